@@ -1,0 +1,51 @@
+# The ways in. Each target first makes .venv where it is missing or out of date; nothing is installed anywhere else.
+#
+#   make quickstart        fetch a small model and train it on this machine's CPU      (FRESH=1: start over, the old run is kept aside)
+#   make test              lint, types, tests
+#   make e2e               whole runs with real engines, some minutes
+#   make bench             benchmarks                                                   (JSON=FILE  ONLY=NAME)
+#   make lint              ruff and mypy alone
+#   make lock              pin what pyproject.toml asks for into requirements/cpu.txt  (UPGRADE=1: the newest versions)
+#   make clean             remove caches and build outputs; .venv and runs stay
+#
+#   PYTHON=/path/to/python chooses the interpreter (3.11 or newer) that .venv is made from.
+
+PYTHON ?= python3
+# Named by content: a changed pin or a changed project file installs again, a new time stamp alone does not.
+STAMP := .venv/.installed-$(shell cat requirements/cpu.txt requirements/uv.txt requirements/install.sh pyproject.toml | cksum | tr -d ' ')
+.PHONY: help quickstart test e2e bench lint lock clean
+
+help:
+	@sed -n 's/^#   //p' Makefile
+
+$(STAMP):
+	@sh requirements/install.sh "$(PYTHON)" $@
+
+quickstart: $(STAMP)
+	@if [ -n "$(FRESH)" ] && [ -e runs/quickstart ]; then mv -v runs/quickstart "runs/quickstart-$$(date +%Y%m%d-%H%M%S)"; fi
+	@.venv/bin/dynalign model fetch smollm2-135m-instruct
+	@.venv/bin/dynalign train quickstart
+
+# All three run whatever the others find, so that one run shows every mistake; pytest's closing line comes last.
+test: $(STAMP)
+	@failed=0; .venv/bin/ruff check . || failed=1; .venv/bin/mypy || failed=1; .venv/bin/python -m pytest || failed=1; exit $$failed
+
+e2e: $(STAMP)
+	@.venv/bin/python -m pytest -m e2e
+
+bench: $(STAMP)
+	@.venv/bin/python -m benchmarks $(if $(JSON),--json "$(JSON)") $(if $(ONLY),--only "$(ONLY)")
+
+lint: $(STAMP)
+	@failed=0; .venv/bin/ruff check . || failed=1; .venv/bin/mypy || failed=1; exit $$failed
+
+# Resolved for one platform, then made right for both: the index lacks torch's CPU build, and Intel's libraries exist for x86-64 only.
+lock: $(STAMP)
+	@.venv/bin/uv pip compile --quiet --python-version 3.11 --python-platform x86_64-manylinux_2_28 --extra cpu --extra dev \
+	    --override requirements/overrides.txt --no-header --no-annotate --no-emit-index-url $(if $(UPGRADE),--upgrade) \
+	    --output-file requirements/cpu.txt pyproject.toml > /dev/null
+	@sed -i -E -e 's/^(torch==[0-9.]+).*/\1+cpu/' -e "s/^(intel-[^ ]+).*/\1 ; platform_machine == 'x86_64'/" requirements/cpu.txt
+
+clean:
+	@rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	@find . -path ./.venv -prune -o -path ./runs -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
