@@ -1,0 +1,106 @@
+"""Every error that dynalign raises on purpose.
+
+Each is picklable (it crosses Ray actors as an exception) and is also the standard-library error it specializes, so that
+``except ValueError`` and ``except TimeoutError`` keep working. A user's mistakes are collected in one `UserError`.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+
+class DynalignError(Exception):
+    """Base of all errors raised on purpose. Subclasses pass all their constructor arguments to ``super().__init__``,
+    which is what makes them picklable."""
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """One user mistake: where it is, what stands there, which rule it breaks, and what to do about it."""
+
+    place: str
+    value: object
+    rule: str
+    remedy: str
+
+    def __str__(self) -> str:
+        shown = "" if self.value is None else f" = {self.value!r}"
+        return f"{self.place}{shown}: {self.rule}; {self.remedy}".replace("\n", " ")
+
+
+class UserError(DynalignError, ValueError):
+    """The user's input breaks one or more rules. The command prints one line per mistake and exits with code 2."""
+
+    def __init__(self, mistakes: Iterable[Mistake]) -> None:
+        self.mistakes: tuple[Mistake, ...] = tuple(mistakes)
+        super().__init__(self.mistakes)
+
+    def __str__(self) -> str:
+        return "\n".join(str(mistake) for mistake in self.mistakes)
+
+
+class DeadlineExceeded(DynalignError, TimeoutError):
+    """A wait ran past its deadline."""
+
+    def __init__(self, waiting_for: str, deadline_s: float) -> None:
+        self.waiting_for, self.deadline_s = waiting_for, deadline_s
+        super().__init__(waiting_for, deadline_s)
+
+    def __str__(self) -> str:
+        return f"waited {self.deadline_s:g} s for {self.waiting_for}"
+
+
+class LedgerError(DynalignError, RuntimeError):
+    """A call that the ledger's rules do not allow in its present state."""
+
+
+class NoSignal(LedgerError):
+    """A step drew its whole refill and still has too few groups whose scores differ."""
+
+    def __init__(self, step: int, present: int, wanted: int, withheld: int) -> None:
+        self.step, self.present, self.wanted, self.withheld = step, present, wanted, withheld
+        super().__init__(step, present, wanted, withheld)
+
+    def __str__(self) -> str:
+        return (
+            f"step {self.step}: {self.withheld} groups without signal were withheld, "
+            f"{self.present} of {self.wanted} groups are there"
+        )
+
+
+class StaleLineage(DynalignError, RuntimeError):
+    """A writer acts for a lineage that is no longer the one on disk: another driver has taken the run over."""
+
+    def __init__(self, mine: int, on_disk: int) -> None:
+        self.mine, self.on_disk = mine, on_disk
+        super().__init__(mine, on_disk)
+
+    def __str__(self) -> str:
+        return f"lineage {self.mine} was replaced by lineage {self.on_disk}; this writer stops"
+
+
+class MissingGroups(DynalignError, LookupError):
+    """Scored groups whose bytes can be found neither in the object store nor in the spool."""
+
+    def __init__(self, group_ids: tuple[int, ...]) -> None:
+        self.group_ids = group_ids
+        super().__init__(group_ids)
+
+
+class RecordError(DynalignError, ValueError):
+    """An Arrow record of an unknown or damaged schema, or bytes that do not match their checksum."""
+
+
+class CheckpointError(DynalignError, RuntimeError):
+    """A checkpoint that is not whole, is damaged, or contradicts the configuration."""
+
+
+class WeightsError(DynalignError, RuntimeError):
+    """A weight version that does not match its manifest or checksum, or whose load failed."""
+
+
+class EngineError(DynalignError, RuntimeError):
+    """The inference engine is dead or refused a request; it is never used again."""
+
+
+class RunFailed(DynalignError, RuntimeError):
+    """The run ended before its last step; the message names the cause and the newest whole checkpoint."""

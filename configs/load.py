@@ -1,0 +1,147 @@
+"""From a YAML file and `section.key=value` overrides to settings, with the origin of each value, or all mistakes at once.
+
+    file ─► tree ─┐
+                  ├─► overlay ─► schema ─► rules ─► LoadedRun
+    overrides ────┘
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from importlib import resources
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from configs.errors import Mistake, UserError
+from configs.refusals import FIELDS, MISSING, did_you_mean, mistake_from
+from configs.rules import broken_rules
+from configs.schema import RunSettings, Section
+from configs.tree import COMMAND_LINE, DEFAULT, Leaf, Tree, origins, overlay, parse_document, parse_value, plain, prune
+
+FROM_FILE_NAME = "default: the file's name"
+
+
+@dataclass(frozen=True)
+class LoadedRun:
+    """Valid settings, and where each came from: `origins` maps every dotted path to "quickstart.yaml:12", "command line" or
+    "default"."""
+
+    settings: RunSettings
+    origins: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One value of a run with its dotted path and its description."""
+
+    path: str
+    value: object
+    description: str
+
+
+def shipped_names() -> list[str]:
+    """The run files that come with dynalign."""
+    files = resources.files("configs").iterdir()
+    return sorted(file.name.removesuffix(".yaml") for file in files if file.name.endswith(".yaml"))
+
+
+def listed(section: Section, path: str = "") -> Iterator[Setting]:
+    """Every value in the schema's order; a section that is null is one value."""
+    for key, field in type(section).model_fields.items():
+        value = vars(section)[key]
+        dotted = f"{path}.{key}" if path else key
+        if isinstance(value, Section):
+            yield from listed(value, dotted)
+        else:
+            yield Setting(dotted, value, field.description or "")
+
+
+def load_run(config: str, overrides: Sequence[str] = ()) -> LoadedRun:
+    """Reads a run.
+
+    :param config: a shipped name (`quickstart`) or the path of a YAML file.
+    :param overrides: `section.key=value`, the value in YAML; the last one of a key holds, and all of them hold over the file.
+    :raises UserError: every mistake of every kind: unreadable file or override, unknown key, wrong type, out of range, broken rule.
+    """
+    mistakes: list[Mistake] = []
+    read = _read(config, mistakes)
+    tree = {} if read is None else read
+    for override in overrides:
+        mistakes += _overlay_override(tree, override)
+    if read is not None:
+        tree.setdefault("name", Leaf(Path(config).stem, FROM_FILE_NAME))
+    refused = _refused(tree)
+    # Of a file that cannot be read it is unknown what it lacks, and what its values would break.
+    mistakes += [mistake for _, mistake in refused if read is not None or mistake.rule != MISSING]
+    if read is not None:
+        mistakes += _broken_rules(tree, {".".join(path) for path, _ in refused})
+    if mistakes:
+        raise UserError(mistakes)
+    settings = RunSettings.model_validate(plain(tree))
+    return LoadedRun(settings, {setting.path: DEFAULT for setting in listed(settings)} | dict(origins(tree)))
+
+
+def _read(config: str, mistakes: list[Mistake]) -> Tree | None:
+    """The file's tree; None and a mistake if there is none to be had, so that the overrides can still be judged."""
+    shipped = shipped_names()
+    path = Path(config)
+    if config not in shipped and not path.suffix and not path.exists():
+        close = did_you_mean(config, shipped)
+        hint = f"did you mean {close}? Shipped" if close else "shipped"
+        mistakes.append(Mistake(config, None, "there is no such config", f"{hint}: {', '.join(shipped)}; or give a YAML file's path"))
+        return None
+    source = resources.files("configs").joinpath(f"{config}.yaml") if config in shipped else path
+    try:
+        tree, twice = parse_document(source.read_text("utf-8"), source.name)
+    except (OSError, UnicodeDecodeError) as error:
+        cause = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        remedy = f"give a readable YAML file, or a shipped name: {', '.join(shipped)}"
+        mistakes.append(Mistake(config, None, f"cannot be read ({cause})", remedy))
+        return None
+    except UserError as error:
+        mistakes += error.mistakes
+        return None
+    mistakes += twice
+    return tree
+
+
+def _overlay_override(tree: Tree, override: str) -> list[Mistake]:
+    path, equals, text = override.partition("=")
+    if not equals:
+        close = did_you_mean(path, FIELDS)
+        return [Mistake(override, None, "is not of the form section.key=value", f"write {close or path}=<value>")]
+    keys = tuple(path.strip().split("."))
+    if not all(keys):
+        return [Mistake(override, None, "has an empty key", "write section.key=value")]
+    try:
+        overlay(tree, keys, parse_value(text))
+    except UserError as error:
+        return [replace(mistake, place=f"{path} ({COMMAND_LINE})", value=text) for mistake in error.mistakes]
+    return []
+
+
+def _refused(tree: Tree) -> list[tuple[tuple[str, ...], Mistake]]:
+    """(path, mistake) of every value that the schema refuses."""
+    try:
+        RunSettings.model_validate(plain(tree))
+    except ValidationError as invalid:
+        errors = invalid.errors(include_url=False)
+        return [(tuple(part for part in error["loc"] if isinstance(part, str)), mistake_from(error, tree)) for error in errors]
+    return []
+
+
+def _broken_rules(tree: Tree, refused: set[str]) -> list[Mistake]:
+    """The rules' verdicts on what is left once refused values are out; a rule that reads one of those says nothing."""
+    judged: Tree = {}
+    for key, item in tree.items():
+        overlay(judged, (key,), item)
+    for dotted in refused:
+        prune(judged, tuple(dotted.split(".")))
+    for required in ("name", "model"):
+        judged.setdefault(required, Leaf("unnamed", DEFAULT))
+    unjudged = {path for path in FIELDS for dotted in refused if path == dotted or path.startswith(f"{dotted}.")}
+    origin_of = dict(origins(tree))
+    return [
+        replace(mistake, place=f"{mistake.place} ({origin_of[mistake.place]})") if mistake.place in origin_of else mistake
+        for mistake in broken_rules(RunSettings.model_validate(plain(judged)), unjudged)
+    ]
