@@ -1,0 +1,131 @@
+"""THE Arrow schema: one row per candidate, one record batch per group, one IPC stream per group (spool) or per step (experience).
+
+`encode`/`decode` are inverse to each other. Anything of another schema, or damaged, raises RecordError; nothing is unpickled.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+import pyarrow as pa
+
+from configs.errors import RecordError
+from rollout.records import Candidate, Group, Verdict, VersionSpan
+
+FORMAT = "dynalign.experience/1"
+
+_SPAN = pa.struct([("version", pa.int32()), ("start", pa.int32()), ("end", pa.int32())])
+
+_GROUP_FIELDS: list[pa.Field] = [
+    pa.field("run", pa.string(), nullable=False),
+    pa.field("lineage", pa.int32(), nullable=False),
+    pa.field("group_id", pa.int64(), nullable=False),
+    pa.field("attempt", pa.int32(), nullable=False),
+    pa.field("epoch", pa.int32(), nullable=False),
+    pa.field("prompt_id", pa.string(), nullable=False),
+    pa.field("prompt", pa.string(), nullable=False),
+    pa.field("learning_context_ids", pa.list_(pa.int32()), nullable=False),
+    pa.field("judge", pa.string(), nullable=False),
+    pa.field("judge_version", pa.int32(), nullable=False),
+    pa.field("definition_hash", pa.string(), nullable=False),
+    pa.field("rubric_hash", pa.string(), nullable=False),
+    pa.field("worker", pa.string(), nullable=False),
+    pa.field("leased_s", pa.float64(), nullable=False),
+    pa.field("generated_s", pa.float64(), nullable=False),
+    pa.field("scored_s", pa.float64(), nullable=False),
+    pa.field("noise_std", pa.float64()),
+    pa.field("withheld_reason", pa.string()),
+]
+_CANDIDATE_FIELDS: list[pa.Field] = [
+    pa.field("candidate", pa.int32(), nullable=False),
+    pa.field("token_ids_T", pa.list_(pa.int32()), nullable=False),
+    pa.field("sampling_logprobs_T", pa.list_(pa.float32()), nullable=False),
+    pa.field("text", pa.string(), nullable=False),
+    pa.field("finish_reason", pa.string(), nullable=False),
+    pa.field("spans", pa.list_(_SPAN), nullable=False),
+    pa.field("behaviour_logprobs_T", pa.list_(pa.float32())),
+    pa.field("gap_sum_nats", pa.float64()),
+    pa.field("gap_tokens", pa.int32()),
+]
+_VERDICT_FIELDS: list[pa.Field] = [
+    pa.field("score", pa.float64()),
+    pa.field("status", pa.string(), nullable=False),
+    pa.field("digit_probs_6", pa.list_(pa.float64())),
+    pa.field("digit_mass", pa.float64()),
+    pa.field("verdict_text", pa.string()),
+    pa.field("score_again", pa.float64()),
+]
+_ADVANTAGE = pa.field("advantage", pa.float64())
+"""Null in the spool; the learner fills it in when it merges a step's groups into `experience/`."""
+
+SCHEMA = pa.schema([*_GROUP_FIELDS, *_CANDIDATE_FIELDS, *_VERDICT_FIELDS, _ADVANTAGE], metadata={"format": FORMAT})
+
+
+def to_batch(group: Group, advantages_G: Sequence[float] | None = None) -> pa.RecordBatch:
+    """One record batch of G rows."""
+    shared = {field.name: getattr(group, field.name) for field in _GROUP_FIELDS}
+    rows: list[dict[str, Any]] = []
+    for index, candidate in enumerate(group.candidates_G):
+        own = {field.name: getattr(candidate, field.name) for field in _CANDIDATE_FIELDS if field.name not in ("candidate", "spans")}
+        verdict = asdict(candidate.verdict)
+        verdict["verdict_text"] = verdict.pop("text")
+        own |= {"candidate": index, "spans": [asdict(span) for span in candidate.spans]}
+        rows.append(shared | own | verdict | {"advantage": None if advantages_G is None else advantages_G[index]})
+    return pa.RecordBatch.from_pylist(rows, schema=SCHEMA)
+
+
+def encode(batches: Sequence[pa.RecordBatch]) -> bytes:
+    """An IPC stream of the batches (one per group)."""
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, SCHEMA) as writer:
+        for batch in batches:
+            writer.write_batch(batch)
+    return bytes(sink.getvalue())
+
+
+def decode(payload: bytes | memoryview | pa.Buffer, origin: str) -> list[pa.RecordBatch]:
+    """The record batches of a stream, zero-copy over `payload`. `origin` names the source in errors.
+
+    Raises RecordError when the stream is damaged or its schema is not exactly this one.
+    """
+    try:
+        with pa.ipc.open_stream(payload) as reader:
+            found = (reader.schema.metadata or {}).get(b"format", b"none").decode(errors="replace")
+            if found != FORMAT or not reader.schema.equals(SCHEMA):
+                raise RecordError(f"{origin}: records of schema {found!r}, this version reads {FORMAT!r}; use the version that wrote them")
+            batches = list(reader)
+            for batch in batches:
+                batch.validate(full=True)
+            return batches
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        raise RecordError(f"{origin}: damaged Arrow records ({error})") from error
+
+
+def to_group(batch: pa.RecordBatch) -> Group:
+    """The group of one record batch."""
+    rows = batch.to_pylist()
+    shared = {field.name: rows[0][field.name] for field in _GROUP_FIELDS}
+    shared["learning_context_ids"] = tuple(shared["learning_context_ids"])
+    return Group(**shared, candidates_G=tuple(_candidate(row) for row in rows))
+
+
+def _candidate(row: dict[str, Any]) -> Candidate:
+    behaviour, digits = row["behaviour_logprobs_T"], row["digit_probs_6"]
+    return Candidate(
+        token_ids_T=tuple(row["token_ids_T"]),
+        sampling_logprobs_T=tuple(row["sampling_logprobs_T"]),
+        text=row["text"],
+        finish_reason=row["finish_reason"],
+        spans=tuple(VersionSpan(**span) for span in row["spans"]),
+        verdict=Verdict(
+            score=row["score"],
+            status=row["status"],
+            digit_probs_6=None if digits is None else tuple(digits),
+            digit_mass=row["digit_mass"],
+            text=row["verdict_text"],
+            score_again=row["score_again"],
+        ),
+        behaviour_logprobs_T=None if behaviour is None else tuple(behaviour),
+        gap_sum_nats=row["gap_sum_nats"],
+        gap_tokens=row["gap_tokens"],
+    )

@@ -1,0 +1,152 @@
+"""Leases of held-out prompts. They have a counter of their own and never enter the ledger's capacity or its conservation law.
+
+One evaluation is open at a time, named by the committed step whose policy it measures; workers hold at least that version. It
+lives in memory only: a ledger that restarts forgets it, and the coordinator opens it again.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal, NamedTuple
+
+from configs.errors import LedgerError
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluationItem:
+    """One held-out prompt, answered with the system prompt (`prompted`) or without it."""
+
+    prompt_index: int
+    prompted: bool
+
+
+class EvaluationKey(NamedTuple):
+    """Names one attempt at one item of one evaluation."""
+
+    evaluation: int
+    item: int
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluationLease:
+    """One item to answer and score. `item` is its index in the evaluation. `version`: the least version the worker must hold.
+    `deadline_s` is on the ledger's clock."""
+
+    kind: Literal["eval"]
+    evaluation: int
+    item: int
+    prompt_index: int
+    prompted: bool
+    attempt: int
+    version: int
+    deadline_s: float
+    worker: str
+
+    @property
+    def key(self) -> EvaluationKey:
+        return EvaluationKey(self.evaluation, self.item, self.attempt)
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluationResult:
+    """A worker's report about one lease. score: 0..5, None if the verdict could not be read. truncated: the completion was cut."""
+
+    evaluation: int
+    item: int
+    attempt: int
+    score: float | None
+    completion_tokens: int
+    completion: str
+    truncated: bool
+
+    @property
+    def key(self) -> EvaluationKey:
+        return EvaluationKey(self.evaluation, self.item, self.attempt)
+
+
+class EvaluationLeases:
+    """The open evaluation. Times are seconds on the caller's clock; a lease lasts `lease_s` from its last renewal."""
+
+    def __init__(self, lease_s: float) -> None:
+        self.lease_s = lease_s
+        self.evaluation: int | None = None
+        self._items: tuple[EvaluationItem, ...] = ()
+        self._pending: list[int] = []
+        self._leased: dict[int, EvaluationLease] = {}
+        self._results: dict[int, EvaluationResult] = {}
+        self._attempts: list[int] = []
+
+    def open(self, evaluation: int, items: Sequence[EvaluationItem]) -> None:
+        """Takes the place of the evaluation before it, whose leases are void. Opening the same one again changes nothing."""
+        if evaluation == self.evaluation:
+            if self._items != tuple(items):
+                raise LedgerError(f"evaluation {evaluation} is open with other items")
+            return
+        self.evaluation, self._items = evaluation, tuple(items)
+        self._pending, self._attempts = list(range(len(items))), [0] * len(items)
+        self._leased, self._results = {}, {}
+
+    def lease(self, worker: str, max_items: int, now_s: float) -> list[EvaluationLease]:
+        """Up to `max_items` leases."""
+        leases: list[EvaluationLease] = []
+        while self.evaluation is not None and self._pending and len(leases) < max_items:
+            index = self._pending.pop(0)
+            self._attempts[index] += 1
+            item, key = self._items[index], EvaluationKey(self.evaluation, index, self._attempts[index])
+            lease = EvaluationLease(
+                "eval", *key[:2], item.prompt_index, item.prompted, key.attempt, self.evaluation, now_s + self.lease_s, worker
+            )
+            self._leased[index] = lease
+            leases.append(lease)
+        return leases
+
+    def renew(self, worker: str, keys: Iterable[EvaluationKey], now_s: float) -> list[EvaluationKey]:
+        """Extends the worker's leases; returns the keys that are no longer its own."""
+        lost: list[EvaluationKey] = []
+        for key in keys:
+            lease = self._leased.get(key.item)
+            if lease is not None and lease.key == key and lease.worker == worker:
+                self._leased[key.item] = replace(lease, deadline_s=now_s + self.lease_s)
+            else:
+                lost.append(key)
+        return lost
+
+    def report(self, result: EvaluationResult) -> Literal["scored", "late", "repeated"]:
+        known, lease = self._results.get(result.item), self._leased.get(result.item)
+        if known is not None and known.key == result.key:
+            return "repeated"
+        if lease is None or lease.key != result.key:
+            return "late"
+        del self._leased[result.item]
+        self._results[result.item] = result
+        return "scored"
+
+    def expire(self, now_s: float) -> list[EvaluationKey]:
+        """Requeues every item whose lease has passed its deadline."""
+        return self._requeue([lease for lease in self._leased.values() if lease.deadline_s <= now_s])
+
+    def worker_died(self, worker: str) -> list[EvaluationKey]:
+        """Requeues every item that the worker held."""
+        return self._requeue([lease for lease in self._leased.values() if lease.worker == worker])
+
+    def results(self, evaluation: int) -> tuple[EvaluationResult, ...] | None:
+        """All results in the order of the items; None while some are missing. Raises LedgerError for one that is not open."""
+        if evaluation != self.evaluation:
+            raise LedgerError(f"evaluation {evaluation} is not open")
+        if len(self._results) < len(self._items):
+            return None
+        return tuple(self._results[index] for index in range(len(self._items)))
+
+    def waiting_reason(self) -> str:
+        """What `results` waits for, as a sentence."""
+        return (
+            f"evaluation {self.evaluation}: {len(self._results)} of {len(self._items)} items scored, "
+            f"{len(self._leased)} leased, {len(self._pending)} pending"
+        )
+
+    def _requeue(self, leases: Iterable[EvaluationLease]) -> list[EvaluationKey]:
+        keys = [lease.key for lease in leases]
+        for key in keys:
+            del self._leased[key.item]
+        self._pending = sorted([*self._pending, *(key.item for key in keys)])
+        return keys

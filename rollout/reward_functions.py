@@ -1,0 +1,15 @@
+"""Verifiable rewards for `judge.kind: function`: f(prompt, completion) -> score in 0..5, the same scale as the judge's."""
+
+WORD_LIMIT = 15
+
+
+def short_question(prompt: str, completion: str) -> float:
+    """5 = answers with one question of at most 15 words.
+
+    Half of the score is for ending with a question mark, half for brevity (falling to 0 at 30 words); nothing at all scores 0.
+    """
+    words = len(completion.split())
+    if words == 0:
+        return 0.0
+    brevity = min(1.0, max(0.0, 2.0 - words / WORD_LIMIT))
+    return 2.5 * float(completion.rstrip().endswith("?")) + 2.5 * brevity

@@ -1,0 +1,112 @@
+"""A weight version as data: what the learner publishes and an engine loads.
+
+A version is a list of buckets (flat bytes) and a manifest that says which tensor lies where. The manifest travels as msgpack,
+the buckets by whatever transport was chosen; nothing is unpickled.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+
+import msgpack
+import xxhash
+
+from configs.errors import WeightsError
+
+FORMAT = 1
+Buffer = bytes | bytearray | memoryview
+
+
+@dataclass(frozen=True, slots=True)
+class TensorEntry:
+    """One tensor: its Hugging Face name, shape, dtype ("bfloat16", "float32"), bucket and byte offset in that bucket."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    bucket: int
+    offset_bytes: int
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class BucketEntry:
+    """One bucket: its size and the xxh64 checksum of its bytes."""
+
+    size_bytes: int
+    checksum: str
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """Everything about a version but its bytes. (lineage, step) names it; step 0 is the initial policy."""
+
+    lineage: int
+    step: int
+    tensors: tuple[TensorEntry, ...]
+    buckets: tuple[BucketEntry, ...]
+
+    @property
+    def size_bytes(self) -> int:
+        return sum(bucket.size_bytes for bucket in self.buckets)
+
+    def file_offset_bytes(self, tensor: TensorEntry) -> int:
+        """Offset of a tensor in the file that concatenates all buckets."""
+        return sum(bucket.size_bytes for bucket in self.buckets[: tensor.bucket]) + tensor.offset_bytes
+
+    def pack(self) -> bytes:
+        return bytes(msgpack.packb({"format": FORMAT} | asdict(self)))
+
+    @staticmethod
+    def unpack(packed: bytes) -> "Manifest":
+        """Raises WeightsError for an unknown format or damaged bytes."""
+        try:
+            data = msgpack.unpackb(packed)
+            if data["format"] != FORMAT:
+                raise WeightsError(f"weight manifest has format {data['format']!r}, this version reads {FORMAT}")
+            return Manifest(
+                lineage=data["lineage"],
+                step=data["step"],
+                tensors=tuple(TensorEntry(**{**entry, "shape": tuple(entry["shape"])}) for entry in data["tensors"]),
+                buckets=tuple(BucketEntry(**entry) for entry in data["buckets"]),
+            )
+        except (ValueError, KeyError, TypeError, msgpack.UnpackException) as error:
+            raise WeightsError(f"weight manifest is damaged: {error}") from error
+
+
+@dataclass(frozen=True)
+class WeightVersion:
+    """What travels: the packed manifest, and one handle per bucket (opaque here; the transport knows what it is)."""
+
+    lineage: int
+    step: int
+    manifest: bytes
+    handles: tuple[object, ...]
+    size_bytes: int
+
+    @property
+    def label(self) -> str:
+        """The engine's name for this version, and the salt of its prefix cache."""
+        return version_label(self.lineage, self.step)
+
+
+def version_label(lineage: int, step: int) -> str:
+    return f"{lineage}.{step}"
+
+
+def label_step(label: str) -> int:
+    """The step in a label made by `version_label`."""
+    return int(label.rpartition(".")[2])
+
+
+def checksum(data: Buffer) -> str:
+    return xxhash.xxh64(data).hexdigest()
+
+
+def verified(manifest: Manifest, buckets: Sequence[Buffer]) -> Iterator[Buffer]:
+    """The buckets in order, each checked. Raises WeightsError on a wrong count, size or checksum."""
+    if len(buckets) != len(manifest.buckets):
+        raise WeightsError(f"version {manifest.step}: {len(buckets)} buckets arrived, the manifest lists {len(manifest.buckets)}")
+    for index, (entry, data) in enumerate(zip(manifest.buckets, buckets, strict=True)):
+        if memoryview(data).nbytes != entry.size_bytes or checksum(data) != entry.checksum:
+            raise WeightsError(f"version {manifest.step}: bucket {index} does not match its checksum")
+        yield data
