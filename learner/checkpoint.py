@@ -1,0 +1,188 @@
+"""Checkpoints on disk: one consistent cut of weights, optimizer, schedule and ledger, or nothing.
+
+    checkpoints/step-000010.aside-3/   being written by lineage 3; never read
+    checkpoints/step-000010/           whole: deepspeed/, hf/, ledger.msgpack, and manifest.json, written last
+
+The manifest lists every file with size and checksum. A folder gets its final name after all of it is on the disk, so a crash at
+any moment leaves the checkpoint before it in place.
+"""
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import xxhash
+
+from configs.errors import CheckpointError, Mistake
+from configs.schema import RunSettings
+
+FORMAT = 1
+MANIFEST = "manifest.json"
+_STEP = re.compile(r"step-(\d{6,})")
+_READ_BYTES = 1 << 22
+
+
+@dataclass(frozen=True)
+class FileEntry:
+    """xxh64 of the file's bytes, and how many they are."""
+
+    size_bytes: int
+    checksum: str
+
+
+@dataclass(frozen=True)
+class CheckpointManifest:
+    """group_ids: the groups of the last trained step. settings: `fixed_settings` of the run that wrote it. files: by relative path."""
+
+    run: str
+    lineage: int
+    step: int
+    group_ids: tuple[int, ...]
+    settings: dict[str, Any]
+    files: dict[str, FileEntry]
+
+
+def step_folder(checkpoints: Path, step: int) -> Path:
+    return checkpoints / f"step-{step:06d}"
+
+
+def aside_folder(checkpoints: Path, step: int, lineage: int) -> Path:
+    """Where lineage `lineage` writes the checkpoint of `step` until `seal`."""
+    return checkpoints / f"step-{step:06d}.aside-{lineage}"
+
+
+def fixed_settings(settings: RunSettings, prompts_hash: str) -> dict[str, Any]:
+    """The settings that may not change when a run is resumed, by dotted path: another value would not fit the saved state, or
+    would make the history before and after incomparable."""
+    learner, rollout, judge = settings.learner, settings.rollout, settings.judge
+    return {
+        "model": settings.model,
+        "seed": settings.seed,
+        "prompts": prompts_hash,
+        "rollout.group_size": rollout.group_size,
+        "rollout.prompts_per_step": rollout.prompts_per_step,
+        "judge": judge.model_dump(mode="json", exclude={"noise_fraction"}),
+        "algorithm.advantage_scale": settings.algorithm.advantage_scale,
+        "algorithm.loss_aggregation": settings.algorithm.loss_aggregation,
+        "learner.ranks": learner.ranks,
+        "learner.zero_stage": learner.zero_stage,
+        "learner.precision": learner.precision,
+        "learner.lora": None if learner.lora is None else learner.lora.model_dump(mode="json"),
+    }
+
+
+def contradictions(checkpoint: CheckpointManifest, settings: RunSettings, prompts_hash: str) -> list[Mistake]:
+    """Why a run with `settings` cannot continue this checkpoint; one mistake per setting, none if it can."""
+    wanted = fixed_settings(settings, prompts_hash)
+    mistakes = [
+        Mistake(place, wanted.get(place), f"the checkpoint was made with {value!r}", "set it back, or start a new run")
+        for place, value in checkpoint.settings.items()
+        if wanted.get(place) != value
+    ]
+    if settings.steps < checkpoint.step:
+        rule = f"the run has already trained {checkpoint.step} steps"
+        mistakes.append(Mistake("steps", settings.steps, rule, f"set it to {checkpoint.step} or more, or start a new run"))
+    return mistakes
+
+
+def _checksum(file: Path) -> str:
+    digest = xxhash.xxh64()
+    with file.open("rb") as stream:
+        while block := stream.read(_READ_BYTES):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _sync(path: Path) -> None:
+    """Waits until a file or folder is on the disk, whoever wrote it."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def seal(checkpoints: Path, run: str, lineage: int, step: int, group_ids: tuple[int, ...], settings: dict[str, Any]) -> Path:
+    """Turns the folder aside, in which everything has been written, into the checkpoint of `step`; returns its folder.
+
+    A checkpoint of the same step, which a lineage before this one left, is replaced.
+    """
+    aside, folder = aside_folder(checkpoints, step, lineage), step_folder(checkpoints, step)
+    files: dict[str, FileEntry] = {}
+    for path in sorted(aside.rglob("*")):
+        _sync(path)
+        if path.is_file() and path.name != MANIFEST:
+            files[path.relative_to(aside).as_posix()] = FileEntry(path.stat().st_size, _checksum(path))
+    manifest = CheckpointManifest(run, lineage, step, group_ids, settings, files)
+    (aside / MANIFEST).write_text(json.dumps({"format": FORMAT} | asdict(manifest), indent=1))
+    _sync(aside / MANIFEST)
+    _sync(aside)
+    if folder.exists():
+        _remove(folder)
+    aside.rename(folder)
+    _sync(checkpoints)
+    return folder
+
+
+def read_manifest(folder: Path) -> CheckpointManifest:
+    """:raises CheckpointError: there is no readable manifest in `folder`, or it has an unknown format."""
+    file = folder / MANIFEST
+    try:
+        data = json.loads(file.read_text())
+        found = data.pop("format")
+        if found != FORMAT:
+            raise CheckpointError(f"{file} has format {found!r}, this version reads {FORMAT}; use the version that wrote it")
+        files = {name: FileEntry(**entry) for name, entry in data.pop("files").items()}
+        return CheckpointManifest(**data | {"group_ids": tuple(data["group_ids"])}, files=files)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"{file} cannot be read ({error!r}); {_way_out(folder)}") from error
+
+
+def _way_out(folder: Path) -> str:
+    return f"remove the folder {folder.name} to continue from the checkpoint before it"
+
+
+def verify(folder: Path) -> CheckpointManifest:
+    """The manifest of a checkpoint, every byte of which has been checked.
+
+    :raises CheckpointError: names the file that is missing or damaged, and what to do.
+    """
+    manifest = read_manifest(folder)
+    for name, entry in manifest.files.items():
+        path = folder / name
+        if not path.is_file() or path.stat().st_size != entry.size_bytes or _checksum(path) != entry.checksum:
+            raise CheckpointError(f"{path} is missing or damaged; {_way_out(folder)}")
+    return manifest
+
+
+def _steps(checkpoints: Path) -> Iterator[Path]:
+    """The folders with a final name, newest step first."""
+    named = [(match, path) for path in checkpoints.glob("step-*") if (match := _STEP.fullmatch(path.name))]
+    for _, path in sorted(named, key=lambda pair: int(pair[0][1]), reverse=True):
+        yield path
+
+
+def newest_whole(checkpoints: Path) -> Path | None:
+    """The newest checkpoint with a manifest, which is written last; None without one. Call `verify` before using it: a checkpoint
+    that was damaged later is an error to be seen, not a reason to go back further in silence."""
+    return next((folder for folder in _steps(checkpoints) if (folder / MANIFEST).is_file()), None)
+
+
+def prune(checkpoints: Path, keep_last: int) -> list[Path]:
+    """Removes all but the newest `keep_last` checkpoints, and what unfinished ones left aside; returns what was removed. To be
+    called by the one writer, between two checkpoints."""
+    doomed = [*list(_steps(checkpoints))[keep_last:], *checkpoints.glob("step-*.aside-*")]
+    for folder in doomed:
+        _remove(folder)
+    return doomed
+
+
+def _remove(folder: Path) -> None:
+    """The manifest first, so that a folder of which only a part was removed is no checkpoint."""
+    (folder / MANIFEST).unlink(missing_ok=True)
+    shutil.rmtree(folder)

@@ -1,0 +1,43 @@
+"""The groups of every trained step with their advantages, in one Arrow file per step: `experience/step-000012.arrow`.
+
+From these files any reward can be derived again offline, and a step replayed into the learner alone.
+"""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow as pa
+
+from learner.batch import TrainingBatch
+from rollout.arrow_schema import SCHEMA, decode, encode, to_group
+from rollout.records import Group
+
+
+def step_file(folder: Path, step: int) -> Path:
+    return folder / f"step-{step:06d}.arrow"
+
+
+def write_step(folder: Path, step: int, batch: TrainingBatch) -> Path:
+    """Writes the step's groups with their advantages, aside first, so that a file of this name is whole. Writing again replaces it."""
+    column = SCHEMA.get_field_index("advantage")
+    records = [
+        group.record.set_column(column, SCHEMA.field(column), pa.array(advantages_G, pa.float64()))
+        for group, advantages_G in zip(batch.groups_P, batch.advantages_PG, strict=True)
+    ]
+    folder.mkdir(parents=True, exist_ok=True)
+    file = step_file(folder, step)
+    aside = file.with_suffix(".aside")
+    aside.write_bytes(encode(records))
+    os.replace(aside, file)
+    return file
+
+
+def read_step(file: Path) -> Iterator[tuple[Group, tuple[float, ...]]]:
+    """Every group of the file with its advantages.
+
+    :raises RecordError: the file is damaged or of another schema.
+    """
+    with pa.memory_map(str(file)) as source:
+        for record in decode(source.read_buffer(), str(file)):
+            yield to_group(record), tuple(record.column("advantage").to_pylist())

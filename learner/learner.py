@@ -1,0 +1,243 @@
+"""The learner of one rank: a step's groups in, better weights out. Plain Python; all ranks make the same calls in the same order.
+
+    prepare   decode, advantages, packing: no collective, so that one rank's bad batch fails the step instead of hanging it
+    run       forward, backward, optimizer step, over all minibatches; then the ranks' sums are added up
+
+`actors/learner_rank.py` puts it into an actor.
+"""
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import astuple, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from configs.errors import RecordError
+from configs.schema import RunSettings
+from learner import experience
+from learner.batch import TrainingBatch, decode_groups
+from learner.deepspeed_engine import DeepSpeedEngine
+from learner.export import export_model
+from learner.learner_state import LearnerState, Report
+from learner.loss import LossStatistics, grpo_loss, importance_weights, kl_k2_loss, kl_k3
+from learner.packing import minibatches
+from learner.policy import Policy, load_policy
+from learner.rows import Row, build_rows, plan_rows
+from learner.schedule import learning_rate
+from learner.statistics import batch_statistics
+from learner.weights import DTYPES, Bytes, make_version
+from rollout.weight_version import Manifest
+
+MIB = 1 << 20
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What `prepare` leaves for `run`: the batch, and this rank's rows of every optimizer step."""
+
+    step: int
+    batch: TrainingBatch
+    rows_of_minibatches: list[list[Row]]
+
+
+@dataclass(frozen=True)
+class _Sums:
+    """Sums over completion tokens, which add up over rows, minibatches and ranks."""
+
+    loss: float = 0.0
+    entropy: float = 0.0
+    kl: float = 0.0
+    mismatch: float = 0.0
+    mismatch_tokens: float = 0.0
+
+    def __add__(self, other: "_Sums") -> "_Sums":
+        return _Sums(*(mine + theirs for mine, theirs in zip(astuple(self), astuple(other), strict=True)))
+
+
+class Learner:
+    """One rank. `step` is the last step trained; 0 is the initial policy."""
+
+    def __init__(self, settings: RunSettings, model_folder: Path, rank: int, world_size: int) -> None:
+        """Loads the policy and joins the other ranks. The environment is that of `deepspeed_engine`.
+
+        :raises UserError: the model cannot be trained, or not with these adapters.
+        """
+        self._settings, self._model_folder, self._rank, self._ranks = settings, model_folder, rank, world_size
+        torch.set_num_threads(settings.learner.threads)
+        device = torch.device("cpu") if settings.placement.device == "cpu" else torch.device("cuda", 0)
+        dtype = DTYPES[settings.learner.precision]
+        self._policy = load_policy(model_folder, settings.learner, dtype, settings.seed)
+        self._reference: Policy | None = None
+        if settings.algorithm.kl_coef > 0 and settings.learner.lora is None:
+            frozen = load_policy(model_folder, settings.learner, dtype, settings.seed)
+            self._reference = frozen.requires_grad_(False).eval().to(device)
+        self._engine = DeepSpeedEngine(self._policy, settings.learner, device, settings.deadlines.step_s)
+        self._state = LearnerState()
+        self._plan: _Plan | None = None
+        self._trained: TrainingBatch | None = None
+
+    @property
+    def step(self) -> int:
+        return self._state.step
+
+    def trained_group_ids(self, step: int) -> tuple[int, ...]:
+        """The groups of `step` if it is the last step trained, also after a resume; empty otherwise."""
+        return self._state.group_ids if step == self._state.step else ()
+
+    def prepare(self, step: int, payloads: Sequence[bytes | memoryview], origins: Sequence[str], present_fraction: float = 1.0) -> None:
+        """Decodes and packs the batch of `step`. May be called again, also with other groups, until `run`.
+
+        :param present_fraction: the share of the wanted groups that is there; scales the loss.
+        :raises RecordError: a payload cannot be trained on. :raises UserError: a sequence does not fit `learner.token_budget`.
+        """
+        if step == self.step:
+            return
+        if step != self.step + 1:
+            raise ValueError(f"step {step} was asked for, but the last step trained is {self.step}")
+        settings = self._settings
+        batch = TrainingBatch.of(decode_groups(payloads, origins), settings.algorithm.advantage_scale)
+        if batch.highest_token_id >= self._policy.vocabulary_size:
+            raise RecordError(f"token {batch.highest_token_id} is not in this model's vocabulary of {self._policy.vocabulary_size}")
+        groups = len(batch.groups_P)
+        chosen = minibatches(groups, min(settings.algorithm.minibatches, groups)) if groups else []
+        plans = [plan_rows(batch, part, settings, self._ranks, present_fraction) for part in chosen]
+        rows = [build_rows(plan, self._rank, settings.learner.logprob_chunk_tokens) for plan in plans]
+        self._plan = _Plan(step, batch, [rows_R for rows_R in rows if rows_R])
+
+    def run(self, step: int) -> Report:
+        """Trains step `step` and reports it; asked again for the step trained last, answers the same report.
+
+        A batch without a completion token trains nothing and counts as a step.
+
+        :raises FloatingPointError: loss or gradient is not finite. These weights must not be published.
+        """
+        if step == self.step:
+            return self._state.report
+        if self._plan is None or self._plan.step != step:
+            raise ValueError(f"step {step} was not prepared")
+        started_s = time.perf_counter()
+        plan, self._plan = self._plan, None
+        settings = self._settings.learner
+        rate = learning_rate(step, self._settings.steps, settings.learning_rate, settings.warmup_steps, settings.schedule)
+        sums, ratios = _Sums(), LossStatistics()
+        norms: list[float] = []
+        old_logprobs = self._logprobs_at_start(plan.rows_of_minibatches)
+        for rows_R, old_R in zip(plan.rows_of_minibatches, old_logprobs, strict=True):
+            for row, old_T in zip(rows_R, old_R, strict=True):
+                row_sums, row_ratios = self._train_row(row, old_T)
+                sums, ratios = sums + row_sums, ratios + row_ratios
+            norms.append(self._engine.step(rate))
+        report = self._over_all_ranks(step, sums, ratios, norms) | {"learning_rate": rate} | batch_statistics(plan.batch, step)
+        learn_s = time.perf_counter() - started_s
+        report |= {"learn_s": learn_s, "learn_tokens_per_s": sum(plan.batch.lengths_N) / learn_s}
+        self._trained, self._state = plan.batch, LearnerState(step, plan.batch.group_ids, report)
+        return report
+
+    @torch.no_grad()
+    def _logprobs_at_start(self, rows_of_minibatches: list[list[Row]]) -> list[list[Tensor | None]]:
+        """log π of every row before the first update; None in the first minibatch, whose own forward is that."""
+        later: list[list[Tensor | None]] = [[self._forward(row)[0] for row in rows_R] for rows_R in rows_of_minibatches[1:]]
+        first: list[list[Tensor | None]] = [[None for _ in rows_R] for rows_R in rows_of_minibatches[:1]]
+        return first + later
+
+    def _train_row(self, row: Row, old_logprobs_T: Tensor | None) -> tuple[_Sums, LossStatistics]:
+        """Forward and backward of one row."""
+        algorithm = self._settings.algorithm
+        reference_T = self._reference_logprobs(row)
+        logprobs_T, entropy_T = self._forward(row)
+        old_T = logprobs_T.detach() if old_logprobs_T is None else old_logprobs_T
+        advantages_T, weights_T = self._tensor(row.advantages_T), self._tensor(row.weights_T)
+        importance_T, mismatch_T, kl_T = None, logprobs_T.new_zeros(0), logprobs_T.new_zeros(0)
+        if row.behaviour_logprobs_T is not None:
+            recorded_T = self._tensor(row.behaviour_logprobs_T)
+            importance_T = importance_weights(old_T, torch.where(recorded_T.isnan(), old_T, recorded_T))
+            mismatch_T = (old_T - recorded_T)[~recorded_T.isnan()].abs()
+        loss = grpo_loss(logprobs_T, old_T, advantages_T, weights_T, algorithm.clip_low, algorithm.clip_high, importance_T)
+        if reference_T is not None:
+            loss = loss + algorithm.kl_coef * kl_k2_loss(logprobs_T, reference_T, weights_T)
+            kl_T = kl_k3(logprobs_T, reference_T)
+        self._engine.backward(loss)
+        ratios = LossStatistics.of(logprobs_T.detach(), old_T, advantages_T, algorithm.clip_low, algorithm.clip_high, importance_T)
+        sums_4 = torch.stack([loss.detach(), entropy_T.sum(), kl_T.sum(), mismatch_T.sum()]).double()  # one transfer from the device
+        loss_sum, entropy_sum, kl_sum, mismatch_sum = sums_4.tolist()
+        return _Sums(loss_sum, entropy_sum, kl_sum, mismatch_sum, len(mismatch_T)), ratios
+
+    def _forward(self, row: Row, other: Policy | None = None) -> tuple[Tensor, Tensor]:
+        """(logprobs_T, entropy_T) of a row by the policy in training, or by `other`."""
+        tokens = self._tensor(row.input_ids_S), self._tensor(row.position_ids_S), row.layout
+        wanted = self._tensor(row.predicting_T), self._tensor(row.targets_T), row.chunks
+        outputs: tuple[Tensor, Tensor] = (self._engine.forward if other is None else other)(*tokens, *wanted)
+        return outputs
+
+    @torch.no_grad()
+    def _reference_logprobs(self, row: Row) -> Tensor | None:
+        """log π of the initial policy; None where the loss has no KL term."""
+        if self._settings.algorithm.kl_coef == 0:
+            return None
+        if self._reference is not None:
+            return self._forward(row, self._reference)[0]
+        with self._policy.initial():
+            return self._forward(row)[0]
+
+    def _tensor(self, values: NDArray[np.generic]) -> Tensor:
+        return torch.from_numpy(values).to(self._engine.device)
+
+    def _over_all_ranks(self, step: int, sums: _Sums, ratios: LossStatistics, norms: list[float]) -> Report:
+        """The model's metrics over all ranks: loss and gradient norm as means over minibatches, the others over tokens."""
+        if not norms:
+            return dict.fromkeys(("loss", "grad_norm", "entropy", "kl", "logprob_mismatch_mean")) | LossStatistics().finish()
+        ranks = self._engine.gather([*astuple(sums), *astuple(ratios)])
+        split = len(astuple(sums))
+        total = sum((_Sums(*vector[:split]) for vector in ranks), _Sums())
+        all_ratios = sum((LossStatistics(*vector[split:]) for vector in ranks), LossStatistics())
+        loss, grad_norm = total.loss / len(norms), math.fsum(norms) / len(norms)
+        if not (math.isfinite(loss) and math.isfinite(grad_norm)):
+            raise FloatingPointError(f"step {step}: loss {loss}, gradient norm {grad_norm}; continue from the newest checkpoint")
+        return {
+            "loss": loss,
+            "grad_norm": grad_norm,
+            "entropy": total.entropy / all_ratios.tokens,
+            "kl": total.kl / all_ratios.tokens if self._settings.algorithm.kl_coef > 0 else None,
+            "logprob_mismatch_mean": total.mismatch / total.mismatch_tokens if total.mismatch_tokens else None,
+        } | all_ratios.finish()
+
+    def weights(self, lineage: int) -> tuple[Manifest, list[Bytes]] | None:
+        """Version (lineage, `step`) in the rollout's precision, on rank 0; None elsewhere. Collective."""
+        dtype, bucket_bytes = self._settings.rollout.dtype, self._settings.weights.bucket_mib * MIB
+        version = make_version(self._engine.full_state(), lineage, self.step, dtype, bucket_bytes)
+        return version if self._rank == 0 else None
+
+    def export(self, folder: Path) -> None:
+        """The present policy as a Hugging Face folder (bfloat16), written by rank 0. Collective."""
+        tensors = self._engine.full_state()
+        if self._rank == 0:
+            export_model(tensors, self._model_folder, folder)
+        else:
+            list(tensors)
+
+    def save(self, folder: Path) -> None:
+        """Everything that `load` needs to go on bitwise, into `folder`. Collective; returns when all ranks have written."""
+        if self._rank == 0:
+            self._state.write(folder)
+        self._engine.save(folder)
+
+    def load(self, folder: Path) -> int:
+        """Goes on from `folder`, which `checkpoint.verify` has vouched for (DeepSpeed unpickles it); returns the step. Collective.
+
+        :raises CheckpointError: `folder` holds no learner state.
+        """
+        state = LearnerState.read(folder)
+        self._engine.load(folder)
+        self._state, self._plan, self._trained = state, None, None
+        return self.step
+
+    def write_experience(self, step: int, folder: Path) -> Path | None:
+        """Writes the groups of the step trained last with their advantages; None if this process did not train it."""
+        if step != self.step or self._trained is None:
+            return None
+        return experience.write_step(folder, step, self._trained)

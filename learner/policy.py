@@ -1,0 +1,186 @@
+"""The policy as the learner sees it: packed rows in, log-probabilities of completion tokens out; and its weights by name."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from torch import Tensor, nn
+from transformers import AutoModelForCausalLM, PreTrainedModel
+from transformers.utils.logging import disable_progress_bar
+
+from configs.errors import Mistake, UserError
+from configs.schema import LearnerSettings, LoraSettings
+from learner.attention import PACKED
+from learner.logprobs import completion_logprobs
+from learner.rows import Layout
+
+ADAPTER = "default"
+PROBE_TOKENS = 6
+"""Tokens of the prompt and of each completion with which `load_policy` tries the packing."""
+PROBE_TOLERANCE_NATS = {torch.float32: 0.005, torch.bfloat16: 0.3}
+"""Mean difference of log-probabilities between a packed and a plain forward that rounding explains; a sequence that sees its
+neighbour in the row is off by whole nats."""
+
+
+@dataclass(frozen=True)
+class NamedWeight:
+    """One tensor of the policy under its name on disk. `value` may be called while all `parameters` are whole (ZeRO 3)."""
+
+    name: str
+    parameters: tuple[nn.Parameter, ...]
+    value: Callable[[], Tensor]
+
+
+class Policy(nn.Module):
+    """A causal language model over packed rows."""
+
+    def __init__(self, model: PreTrainedModel, chunk_tokens: int) -> None:
+        super().__init__()
+        self.model = model
+        self.chunk_tokens = chunk_tokens
+
+    def forward(
+        self, input_ids_S: Tensor, position_ids_S: Tensor, layout: Layout, predicting_T: Tensor, targets_T: Tensor, chunks: int
+    ) -> tuple[Tensor, Tensor]:
+        """``(logprobs_T, entropy_T)`` of a `rows.Row`, float32 nats; logits exist for `chunk_tokens` completion tokens at a time."""
+        decoder, head = self.model.get_decoder(), self.model.get_output_embeddings()  # type: ignore[no-untyped-call]
+        output = decoder(input_ids=input_ids_S[None], position_ids=position_ids_S[None], use_cache=False, layout=layout)
+        hidden_TH = output.last_hidden_state[0].index_select(0, predicting_T)
+        return completion_logprobs(hidden_TH, head, targets_T, self.chunk_tokens, chunks)
+
+    @property
+    def vocabulary_size(self) -> int:
+        """Rows of the embedding: every token id is below it."""
+        return int(self.model.config.get_text_config().vocab_size)
+
+    def _adapters(self) -> dict[str, Any]:
+        """The layers that carry an adapter, by the on-disk name of their weight."""
+        return {f"{name}.weight": module for name, module in self.model.named_modules() if hasattr(module, "lora_A")}
+
+    @contextmanager
+    def initial(self) -> Iterator[None]:
+        """Inside, the policy with adapters is the model it started from. Their scale is set to 0 instead of skipping them, so that
+        sharded parameters are still gathered in the same order."""
+        scales = [module.scaling for module in self._adapters().values()]
+        before = [scale[ADAPTER] for scale in scales]
+        for scale in scales:
+            scale[ADAPTER] = 0.0
+        try:
+            yield
+        finally:
+            for scale, value in zip(scales, before, strict=True):
+                scale[ADAPTER] = value
+
+    def weights(self) -> Iterator[NamedWeight]:
+        """Every tensor that `save_pretrained` would write, adapters merged in float32, tied copies once."""
+        adapters = self._adapters()
+        seen: set[int] = set()
+        for key, tensor in self.model.state_dict(keep_vars=True).items():
+            name = key.replace(".base_layer.", ".")
+            if ".lora_" in key or id(tensor) in seen:
+                continue
+            seen.add(id(tensor))
+            if name in adapters:
+                yield _merged(name, tensor, adapters[name])
+            else:
+                yield NamedWeight(name, (tensor,) if isinstance(tensor, nn.Parameter) else (), tensor.detach)
+
+
+def _merged(name: str, base: nn.Parameter, adapter: Any) -> NamedWeight:
+    down, up, scale = adapter.lora_A[ADAPTER].weight, adapter.lora_B[ADAPTER].weight, adapter.scaling[ADAPTER]
+
+    @torch.no_grad()
+    def value() -> Tensor:
+        merged: Tensor = base.float() + scale * (up.float() @ down.float())
+        return merged
+
+    return NamedWeight(name, (base, down, up), value)
+
+
+def load_policy(model_folder: Path, settings: LearnerSettings, dtype: torch.dtype, seed: int) -> Policy:
+    """The policy in `model_folder`, in training mode without dropout, with adapters if set (their initialization from `seed`).
+
+    :raises UserError: the folder's tensors cannot be published under the names they have on disk, the architecture cannot be
+        packed, or no layer has a name in `learner.lora.targets`.
+    """
+    disable_progress_bar()  # type: ignore[no-untyped-call]
+    model = AutoModelForCausalLM.from_pretrained(model_folder, dtype=dtype, attn_implementation=PACKED, local_files_only=True)
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+    policy = Policy(model, settings.logprob_chunk_tokens)
+    mistakes = [*_names_not_on_disk(policy, model_folder), *_packing_mistakes(policy, model_folder, dtype)]
+    if mistakes:
+        raise UserError(mistakes)
+    if settings.lora is not None:
+        _add_adapters(model, settings.lora, seed)
+    if settings.gradient_checkpointing:
+        model.gradient_checkpointing_enable({"use_reentrant": False})
+    return policy.train()
+
+
+def _names_not_on_disk(policy: Policy, model_folder: Path) -> list[Mistake]:
+    """Some architectures are converted while they are loaded (experts fused, layers renamed); an engine expects the names on disk."""
+    on_disk: set[str] = set()
+    for file in model_folder.glob("*.safetensors"):
+        with safe_open(file, framework="pt") as tensors:
+            on_disk.update(tensors.keys())
+    missing = [weight.name for weight in policy.weights() if weight.name not in on_disk]
+    if not missing:
+        return []
+    rule = f"{len(missing)} tensors have no safetensors entry of their name, the first is {missing[0]}"
+    return [Mistake("model", str(model_folder), rule, "use a folder of unquantized safetensors whose layout transformers does not convert")]
+
+
+def _packing_mistakes(policy: Policy, model_folder: Path, dtype: torch.dtype) -> list[Mistake]:
+    try:
+        difference = packing_difference_nats(policy)
+    except (NotImplementedError, TypeError) as error:
+        rule = f"the learner cannot pack rows for this architecture ({error})"
+    else:
+        if difference <= PROBE_TOLERANCE_NATS[dtype]:
+            return []
+        rule = f"log-probabilities in packed rows differ from the model's own forward by {difference:.2g} nats"
+    return [Mistake("model", str(model_folder), rule, "use an architecture with plain softmax attention and an unscaled head")]
+
+
+@torch.no_grad()
+def packing_difference_nats(policy: Policy) -> float:
+    """Mean difference between the log-probabilities of two short sequences in one packed row, and each alone in the model's own
+    forward with its own attention. Catches what would otherwise train wrongly in silence: recurrent layers that carry state from
+    one sequence to the next, scaled or capped logits."""
+    n = PROBE_TOKENS
+    ids = (torch.arange(3 * n) * 7919 + 11) % policy.vocabulary_size
+    context, first, second = torch.split(ids, n)
+    input_ids_S = torch.cat([context, first[:-1], second[:-1]])
+    position_ids_S = torch.cat([torch.arange(n), *[torch.arange(n, 2 * n - 1)] * 2])
+    ends = torch.tensor([n - 1])
+    predicting_T = torch.cat([ends, torch.arange(n, 2 * n - 1), ends, torch.arange(2 * n - 1, 3 * n - 2)])
+    policy.eval()
+    packed_T, _ = policy(input_ids_S, position_ids_S, ((n, n - 1, n - 1),), predicting_T, torch.cat([first, second]), 1)
+    policy.model.set_attn_implementation("eager")
+    plain = []
+    for completion in (first, second):
+        logits_TV = policy.model(torch.cat([context, completion])[None]).logits[0, n - 1 : -1].float()
+        plain.append(logits_TV.log_softmax(-1).gather(-1, completion[:, None])[:, 0])
+    policy.model.set_attn_implementation(PACKED)
+    return float((packed_T - torch.cat(plain)).abs().mean())
+
+
+def _add_adapters(model: PreTrainedModel, settings: LoraSettings, seed: int) -> None:
+    from peft import LoraConfig, inject_adapter_in_model  # takes seconds to import, and few runs need it
+
+    alpha: Any = settings.alpha  # declared int, used as a float
+    config = LoraConfig(r=settings.rank, lora_alpha=alpha, target_modules=list(settings.targets), bias="none")
+    names = {name.rpartition(".")[2] for name, module in model.named_modules() if isinstance(module, nn.Linear)}
+    unknown = [target for target in settings.targets if target not in names]
+    if unknown:
+        remedy = f"this model has {', '.join(sorted(names))}"
+        raise UserError(Mistake("learner.lora.targets", target, "no linear layer has this name", remedy) for target in unknown)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        inject_adapter_in_model(config, model, ADAPTER)
