@@ -1,0 +1,53 @@
+"""Held-out evaluation from the coordinator's side: open the leases, wait for the answers, and ask whether the reward still rises."""
+
+from collections.abc import Sequence
+from statistics import fmean
+from typing import Any
+
+from actors.metrics import HeldoutItem
+from configs.schema import ConvergenceSettings, RunSettings
+from rollout.evaluation_leases import EvaluationItem
+from rollout.prompts import PromptSet
+
+
+async def evaluate(run: RunSettings, prompts: PromptSet, ledger: Any, step: int, lineage: int) -> list[HeldoutItem]:
+    """The first `heldout.prompts` held-out prompts, without and (if asked) with the system prompt, answered by the policy of `step`.
+
+    The same prompts and seeds at every evaluation, so that differences between steps are the policy's.
+    """
+    chosen = range(min(run.heldout.prompts, len(prompts.heldout)))
+    items = [EvaluationItem(index, prompted) for prompted in ((False, True) if run.heldout.prompted else (False,)) for index in chosen]
+    await ledger.open_evaluation.remote(step, items)
+    results = await ledger.evaluation_results.remote(step, run.deadlines.batch_s)
+    return [
+        HeldoutItem(
+            step=step,
+            lineage=lineage,
+            prompt_id=prompts.heldout[items[result.item].prompt_index].id,
+            prompt=prompts.heldout[items[result.item].prompt_index].prompt,
+            prompted=items[result.item].prompted,
+            score=result.score,
+            completion=result.completion,
+            completion_tokens=result.completion_tokens,
+            truncated=result.truncated,
+        )
+        for result in results
+    ]
+
+
+def reward_mean(items: Sequence[HeldoutItem], prompted: bool) -> float | None:
+    """Mean of the parsed scores of one context; None without any."""
+    scores = [item.score for item in items if item.prompted == prompted and item.score is not None]
+    return fmean(scores) if scores else None
+
+
+def converged(settings: ConvergenceSettings | None, items: Sequence[HeldoutItem]) -> bool:
+    """Whether the plain held-out reward rose by less than `min_delta` over the last `window` evaluations."""
+    if settings is None:
+        return False
+    steps = sorted({item.step for item in items})
+    means = [mean for step in steps if (mean := reward_mean([item for item in items if item.step == step], prompted=False)) is not None]
+    if len(means) <= settings.window:
+        return False
+    recent = means[-settings.window - 1 :]
+    return max(recent[1:]) - recent[0] < settings.min_delta

@@ -1,0 +1,122 @@
+"""One DeepSpeed rank of the learner. It knows Arrow and versions; it does not know vLLM, prompts or the ledger.
+
+    prepare   fetch, decode, pack: no collective, so a missing group ends the step on all ranks instead of hanging one
+    run       forward, backward, optimizer step: collectives; every rank must enter
+    publish   full weights (collective at ZeRO 3); rank 0 puts them into the transport and keeps the newest two versions alive
+
+Calls come one at a time, from the coordinator's `LearnerGroup`; each answers the same when asked twice for the same step.
+"""
+
+import contextlib
+import os
+import socket
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ray
+
+from actors import transport_object_store
+from configs.errors import MissingGroups, RecordError
+from configs.schema import RunSettings
+from rollout import owner, spool
+from rollout.ledger_values import ScoredGroup
+from rollout.weight_version import WeightVersion
+
+_OBJECT_WAIT_S = 20.0  # for a group's cached object; its spool file is read when it does not come
+
+
+@dataclass(frozen=True)
+class LearnerPlace:
+    """What a rank is told once. `cores`: the CPU cores it may use; None leaves that to the machine."""
+
+    run: RunSettings
+    model_folder: str
+    run_folder: str
+    lineage: int
+    rank: int
+    world_size: int
+    cores: tuple[int, ...] | None
+
+
+class LearnerRank:
+    """The actor around `learner.learner.Learner`."""
+
+    def __init__(self, place: LearnerPlace) -> None:
+        if place.cores:
+            os.sched_setaffinity(0, place.cores)  # before any library counts the cores
+        self._place = place
+        self._run_folder = Path(place.run_folder)
+        self._versions: dict[int, WeightVersion | None] = {}
+
+    def rendezvous(self) -> tuple[str, int]:
+        """Address and a free port of rank 0, for all ranks to meet."""
+        with contextlib.closing(socket.socket()) as probe:
+            probe.bind(("", 0))
+            return ray.util.get_node_ip_address(), probe.getsockname()[1]
+
+    def start(self, address: str, port: int) -> None:
+        """Joins the other ranks and loads the initial policy."""
+        place = self._place
+        os.environ.update(MASTER_ADDR=address, MASTER_PORT=str(port), RANK=str(place.rank), WORLD_SIZE=str(place.world_size))
+        os.environ.update(LOCAL_RANK="0")
+        if place.run.placement.device == "cpu":
+            os.environ["DS_ACCELERATOR"] = "cpu"
+        from learner.learner import Learner  # reads the environment set above
+
+        self._learner = Learner(place.run, Path(place.model_folder), place.rank, place.world_size)
+
+    def prepare(self, step: int, groups: Sequence[ScoredGroup], handles: Sequence[Any], present_fraction: float) -> None:
+        """Raises MissingGroups with all ids whose bytes are gone."""
+        payloads, missing = [], []
+        for group, handle in zip(groups, handles, strict=True):
+            payload = self._payload(group, handle)
+            if payload is None:
+                missing.append(group.group_id)
+            else:
+                payloads.append(payload)
+        if missing:
+            raise MissingGroups(tuple(missing))
+        self._learner.prepare(step, payloads, [group.name for group in groups], present_fraction)
+
+    def run(self, step: int) -> dict[str, float | int | None]:
+        """The GRPO step's report; rank 0 also writes the step's experience."""
+        report = self._learner.run(step)
+        if self._place.rank == 0 and self._place.run.keep_experience:
+            self._learner.write_experience(step, self._run_folder / "experience")
+        return report
+
+    def publish(self, step: int) -> tuple[WeightVersion, float] | None:
+        """The version that `step` made and the seconds it took (rank 0; None elsewhere). Asked again, no rank enters a collective."""
+        started_s = time.monotonic()
+        if step not in self._versions:
+            made = self._learner.weights(self._place.lineage)
+            self._versions[step] = None if made is None else transport_object_store.publish(*made)
+            for old in sorted(self._versions)[:-2]:  # a slow worker may still be fetching the version before
+                del self._versions[old]
+        version = self._versions[step]
+        return None if version is None else (version, time.monotonic() - started_s)
+
+    def save(self, aside: str, step: int) -> tuple[int, ...]:
+        """This rank's part of a checkpoint, into the folder aside, and the exported model; returns the step's group ids."""
+        owner.check(self._run_folder, self._place.lineage)
+        self._learner.save(Path(aside) / "deepspeed")
+        self._learner.export(Path(aside) / "hf")
+        return self._learner.trained_group_ids(step)
+
+    def load(self, folder: str) -> int:
+        """Continues from a whole checkpoint; returns its step."""
+        return self._learner.load(Path(folder) / "deepspeed")
+
+    def _payload(self, group: ScoredGroup, handle: Any) -> bytes | None:
+        if handle is not None:
+            try:
+                return ray.get(handle, timeout=_OBJECT_WAIT_S)
+            except (ray.exceptions.GetTimeoutError, ray.exceptions.ObjectLostError, ray.exceptions.OwnerDiedError):
+                pass  # the object is a cache of the spool's file
+        try:
+            return spool.read(self._run_folder / "spool", spool.SpoolEntry(group.name, group.size_bytes, group.checksum))
+        except (RecordError, OSError):
+            return None

@@ -1,0 +1,348 @@
+"""The ledger's actor: the rules behind a door that many wait at, and their durable files.
+
+    rollout workers                        LedgerActor                                     coordinator
+    lease ─────────waits for capacity────► Ledger (rules) ◄──waits for P scored groups──── take
+    report ──► scored: handle kept         │ log line, synced, then                        commit ─► step trained, version out
+    renew, wait_version ◄──────────────────┴─ _notify() ends every wait ──────────────────► evaluation_results
+
+Every method runs on the actor's one event loop and changes state only between two awaits, so no lock is needed. A waiting call
+consumes nothing; it is unblocked by `_notify` after any change, and looks again after `_LOOK_S` at the latest. Time passes in
+`_tick`, which expires leases and which every call and every look begins with: whenever anybody is there to wait for a group,
+the clock runs, and an error in it is that caller's.
+
+Object references arrive and leave inside tuples and lists and are never dereferenced: no sample passes through this process.
+Each lease and each take is one pending call, so the actor needs max_concurrency above the number of workers (Ray: 1,000).
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import msgpack
+
+from actors.checkpoints import LEDGER_FILE
+from configs.errors import CheckpointError, DeadlineExceeded, LedgerError
+from configs.schema import RunSettings
+from learner.checkpoint import step_folder
+from rollout import owner, spool
+from rollout.evaluation_leases import EvaluationItem, EvaluationKey, EvaluationLease, EvaluationLeases, EvaluationResult
+from rollout.ledger_log import LedgerLog
+from rollout.ledger_restore import opening, restore
+from rollout.ledger_state import pack
+from rollout.ledger_values import GroupKey, Lease, LedgerSettings, ReportOutcome, Reservation, ScoredGroup
+from rollout.prompts import PromptOrder
+from rollout.weight_version import WeightVersion
+
+_LOOK_S = 1.0  # the longest that a lease's expiry goes unnoticed while somebody waits
+
+
+@dataclass(frozen=True)
+class LedgerPlace:
+    """What the ledger is told once. `step`: the whole checkpoint to continue from, 0 for none. `prompts_count`: training prompts."""
+
+    run: RunSettings
+    run_folder: str
+    lineage: int
+    step: int
+    prompts_count: int
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One step's groups, taken at `version` = step - 1, and per group the handle of a cached copy of its bytes, None where the
+    spool's file is the only one."""
+
+    step: int
+    version: int
+    groups: tuple[ScoredGroup, ...]
+    handles: tuple[object, ...]
+
+    @property
+    def group_ids(self) -> tuple[int, ...]:
+        return tuple(group.group_id for group in self.groups)
+
+
+def ledger_settings(run: RunSettings) -> LedgerSettings:
+    """The rules' numbers. Workers bring their own bound on what they hold, so only the age bound limits what is in flight."""
+    per_step, staleness = run.rollout.prompts_per_step, run.algorithm.max_staleness
+    return LedgerSettings(
+        prompts_per_step=per_step,
+        steps=run.steps,
+        max_staleness=staleness,
+        max_in_flight=(staleness + 1) * per_step,
+        max_refill=run.algorithm.max_refill,
+        lease_s=run.deadlines.lease_s,
+    )
+
+
+class LedgerActor:
+    """The actor. `start` once, then everything else. `wait_s` and `deadline_s` are seconds from the call."""
+
+    def __init__(self, place: LedgerPlace, clock: Callable[[], float] = time.monotonic) -> None:
+        self._place, self._clock = place, clock
+        self._folder = Path(place.run_folder)
+        self._spool = self._folder / "spool"
+        self._evaluations = EvaluationLeases(place.run.deadlines.lease_s)
+        self._changed = asyncio.Event()
+        self._version: WeightVersion | None = None
+        self._leasing = True
+        self._handles: dict[int, object] = {}
+        self._trained_files: dict[str, int] = {}
+        self._leased_at_s: dict[GroupKey, float] = {}
+        self._workers_seen_s: dict[str, float] = {}
+        self._straggler_wait_s = 0.0
+
+    async def start(self) -> None:
+        """Rebuilds the ledger from checkpoint, log and spool. Raises CheckpointError, RecordError or StaleLineage if they do not fit."""
+        place = self._place
+        owner.check(self._folder, place.lineage)
+        snapshot = self._read_snapshot() if place.step else None
+        self._log = LedgerLog(self._folder / "ledger.log")
+        spooled = await asyncio.to_thread(spool.scan, self._spool)
+        await asyncio.to_thread(spool.remove_leftovers, self._spool, time.time())
+        order = PromptOrder(place.prompts_count, place.run.seed)
+        self._ledger = restore(ledger_settings(place.run), order, snapshot, self._log.lines, spooled, place.lineage)
+        self._log.append(opening(self._ledger, snapshot, self._log.lines), durable=True)
+
+    # ---- workers
+
+    async def lease(self, worker: str, max_groups: int, wait_s: float) -> list[Lease | EvaluationLease]:
+        """Up to `max_groups` leases, held-out ones first; empty when there is nothing to lease for `wait_s`."""
+        until_s = self._clock() + wait_s
+        while True:
+            now_s = self._tick(worker)
+            leases: list[Lease | EvaluationLease] = []
+            if self._leasing and self._version is not None:
+                leases += self._evaluations.lease(worker, max_groups, now_s)
+                leases += self._ledger.lease(worker, max_groups - len(leases), now_s)
+            if leases or now_s >= until_s:
+                current = (lease.key for lease in self._ledger.state.leased.values())
+                self._leased_at_s = {key: self._leased_at_s.get(key, now_s) for key in current}
+                return leases
+            await self._change(until_s)
+
+    async def renew(self, worker: str, keys: Sequence[GroupKey | EvaluationKey]) -> list[GroupKey | EvaluationKey]:
+        """A worker's sign of life for the leases it holds; returns those that are no longer its own, whose work can be dropped."""
+        now_s = self._tick(worker)
+        lost: list[GroupKey | EvaluationKey] = []
+        lost += self._ledger.renew(worker, [key for key in keys if isinstance(key, GroupKey)], now_s)
+        lost += self._evaluations.renew(worker, [key for key in keys if isinstance(key, EvaluationKey)], now_s)
+        return lost
+
+    async def report(self, worker: str, scored: ScoredGroup, handles: Sequence[object]) -> ReportOutcome:
+        """A group whose file is in the spool. handles: an object reference to the same bytes, or nothing."""
+        self._tick(worker)
+        outcome = self._ledger.report(scored)
+        if outcome == "scored":
+            self._log.append(self._ledger.state.scored[scored.group_id], durable=False)
+            if handles:
+                self._handles[scored.group_id] = handles[0]
+        self._notify()
+        return outcome
+
+    async def withhold(self, worker: str, key: GroupKey, reason: str) -> ReportOutcome:
+        """A leased group that the worker cannot make, with the reason."""
+        self._tick(worker)
+        outcome = self._ledger.withhold(*key, reason)
+        self._notify()
+        return outcome
+
+    async def report_evaluation(self, worker: str, result: EvaluationResult) -> str:
+        self._tick(worker)
+        outcome = self._evaluations.report(result)
+        self._notify()
+        return outcome
+
+    async def wait_version(self, after: int, wait_s: float) -> WeightVersion | None:
+        """The newest published version once its step is above `after`; None if there is none within `wait_s`."""
+        until_s = self._clock() + wait_s
+        while True:
+            now_s = self._tick()
+            if self._version is not None and self._version.step > after:
+                return self._version
+            if now_s >= until_s:
+                return None
+            await self._change(until_s)
+
+    async def worker_left(self, worker: str) -> None:
+        """A worker that is gone: its leases go back to the head of the queue at once."""
+        self._ledger.worker_died(worker)
+        self._evaluations.worker_died(worker)
+        self._workers_seen_s.pop(worker, None)
+        self._notify()
+
+    # ---- the coordinator
+
+    async def take(self, step: int, deadline_s: float) -> Batch:
+        """The batch of `step`; the same step gets the same batch. Raises NoSignal by the rules, DeadlineExceeded with what it
+        waited for."""
+        until_s = self._clock() + deadline_s
+        while True:
+            now_s = self._tick()
+            reservation = self._ledger.take(step)
+            if reservation is not None:
+                return self._batch(reservation)
+            straggling = self._ledger.straggler() is not None
+            await self._change_before(until_s, deadline_s, self._ledger.waiting_reason)
+            if straggling:
+                self._straggler_wait_s += self._clock() - now_s
+
+    async def take_present(self, step: int, deadline_s: float | None = None) -> Batch | None:
+        """What is there for `step`, once no leased group would become too old by being left behind; None if nothing is there and
+        nothing is leased. deadline_s: the run's `deadlines.batch_s` unless given."""
+        deadline_s = self._place.run.deadlines.batch_s if deadline_s is None else deadline_s
+        until_s = self._clock() + deadline_s
+        while True:
+            self._tick()
+            reservation = self._ledger.take_present(step)
+            if reservation is not None:
+                return self._batch(reservation)
+            if not self._ledger.state.scored and not self._ledger.state.leased:
+                return None
+            await self._change_before(until_s, deadline_s, self._ledger.waiting_reason)
+
+    async def refill(self) -> None:
+        """Lets the present step replace another max_refill * P groups without signal."""
+        self._ledger.refill()
+        self._notify()
+
+    async def requeue_missing(self, step: int, group_ids: Sequence[int]) -> None:
+        """Groups of the batch whose bytes are nowhere are generated again; `take` then fills the batch up."""
+        for group_id in self._ledger.requeue_missing(step, group_ids):
+            self._handles.pop(group_id, None)
+        self._notify()
+
+    async def commit(self, step: int, version: WeightVersion, group_ids: Sequence[int] | None = None) -> None:
+        """The batch's groups become trained and `version` can be pulled. The log line is on disk before anybody sees either.
+
+        group_ids: what the learner says it trained; it decides where it differs from the reservation. Repeatable. Raises
+        StaleLineage when another driver has taken the run over: its history must not get a line of this one.
+        """
+        owner.check(self._folder, self._place.lineage)
+        planned = self._ledger.plan_commit(step, group_ids)
+        if planned is not None:
+            scored = self._ledger.state.scored
+            files = {scored[group_id].group.name: step for group_id in planned.group_ids if group_id in scored}
+            self._log.append(planned, durable=True)
+            self._ledger.commit(step, group_ids)
+            self._trained_files |= files
+            for group_id in planned.group_ids:
+                self._handles.pop(group_id, None)
+        self._publish(version)
+
+    async def publish_initial(self, version: WeightVersion) -> None:
+        """The version that the run starts or goes on from can be pulled. Until it is there, nothing is leased."""
+        self._publish(version)
+
+    def _publish(self, version: WeightVersion) -> None:
+        if version.step != self._ledger.state.version:
+            raise LedgerError(f"version {version.step} is not that of the last committed step, {self._ledger.state.version}")
+        self._version = version
+        self._notify()
+
+    async def forget(self, step: int) -> None:
+        """The checkpoint of `step` is whole: spool files that only an older cut could need are removed.
+
+        Not earlier: a group that was scored when a checkpoint was written and trained after it is scored again when the run goes
+        back to that checkpoint. What stays is what is scored, leased (its file may be there before its report), or trained
+        after `step`. The folder is listed before that is decided, so that no file can appear in between.
+        """
+        listed = await asyncio.to_thread(spool.names, self._spool)
+        owner.check(self._folder, self._place.lineage)
+        self._trained_files = {name: trained for name, trained in self._trained_files.items() if trained > step}
+        state = self._ledger.state
+        live = {scored.group.name for scored in state.scored.values()} | set(self._trained_files)
+        live |= {spool.group_file(lease.group_id, lease.lineage, lease.attempt) for lease in state.leased.values()}
+        await asyncio.to_thread(spool.remove, self._spool, set(listed) - live)
+
+    async def open_evaluation(self, evaluation: int, items: Sequence[EvaluationItem]) -> None:
+        """Held-out items to be answered by the policy of step `evaluation`, ahead of all training groups."""
+        self._evaluations.open(evaluation, items)
+        self._notify()
+
+    async def evaluation_results(self, evaluation: int, deadline_s: float) -> tuple[EvaluationResult, ...]:
+        """All results in the order of the items. Raises DeadlineExceeded with what is missing."""
+        until_s = self._clock() + deadline_s
+        while True:
+            self._tick()
+            results = self._evaluations.results(evaluation)
+            if results is not None:
+                return results
+            await self._change_before(until_s, deadline_s, self._evaluations.waiting_reason)
+
+    async def pause(self) -> None:
+        """Nothing is leased until `resume`; what is leased goes on."""
+        self._leasing = False
+
+    async def resume(self) -> None:
+        self._leasing = True
+        self._notify()
+
+    async def end(self, reason: str = "run_ended") -> None:
+        """What is left is withheld for `reason`."""
+        self._ledger.end(reason)
+        self._handles.clear()
+        self._notify()
+
+    async def snapshot(self) -> bytes:
+        """The ledger's part of a checkpoint: msgpack, a list of names, no samples."""
+        return bytes(msgpack.packb(pack(self._ledger.state, self._place.lineage)))
+
+    async def status(self) -> dict[str, Any]:
+        """The law's terms and what an operator asks: why a batch is not there, who works, how old the oldest lease is."""
+        now_s = self._tick()
+        ages_s = [now_s - self._leased_at_s[lease.key] for lease in self._ledger.state.leased.values()]
+        return {
+            **asdict(self._ledger.counts()),
+            "withheld_by_reason": self._ledger.withheld_by_reason(),
+            "committed_step": self._ledger.state.version,
+            "capacity": self._ledger.capacity(),
+            "leasing": self._leasing,
+            "oldest_lease_age_s": max(ages_s, default=None),
+            "waiting_reason": self._ledger.waiting_reason(),
+            "straggler_wait_s": self._straggler_wait_s,
+            "workers_seen_s_ago": {worker: now_s - seen_s for worker, seen_s in sorted(self._workers_seen_s.items())},
+        }
+
+    # ---- inside
+
+    def _read_snapshot(self) -> dict[str, Any]:
+        path = step_folder(self._folder / "checkpoints", self._place.step) / LEDGER_FILE
+        try:
+            snapshot: dict[str, Any] = msgpack.unpackb(path.read_bytes())
+        except (OSError, ValueError, msgpack.UnpackException) as error:
+            raise CheckpointError(f"{path} cannot be read: {error}") from error
+        if not isinstance(snapshot, dict) or snapshot.get("version") != self._place.step:
+            raise CheckpointError(f"{path} is not the ledger of step {self._place.step}")
+        return snapshot
+
+    def _batch(self, reservation: Reservation) -> Batch:
+        handles = tuple(self._handles.get(group_id) for group_id in reservation.group_ids)
+        return Batch(reservation.step, reservation.version, reservation.groups, handles)
+
+    def _tick(self, worker: str | None = None) -> float:
+        """Now, with every lease that ended before it expired, and `worker` seen alive."""
+        now_s = self._clock()
+        if worker is not None:
+            self._workers_seen_s[worker] = now_s
+        expired = [*self._ledger.expire(now_s), *self._evaluations.expire(now_s)]
+        if expired:
+            self._notify()
+        return now_s
+
+    def _notify(self) -> None:
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    async def _change(self, until_s: float) -> None:
+        with suppress(TimeoutError):  # nothing changed: the caller looks at the clock
+            await asyncio.wait_for(self._changed.wait(), max(0.0, min(until_s - self._clock(), _LOOK_S)))
+
+    async def _change_before(self, until_s: float, deadline_s: float, waiting_for: Callable[[], str]) -> None:
+        if self._clock() >= until_s:
+            raise DeadlineExceeded(waiting_for(), deadline_s)
+        await self._change(until_s)

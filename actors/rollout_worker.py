@@ -1,0 +1,248 @@
+"""A rollout worker: one engine that generates and scores groups, and takes new weights while sequences are in flight.
+
+    lease loop    waits for: a free place, then a lease          unblocked by: a group reported; the ledger's capacity
+                  starts one group task per lease
+    group task    waits for: the lease's version in the engine   unblocked by: the weight loop
+                  make ─► spool (durable) ─► report
+    weight loop   waits for: a newer version in the ledger       unblocked by: the coordinator's commit
+                  fetch ─► gate.swapping() ─► engine.load_weights
+    beat loop     every few seconds: renews the leases held; a lease no longer current has its task cancelled
+
+No loop waits for another worker. The first error ends all loops, and `serve` raises it: the supervision decides what follows.
+"""
+
+import asyncio
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import Any
+
+import ray
+
+from actors import transport_object_store
+from configs.errors import DeadlineExceeded
+from configs.schema import RunSettings
+from rollout import spool
+from rollout.contexts import Contexts, load_contexts
+from rollout.definition import load_value_texts
+from rollout.engine import Engine
+from rollout.evaluation_leases import EvaluationLease, EvaluationResult
+from rollout.group_maker import Draw, GroupMaker
+from rollout.judge import context_tokens, make_judge
+from rollout.ledger_values import Lease, ScoredGroup
+from rollout.prompts import PromptSet
+from rollout.records import Group
+from rollout.weight_version import WeightVersion, version_label
+
+_POLL_S = 5.0  # one long poll; short enough that a stopping worker is not held up
+_BEATS_PER_LEASE = 10  # renewals within one lease period, so that several may be lost
+
+
+@dataclass(frozen=True)
+class WorkerPlace:
+    """What a worker is told once: its name, the run, where its model and run folder are, and the cores it may use."""
+
+    name: str
+    run: RunSettings
+    model_folder: str
+    run_folder: str
+    lineage: int
+    cores: tuple[int, ...] | None
+
+
+class RolloutWorker:
+    """The actor. `start` once, then `serve` until `stop`; `stats`, `sleep` and `wake` at any time in between."""
+
+    def __init__(self, place: WorkerPlace, prompts: PromptSet, ledger: Any) -> None:
+        if place.cores:
+            os.sched_setaffinity(0, place.cores)  # before any library counts the cores
+        self._place, self._prompts, self._ledger = place, prompts, ledger
+        self._step = 0
+        self._loaded = asyncio.Condition()
+        self._stopping = asyncio.Event()
+        self._tasks: dict[Any, asyncio.Task[None]] = {}
+        self._sync = {"weight_sync_s": 0.0, "weight_sync_pause_s": 0.0, "weight_syncs": 0}
+        self._idle_s = 0.0
+
+    async def start(self) -> None:
+        """Loads the initial policy (step 0); a resumed run's version is pulled before the first lease is worked on."""
+        place, run = self._place, self._place.run
+        texts = load_value_texts(Path(run.judge.values) if run.judge.values else None, run.judge.rubric, run.judge.scorer)
+        contexts = await asyncio.to_thread(load_contexts, Path(place.model_folder), texts.generation_system, run.date or "")
+        context_limit = context_tokens(contexts, texts, run)
+        self._engine = await _start_engine(place, contexts, context_limit)
+        judge = make_judge(self._engine, contexts, texts, run.judge, context_limit)
+        self._maker = GroupMaker(run, place.name, self._engine, judge, contexts, texts, lambda: self._step)
+
+    async def serve(self) -> None:
+        """Works until `stop`. Raises the first error of any loop; every task has ended when it returns."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                loops = [group.create_task(loop) for loop in (self._weight_loop(), self._beat_loop())]
+                await self._lease_loop(group)
+                for loop in loops:
+                    loop.cancel()
+        except BaseExceptionGroup as errors:
+            raise _first(errors) from errors
+        finally:
+            await self._engine.close()
+
+    async def stop(self) -> None:
+        """Takes no more leases; groups in flight are finished and reported."""
+        self._stopping.set()
+
+    async def stats(self) -> dict[str, Any]:
+        """Totals since the start, for the coordinator's per-step differences, and what the worker is doing now."""
+        maker = self._maker
+        return {
+            "name": self._place.name,
+            "state": "stopping" if self._stopping.is_set() else "serving",
+            "version": self._step,
+            "groups_in_flight": len(self._tasks),
+            "completion_tokens_total": maker.completion_tokens,
+            "judgements_total": maker.judgements,
+            "generate_s": maker.generating.total_s,
+            "score_s": maker.scoring.total_s,
+            "idle_s": self._idle_s,
+            **self._sync,
+        }
+
+    async def sleep(self) -> None:
+        """Shared placement: the learner takes the device."""
+        await self._engine.sleep()
+
+    async def wake(self) -> None:
+        """Shared placement: the device is back."""
+        await self._engine.wake()
+
+    async def _lease_loop(self, group: asyncio.TaskGroup) -> None:
+        places = self._place.run.rollout.groups_in_flight
+        while not self._stopping.is_set():
+            if len(self._tasks) >= places:
+                await asyncio.wait(self._tasks.values(), return_when=asyncio.FIRST_COMPLETED)
+                continue
+            asked_s = time.monotonic()
+            leases = await self._ledger.lease.remote(self._place.name, places - len(self._tasks), _POLL_S)
+            if not self._tasks:
+                self._idle_s += time.monotonic() - asked_s
+            for lease in leases:
+                work = self._evaluate(lease) if isinstance(lease, EvaluationLease) else self._make(lease)
+                task = group.create_task(work)
+                self._tasks[lease.key] = task
+                task.add_done_callback(lambda _, key=lease.key: self._tasks.pop(key, None))
+        if self._tasks:
+            await asyncio.wait(self._tasks.values())
+
+    async def _make(self, lease: Lease) -> None:
+        await self._holds(lease.version)
+        prompt = self._prompts.train[lease.prompt_index]
+        draw = Draw(lease.lineage, lease.group_id, lease.attempt, lease.epoch, prompt, time.time())
+        made = await self._maker.make(draw)
+        payload = await asyncio.to_thread(_encode, made)
+        name = spool.group_file(lease.group_id, lease.lineage, lease.attempt)
+        # Durable before acknowledged: the report names a file that survives this worker; the object is a cache of it.
+        entry = await asyncio.to_thread(spool.write, Path(self._place.run_folder) / "spool", name, payload)
+        reference = ray.put(payload)
+        await self._ledger.report.remote(self._place.name, _scored(lease, made, entry), [reference])
+
+    async def _evaluate(self, lease: EvaluationLease) -> None:
+        await self._holds(lease.version)
+        answer = await self._maker.heldout(self._prompts.heldout[lease.prompt_index], lease.prompted)
+        await self._ledger.report_evaluation.remote(
+            self._place.name,
+            EvaluationResult(
+                lease.evaluation,
+                lease.item,
+                lease.attempt,
+                answer.score,
+                answer.completion_tokens,
+                completion=answer.completion,
+                truncated=answer.truncated,
+            ),
+        )
+
+    async def _holds(self, version: int) -> None:
+        deadline_s = self._place.run.weights.deadline_s
+        try:
+            async with asyncio.timeout(deadline_s), self._loaded:
+                await self._loaded.wait_for(lambda: self._step >= version)
+        except TimeoutError as error:
+            raise DeadlineExceeded(f"weight version {version} in {self._place.name} (it holds {self._step})", deadline_s) from error
+
+    async def _weight_loop(self) -> None:
+        while True:
+            version: WeightVersion | None = await self._ledger.wait_version.remote(self._step, _POLL_S)
+            if version is not None and version.step > self._step:
+                await self._load(version)
+
+    async def _load(self, version: WeightVersion) -> None:
+        deadline_s = self._place.run.weights.deadline_s
+        started_s = time.monotonic()
+        file = await transport_object_store.fetch(version, deadline_s)
+        try:
+            async with asyncio.timeout(deadline_s), self._maker.gate.swapping():
+                pause_s = await self._engine.load_weights(version.label, version.manifest, file)
+                self._step = version.step
+        except TimeoutError as error:
+            raise DeadlineExceeded(f"loading weight version {version.label} in {self._place.name}", deadline_s) from error
+        finally:
+            file.unlink(missing_ok=True)
+        self._sync["weight_sync_s"] += time.monotonic() - started_s
+        self._sync["weight_sync_pause_s"] += pause_s
+        self._sync["weight_syncs"] += 1
+        async with self._loaded:
+            self._loaded.notify_all()
+
+    async def _beat_loop(self) -> None:
+        while True:
+            await asyncio.sleep(self._place.run.deadlines.lease_s / _BEATS_PER_LEASE)
+            stale = await self._ledger.renew.remote(self._place.name, list(self._tasks))
+            for key in stale:
+                if key in self._tasks:
+                    self._tasks[key].cancel()
+
+
+async def _start_engine(place: WorkerPlace, contexts: Contexts, context_limit: int) -> Engine:
+    run, label = place.run, version_label(place.lineage, 0)
+    if run.rollout.engine == "deterministic":
+        from rollout.deterministic_engine import DeterministicEngine
+
+        size = len(contexts.tokenizer)
+        return DeterministicEngine(range(size // 2, size), contexts.tokenizer.eos_token_id, label)
+    from rollout.vllm_engine import VllmEngine
+
+    return await VllmEngine.start(place.model_folder, run.rollout, context_limit, label, run.seed)
+
+
+def _encode(group: Group) -> bytes:
+    from rollout.arrow_schema import encode, to_batch
+
+    return encode([to_batch(group)])
+
+
+def _scored(lease: Lease, group: Group, entry: spool.SpoolEntry) -> ScoredGroup:
+    scores = [score for score in group.scores_G if score is not None]
+    return ScoredGroup(
+        group_id=lease.group_id,
+        attempt=lease.attempt,
+        lineage=lease.lineage,
+        name=entry.name,
+        size_bytes=entry.size_bytes,
+        checksum=entry.checksum,
+        version_min=group.version_min,
+        version_max=group.version_max,
+        score_mean=fmean(scores) if scores else None,
+        score_std=stdev(scores) if len(scores) > 1 else None,
+        withheld_reason=group.withheld_reason,
+    )
+
+
+def _first(errors: BaseExceptionGroup[BaseException]) -> BaseException:
+    found: BaseException = errors
+    while isinstance(found, BaseExceptionGroup):
+        found = found.exceptions[0]
+    return found
+
+
