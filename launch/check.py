@@ -1,0 +1,42 @@
+"""`dynalign check`: the verdict on a configuration, its placement plan, and the two contexts of a prompt."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from configs.errors import Mistake, UserError
+from configs.load import LoadedRun
+from launch.model_folder import model_folder
+from launch.plan_text import plan_lines
+from launch.preflight import check, run_contexts, run_texts
+from launch.run_folder import open_run_folder
+from rollout.prompts import load_prompts
+
+
+def check_lines(loaded: LoadedRun) -> list[str]:
+    """What was found, and the plan. Raises UserError with every mistake."""
+    plan = check(loaded)
+    settings, folder = loaded.settings, open_run_folder(loaded)
+    verdict = f"run {settings.name}: {len(loaded.origins)} settings in order; {folder.path}: {folder.state()} run"
+    if plan is None:
+        return [verdict, f"no placement plan: {settings.model} is downloaded when the run starts"]
+    return [verdict, *plan_lines(plan)]
+
+
+def context_lines(loaded: LoadedRun) -> Iterator[str]:
+    """What the first prompt looks like to the model when it samples and when it learns. Loads the tokenizer.
+
+    :raises UserError: the model's folder, prompts, or texts cannot be read.
+    """
+    settings = loaded.settings
+    model = model_folder(settings.model)
+    if not isinstance(model, Path):
+        rule, remedy = "its tokenizer is not on this machine", "leave out --contexts until a run has downloaded it"
+        raise UserError([Mistake("model", settings.model, rule, remedy)])
+    contexts = run_contexts(settings, model, run_texts(settings))
+    prompt = load_prompts(settings.prompts.source).train[0]
+    for title, ids in (
+        ("sampling context", contexts.sampling_context(prompt.prompt)),
+        ("learning context", contexts.learning_context(prompt.prompt)),
+    ):
+        yield f"--- {title} of prompt {prompt.id}, {len(ids)} tokens ---"
+        yield contexts.tokenizer.decode(ids, skip_special_tokens=False)

@@ -1,0 +1,235 @@
+"""The `dynalign` command. Parsing imports nothing heavy: every command imports what it needs when it is called.
+
+Exit codes: 0 done, 1 failed, 2 the user's input is wrong and nothing was started, 130 interrupted.
+"""
+
+import os
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from configs.errors import CheckpointError, DynalignError, RecordError, UserError
+from configs.load import load_run
+from configs.refusals import did_you_mean
+
+INTERRUPTED = 130
+"""128 + SIGINT, as shells report it."""
+
+
+class Commands(click.Group):
+    """A group that says which command an unknown one probably means."""
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
+        known = self.list_commands(ctx)
+        if args and not args[0].startswith("-") and args[0] not in known:
+            close = did_you_mean(args[0], known)
+            hint = f"did you mean {close}?" if close else f"there are: {', '.join(known)}"
+            raise click.UsageError(f"there is no command {args[0]!r}; {hint}")
+        return super().resolve_command(ctx, args)
+
+
+def print_version(ctx: click.Context, option: click.Parameter, asked: bool) -> None:
+    if asked:
+        from importlib import metadata
+
+        try:
+            click.echo(f"dynalign {metadata.version('dynalign')}")
+        except metadata.PackageNotFoundError:  # a Ray job runs from a working directory
+            click.echo("dynalign, not installed: it runs from its working directory")
+        ctx.exit()
+
+
+config_argument = click.argument("config")
+overrides_argument = click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
+run_argument = click.argument("run")
+runs_option = click.option("--runs", default="runs", show_default=True, help="Folder of run folders.")
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
+@click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=print_version, help="Print the version and exit.")
+def dynalign() -> None:
+    """Let a language model align itself with a written value definition, by GRPO on its own scores.
+
+    CONFIG is a shipped run (quickstart, verifiable, single-gpu, cluster, paper) or a YAML file; KEY=VALUE sets one of its settings, as in
+    learner.learning_rate=1e-6.
+    """
+    # For judge.function and other code of the user's; last, so that no folder there takes a name of ours.
+    sys.path.append(os.getcwd())
+
+
+@dynalign.command()
+@config_argument
+@overrides_argument
+def train(config: str, overrides: Sequence[str]) -> int:
+    """Train, or continue an interrupted run."""
+    loaded = load_run(config, overrides)
+    from launch.driver import train as run
+
+    return run(loaded)
+
+
+@dynalign.command()
+@config_argument
+@overrides_argument
+@click.option("--contexts", is_flag=True, help="Also print what the first prompt looks like to the model; loads its tokenizer.")
+def check(config: str, overrides: Sequence[str], contexts: bool) -> None:
+    """Check a configuration and print its plan; start nothing."""
+    loaded = load_run(config, overrides)
+    from launch.check import check_lines, context_lines
+
+    for line in [*check_lines(loaded), *(context_lines(loaded) if contexts else [])]:
+        click.echo(line)
+    click.echo(f"nothing was started; `{_command('train', config, overrides)}` starts it")
+
+
+@dynalign.command()
+@config_argument
+@overrides_argument
+def explain(config: str, overrides: Sequence[str]) -> None:
+    """Print every setting with its value, origin and meaning."""
+    loaded = load_run(config, overrides)
+    from launch.explain import explain_lines
+
+    click.echo("\n".join(explain_lines(loaded)))
+
+
+@dynalign.command()
+@run_argument
+@runs_option
+def status(run: str, runs: str) -> int:
+    """Print how far a run is."""
+    from launch import control
+
+    return control.status(run, runs)
+
+
+@dynalign.command()
+@run_argument
+@runs_option
+def pause(run: str, runs: str) -> int:
+    """Let a run begin no further step."""
+    from launch import control
+
+    return control.ask(run, runs, "pause")
+
+
+@dynalign.command()
+@run_argument
+@runs_option
+def resume(run: str, runs: str) -> int:
+    """Let a paused run go on."""
+    from launch import control
+
+    return control.ask(run, runs, "resume")
+
+
+@dynalign.command()
+@run_argument
+@runs_option
+def stop(run: str, runs: str) -> int:
+    """End a run after the step under way, with a checkpoint."""
+    from launch import control
+
+    return control.ask(run, runs, "stop")
+
+
+@dynalign.command()
+@click.argument("run", nargs=-1, required=True, metavar="RUN...")
+@runs_option
+def report(run: Sequence[str], runs: str) -> None:
+    """Write report.html for a run, or one that compares several."""
+    folders = _folders(run, runs)
+    from launch.report import write_report
+
+    click.echo(write_report(folders))
+
+
+@dynalign.command()
+@run_argument
+@click.argument("out", type=click.Path(path_type=Path))
+@click.option("--step", type=click.IntRange(min=0), help="The checkpoint's step; the newest one if left out.")
+@runs_option
+def export(run: str, out: Path, step: int | None, runs: str) -> None:
+    """Copy a run's trained model to OUT, as a Hugging Face folder."""
+    (folder,) = _folders([run], runs)
+    from launch.export import export as copy
+
+    copy(folder, out, step)
+
+
+@dynalign.command()
+@run_argument
+@runs_option
+def replay(run: str, runs: str) -> int:
+    """Repeat a run's learning from its recorded groups."""
+    (folder,) = _folders([run], runs)
+    from launch.replay import replay as repeat
+
+    return repeat(folder)
+
+
+@dynalign.group(cls=Commands)
+def model() -> None:
+    """Models that need no model hub."""
+
+
+@model.command()
+@click.argument("name")
+def fetch(name: str) -> None:
+    """Make the model NAME on this machine (smollm2-135m-instruct)."""
+    from launch.model_fetch import fetch as make
+
+    make(name)
+
+
+def _folders(runs_named: Sequence[str], runs: str) -> list[Path]:
+    """The folders of runs, with all unknown ones in one error."""
+    from launch.run_folder import find_run
+
+    folders, mistakes = [], []
+    for run in runs_named:
+        try:
+            folders.append(find_run(run, runs))
+        except UserError as error:
+            mistakes += error.mistakes
+    if mistakes:
+        raise UserError(mistakes)
+    return folders
+
+
+def _command(name: str, config: str, overrides: Sequence[str]) -> str:
+    return shlex.join(["dynalign", name, config, *overrides])
+
+
+def main() -> int:
+    """The console script. Returns the exit code."""
+    return run_command(dynalign, sys.argv[1:])
+
+
+def run_command(command: click.Command, arguments: Sequence[str]) -> int:
+    """Runs a command to its exit code; what goes wrong on purpose becomes one line per mistake on standard error."""
+    try:
+        code = command.main(list(arguments), prog_name="dynalign", standalone_mode=False)
+    except click.Abort:  # click's name for Ctrl-C
+        click.echo("interrupted", err=True)
+        return INTERRUPTED
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except UserError as error:
+        click.echo(str(error), err=True)
+        return 2
+    except (CheckpointError, RecordError) as error:  # a damaged or foreign file that was named by the user
+        click.echo(" ".join(str(error).split()), err=True)
+        return 2
+    except DynalignError as error:
+        click.echo(" ".join(f"{type(error).__name__}: {error}".split()), err=True)
+        return 1
+    return code if isinstance(code, int) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

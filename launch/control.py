@@ -1,0 +1,91 @@
+"""`dynalign status`, `pause`, `resume`, `stop`: a word with the driver of a run, from any shell that reaches the run folder.
+
+    driver   writes status.json at every look, and takes requests                (launch/driver.py)
+    status   reads status.json; a run that has ended shows its summary
+    others   leave stop.request (…) and wait until the driver has taken it
+
+Files instead of a connection: they need no token of the cluster, answer at once, and work when the cluster is not reached.
+"""
+
+import json
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from configs.errors import DeadlineExceeded, Mistake, UserError
+from launch.run_folder import find_run
+from launch.summary import read_summary, summary_lines, write_whole
+from rollout import owner
+
+Request = Literal["pause", "resume", "stop"]
+
+STATUS_FILE = "status.json"
+_ANSWERS: dict[Request, str] = {
+    "pause": "pauses after the step under way",
+    "resume": "goes on",
+    "stop": "stops after the step under way, with a checkpoint",
+}
+_TAKEN_DEADLINE_S = 60.0  # the driver looks every second, but a call to an actor may hold it up
+
+
+def write_status(folder: Path, status: Mapping[str, Any]) -> None:
+    write_whole(folder / STATUS_FILE, json.dumps(status))
+
+
+def take_requests(folder: Path) -> list[Request]:
+    """What has been asked for since the last look; taking a request answers it."""
+    asked = [what for what in _ANSWERS if _request_file(folder, what).exists()]
+    for what in asked:
+        _request_file(folder, what).unlink()
+    return asked
+
+
+def status(run: str, runs: str) -> int:
+    """Prints one line per fact; for a run that has ended, its summary. Raises UserError for an unknown run."""
+    folder = find_run(run, runs)
+    if not _goes_on(folder) or not (folder / STATUS_FILE).exists():
+        summary = read_summary(folder)
+        lines = summary_lines(summary) if summary else [f"run {run} was interrupted before its first step; `dynalign train` continues it"]
+        print("\n".join(lines))
+        return 0
+    told = json.loads((folder / STATUS_FILE).read_text())
+    ledger, row = told["ledger"], told["metrics"] or {}
+    print(f"run {run} {told['state']}: step {told['step']} of {told['steps']}, lineage {told['lineage']}")
+    print(f"now: {told['phase'] or 'between two steps'}; {told['waiting_for']}")
+    terms = " + ".join(f"{term} {ledger[term]}" for term in ("pending", "leased", "scored", "trained", "withheld"))
+    print(f"issued {ledger['issued']} = {terms}")
+    if row.get("reward_mean") is not None:
+        print(f"reward {row['reward_mean']:.3f}, step {row['step_s']:.1f} s, oldest trained token {row['staleness_max']} versions")
+    for worker in told["workers"]:
+        print(f"{worker['name']}: {worker['state']}, version {worker['version']}, {worker['groups_in_flight']} groups in flight")
+    return 0
+
+
+def ask(run: str, runs: str, what: Request) -> int:
+    """Leaves a request and waits until the driver has taken it.
+
+    Raises UserError for a run that is unknown or has ended, DeadlineExceeded when its driver does not take the request.
+    """
+    folder = find_run(run, runs)
+    if not _goes_on(folder):
+        raise UserError([Mistake("run", run, "is not running", f"see `dynalign status {run}`")])
+    request = _request_file(folder, what)
+    write_whole(request, what)
+    until_s = time.monotonic() + _TAKEN_DEADLINE_S
+    while request.exists():
+        if time.monotonic() > until_s:
+            request.unlink(missing_ok=True)
+            raise DeadlineExceeded(f"the driver of run {run} to take the request", _TAKEN_DEADLINE_S)
+        time.sleep(0.2)
+    print(f"run {run}: {_ANSWERS[what]}")
+    return 0
+
+
+def _request_file(folder: Path, what: Request) -> Path:
+    return folder / f"{what}.request"
+
+
+def _goes_on(folder: Path) -> bool:
+    stamp = owner.read(folder)
+    return stamp is not None and stamp.state == "running" and time.time() - stamp.beat_s < owner.YOUNG_S

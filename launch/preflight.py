@@ -1,0 +1,200 @@
+"""Everything that can be refused before anything is started, refused at once.
+
+    check       from files and figures alone, in under a second
+    preflight   the same, and what needs a tokenizer, a table reader, the model hub, or the user's own code
+"""
+
+import datetime
+import os
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from configs.errors import Mistake, UserError
+from configs.load import LoadedRun
+from configs.schema import RunSettings
+from launch.machine import this_machine
+from launch.memory import gigabytes
+from launch.model_folder import download, folder_mistakes, model_folder
+from launch.model_shape import read_shape
+from launch.plan import PlacementPlan, missing_gpus, plan, refusals
+from launch.run_folder import RunFolder, open_run_folder
+from learner.checkpoint import CheckpointManifest, contradictions, read_manifest
+from rollout.contexts import Contexts, load_contexts
+from rollout.definition import ValueTexts, load_value_texts
+from rollout.judge import context_tokens, load_function
+from rollout.prompts import PromptSet, load_prompts, too_long
+
+T = TypeVar("T")
+
+SHOWN_LONG_PROMPTS = 20
+"""A limit set too low meets most prompts; past this number a count says as much as the lines."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What a run starts from. checkpoint: the manifest of the one to continue from, None for a new run."""
+
+    model_folder: Path
+    prompts: PromptSet
+    checkpoint: CheckpointManifest | None
+    plan: PlacementPlan
+
+    @property
+    def cores(self) -> dict[str, tuple[int, ...]]:
+        """The CPU cores that `rollout-0`, `learner-0`, … are pinned to."""
+        return self.plan.cores
+
+
+def check(loaded: LoadedRun) -> PlacementPlan | None:
+    """The plan, or None where the model's figures are not on this machine (a hub id that was not downloaded yet).
+
+    :raises UserError: every mistake that files and figures show. :raises CheckpointError: the newest checkpoint is damaged.
+    """
+    settings, mistakes = loaded.settings, list[Mistake]()
+    source = settings.prompts.source
+    prompts = _collect(mistakes, lambda: load_prompts(source)) if source == "builtin" or source.endswith(".jsonl") else None
+    texts = _collect(mistakes, lambda: run_texts(settings))
+    _examine_run(settings, open_run_folder(loaded), prompts, mistakes)
+    model = _collect(mistakes, lambda: model_folder(settings.model))
+    result = None
+    if isinstance(model, Path):
+        mistakes += folder_mistakes(model)
+        result = _plan(loaded, model, ESTIMATE, texts, mistakes)
+    elif settings.placement.device == "gpu" and not os.environ.get("RAY_ADDRESS"):
+        mistakes += missing_gpus(settings, this_machine(with_gpus=True).gpus)
+    if mistakes:
+        raise UserError(mistakes)
+    return result
+
+
+def preflight(loaded: LoadedRun) -> Prepared:
+    """All that a run starts from. A model with a hub id is downloaded, if nothing else is wrong.
+
+    :raises UserError: every mistake. :raises CheckpointError: the newest checkpoint is damaged.
+    """
+    settings, mistakes = loaded.settings, list[Mistake]()
+    prompts = _collect(mistakes, lambda: load_prompts(settings.prompts.source))
+    texts = _collect(mistakes, lambda: run_texts(settings))
+    checkpoint = _examine_run(settings, open_run_folder(loaded), prompts, mistakes)
+    if settings.judge.kind == "function":
+        _collect(mistakes, lambda: load_function(settings.judge.function or ""))
+    model = _collect(mistakes, lambda: model_folder(settings.model))
+    if isinstance(model, str):
+        model = None if mistakes else download(model)
+    contexts, result = None, None
+    if model is not None:
+        lacking = folder_mistakes(model)
+        mistakes += lacking
+        if not lacking and texts is not None:
+            contexts = _collect(mistakes, lambda: run_contexts(settings, model, texts))
+        if contexts is not None:
+            mistakes += _context_mistakes(settings, contexts, prompts)
+        result = _plan(loaded, model, contexts or ESTIMATE, texts, mistakes)
+    if mistakes or model is None or prompts is None or result is None:
+        raise UserError(mistakes)
+    return Prepared(model, prompts, checkpoint, result)
+
+
+def run_contexts(settings: RunSettings, model: Path, texts: ValueTexts) -> Contexts:
+    """The contexts of a run that began today, or on its own day. Raises UserError like `load_contexts`."""
+    return load_contexts(model, texts.generation_system, settings.date or datetime.date.today().isoformat())
+
+
+def run_texts(settings: RunSettings) -> ValueTexts:
+    """The value definition and rubrics of a run. Raises UserError like `load_value_texts`."""
+    values = settings.judge.values
+    return load_value_texts(Path(values).expanduser() if values else None, settings.judge.rubric, settings.judge.scorer)
+
+
+def _collect(mistakes: list[Mistake], call: Callable[[], T]) -> T | None:
+    try:
+        return call()
+    except UserError as error:
+        mistakes += error.mistakes
+        return None
+
+
+def _examine_run(
+    settings: RunSettings, folder: RunFolder, prompts: PromptSet | None, mistakes: list[Mistake]
+) -> CheckpointManifest | None:
+    """The run folder, and what a run that is continued there may not change; the manifest to continue from."""
+    mistakes += folder.mistakes(settings)
+    if prompts is not None and settings.heldout.prompts > 0 and not prompts.heldout:
+        remedy = "give some prompts the split heldout, or set heldout.prompts=0"
+        mistakes.append(Mistake("heldout.prompts", settings.heldout.prompts, f"{settings.prompts.source} has no held-out prompt", remedy))
+    newest = folder.newest_checkpoint() if settings.resume == "auto" else None
+    if newest is None:
+        return None
+    manifest = read_manifest(newest)
+    if prompts is not None:
+        mistakes += contradictions(manifest, settings, prompts.content_hash)
+    return manifest
+
+
+def _context_mistakes(settings: RunSettings, contexts: Contexts, prompts: PromptSet | None) -> list[Mistake]:
+    mistakes: list[Mistake] = []
+    if settings.judge.kind != "function" and settings.judge.scorer == "expected":
+        _collect(mistakes, contexts.digit_ids)
+    every = (*prompts.train, *prompts.heldout) if prompts else ()
+    long = too_long(every, lambda prompt: len(contexts.sampling_context(prompt)), settings.prompts.max_tokens)
+    if len(long) > SHOWN_LONG_PROMPTS:
+        rule = f"{len(long) - SHOWN_LONG_PROMPTS} more prompts are longer than prompts.max_tokens={settings.prompts.max_tokens}"
+        long = [*long[:SHOWN_LONG_PROMPTS], Mistake(settings.prompts.source, None, rule, "set prompts.max_tokens higher")]
+    return mistakes + long
+
+
+def _plan(
+    loaded: LoadedRun, model: Path, contexts: Contexts, texts: ValueTexts | None, mistakes: list[Mistake]
+) -> PlacementPlan | None:
+    """The plan for the model in its folder, with the plan's mistakes and the disk's."""
+    settings = loaded.settings
+    shape = _collect(mistakes, lambda: read_shape(model)) if (model / "config.json").is_file() else None
+    if shape is None:
+        return None
+    machine = None if os.environ.get("RAY_ADDRESS") else this_machine(with_gpus=settings.placement.device == "gpu")
+    least = settings.prompts.max_tokens + settings.rollout.max_completion_tokens
+    result = plan(settings, shape, machine, context_tokens(contexts, texts, settings) if texts else least)
+    mistakes += refusals(result) + _disk_mistakes(result, open_run_folder(loaded))
+    return result
+
+
+def _disk_mistakes(result: PlacementPlan, folder: RunFolder) -> list[Mistake]:
+    """Checkpoints that are there already have their place; one more is always written before the oldest goes."""
+    there = len(list((folder.path / "checkpoints").glob("step-*")))
+    needed_bytes = max(1, result.checkpoints - there) * result.checkpoint.size_bytes
+    nearest = next(parent for parent in (folder.path, *folder.path.parents) if parent.exists())
+    free_bytes = shutil.disk_usage(nearest).free
+    if needed_bytes <= free_bytes:
+        return []
+    rule = (
+        f"the disk must hold {gigabytes(needed_bytes)}: checkpoint.keep_last={result.checkpoints - 1} and the one being written, "
+        f"{gigabytes(result.checkpoint.size_bytes)} each ({result.checkpoint.formula})"
+    )
+    return [Mistake(str(nearest), f"{gigabytes(free_bytes)} free", rule, "free some, lower checkpoint.keep_last, or set runs elsewhere")]
+
+
+class _FourCharacters:
+    """A tokenizer's stand-in for an estimate: English has about four characters a token."""
+
+    eos_token_id = 0
+
+    def __len__(self) -> int:
+        return 0
+
+    def apply_chat_template(
+        self, conversation: Sequence[Mapping[str, str]], *, add_generation_prompt: bool, return_dict: bool, date_string: str
+    ) -> list[int]:
+        return [0] * (sum(len(message["content"]) for message in conversation) // 4)
+
+    def encode(self, text: str, *, add_special_tokens: bool) -> list[int]:
+        return [0] * (len(text) // 4)
+
+    def decode(self, token_ids: Sequence[int], *, skip_special_tokens: bool) -> str:
+        return ""
+
+
+ESTIMATE = Contexts(_FourCharacters(), system_prompt="", date="", system_role="system")
+"""Contexts whose lengths are about right, without a tokenizer."""

@@ -1,0 +1,246 @@
+"""What a person sees while a run is going: a live view in a terminal, one plain line per step in a log.
+
+The driver polls the coordinator and hands each status to `ProgressView.update`; the terminal's clock runs on between two polls.
+"""
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from statistics import fmean
+from types import TracebackType
+from typing import Any, Self
+
+from rich.console import Console, RenderableType
+from rich.live import Live
+from rich.panel import Panel
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from launch.summary import duration
+
+Status = Mapping[str, Any]
+"""As the coordinator's `status()` returns it."""
+
+HEARTBEAT_S = 60.0
+"""Longest silence of a log: a person who looks has to see that the run is alive, and what it waits for."""
+REMEMBERED_STEPS = 24
+"""Steps in the reward's sparkline; the newest fifth of them, and at least 4, make the estimate of the time left."""
+SPARKS = "▁▂▃▄▅▆▇█"
+STATE_STYLES = {"running": "green", "finished": "green", "starting": "cyan", "paused": "yellow", "stopping": "yellow", "failed": "red"}
+SHOWN_WORKERS = 8
+ABSENT = "–"
+
+
+class ProgressView:
+    """A context manager. In a terminal it draws a live panel; elsewhere it prints a line per step, per start-up phase, per change
+    of state, and at least one a minute."""
+
+    def __init__(self, console: Console | None = None, now: Callable[[], float] = time.time) -> None:
+        self._console = console or Console()
+        self._now = now
+        self._status: Status = {}
+        self._phases: list[tuple[str, float]] = []
+        self._rewards: deque[float] = deque(maxlen=REMEMBERED_STEPS)
+        self._step_times_s: deque[float] = deque(maxlen=REMEMBERED_STEPS)
+        self._heldout: dict[str, tuple[int, float]] = {}
+        self._seen_step = -1
+        self._said: tuple[object, ...] = ()
+        self._began_s = self._said_s = now()
+        terminal = self._console.is_terminal and not self._console.is_dumb_terminal
+        self._live = Live(console=self._console, get_renderable=self.panel, refresh_per_second=4) if terminal else None
+
+    def __enter__(self) -> Self:
+        if self._live:
+            self._live.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self._live:
+            self._live.stop()
+
+    def update(self, status: Status) -> None:
+        """Take a new status in; cheap, never raises for a key that is not there yet."""
+        self._status = status
+        phase = status.get("phase")
+        if phase and status.get("state") == "starting" and (not self._phases or self._phases[-1][0] != phase):
+            self._phases.append((phase, self._now()))
+        self._remember(status.get("metrics") or {})
+        if not self._live:
+            self._log()
+
+    def _remember(self, row: Mapping[str, Any]) -> None:
+        step = row.get("step")
+        if step is None or step == self._seen_step:
+            return
+        self._seen_step = step
+        for name in ("heldout_reward_mean", "heldout_prompted_reward_mean"):
+            if row.get(name) is not None:
+                self._heldout[name] = (step, row[name])
+        if row.get("reward_mean") is not None:
+            self._rewards.append(row["reward_mean"])
+        if row.get("step_s") is not None:
+            self._step_times_s.append(row["step_s"])
+
+    # -- words shared by both forms ---------------------------------------------------------------
+
+    def _elapsed_s(self) -> float:
+        """Since the run started or this view was opened, whichever was first."""
+        started_s: float = self._status.get("started_s", self._began_s)
+        return self._now() - min(started_s, self._began_s)
+
+    def _left(self) -> str | None:
+        """`about 9 min left`, from the newest steps; None before the first and after the last step."""
+        steps = self._status.get("steps", 0) - self._status.get("step", 0)
+        recent = list(self._step_times_s)[-max(4, len(self._step_times_s) // 5) :]
+        if not recent or steps <= 0 or self._status.get("state") != "running":
+            return None
+        left_s = steps * fmean(recent)
+        return f"about {duration(left_s if left_s < 90 else 60 * round(left_s / 60))} left".replace(" 00 s", "")
+
+    def _heldout_words(self) -> str:
+        labels = {"heldout_reward_mean": "held-out", "heldout_prompted_reward_mean": "with prompt"}
+        return " · ".join(f"{labels[name]} {value:.2f} (step {step})" for name, (step, value) in self._heldout.items()) or "held-out –"
+
+    def _batch_words(self) -> str:
+        """What the next batch waits for; empty while it waits for nothing."""
+        words = self._status.get("waiting_for") or (self._status.get("ledger") or {}).get("waiting_reason") or ""
+        return "" if words.startswith("nothing") else words
+
+    # -- a log ------------------------------------------------------------------------------------
+
+    def _log(self) -> None:
+        status, row = self._status, self._status.get("metrics") or {}
+        state, phase = status.get("state", "starting"), status.get("phase") or ""
+        said = (state, phase if state == "starting" else None, row.get("step"), status.get("lineage"))
+        if said == self._said and self._now() - self._said_s < HEARTBEAT_S:
+            return
+        new_step = row.get("step") is not None and (not self._said or self._said[2:] != said[2:])
+        if new_step:
+            line = self._step_line(row) + ("" if state == "running" else f" · {state}")
+        else:
+            doing = [words for words in (phase.removeprefix(f"{state}: "), self._batch_words()) if words]
+            line = f"{state}: {'; '.join(doing) or self._counts()}"
+        clock = time.strftime("%H:%M:%S", time.localtime(self._now()))
+        self._console.print(Text(f"{clock} {line}"), soft_wrap=True)
+        self._said, self._said_s = said, self._now()
+
+    def _counts(self) -> str:
+        return f"step {self._status.get('step', 0)}/{self._status.get('steps', '?')}, {duration(self._elapsed_s())} since the start"
+
+    def _step_line(self, row: Mapping[str, Any]) -> str:
+        ledger = self._status.get("ledger") or {}
+        parts = [f"step {row['step']}/{self._status.get('steps', '?')}" if row["step"] else "before training"]
+        if row.get("reward_mean") is not None:
+            parts.append(f"reward {_number(row, 'reward_mean')}")
+        if row.get("heldout_reward_mean") is not None or row.get("heldout_prompted_reward_mean") is not None:
+            parts.append(f"held-out {_number(row, 'heldout_reward_mean')}, with prompt {_number(row, 'heldout_prompted_reward_mean')}")
+        if row["step"] > 0:
+            parts += [
+                f"{_number(row, 'generate_tokens_per_s', 0)} tok/s",
+                f"age {_number(row, 'staleness_mean', 1)} (max {_number(row, 'staleness_max', 0)})",
+                f"{_number(row, 'step_s', 1)} s ({', '.join(_time_split(row))})",
+                f"trained {ledger.get('trained', ABSENT)} of {ledger.get('issued', ABSENT)}, withheld {ledger.get('withheld', ABSENT)}",
+            ]
+        if left := self._left():
+            parts.append(left)
+        return " · ".join(parts)
+
+    # -- a terminal -------------------------------------------------------------------------------
+
+    def panel(self) -> RenderableType:
+        """The terminal's frame as of now."""
+        state = self._status.get("state", "starting")
+        title = Text.assemble(("dynalign ", "bold"), self._status.get("run", ""))
+        lineage = self._status.get("lineage", 1)
+        resumed = f", lineage {lineage}" if lineage > 1 else ""
+        subtitle = Text.assemble((state, STATE_STYLES.get(state, "")), f" · {duration(self._elapsed_s())}{resumed}")
+        grid = Table.grid(padding=(0, 2), expand=True)
+        grid.add_column(style="dim", no_wrap=True, width=8)
+        grid.add_column(ratio=1)
+        for label, value in self._starting_lines() if state == "starting" else self._running_lines():
+            grid.add_row(label, value)
+        return Panel(grid, title=title, title_align="left", subtitle=subtitle, subtitle_align="right", border_style="dim", padding=(0, 1))
+
+    def _starting_lines(self) -> Iterator[tuple[str, RenderableType]]:
+        began_s = [began_s for _, began_s in self._phases]
+        for index, (phase, _) in enumerate(self._phases):
+            now = index == len(self._phases) - 1
+            took = duration((self._now() if now else began_s[index + 1]) - began_s[index])
+            yield ("starting" if index == 0 else ""), Text.assemble(("› ", "cyan") if now else ("✓ ", "green"), phase, (f"  {took}", "dim"))
+        if not self._phases:
+            yield "starting", Text("…")
+
+    def _running_lines(self) -> Iterator[tuple[str, RenderableType]]:
+        status, row = self._status, self._status.get("metrics") or {}
+        yield "step", self._bar()
+        trend = _sparkline(list(self._rewards))
+        reward = Text.assemble("training ", (_number(row, "reward_mean"), "bold"), f" {trend}" if trend else "")
+        yield "reward", reward.append(f" · {self._heldout_words()}")
+        rates = f"{_number(row, 'generate_tokens_per_s', 0)}/s generated · {_number(row, 'learn_tokens_per_s', 0)}/s learned"
+        lengths = f"mean length {_number(row, 'completion_length_mean', 0)} · cut {_percent(row, 'truncated_fraction')}"
+        yield "tokens", Text(f"{rates} · {lengths}")
+        yield "age", Text(f"mean {_number(row, 'staleness_mean', 1)}, max {_number(row, 'staleness_max', 0)} versions")
+        yield "time", Text(f"step {_number(row, 'step_s', 1)} s: {' · '.join(_time_split(row))}")
+        yield "ledger", _ledger_text(status.get("ledger") or {})
+        yield "workers", _workers_text(status.get("workers") or [])
+        if phase := status.get("phase"):
+            yield "now", Text(phase, style="yellow" if status.get("state") == "paused" else "")
+        if batch := self._batch_words():
+            yield "batch", Text(batch)
+
+    def _bar(self) -> RenderableType:
+        step, steps = self._status.get("step", 0), max(1, self._status.get("steps", 1))
+        grid = Table.grid(padding=(0, 2), expand=True)
+        grid.add_column(no_wrap=True)
+        grid.add_column(ratio=1)
+        grid.add_column(no_wrap=True, justify="right")
+        bar = ProgressBar(total=steps, completed=step, complete_style="green", finished_style="green")
+        grid.add_row(Text(f"{step}/{steps}", style="bold"), bar, Text(self._left() or f"{100 * step // steps} %"))
+        return grid
+
+
+def _number(row: Mapping[str, Any], name: str, digits: int = 2) -> str:
+    value = row.get(name)
+    return ABSENT if value is None else f"{value:,.{digits}f}"
+
+
+def _percent(row: Mapping[str, Any], name: str) -> str:
+    value = row.get(name)
+    return ABSENT if value is None else f"{100 * value:.0f} %"
+
+
+def _time_split(row: Mapping[str, Any]) -> list[str]:
+    """Rollout and learner work at the same time: these seconds need not add up to the step's."""
+    names = {"generate": "generate_s", "score": "score_s", "learn": "learn_s", "wait": "learner_wait_s"}
+    return [f"{label} {_number(row, name, 1)}" for label, name in names.items()]
+
+
+def _ledger_text(ledger: Mapping[str, Any]) -> Text:
+    """The conservation law on two lines, so that it fits 80 columns; the counters beside it only where they count something."""
+    shown = {name: ledger.get(name, ABSENT) for name in ("issued", "pending", "leased", "scored", "trained", "withheld")}
+    issued = f"issued {shown['issued']} "
+    text = Text(f"{issued}= pending {shown['pending']} + leased {shown['leased']} + scored {shown['scored']}\n")
+    text.append(f"{' ' * len(issued)}+ trained {shown['trained']} + withheld {shown['withheld']}")
+    beside = [f"{name.replace('_', ' ')} {ledger[name]}" for name in ("requeued", "late", "rolled_back") if ledger.get(name)]
+    return text.append("".join(f" · {words}" for words in beside), style="yellow")
+
+
+def _workers_text(workers: list[Mapping[str, Any]]) -> Text:
+    if not workers:
+        return Text("none yet")
+    lines = [
+        f"{worker.get('name', '?')} {worker.get('state', '?')}, {worker.get('groups_in_flight', 0)} in flight, "
+        f"{worker.get('completion_tokens_total', 0):,} tokens"
+        for worker in workers[:SHOWN_WORKERS]
+    ]
+    if len(workers) > SHOWN_WORKERS:
+        lines.append(f"and {len(workers) - SHOWN_WORKERS} more")
+    return Text("\n".join(lines))
+
+
+def _sparkline(values: list[float]) -> str:
+    if len(values) < 2:
+        return ""
+    low, span = min(values), max(values) - min(values)
+    return "".join(SPARKS[round((len(SPARKS) - 1) * (value - low) / span) if span else 0] for value in values)

@@ -1,0 +1,118 @@
+"""`runs/<name>/`: where a run's folder is, how far the run in it has come, and the resolved `config.yaml` in it."""
+
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from configs.errors import Mistake, RecordError, UserError
+from configs.load import LoadedRun, listed
+from configs.refusals import did_you_mean
+from configs.schema import RunSettings
+from learner.checkpoint import newest_whole, read_manifest
+from rollout import ledger_log
+from rollout.ledger_values import Scored
+
+if TYPE_CHECKING:
+    from launch.summary import Summary
+
+CONFIG_FILE = "config.yaml"
+SUMMARY_FILE = "summary.json"
+LOG_FILE = "ledger.log"
+CHECKPOINTS = "checkpoints"
+
+RAY_JOB_VARIABLE = "RAY_JOB_CONFIG_JSON_ENV_VAR"
+"""Ray sets it for the entry point of a submitted job, and for nothing else."""
+
+State = Literal["new", "interrupted", "finished"]
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """One run's folder, there or not."""
+
+    path: Path
+
+    def state(self) -> State:
+        """`new`: no run was ever started here. Raises RecordError for a summary that is none."""
+        summary = self.path / SUMMARY_FILE
+        if summary.exists():
+            try:
+                if json.loads(summary.read_text("utf-8"))["state"] == "finished":
+                    return "finished"
+            except (ValueError, KeyError, TypeError) as error:
+                raise RecordError(f"{summary}: not a summary ({error!r})") from error
+        return "interrupted" if (self.path / CONFIG_FILE).exists() else "new"
+
+    def finished(self, settings: RunSettings) -> "Summary | None":
+        """How the run ended, if there is nothing left to do; None for one that is to be started, continued, or given more steps."""
+        if settings.resume == "never" or self.state() != "finished":
+            return None
+        from launch.summary import read_summary
+
+        summary = read_summary(self.path)
+        return summary if summary is not None and summary.step >= settings.steps else None
+
+    def newest_checkpoint(self) -> Path | None:
+        """Raises CheckpointError when the newest one is damaged."""
+        return newest_whole(self.path / CHECKPOINTS)
+
+    def newest_lineage(self) -> int:
+        """The newest lineage that the ledger's log or a checkpoint knows; 0 for a new run. Raises RecordError, CheckpointError."""
+        log, checkpoint = self.path / LOG_FILE, self.newest_checkpoint()
+        logged = [line.lineage for line in ledger_log.read(log) if not isinstance(line, Scored)] if log.exists() else []
+        return max([0, *logged, *([read_manifest(checkpoint).lineage] if checkpoint else [])])
+
+    def write_config(self, loaded: LoadedRun) -> Path:
+        """Writes every value with its origin; `load_run` reads the file back to the same settings."""
+        from launch.summary import write_whole
+
+        self.path.mkdir(parents=True, exist_ok=True)
+        file = self.path / CONFIG_FILE
+        write_whole(file, "\n".join(config_lines(loaded)) + "\n")
+        return file
+
+    def mistakes(self, settings: RunSettings) -> list[Mistake]:
+        """Why a run cannot be started or continued here."""
+        if RAY_JOB_VARIABLE in os.environ and not Path(settings.runs).expanduser().is_absolute():
+            rule = "is relative, and a Ray job runs in a temporary copy of its working directory, which goes with the job"
+            return [Mistake("runs", settings.runs, rule, "set runs=/absolute/path that all nodes reach")]
+        nearest = next(folder for folder in (self.path, *self.path.parents) if folder.exists())
+        if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
+            rule = "is no folder" if not nearest.is_dir() else "cannot be written to"
+            return [Mistake("runs", settings.runs, f"{nearest} {rule}", "set runs=<a folder you can write to>")]
+        if settings.resume == "never" and nearest == self.path and any(self.path.iterdir()):
+            rule = f"resume=never, and {self.path} holds a run"
+            return [Mistake("name", settings.name, rule, "set another name, or resume=auto to continue that run")]
+        return []
+
+
+def open_run_folder(loaded: LoadedRun) -> RunFolder:
+    """The folder of a run; nothing is made or refused yet."""
+    return RunFolder(Path(loaded.settings.runs).expanduser().absolute() / loaded.settings.name)
+
+
+def find_run(run: str, runs: str) -> Path:
+    """The folder of a run that was started once, by its name under `runs` or by its path. Raises UserError if there is none."""
+    for folder in (Path(runs).expanduser() / run, Path(run).expanduser()):
+        if (folder / CONFIG_FILE).is_file():
+            return folder
+    known = sorted(path.parent.name for path in Path(runs).expanduser().glob(f"*/{CONFIG_FILE}"))
+    close = did_you_mean(run, known)
+    there = f"did you mean {close}?" if close else f"there are: {', '.join(known)}" if known else "name the folder of a run, or set --runs"
+    raise UserError([Mistake("run", run, f"there is no such run in {runs}", there)])
+
+
+def config_lines(loaded: LoadedRun) -> Iterator[str]:
+    """The lines of `config.yaml`. Values are JSON, which YAML contains."""
+    open_sections: tuple[str, ...] = ()
+    for setting in listed(loaded.settings):
+        *sections, key = setting.path.split(".")
+        for depth, section in enumerate(sections):
+            if tuple(sections[: depth + 1]) != open_sections[: depth + 1]:
+                yield f"{'  ' * depth}{section}:"
+        open_sections = tuple(sections)
+        value = json.dumps(setting.value, ensure_ascii=False)
+        yield f"{'  ' * len(sections)}{key}: {value}  # {loaded.origins[setting.path]}"
