@@ -1,0 +1,132 @@
+"""`python -m benchmarks [--json FILE] [--only KEY,…] [--quick]`: one table of figures and ratios, measured on this machine.
+
+    arguments ─► model ─► one process per job, one after the other ─► figures ─► ratios ─► table, JSON
+
+A job that fails costs its own ratios, which become null with the reason. Exit codes: 0 all that was asked for is measured, 1 something
+failed, 2 the arguments are wrong, 130 interrupted.
+"""
+
+import datetime
+import json
+import os
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Iterable
+from contextlib import ExitStack
+from pathlib import Path
+
+import click
+
+from benchmarks.catalog import JOBS, chosen_ratios, jobs_for
+from benchmarks.host import this_host
+from benchmarks.process import run_python
+from benchmarks.result import FORMAT, Host, Result, figures_of, ratios_of
+from benchmarks.table import table_lines
+from benchmarks.workload import Workload
+from configs.errors import DynalignError, Mistake, UserError
+
+MODEL = "smollm2-135m-instruct"
+INTERRUPTED = 130
+_FETCH_DEADLINE_S = 2 * 3600.0
+_SHARED_MEMORY = Path("/dev/shm")  # the memory-backed folder of Linux
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
+@click.option("--json", "file", type=click.Path(path_type=Path), help="Also write figures and ratios to this file.")
+@click.option("--only", metavar="KEY,…", help="Measure these ratios alone.")
+@click.option("--quick", is_flag=True, help="A small trial in a few minutes: shows that the benchmark works, not how fast anything is.")
+def bench(file: Path | None, only: str | None, quick: bool) -> int:
+    """Measure this machine: one table of figures and ratios."""
+    chosen = chosen_ratios(only)
+    if file is not None and (not file.absolute().parent.is_dir() or file.is_dir()):
+        raise UserError([Mistake("--json", str(file), "is no file in an existing folder", "make the folder, or name another file")])
+    host = this_host()
+    samples, failures = _run_jobs(jobs_for(chosen), quick)
+    result = _result(host, quick, samples, chosen, failures)
+    click.echo("\n".join(table_lines(result)))
+    if file is not None:
+        _write(file, result)
+    return 1 if failures else 0
+
+
+def _run_jobs(jobs: Iterable[str], quick: bool) -> tuple[dict[str, list[float]], dict[str, str]]:
+    """(samples, failures): what was measured, and why a job has measured nothing."""
+    samples: dict[str, list[float]] = {}
+    failures: dict[str, str] = {}
+    with ExitStack() as folders:
+        scratch = Path(folders.enter_context(tempfile.TemporaryDirectory(prefix="dynalign-bench-", ignore_cleanup_errors=True)))
+        shared = _SHARED_MEMORY if _SHARED_MEMORY.is_dir() else scratch
+        memory = Path(folders.enter_context(tempfile.TemporaryDirectory(prefix="dynalign-bench-", dir=shared)))
+        workload = Workload(_model_folder(scratch), scratch, memory, quick)
+        workload.write()
+        for name in jobs:
+            failed = next((earlier for earlier in JOBS[name].after if earlier in failures), None)
+            if failed is not None:
+                failures[name] = f"{failed} failed: {failures[failed]}"
+                continue
+            try:
+                samples |= _run_job(name, workload)
+            except DynalignError as error:
+                failures[name] = " ".join(str(error).split())
+                click.echo(f"{name} failed: {failures[name]}", err=True)
+    return samples, failures
+
+
+def _run_job(name: str, workload: Workload) -> dict[str, list[float]]:
+    started_s = time.monotonic()
+    click.echo(f"{name} …", err=True)
+    run_python(["-m", "benchmarks.job", name, str(workload.scratch)], workload.scratch / f"{name}.log", JOBS[name].deadline_s)
+    click.echo(f"{name}: {time.monotonic() - started_s:.0f} s", err=True)
+    measured: dict[str, list[float]] = json.loads(workload.samples_file(name).read_text())
+    return measured
+
+
+def _model_folder(scratch: Path) -> Path:
+    """The model's folder; its last line names it. The command makes the model first where it is not there."""
+    log = scratch / "fetch.log"
+    click.echo(f"model {MODEL} (fetched first if it is not there)", err=True)
+    run_python(["-m", "launch.cli", "model", "fetch", MODEL], log, _FETCH_DEADLINE_S)
+    return Path(log.read_text().splitlines()[-1].split(": ", 1)[1])
+
+
+def _result(host: Host, quick: bool, samples: dict[str, list[float]], chosen: Iterable[str], failures: dict[str, str]) -> Result:
+    figures = figures_of(samples)
+    ratios, reasons = ratios_of(figures, chosen, failures)
+    made = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    return Result(format=FORMAT, made=made, quick=quick, host=host, figures=figures, ratios=ratios, reasons=reasons)
+
+
+def _write(file: Path, result: Result) -> None:
+    aside = file.with_name(f".{file.name}.aside")
+    aside.write_text(result.model_dump_json(indent=2) + "\n")
+    os.replace(aside, file)
+
+
+def _interrupted(number: int, frame: object) -> None:
+    raise KeyboardInterrupt
+
+
+def main() -> int:
+    """Returns the exit code."""
+    for number in (signal.SIGINT, signal.SIGTERM):  # the first is ignored in a shell's background unless it is asked for
+        signal.signal(number, _interrupted)
+    try:
+        return int(bench.main(prog_name="python -m benchmarks", standalone_mode=False) or 0)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("interrupted", err=True)
+        return INTERRUPTED
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except UserError as error:
+        click.echo(str(error), err=True)
+        return 2
+    except DynalignError as error:
+        click.echo(" ".join(f"{type(error).__name__}: {error}".split()), err=True)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,126 @@
+"""What is measured: every figure with its unit and meaning, every ratio as the quotient of two figures' medians, every job.
+
+A job is one process that measures some figures; `jobs_for` says which ones the chosen ratios need.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from configs.errors import Mistake, UserError
+from configs.refusals import did_you_mean
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A figure's unit, and what it says."""
+
+    unit: str
+    what: str
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One process. core: the place among this machine's cores that it is pinned to, None for all of them. after: jobs whose files it
+    reads. deadline_s: several times what it takes on two cores."""
+
+    core: int | None
+    deadline_s: float
+    after: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Ratio:
+    """`over` / `under`, both figures measured by `job`; without a job it is not measured by this version. One of the aims is set."""
+
+    job: str | None
+    over: str
+    under: str
+    at_least: float | None = None
+    at_most: float | None = None
+
+    @property
+    def aim(self) -> str:
+        return f"≥ {self.at_least:.2f}" if self.at_least is not None else f"≤ {self.at_most:.2f}"
+
+    def met(self, value: float) -> bool:
+        return (self.at_least is None or value >= self.at_least) and (self.at_most is None or value <= self.at_most)
+
+
+ENGINE_CORE, LEARNER_CORE = 0, -1
+NOT_MEASURED = "not measured by this version"
+
+JOBS = {
+    "record": Job(ENGINE_CORE, 600.0),
+    "generation": Job(ENGINE_CORE, 600.0),
+    "scoring": Job(ENGINE_CORE, 900.0, after=("record",)),
+    "learning": Job(LEARNER_CORE, 900.0, after=("record",)),
+    "weight_sync": Job(None, 600.0),
+    "whole_run": Job(None, 900.0),
+}
+"""In the order in which they run."""
+
+FIGURES = {
+    "generate_tokens_per_s": Kind("tokens/s", "completion tokens by GroupMaker, a step's groups all in flight, records encoded"),
+    "generate_tokens_per_s_as_shipped": Kind("tokens/s", "the same with rollout.groups_in_flight groups at a time"),
+    "generate_tokens_per_s_bare_vllm": Kind("tokens/s", "the same engine, prompts, seeds, log-probabilities by AsyncLLM.generate alone"),
+    "judgements_per_s": Kind("1/s", "a step's candidates scored from a cold cache, prefixes shared"),
+    "judgements_per_s_unshared": Kind("1/s", "the same candidates, every request computed whole"),
+    "learn_tokens_per_s": Kind("tokens/s", "completion tokens by Learner.prepare and run"),
+    "learn_tokens_per_s_bare_torch": Kind("tokens/s", "the same packed rows: forward, backward, clip, AdamW, and nothing else"),
+    "learn_tokens_per_s_padded": Kind("tokens/s", "the same groups padded, prompt repeated, the model's own attention"),
+    "publish_to_loaded_s": Kind("s", "learner's weights, object store, checksums, file, loaded, with sequences in flight"),
+    "publish_s": Kind("s", "the learner's part of it: weights copied, checksums, into the object store"),
+    "generation_pause_s": Kind("s", "the part of it during which no token is generated"),
+    "bare_reload_s": Kind("s", "the idle engine's reload_weights of the same tensors from shared memory"),
+    "step_wall_s": Kind("s", "asynchronous run: from the end of one learner step to the end of the next"),
+    "slower_side_s": Kind("s", "max(rollout_side_s, learn_s) of the same step"),
+    "rollout_side_s": Kind("s", "generate + score of a step; time in which both go on counts once"),
+    "learn_s": Kind("s", "the learner's part of a step"),
+    "memory_rollout_worker_mib": Kind("MiB", "peak resident: the worker's own process"),
+    "memory_engine_core_mib": Kind("MiB", "peak resident: its EngineCore child, key-value cache included"),
+    "memory_learner_mib": Kind("MiB", "peak resident: the learner rank"),
+    "memory_coordinator_mib": Kind("MiB", "peak resident: the coordinator"),
+    "memory_ledger_mib": Kind("MiB", "peak resident: the ledger"),
+    "memory_driver_mib": Kind("MiB", "peak resident: the driver"),
+    "memory_raylet_mib": Kind("MiB", "peak resident: raylet, object store pages it has touched included"),
+    "memory_gcs_mib": Kind("MiB", "peak resident: Ray's control store"),
+    "memory_ray_others_mib": Kind("MiB", "peak resident: Ray's agents, monitors and idle workers together"),
+}
+
+RATIOS = {
+    "step_vs_trl_transformers": Ratio(None, "", "", at_least=3.0),
+    "step_vs_trl_vllm": Ratio(None, "", "", at_least=1.5),
+    "generate_vs_bare_vllm": Ratio("generation", "generate_tokens_per_s", "generate_tokens_per_s_bare_vllm", at_least=0.95),
+    "score_shared_vs_unshared": Ratio("scoring", "judgements_per_s", "judgements_per_s_unshared", at_least=3.0),
+    "learn_vs_bare_torch": Ratio("learning", "learn_tokens_per_s", "learn_tokens_per_s_bare_torch", at_least=0.95),
+    "learn_vs_padded": Ratio("learning", "learn_tokens_per_s", "learn_tokens_per_s_padded", at_least=1.5),
+    "async_wall_vs_slower_side": Ratio("whole_run", "step_wall_s", "slower_side_s", at_most=1.1),
+    "pause_vs_reload": Ratio("weight_sync", "generation_pause_s", "bare_reload_s", at_most=1.25),
+    "sync_vs_reload": Ratio("weight_sync", "publish_to_loaded_s", "bare_reload_s", at_most=2.0),
+    "control_groups_per_s": Ratio(None, "", "", at_least=1000.0),
+    "control_lease_p99_s": Ratio(None, "", "", at_most=0.02),
+    "control_efficiency_8": Ratio(None, "", "", at_least=0.95),
+}
+
+
+def chosen_ratios(only: str | None) -> tuple[str, ...]:
+    """The keys in a comma-separated list; all of them for None. Raises UserError with every unknown one."""
+    if only is None:
+        return tuple(RATIOS)
+    keys = [key.strip() for key in only.split(",")]
+    unknown = [key for key in keys if key not in RATIOS]
+    if unknown:
+        raise UserError(Mistake("--only", key, "is no ratio of the benchmark", _instead(key)) for key in unknown)
+    return tuple(key for key in RATIOS if key in keys)
+
+
+def _instead(key: str) -> str:
+    close = did_you_mean(key, RATIOS)
+    return f"did you mean {close}?" if close else f"there are: {', '.join(RATIOS)}"
+
+
+def jobs_for(ratios: Iterable[str]) -> tuple[str, ...]:
+    """The jobs that measure these ratios, and the jobs those need, in the order in which they run."""
+    wanted = {job for key in ratios if (job := RATIOS[key].job) is not None}
+    wanted |= {earlier for job in wanted for earlier in JOBS[job].after}
+    return tuple(job for job in JOBS if job in wanted)

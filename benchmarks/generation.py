@@ -1,0 +1,73 @@
+"""Generation in the system against bare vLLM: `GroupMaker` with a judge that asks no engine, then the records encoded as a worker does."""
+
+import asyncio
+import time
+from collections.abc import Mapping
+
+from benchmarks import bare_vllm
+from benchmarks.alternate import alternated
+from benchmarks.rollout_side import RolloutSide
+from benchmarks.workload import Workload
+from rollout.arrow_schema import encode, to_batch
+from rollout.engine import EngineRequest
+from rollout.group_maker import Draw
+from rollout.judge import request_seed
+from rollout.records import Group
+
+
+def no_verdict(prompt: str, completion: str) -> float:
+    """The judge that costs nothing, so that only generation is measured."""
+    return 0.0
+
+
+def measure(workload: Workload) -> dict[str, list[float]]:
+    return asyncio.run(_measure(workload))
+
+
+async def _measure(workload: Workload) -> dict[str, list[float]]:
+    judge_off = ("judge.kind=function", "judge.function=benchmarks.generation:no_verdict", "judge.noise_fraction=0")
+    side = await RolloutSide.start(workload, *judge_off, "rollout.gap_probes=0")
+    draws = workload.draws()
+    requests = [request for draw in draws for request in _requests(side, draw)]
+
+    async def all_in_flight() -> Mapping[str, float]:
+        return {"generate_tokens_per_s": await _system_tokens_per_s(side, draws, len(draws))}
+
+    async def as_shipped() -> Mapping[str, float]:
+        return {"generate_tokens_per_s_as_shipped": await _system_tokens_per_s(side, draws, side.run.rollout.groups_in_flight)}
+
+    async def bare() -> Mapping[str, float]:
+        await bare_vllm.forget_prefixes(side.engine)
+        started_s = time.monotonic()
+        tokens = await bare_vllm.generate(side.engine, requests)
+        return {"generate_tokens_per_s_bare_vllm": tokens / (time.monotonic() - started_s)}
+
+    samples = await alternated([all_in_flight, bare, as_shipped], workload.runs)
+    await side.engine.close()
+    return samples
+
+
+async def _system_tokens_per_s(side: RolloutSide, draws: list[Draw], groups_in_flight: int) -> float:
+    places = asyncio.Semaphore(groups_in_flight)
+
+    async def make(draw: Draw) -> int:
+        async with places:
+            group = await side.maker.make(draw)
+            await asyncio.to_thread(_encode, group)
+        return sum(len(candidate.token_ids_T) for candidate in group.candidates_G)
+
+    await bare_vllm.forget_prefixes(side.engine)
+    started_s = time.monotonic()
+    tokens = sum(await asyncio.gather(*map(make, draws)))
+    return tokens / (time.monotonic() - started_s)
+
+
+def _encode(group: Group) -> bytes:
+    return encode([to_batch(group)])
+
+
+def _requests(side: RolloutSide, draw: Draw) -> list[EngineRequest]:
+    """What `GroupMaker.make` asks the engine for: the same contexts, lengths and seeds."""
+    ids, settings = side.contexts.sampling_context(draw.prompt.prompt), side.run.rollout
+    seeds = (request_seed(side.run.seed, draw.group_id, index) for index in range(settings.group_size))
+    return [EngineRequest(ids, max_tokens=settings.max_completion_tokens, seed=seed) for seed in seeds]

@@ -1,0 +1,12 @@
+"""A learner without its actor: one DeepSpeed rank in this process."""
+
+import os
+
+from benchmarks.workload import Workload
+from learner.learner import Learner
+
+
+def start_learner(workload: Workload, *overrides: str) -> Learner:
+    """Rank 0 of 1. The environment is that of `actors.learner_rank`."""
+    os.environ.update(RANK="0", WORLD_SIZE="1", LOCAL_RANK="0", MASTER_ADDR="127.0.0.1", MASTER_PORT="0", DS_ACCELERATOR="cpu")
+    return Learner(workload.settings(*overrides), workload.model_folder, 0, 1)

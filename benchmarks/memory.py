@@ -1,0 +1,44 @@
+"""Resident memory of a run, actor by actor, from outside: processes are told apart by the titles that they give themselves."""
+
+import psutil
+
+_TITLES = {
+    "VLLM::EngineCore": "engine_core",
+    "ray::RolloutWorker": "rollout_worker",
+    "ray::LearnerRank": "learner",
+    "ray::Coordinator": "coordinator",
+    "ray::LedgerActor": "ledger",
+    "raylet": "raylet",
+    "gcs_server": "gcs",
+}
+MIB = 2**20
+
+
+def role(title: str) -> str:
+    """The actor that a process below the driver is, by its name or title; `ray_others` for agents, monitors and idle workers."""
+    return next((name for beginning, name in _TITLES.items() if title.startswith(beginning)), "ray_others")
+
+
+class PeakMemory:
+    """The driver and everything below it. Processes of one role are added up; shared pages count in each that has touched them."""
+
+    def __init__(self, driver: int) -> None:
+        self._driver = psutil.Process(driver)
+        self.peaks_mib: dict[str, float] = {}
+
+    def sample(self) -> None:
+        now_bytes: dict[str, int] = {}
+        try:
+            processes = self._driver.children(recursive=True)
+            now_bytes["driver"] = self._driver.memory_info().rss
+        except psutil.NoSuchProcess:
+            return
+        for process in processes:
+            try:
+                title, resident_bytes = (process.cmdline() or [""])[0], process.memory_info().rss
+            except (psutil.NoSuchProcess, psutil.ZombieProcess):
+                continue
+            name = role(title.rpartition("/")[2] if title.startswith("/") else title)
+            now_bytes[name] = now_bytes.get(name, 0) + resident_bytes
+        for name, resident_bytes in now_bytes.items():
+            self.peaks_mib[name] = max(self.peaks_mib.get(name, 0.0), resident_bytes / MIB)

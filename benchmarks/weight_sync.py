@@ -1,0 +1,122 @@
+"""From the learner's weights to an engine that has loaded them, and the pause of generation, against the bare engine's own reload.
+
+    main thread, learner's core      Learner.weights ─► object store
+    engine thread, engine's core     fetch, checksums, file in shared memory ─► load_weights, sequences in flight
+
+What a run adds is the way of the news (commit, long poll) and the wait for a judge batch.
+"""
+
+import asyncio
+import os
+import threading
+import time
+from collections.abc import Coroutine, Mapping
+from concurrent.futures import Future
+from typing import Any, TypeVar
+
+import numpy as np
+
+from actors import transport_object_store
+from benchmarks import bare_vllm
+from benchmarks.alternate import alternated
+from benchmarks.catalog import ENGINE_CORE, LEARNER_CORE
+from benchmarks.learner_side import start_learner
+from benchmarks.rollout_side import RolloutSide
+from benchmarks.workload import Workload
+from rollout.engine import EngineRequest
+from rollout.weight_version import Manifest, WeightVersion
+
+T = TypeVar("T")
+
+_FLYING_TOKENS = 400  # long enough that every sequence is still in flight when the version is loaded
+_IN_FLIGHT_AFTER_S = 2.0  # by then all contexts are prefilled and every sequence decodes
+_DEADLINE_S = 120.0
+
+
+class EngineThread:
+    """An event loop on one core; what it starts stays there."""
+
+    def __init__(self, core: int) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._run, args=(core,), daemon=True)
+        self._thread.start()
+
+    def _run(self, core: int) -> None:
+        os.sched_setaffinity(0, {core})  # of this thread, and of all threads and processes that come from it
+        self._loop.run_forever()
+
+    def call(self, work: Coroutine[Any, Any, T]) -> Future[T]:
+        return asyncio.run_coroutine_threadsafe(work, self._loop)
+
+    def stop(self) -> None:
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(timeout=_DEADLINE_S)
+
+
+def measure(workload: Workload) -> dict[str, list[float]]:
+    _start_ray()
+    cores = sorted(os.sched_getaffinity(0))
+    thread = EngineThread(cores[ENGINE_CORE])
+    side: RolloutSide = thread.call(RolloutSide.start(workload)).result(timeout=_DEADLINE_S)
+    os.sched_setaffinity(0, {cores[LEARNER_CORE]})
+    learner = start_learner(workload)
+    learner.export(workload.memory)
+    lineage = 1
+    long_answers = [_long(side, index) for index in range(side.run.rollout.prompts_per_step * side.run.rollout.group_size)]
+
+    async def ours() -> Mapping[str, float]:
+        nonlocal lineage
+        lineage += 1  # names the version: the learner is still at step 0
+        flying = thread.call(_fly(side, long_answers))
+        await asyncio.sleep(_IN_FLIGHT_AFTER_S)
+        started_s = time.monotonic()
+        made = learner.weights(lineage)
+        if made is None:
+            raise RuntimeError("rank 0 has made no version")
+        version = transport_object_store.publish(*made)
+        published_s = time.monotonic() - started_s
+        pause_s = await asyncio.wrap_future(thread.call(_load(side, version)))
+        synced_s = time.monotonic() - started_s
+        in_flight = not flying.done()
+        flying.cancel()
+        await asyncio.wrap_future(thread.call(_idle(side)))
+        if not in_flight:
+            raise RuntimeError("no sequence was in flight any more when the version was loaded")
+        return {"publish_to_loaded_s": synced_s, "publish_s": published_s, "generation_pause_s": pause_s}
+
+    async def bare() -> Mapping[str, float]:
+        return {"bare_reload_s": await asyncio.wrap_future(thread.call(bare_vllm.reload(side.engine, workload.memory)))}
+
+    samples = asyncio.run(alternated([ours, bare], workload.runs))
+    thread.call(side.engine.close()).result(timeout=_DEADLINE_S)
+    thread.stop()
+    return samples
+
+
+def _start_ray() -> None:
+    """Ray starts itself at the first put: here, so that it has settled long before the first version is published."""
+    os.environ["RAY_ADDRESS"] = "local"  # a cluster of this process's own, whatever else runs on this machine
+    transport_object_store.publish(Manifest(0, 0, (), ()), [np.zeros(1, np.uint8)])
+
+
+def _long(side: RolloutSide, index: int) -> EngineRequest:
+    context_ids = side.contexts.sampling_context("Write a long story about a village that shares one well.")
+    return EngineRequest(context_ids, max_tokens=_FLYING_TOKENS, seed=index)
+
+
+async def _fly(side: RolloutSide, requests: list[EngineRequest]) -> None:
+    await asyncio.gather(*map(side.engine.generate, requests))
+
+
+async def _load(side: RolloutSide, version: WeightVersion) -> float:
+    """Fetches and loads as a rollout worker does; the pause in seconds."""
+    file = await transport_object_store.fetch(version, _DEADLINE_S)
+    try:
+        return await side.engine.load_weights(version.label, version.manifest, file)
+    finally:
+        file.unlink()
+
+
+async def _idle(side: RolloutSide) -> None:
+    """Returns when the engine has nothing to do: aborted sequences are gone once a later request is answered."""
+    await side.engine.generate(EngineRequest((1, 2, 3), max_tokens=1))

@@ -1,0 +1,70 @@
+"""The whole system, asynchronous, by `dynalign train quickstart`: wall time of a step against its slower side, peak memory per actor.
+
+Held-out evaluation, TensorBoard and all checkpoints but the last are off: they are no part of a step.
+"""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+
+from actors.metrics import Row, read_metrics
+from benchmarks.memory import PeakMemory
+from benchmarks.workload import Workload
+from configs.errors import DeadlineExceeded, RunFailed
+from learner.experience import step_file
+
+WARM_UP_STEPS = 2
+"""The first steps begin with an empty pipeline: the learner waits for the first batch."""
+_SAMPLE_S = 0.5
+_DEADLINE_S = 840.0  # below the job's own, so that the run is ended by name
+
+
+def measure(workload: Workload) -> dict[str, list[float]]:
+    """Raises RunFailed with the run's last line."""
+    steps = 4 if workload.quick else 8
+    runs = workload.scratch / "runs"
+    overrides = [f"model={workload.model_folder}", f"runs={runs}", "name=benchmark", f"steps={steps}", f"checkpoint.every_steps={steps}"]
+    overrides += ["heldout.prompts=0", "tensorboard=false"]
+    memory = _train(workload.overrides(*overrides), workload.scratch / "train.log")
+    folder = runs / "benchmark"
+    samples = _step_times(read_metrics(folder), folder / "experience")
+    return samples | {f"memory_{name}_mib": [peak] for name, peak in memory.peaks_mib.items()}
+
+
+def _train(overrides: Sequence[str], log: Path) -> PeakMemory:
+    environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}  # a cluster of the run's own
+    with log.open("w") as out:
+        command = [sys.executable, "-m", "launch.cli", "train", "quickstart", *overrides]
+        driver = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, env=environment)
+        memory, until_s = PeakMemory(driver.pid), time.monotonic() + _DEADLINE_S
+        while driver.poll() is None:
+            if time.monotonic() > until_s:
+                raise DeadlineExceeded("the run of the benchmark", _DEADLINE_S)
+            memory.sample()
+            time.sleep(_SAMPLE_S)
+    if driver.returncode:
+        raise RunFailed(f"the run ended with {driver.returncode}: {log.read_text().strip().splitlines()[-1]}")
+    return memory
+
+
+def _step_times(rows: Sequence[Row], experience: Path) -> dict[str, list[float]]:
+    """The learner writes a step's experience as its last act: from one file to the next is a whole turn of the loop."""
+    trained = [row for row in rows if row["step"] > 0]
+    ended_s = [step_file(experience, row["step"]).stat().st_mtime for row in trained]
+    walls_s = [later - earlier for earlier, later in pairwise(ended_s)][WARM_UP_STEPS - 1 :]
+    steady = trained[WARM_UP_STEPS:]
+    return {
+        "step_wall_s": walls_s,
+        "slower_side_s": [max(rollout_side_s(row), row["learn_s"]) for row in steady],
+        "rollout_side_s": [rollout_side_s(row) for row in steady],
+        "learn_s": [row["learn_s"] for row in steady],
+    }
+
+
+def rollout_side_s(row: Row) -> float:
+    """generate + score, each a clock of its own; where they overlap, no more than the time with any group in flight."""
+    return float(min(row["generate_s"] + row["score_s"], (1 - row["rollout_idle_fraction"]) * row["step_s"]))

@@ -1,0 +1,58 @@
+"""The work that everything is measured on: the quickstart's own settings, prompts and model."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from configs.load import load_run
+from configs.schema import RunSettings
+from rollout.group_maker import Draw
+from rollout.prompts import PromptOrder, load_prompts
+
+QUICK_OVERRIDES = ("rollout.prompts_per_step=2", "rollout.group_size=4", "rollout.max_completion_tokens=16")
+_FILE = "workload.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """What a job is told. scratch: a folder on disk that all jobs share. memory: one in shared memory. quick: a small trial."""
+
+    model_folder: Path
+    scratch: Path
+    memory: Path
+    quick: bool
+
+    @property
+    def runs(self) -> int:
+        """Samples of every figure."""
+        return 2 if self.quick else 5
+
+    def overrides(self, *more: str) -> tuple[str, ...]:
+        return (*(QUICK_OVERRIDES if self.quick else ()), "date=2026-01-01", *more)
+
+    def settings(self, *more: str) -> RunSettings:
+        """The quickstart's settings, with more `key=value` overrides."""
+        return load_run("quickstart", self.overrides(*more)).settings
+
+    def draws(self) -> list[Draw]:
+        """The first step's groups."""
+        run = self.settings()
+        prompts = load_prompts(run.prompts.source).train
+        order = PromptOrder(len(prompts), run.seed)
+        return [Draw(1, number, 1, 0, prompts[order.at(number).index], 0.0) for number in range(run.rollout.prompts_per_step)]
+
+    @property
+    def groups_file(self) -> Path:
+        """Where the job `record` leaves the first step's groups, as Arrow."""
+        return self.scratch / "groups.arrow"
+
+    def samples_file(self, job: str) -> Path:
+        return self.scratch / f"{job}.json"
+
+    def write(self) -> None:
+        (self.scratch / _FILE).write_text(json.dumps([str(self.model_folder), str(self.memory), self.quick]))
+
+    @staticmethod
+    def read(scratch: Path) -> "Workload":
+        model_folder, memory, quick = json.loads((scratch / _FILE).read_text())
+        return Workload(Path(model_folder), scratch, Path(memory), quick)
