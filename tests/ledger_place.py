@@ -1,0 +1,81 @@
+"""A run folder in which ledger actors are opened one after the other, without Ray and on a clock that is told the time."""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+from actors.ledger import Batch, LedgerActor, LedgerPlace
+from configs.schema import AlgorithmSettings, DeadlineSettings, RolloutSettings, RunSettings
+from learner.checkpoint import step_folder
+from rollout import owner, spool
+from rollout.ledger_values import Lease, ScoredGroup
+from rollout.owner import Owner
+from rollout.weight_version import WeightVersion
+
+RUN = RunSettings(
+    name="small",
+    model="none",
+    steps=4,
+    rollout=RolloutSettings(prompts_per_step=2),
+    algorithm=AlgorithmSettings(max_staleness=1, max_refill=0.0),
+    deadlines=DeadlineSettings(lease_s=100.0),
+)
+
+
+class Clock:
+    """Seconds that pass only when told to."""
+
+    now_s = 1000.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+class Place:
+    """A run folder with its owner, and ledgers opened in it one after the other."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.clock = folder, Clock()
+        self.owner: Owner = owner.acquire(folder, now_s=1.0)
+
+    async def ledger(self, step: int = 0, run: RunSettings = RUN) -> LedgerActor:
+        actor = LedgerActor(LedgerPlace(run, str(self.folder), self.owner.lineage, step, prompts_count=3), self.clock)
+        await actor.start()
+        await actor.publish_initial(version((await actor.status())["committed_step"]))
+        return actor
+
+    def scored(self, lease: Lease, reason: str | None = None) -> ScoredGroup:
+        payload = f"group {lease.group_id}".encode()
+        entry = spool.write(self.folder / "spool", spool.group_file(lease.group_id, lease.lineage, lease.attempt), payload)
+        return ScoredGroup(*lease.key, entry.name, entry.size_bytes, entry.checksum, lease.version, lease.version, 1.0, 0.5, reason)
+
+    async def score(self, actor: LedgerActor, groups: int, reason: str | None = None) -> list[ScoredGroup]:
+        made = [self.scored(lease, reason) for lease in await leases_of(actor, groups)]
+        for group in made:
+            assert await actor.report("worker-0", group, [f"handle {group.group_id}"]) == ("withheld" if reason else "scored")
+        return made
+
+    async def train(self, actor: LedgerActor, step: int) -> Batch:
+        await self.score(actor, 2)
+        batch = await actor.take(step, deadline_s=0.0)
+        await actor.commit(step, version(step))
+        return batch
+
+    async def checkpoint(self, actor: LedgerActor, step: int) -> None:
+        folder = step_folder(self.folder / "checkpoints", step)
+        folder.mkdir(parents=True)
+        (folder / "ledger.msgpack").write_bytes(await actor.snapshot())
+
+
+def version(step: int) -> WeightVersion:
+    return WeightVersion(1, step, b"", (), 0)
+
+
+async def leases_of(actor: LedgerActor, groups: int, worker: str = "worker-0") -> list[Lease]:
+    return [lease for lease in await actor.lease(worker, groups, wait_s=0.0) if isinstance(lease, Lease)]
+
+
+def tell(folder: Path, story: Callable[[Place], Coroutine[Any, Any, None]]) -> None:
+    """Runs a story in a run folder; a wait that does not end fails it."""
+    asyncio.run(asyncio.wait_for(story(Place(folder)), timeout=20.0))

@@ -1,0 +1,166 @@
+"""The ledger's actor without Ray: every wait ends, in time and with a reason."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from actors.ledger import LedgerActor, LedgerPlace
+from configs.errors import DeadlineExceeded, LedgerError, NoSignal
+from rollout.evaluation_leases import EvaluationItem, EvaluationLease, EvaluationResult
+from tests.ledger_place import RUN, Place, leases_of, tell, version
+
+
+def test_a_worker_waits_for_capacity_and_a_take_for_the_last_group(tmp_path: Path) -> None:
+    async def story(place: Place) -> None:
+        actor = await place.ledger()
+        held = await leases_of(actor, 9)
+        assert len(held) == 4
+        lease = asyncio.create_task(actor.lease("worker-1", 9, wait_s=50.0))
+        take = asyncio.create_task(actor.take(1, deadline_s=50.0))
+        await actor.report("worker-0", place.scored(held[0]), [])
+        await asyncio.sleep(0.01)
+        assert not take.done()
+        await actor.report("worker-0", place.scored(held[1]), [])
+        assert (await take).handles == (None, None)
+        assert not lease.done()
+        await actor.commit(1, version(1))
+        assert [each.version for each in await lease] == [1, 1]
+
+    tell(tmp_path, story)
+
+
+def test_a_wait_past_its_deadline_says_what_it_waited_for(tmp_path: Path) -> None:
+    async def story(place: Place) -> None:
+        actor = await place.ledger()
+        await place.score(actor, 1)
+        waiting = asyncio.create_task(actor.take(1, deadline_s=30.0))
+        await asyncio.sleep(0)
+        place.clock.now_s += 31.0
+        with pytest.raises(DeadlineExceeded, match="waited 30 s for 1 of 2 groups scored; 0 leased to no worker, 0 pending, room for 3"):
+            await waiting
+        assert await actor.lease("worker-1", 0, wait_s=0.0) == []
+
+    tell(tmp_path, story)
+
+
+def test_the_wait_for_a_straggler_is_counted_apart(tmp_path: Path) -> None:
+    async def story(place: Place) -> None:
+        actor = await place.ledger()
+        (straggler,) = await leases_of(actor, 1, "slow")
+        await place.score(actor, 3)
+        await actor.take(1, deadline_s=0.0)
+        await actor.commit(1, version(1))
+        await place.score(actor, 1)
+        waiting = asyncio.create_task(actor.take(2, deadline_s=50.0))
+        await asyncio.sleep(0)
+        status = await actor.status()
+        assert status["waiting_reason"].startswith("straggler group 0 leased to slow")
+        place.clock.now_s += 7.0
+        assert (await actor.status())["oldest_lease_age_s"] == 7.0
+        await actor.report("slow", place.scored(straggler), [])
+        assert (await waiting).groups[0].group_id == 0
+        assert (await actor.status())["straggler_wait_s"] == 7.0
+
+    tell(tmp_path, story)
+
+
+def test_a_lease_that_is_not_renewed_expires_while_another_worker_waits(tmp_path: Path) -> None:
+    async def story(place: Place) -> None:
+        actor = await place.ledger()
+        dead, alive = await leases_of(actor, 2, "dying"), await leases_of(actor, 2, "alive")
+        waiting = asyncio.create_task(actor.lease("worker-1", 4, wait_s=500.0))
+        await asyncio.sleep(0)
+        place.clock.now_s += 60.0
+        assert await actor.renew("alive", [lease.key for lease in alive]) == []
+        place.clock.now_s += 60.0
+        assert [(lease.key.attempt, lease.worker) for lease in await waiting] == [(2, "worker-1")] * 2
+        assert await actor.renew("dying", [lease.key for lease in dead]) == [lease.key for lease in dead]
+        assert (await actor.status())["requeued"] == 2
+
+    tell(tmp_path, story)
+
+
+def test_a_worker_that_leaves_gives_its_leases_back_at_once(tmp_path: Path) -> None:
+    async def story(place: Place) -> None:
+        actor = await place.ledger()
+        await leases_of(actor, 4, "leaving")
+        await actor.worker_left("leaving")
+        assert [lease.group_id for lease in await leases_of(actor, 4)] == [0, 1, 2, 3]
+        assert list((await actor.status())["workers_seen_s_ago"]) == ["worker-0"]
+
+    tell(tmp_path, story)
+
+
+def test_held_out_leases_come_first_and_do_not_enter_the_law(tmp_path: Path) -> None:
+    async def story(place: Place) -> None:
+        actor = await place.ledger()
+        await actor.open_evaluation(0, [EvaluationItem(5, prompted=False), EvaluationItem(5, prompted=True)])
+        leases = await actor.lease("worker-0", 3, wait_s=0.0)
+        assert [lease.kind for lease in leases] == ["eval", "eval", "train"]
+        assert (await actor.status())["issued"] == 1
+        waiting = asyncio.create_task(actor.evaluation_results(0, deadline_s=50.0))
+        results = [EvaluationResult(*each.key, 2.0, 3, "So.", False) for each in leases if isinstance(each, EvaluationLease)]
+        for result in reversed(results):
+            assert await actor.renew("worker-0", [result.key]) == []
+            assert await actor.report_evaluation("worker-0", result) == "scored"
+        assert await waiting == tuple(results)
+        await actor.open_evaluation(1, [EvaluationItem(5, prompted=False)])
+        with pytest.raises(DeadlineExceeded, match="waited 0 s for evaluation 1: 0 of 1 items scored, 0 leased, 1 pending"):
+            await actor.evaluation_results(1, deadline_s=0.0)
+
+    tell(tmp_path, story)
+
+
+def test_nothing_is_leased_before_the_first_version_or_while_paused(tmp_path: Path) -> None:
+    async def story(place: Place) -> None:
+        actor = LedgerActor(LedgerPlace(RUN, str(place.folder), 1, 0, prompts_count=3), place.clock)
+        await actor.start()
+        assert await actor.lease("worker-0", 1, wait_s=0.0) == []
+        with pytest.raises(LedgerError, match="version 3 is not that of the last committed step, 0"):
+            await actor.publish_initial(version(3))
+        await actor.publish_initial(version(0))
+        await actor.pause()
+        waiting = asyncio.create_task(actor.lease("worker-0", 1, wait_s=50.0))
+        await asyncio.sleep(0.01)
+        assert not waiting.done()
+        await actor.resume()
+        assert len(await waiting) == 1
+
+    tell(tmp_path, story)
+
+
+def test_without_signal_a_step_takes_what_is_there_or_says_that_nothing_is(tmp_path: Path) -> None:
+    async def story(place: Place) -> None:
+        actor = await place.ledger()
+        await place.score(actor, 4, "low_signal")
+        with pytest.raises(NoSignal):
+            await actor.take(1, deadline_s=50.0)
+        assert await actor.take_present(1) is None
+        await actor.refill()
+        (one,) = await place.score(actor, 1)
+        await place.score(actor, 1, "unparsed")
+        held = await leases_of(actor, 9)
+        waiting = asyncio.create_task(actor.take_present(1))
+        for lease in held:
+            assert await actor.withhold("worker-0", lease.key, "low_signal") == "withheld"
+        batch = await waiting
+        assert batch is not None
+        assert batch.groups == (one,)
+        assert (await actor.status())["withheld_by_reason"] == {"low_signal": 4 + len(held), "unparsed": 1}
+
+    tell(tmp_path, story)
+
+
+def test_an_error_in_the_passing_of_time_is_the_next_caller_s(tmp_path: Path) -> None:
+    async def story(place: Place) -> None:
+        actor = await place.ledger()
+        waiting = asyncio.create_task(actor.take(1, deadline_s=50.0))
+        await asyncio.sleep(0)
+        actor._ledger.state.trained += 1
+        with pytest.raises(LedgerError, match="conservation law"):
+            await waiting
+        with pytest.raises(LedgerError, match="conservation law"):
+            await actor.status()
+
+    tell(tmp_path, story)

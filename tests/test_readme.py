@@ -1,0 +1,39 @@
+"""The README tells the truth: it quotes the loop as it is, and its tree names every file."""
+
+import ast
+import re
+from pathlib import Path
+
+import yaml
+
+from configs.load import shipped_names
+from tests.product import product
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+
+
+def test_the_loop_is_quoted_whole_and_word_for_word() -> None:
+    source = (ROOT / "actors" / "coordinator.py").read_text()
+    (train,) = (node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.AsyncFunctionDef) and node.name == "train")
+    lines = source.splitlines()[train.lineno - 1 : train.end_lineno]
+    assert "\n".join(line.removeprefix("    ") for line in lines) in README
+
+
+def test_the_tree_names_every_file_of_the_product() -> None:
+    tree = re.search(r"## The tree\n\n```\n(.*?)```", README, re.DOTALL)
+    assert tree is not None
+    missing = [path for path in product() if not path.endswith("__init__.py") and f"  {Path(path).name} " not in tree[1]]
+    assert not missing, f"the README's tree does not name {', '.join(missing)}"
+
+
+def test_every_shipped_run_is_mentioned() -> None:
+    assert [name for name in shipped_names() if name != "paper" and name not in README] == []
+
+
+def test_the_commands_that_the_readme_gives_exist() -> None:
+    from launch.cli import dynalign
+
+    named = set(re.findall(r"`dynalign ([a-z]+)", README))
+    assert named <= set(dynalign.commands), f"no such command: {named - set(dynalign.commands)}"
+    assert yaml.safe_load((ROOT / "configs" / "quickstart.yaml").read_text())["steps"] >= 4

@@ -1,0 +1,58 @@
+"""One of several ranks, as a process of its own: `python -m tests.train_rank RANK WORLD_SIZE PORT MODEL OUT CASE…`.
+
+Trains two steps per case; rank 0 writes report and weights of each case to OUT.
+"""
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from tests.one_rank import rank_environment
+
+CASES: dict[str, dict[str, Any]] = {
+    "zero-1": {"zero_stage": 1},
+    "zero-3": {"zero_stage": 3},
+    "zero-3-minibatches-kl-adapters": {"zero_stage": 3, "minibatches": 2, "kl_coef": 0.1, "lora": {"rank": 4}},
+    "zero-2-one-sequence": {"zero_stage": 2},
+}
+
+
+def groups_of(case: str, step: int) -> list[Any]:
+    from tests.tiny_groups import candidate, group, random_groups
+
+    if case.endswith("one-sequence"):  # the second of two ranks has an empty row
+        return [group(1, [3, 4, 5], [candidate([6, 7], 1.0), candidate([], 0.0)])]
+    return random_groups(3, seed=step, behaviour=True)
+
+
+def train(case: str, model: Path, rank: int, world_size: int) -> tuple[dict[str, Any], dict[str, Any]] | None:
+    from configs.schema import LoraSettings
+    from learner.weights import read_version
+    from tests.one_rank import Learner
+    from tests.tiny_groups import payloads
+    from tests.tiny_models import settings
+
+    changed = dict(CASES[case])
+    if "lora" in changed:
+        changed["lora"] = LoraSettings(**changed["lora"])
+    learner = Learner(settings(model, **changed), model, rank, world_size)
+    for step in (1, 2):
+        learner.prepare(step, *payloads(groups_of(case, step)))
+        report = learner.run(step)
+    version = learner.weights(1)
+    return None if version is None else (report, dict(read_version(*version)))
+
+
+if __name__ == "__main__":
+    rank, world_size, port = (int(value) for value in sys.argv[1:4])
+    os.environ.update(rank_environment(rank, world_size, port))
+    model, out = Path(sys.argv[4]), Path(sys.argv[5])
+    for name in sys.argv[6:]:
+        trained = train(name, model, rank, world_size)
+        if trained is not None:
+            from safetensors.torch import save_file
+
+            (out / f"{name}.json").write_text(json.dumps(trained[0]))
+            save_file(trained[1], out / f"{name}.safetensors")
