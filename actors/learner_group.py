@@ -8,7 +8,7 @@ from typing import Any
 import ray
 
 from configs.errors import DeadlineExceeded, MissingGroups
-from configs.schema import DeadlineSettings
+from configs.operation import DeadlineSettings
 from rollout.ledger_values import ScoredGroup
 from rollout.weight_version import WeightVersion
 

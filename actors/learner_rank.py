@@ -84,7 +84,7 @@ class LearnerRank:
     def run(self, step: int) -> dict[str, float | int | None]:
         """The GRPO step's report; rank 0 also writes the step's experience."""
         report = self._learner.run(step)
-        if self._place.rank == 0 and self._place.run.keep_experience:
+        if self._place.rank == 0 and self._place.run.experience.keep_steps != 0:
             self._learner.write_experience(step, self._run_folder / "experience")
         return report
 

@@ -15,8 +15,9 @@ from pydantic import ValidationError
 from configs.errors import Mistake, UserError
 from configs.refusals import FIELDS, MISSING, did_you_mean, mistake_from
 from configs.rules import broken_rules
-from configs.schema import RunSettings, Section
-from configs.tree import COMMAND_LINE, DEFAULT, Leaf, Tree, origins, overlay, parse_document, parse_value, plain, prune
+from configs.schema import RunSettings
+from configs.section import Section
+from configs.tree import COMMAND_LINE, DEFAULT, Leaf, Tree, find, origins, overlay, parse_document, parse_value, plain, prune
 
 FROM_FILE_NAME = "default: the file's name"
 
@@ -68,6 +69,7 @@ def load_run(config: str, overrides: Sequence[str] = ()) -> LoadedRun:
     tree = {} if read is None else read
     for override in overrides:
         mistakes += _overlay_override(tree, override)
+    _spread_workers(tree)
     if read is not None:
         tree.setdefault("name", Leaf(Path(config).stem, FROM_FILE_NAME))
     refused = _refused(tree)
@@ -120,12 +122,21 @@ def _overlay_override(tree: Tree, override: str) -> list[Mistake]:
     return []
 
 
+def _spread_workers(tree: Tree) -> None:
+    """`rollout.workers: 3` is short for `{min: 3, max: 3}`."""
+    workers = find(tree, ("rollout", "workers"))
+    if isinstance(workers, Leaf) and workers.value is not None:
+        overlay(tree, ("rollout", "workers"), {"min": workers, "max": workers})
+
+
 def _refused(tree: Tree) -> list[tuple[tuple[str, ...], Mistake]]:
     """(path, mistake) of every value that the schema refuses."""
     try:
         RunSettings.model_validate(plain(tree))
     except ValidationError as invalid:
         errors = invalid.errors(include_url=False)
+        if find(tree, ("rollout", "workers", "min")) is find(tree, ("rollout", "workers", "max")):  # one number, one mistake
+            errors = [error for error in errors if error["loc"] != ("rollout", "workers", "max")]
         return [(tuple(part for part in error["loc"] if isinstance(part, str)), mistake_from(error, tree)) for error in errors]
     return []
 

@@ -10,7 +10,8 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from configs.errors import Mistake
-from configs.schema import RunSettings, Section
+from configs.schema import RunSettings
+from configs.section import Section
 from configs.tree import Leaf, Tree, find
 
 MISSING = "is missing"

@@ -167,3 +167,12 @@ def a_lost_group_can_come_back_in_time(settings: RunSettings) -> Mistake | None:
         return None
     why = f"the batch is given up after deadlines.batch_s={batch_s:g}, before a lost group is issued again"
     return Mistake("deadlines.lease_s", lease_s, why, "set deadlines.lease_s lower, or deadlines.batch_s higher")
+
+
+@rule("rollout.workers.min", "rollout.workers.max")
+def a_pool_s_least_is_not_above_its_most(settings: RunSettings) -> Mistake | None:
+    workers = settings.rollout.workers
+    if workers.min <= workers.max:
+        return None
+    why = f"is above rollout.workers.max={workers.max}"
+    return Mistake("rollout.workers.min", workers.min, why, f"set rollout.workers.max={workers.min} or more, or rollout.workers=2")

@@ -1,22 +1,23 @@
 """Every setting of a run, declared once: frozen, unknown keys refused, unit and range in each field's docstring.
 
-Cross-field rules stand in `rules.py`; reading, overrides and origins in `load.py`.
+What the method is stands here; how a run is operated (devices, deadlines, supervision, disk) in `operation.py`; cross-field rules in
+`rules.py`; reading, overrides and origins in `load.py`.
 """
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-Positive = Annotated[int, Field(ge=1)]
-NotNegative = Annotated[int, Field(ge=0)]
-Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
-Seconds = Annotated[float, Field(gt=0.0, le=86_400.0)]
-
-
-class Section(BaseModel):
-    """What all sections share: immutable, closed, documented by their attributes' docstrings."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, strict=True, protected_namespaces=())
+from configs.operation import (
+    CheckpointSettings,
+    DeadlineSettings,
+    ExperienceSettings,
+    MetricsSettings,
+    PlacementSettings,
+    SupervisionSettings,
+    WeightsSettings,
+)
+from configs.section import Fraction, NotNegative, Positive, Section
 
 
 class PromptsSettings(Section):
@@ -28,13 +29,24 @@ class PromptsSettings(Section):
     """Longest prompt accepted, in tokens of the model's tokenizer, system prompt and template included."""
 
 
+class WorkersSettings(Section):
+    """How many rollout workers. `rollout.workers=3` is short for min = max = 3: a fixed number, which `dynalign scale` can change."""
+
+    min: Annotated[int, Field(ge=1, le=900)] = 1
+    """Workers at the start, and the fewest."""
+    max: Annotated[int, Field(ge=1, le=900)] = 1
+    """The most workers. The ledger answers about a thousand waiting calls at one time, so 900."""
+
+
 class RolloutSettings(Section):
     """The workers that generate and score candidates."""
 
     engine: Literal["vllm", "deterministic"] = "vllm"
     """`vllm` is the engine; `deterministic` is a small engine for tests, chaos and scale runs: seeded text, no model."""
-    workers: Positive = 1
-    """Rollout workers, each with one engine."""
+    workers: WorkersSettings = WorkersSettings()
+    """Rollout workers, each with one engine: a number, or `{min, max}` to let the coordinator size the pool itself."""
+    tensor_parallel: Annotated[int, Field(ge=1, le=64)] = 1
+    """GPUs that one engine is split over."""
     group_size: Annotated[int, Field(ge=2, le=1024)] = 8
     """Candidates per prompt (G). One candidate has no group to be compared with, so 1 is refused."""
     prompts_per_step: Positive = 4
@@ -163,17 +175,6 @@ class LearnerSettings(Section):
     """CPU threads per rank."""
 
 
-class WeightsSettings(Section):
-    """How a new version reaches the engines."""
-
-    transport: Literal["object_store"] = "object_store"
-    """`object_store`: the Ray object store, zero-copy on one node."""
-    bucket_mib: Annotated[int, Field(ge=1, le=4096)] = 64
-    """Size of one bucket, in MiB; each has its own checksum."""
-    deadline_s: Seconds = 300.0
-    """Longest time for fetching and loading one version."""
-
-
 class HeldoutSettings(Section):
     """Evaluation on held-out prompts with fixed seeds, by the live judge."""
 
@@ -192,45 +193,6 @@ class ConvergenceSettings(Section):
     """Evaluations looked back on."""
     min_delta: Annotated[float, Field(ge=0.0, le=5.0)] = 0.01
     """Smallest rise over the window that counts."""
-
-
-class CheckpointSettings(Section):
-    """When the run is made durable."""
-
-    every_steps: Positive = 10
-    """Steps between checkpoints; one is always made at the end, on Ctrl-C and on `stop`."""
-    keep_last: Annotated[int, Field(ge=1, le=1000)] = 2
-    """Whole checkpoints kept."""
-
-
-class DeadlineSettings(Section):
-    """Every wait's bound."""
-
-    start_s: Seconds = 600.0
-    """Starting all actors, models loaded."""
-    batch_s: Seconds = 1800.0
-    """Waiting for a whole batch."""
-    step_s: Seconds = 3600.0
-    """One learner step."""
-    lease_s: Seconds = 600.0
-    """One group, from lease to scored; past it the group is issued again."""
-    checkpoint_s: Seconds = 1800.0
-    """Writing or reading one checkpoint."""
-    stop_s: Seconds = 120.0
-    """Ending all actors."""
-
-
-class PlacementSettings(Section):
-    """Which actor runs where."""
-
-    mode: Literal["separate", "shared"] = "separate"
-    """`separate`: rollout and learner have devices of their own; `shared`: they take turns on one (max_staleness 0)."""
-    device: Literal["cpu", "gpu"] = "cpu"
-    """What the engines and the learner run on."""
-    rollout_gpu_fraction: Annotated[float, Field(gt=0.0, le=1.0)] = 0.5
-    """Share of one GPU's memory that an engine may take where one GPU is split (`separate` on a single GPU)."""
-    object_store_gib: Annotated[float, Field(gt=0.0, le=4096.0)] = 1.0
-    """Ray object store of a cluster started by this command, in GiB."""
 
 
 class RunSettings(Section):
@@ -252,8 +214,6 @@ class RunSettings(Section):
     """`auto` continues an interrupted run of this name; `never` refuses an existing run folder."""
     tensorboard: bool = True
     """Also write TensorBoard event files."""
-    keep_experience: bool = True
-    """Keep every trained group in `experience/`, so that each reward can be derived again offline."""
     prompts: PromptsSettings = PromptsSettings()
     rollout: RolloutSettings = RolloutSettings()
     judge: JudgeSettings = JudgeSettings()
@@ -265,4 +225,7 @@ class RunSettings(Section):
     """Stop before `steps` on convergence; null: never."""
     checkpoint: CheckpointSettings = CheckpointSettings()
     deadlines: DeadlineSettings = DeadlineSettings()
+    experience: ExperienceSettings = ExperienceSettings()
     placement: PlacementSettings = PlacementSettings()
+    supervision: SupervisionSettings = SupervisionSettings()
+    metrics: MetricsSettings = MetricsSettings()

@@ -37,7 +37,7 @@ def connect(run: RunSettings) -> bool:
     if os.environ.get("RAY_ADDRESS"):
         ray.init(address="auto", **quiet)
         return False
-    needed = run.rollout.workers * run.rollout.engine_threads + run.learner.ranks * run.learner.threads
+    needed = run.rollout.workers.max * run.rollout.engine_threads + run.learner.ranks * run.learner.threads
     ray.init(
         num_cpus=max(needed, os.cpu_count() or 1),
         object_store_memory=int(run.placement.object_store_gib * 2**30),
@@ -59,7 +59,7 @@ def create_actors(place: RunPlace, ready: Prepared) -> RunActors:
         for rank in range(run.learner.ranks)
     )
     coordinator = _actor(Coordinator, run.name).remote(place, ready.prompts, ledger, list(ranks))
-    names = [f"rollout-{index}" for index in range(run.rollout.workers)]
+    names = [f"rollout-{index}" for index in range(run.rollout.workers.min)]
     return RunActors(ledger, ranks, coordinator, {name: create_worker(place, ready, ledger, name) for name in names})
 
 

@@ -100,7 +100,7 @@ def plan(settings: RunSettings, shape: ModelShape, machine: Machine | None, cont
 def _cores(settings: RunSettings, machine: Machine | None) -> tuple[Cores, Cores]:
     """Cores of each engine and each rank: their own while the machine has enough, then going round. Where engines and ranks take
     turns, both begin at the first core. Actors with a GPU are not pinned: their work is elsewhere."""
-    engines = [settings.rollout.engine_threads] * settings.rollout.workers
+    engines = [settings.rollout.engine_threads] * settings.rollout.workers.max
     ranks = [settings.learner.threads] * settings.learner.ranks
     if machine is None or settings.placement.device == "gpu":
         return ((),) * len(engines), ((),) * len(ranks)
@@ -118,7 +118,7 @@ def _dealt(cores: Sequence[int], wanted: Sequence[int], first: int) -> Cores:
 
 def _gpus(settings: RunSettings, present: int) -> tuple[Gpus, Gpus]:
     """GPUs of each engine and each rank, one each. `shared` pairs engine i with rank i; `separate` splits a machine's only GPU."""
-    workers, ranks = settings.rollout.workers, settings.learner.ranks
+    workers, ranks = settings.rollout.workers.max, settings.learner.ranks
     if settings.placement.device == "cpu":
         return (None,) * workers, (None,) * ranks
     split = present == workers == ranks == 1
@@ -168,7 +168,7 @@ def _memory_refusals(plan: PlacementPlan, free_bytes: int) -> list[Mistake]:
 
 def missing_gpus(settings: RunSettings, gpus: tuple[int, ...]) -> list[Mistake]:
     """The mistake of a run that needs more GPUs than this machine has."""
-    engines, ranks, mode = settings.rollout.workers, settings.learner.ranks, settings.placement.mode
+    engines, ranks, mode = settings.rollout.workers.max, settings.learner.ranks, settings.placement.mode
     engine_gpus, rank_gpus = _gpus(settings, len(gpus))
     needed = len({*engine_gpus, *rank_gpus} - {None})
     if needed <= len(gpus):

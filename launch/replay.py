@@ -27,7 +27,7 @@ def replay(run_folder: Path) -> int:
     steps = [step for step in sorted(recorded) if step_file(experience, step).exists()]
     if not steps or steps[0] != 1 or steps != list(range(1, len(steps) + 1)):
         rule = "has no experience of every step from the first one on"
-        raise UserError([Mistake(str(experience), None, rule, "replay a run made with keep_experience=true and one rank")])
+        raise UserError([Mistake(str(experience), None, rule, "replay a run made with experience.keep_steps=null and one rank")])
     os.environ.update(RANK="0", WORLD_SIZE="1", LOCAL_RANK="0", MASTER_ADDR="127.0.0.1", MASTER_PORT="0")
     if settings.placement.device == "cpu":
         os.environ["DS_ACCELERATOR"] = "cpu"

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from actors.ledger import Batch, LedgerActor, LedgerPlace
-from configs.schema import AlgorithmSettings, DeadlineSettings, RolloutSettings, RunSettings
+from configs.operation import DeadlineSettings
+from configs.schema import AlgorithmSettings, RolloutSettings, RunSettings
 from learner.checkpoint import step_folder
 from rollout import owner, spool
 from rollout.ledger_values import Lease, ScoredGroup

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from configs.errors import UserError
 from configs.load import load_run, shipped_names
 from configs.refusals import FIELDS, PATTERNS, suggestion
+from configs.schema import WorkersSettings
 from configs.tree import Leaf, parse_value
 
 
@@ -41,8 +42,8 @@ def test_a_shipped_name_and_a_path_are_both_configs(tmp_path: Path) -> None:
 def test_each_value_knows_its_origin(tmp_path: Path) -> None:
     path = written(tmp_path, "model: m/m\nrollout:\n  workers: 2\n  group_size: 4\n")
     loaded = load_run(path, ["rollout.workers=3", "learner.lora.rank=8"])
-    assert loaded.settings.rollout.workers == 3
-    assert loaded.origins["rollout.workers"] == "command line"
+    assert loaded.settings.rollout.workers == WorkersSettings(min=3, max=3)
+    assert loaded.origins["rollout.workers.min"] == "command line"
     assert loaded.origins["rollout.group_size"] == "mine.yaml:4"
     assert loaded.origins["rollout.eager"] == "default"
     assert loaded.origins["name"] == "default: the file's name"
@@ -89,7 +90,7 @@ def test_lists_become_tuples_and_sections_can_be_given_inline() -> None:
 
 def test_an_inline_section_keeps_what_it_does_not_name() -> None:
     rollout = load_run("quickstart", ["rollout={workers: 2}"]).settings.rollout
-    assert (rollout.workers, rollout.max_completion_tokens) == (2, load_run("quickstart").settings.rollout.max_completion_tokens)
+    assert (rollout.workers.max, rollout.max_completion_tokens) == (2, load_run("quickstart").settings.rollout.max_completion_tokens)
 
 
 def test_a_section_can_be_switched_off_from_the_command_line() -> None:
@@ -110,7 +111,7 @@ def test_a_section_can_be_switched_off_from_the_command_line() -> None:
         ("weights.deadline_s=1e400", ["at most 86,400.0"]),
         ("rollout.eager=yes", ["'yes'", "must be true or false"]),
         ("rollout.dtype=bf16", ["must be one of bfloat16, float32", "set rollout.dtype=bfloat16"]),
-        ("weights.transport=ncl", ["can only be object_store"]),
+        ("weights.transport=ncl", ["must be one of auto, object_store, ipc, nccl", "weights.transport=nccl"]),
         ("rollout.temperature=0.7", ["can only be 1.0", "biases the importance ratio"]),
         ("model=3", ["must be text"]),
         ("learner.lora={targets: q_proj}", ["learner.lora.targets", "must be a list"]),

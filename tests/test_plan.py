@@ -197,7 +197,7 @@ def test_a_cache_must_hold_one_longest_context_and_the_model_too() -> None:
 
 
 def test_a_running_cluster_is_asked_for_no_memory_of_this_machine() -> None:
-    assert refusals(planned("rollout.workers=1000", machine=None)) == []
+    assert refusals(planned("rollout.workers=900", machine=None)) == []
 
 
 def test_the_plan_prints_every_part_with_its_formula_in_aligned_columns() -> None:

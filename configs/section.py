@@ -1,0 +1,16 @@
+"""What every section of the settings shares: immutable, closed, documented; and the bounded number types."""
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Positive = Annotated[int, Field(ge=1)]
+NotNegative = Annotated[int, Field(ge=0)]
+Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+Seconds = Annotated[float, Field(gt=0.0, le=86_400.0)]
+
+
+class Section(BaseModel):
+    """What all sections share: immutable, closed, documented by their attributes' docstrings."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, strict=True, protected_namespaces=())
