@@ -176,3 +176,28 @@ def a_pool_s_least_is_not_above_its_most(settings: RunSettings) -> Mistake | Non
         return None
     why = f"is above rollout.workers.max={workers.max}"
     return Mistake("rollout.workers.min", workers.min, why, f"set rollout.workers.max={workers.min} or more, or rollout.workers=2")
+
+
+@rule("weights.content", "learner.lora.targets")
+def pushed_adapters_are_trained(settings: RunSettings) -> Mistake | None:
+    if settings.weights.content == "full" or settings.learner.lora is not None:
+        return None
+    return Mistake("weights.content", "adapter", "this run trains no adapters", "set learner.lora, or weights.content=full")
+
+
+@rule("learner.lora.rank", "weights.content")
+def engines_hold_the_pushed_adapter(settings: RunSettings) -> Mistake | None:
+    lora = settings.learner.lora
+    if lora is None or settings.weights.content == "full" or lora.rank <= 512:
+        return None
+    why = "vLLM applies adapters of rank 512 or less"
+    return Mistake("learner.lora.rank", lora.rank, why, "set learner.lora.rank=512 or less, or weights.content=full")
+
+
+@rule("weights.transport", "weights.content")
+def pushed_adapters_travel_by_the_object_store(settings: RunSettings) -> Mistake | None:
+    transport = settings.weights.transport
+    if settings.weights.content == "full" or transport in ("auto", "object_store"):
+        return None
+    why = "an adapter is a few megabytes, which engines read from a file"
+    return Mistake("weights.transport", transport, why, "set weights.transport=auto, or weights.content=full")

@@ -1,4 +1,4 @@
-"""DeepSpeed behind five verbs: forward, backward, step, full state, checkpoint. The only file that imports it.
+"""DeepSpeed behind five verbs: forward, backward, step, whole weights, checkpoint. The only file that imports it.
 
 The caller sets RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR, MASTER_PORT, and on a CPU DS_ACCELERATOR=cpu, before importing this.
 Every call but `backward` on an inner micro-batch may be a collective: all ranks make the same calls in the same order.
@@ -6,7 +6,7 @@ Every call but `backward` on an inner micro-batch may be a collective: all ranks
 
 import logging
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from datetime import timedelta
 from pathlib import Path
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from configs.errors import CheckpointError
 from configs.schema import LearnerSettings
-from learner.policy import Policy
+from learner.policy import NamedWeight, Policy
 
 TAG = "state"
 """DeepSpeed's name for the one state in a checkpoint folder."""
@@ -107,10 +107,10 @@ class DeepSpeedEngine:
     def _whole(self, parameters: tuple[nn.Parameter, ...]) -> AbstractContextManager[object]:
         return deepspeed.zero.GatheredParameters(parameters) if self._settings.zero_stage == 3 else nullcontext()
 
-    def full_state(self) -> Iterator[tuple[str, Tensor]]:
-        """Name and whole tensor of every weight, on rank 0; nothing on the others, which must iterate too. A tensor is valid until
-        the next one is asked for."""
-        for weight in self.policy.weights():
+    def whole(self, weights: Iterable[NamedWeight]) -> Iterator[tuple[str, Tensor]]:
+        """Name and whole tensor of each of the policy's `weights`, on rank 0; nothing on the others, which must iterate too. A tensor
+        is valid until the next one is asked for."""
+        for weight in weights:
             with self._whole(weight.parameters):
                 if self.rank == 0:
                     yield weight.name, weight.value()

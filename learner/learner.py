@@ -31,7 +31,7 @@ from learner.rows import Row, build_rows, plan_rows
 from learner.schedule import learning_rate
 from learner.statistics import batch_statistics
 from learner.weights import DTYPES, Bytes, make_version
-from rollout.weight_version import Manifest
+from rollout.weight_version import Manifest, travelling_adapter
 
 MIB = 1 << 20
 
@@ -71,7 +71,7 @@ class Learner:
         torch.set_num_threads(settings.learner.threads)
         device = torch.device("cpu") if settings.placement.device == "cpu" else torch.device("cuda", 0)
         dtype = DTYPES[settings.learner.precision]
-        self._policy = load_policy(model_folder, settings.learner, dtype, settings.seed)
+        self._policy = load_policy(model_folder, settings.learner, dtype, settings.seed, settings.weights.content)
         self._reference: Policy | None = None
         if settings.algorithm.kl_coef > 0 and settings.learner.lora is None:
             frozen = load_policy(model_folder, settings.learner, dtype, settings.seed)
@@ -207,14 +207,19 @@ class Learner:
         } | all_ratios.finish()
 
     def weights(self, lineage: int) -> tuple[Manifest, list[Bytes]] | None:
-        """Version (lineage, `step`) in the rollout's precision, on rank 0; None elsewhere. Collective."""
+        """Version (lineage, `step`) in the rollout's precision, on rank 0; None elsewhere. Collective.
+
+        It is made of all weights, or of the adapters alone, as `weights.content` says.
+        """
         dtype, bucket_bytes = self._settings.rollout.dtype, self._settings.weights.bucket_mib * MIB
-        version = make_version(self._engine.full_state(), lineage, self.step, dtype, bucket_bytes)
+        adapter = travelling_adapter(self._settings)
+        chosen = self._policy.weights() if adapter is None else self._policy.adapter_weights()
+        version = make_version(self._engine.whole(chosen), lineage, self.step, dtype, bucket_bytes, adapter)
         return version if self._rank == 0 else None
 
     def export(self, folder: Path) -> None:
         """The present policy as a Hugging Face folder (bfloat16), written by rank 0. Collective."""
-        tensors = self._engine.full_state()
+        tensors = self._engine.whole(self._policy.weights())
         if self._rank == 0:
             export_model(tensors, self._model_folder, folder)
         else:

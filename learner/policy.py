@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from safetensors import safe_open
@@ -90,6 +90,13 @@ class Policy(nn.Module):
                 yield NamedWeight(name, (tensor,) if isinstance(tensor, nn.Parameter) else (), tensor.detach)
 
 
+    def adapter_weights(self) -> Iterator[NamedWeight]:
+        """The adapters' factors under the names that peft saves them by."""
+        for name, parameter in self.model.named_parameters():
+            if ".lora_" in name:
+                yield NamedWeight(f"base_model.model.{name.replace(f'.{ADAPTER}.', '.')}", (parameter,), parameter.detach)
+
+
 def _merged(name: str, base: nn.Parameter, adapter: Any) -> NamedWeight:
     down, up, scale = adapter.lora_A[ADAPTER].weight, adapter.lora_B[ADAPTER].weight, adapter.scaling[ADAPTER]
 
@@ -101,9 +108,12 @@ def _merged(name: str, base: nn.Parameter, adapter: Any) -> NamedWeight:
     return NamedWeight(name, (base, down, up), value)
 
 
-def load_policy(model_folder: Path, settings: LearnerSettings, dtype: torch.dtype, seed: int) -> Policy:
+def load_policy(
+    model_folder: Path, settings: LearnerSettings, dtype: torch.dtype, seed: int, content: Literal["full", "adapter"] = "full"
+) -> Policy:
     """The policy in `model_folder`, in training mode without dropout, with adapters if set (their initialization from `seed`).
 
+    :param content: what travels to the engines.
     :raises UserError: the folder's tensors cannot be published under the names they have on disk, the architecture cannot be
         packed, or no layer has a name in `learner.lora.targets`.
     """
@@ -113,7 +123,9 @@ def load_policy(model_folder: Path, settings: LearnerSettings, dtype: torch.dtyp
         if isinstance(module, nn.Dropout):
             module.p = 0.0
     policy = Policy(model, settings.logprob_chunk_tokens)
-    mistakes = [*_names_not_on_disk(policy, model_folder), *_packing_mistakes(policy, model_folder, dtype)]
+    mistakes = _packing_mistakes(policy, model_folder, dtype)
+    if content == "full":
+        mistakes += _names_not_on_disk(policy, model_folder)
     if mistakes:
         raise UserError(mistakes)
     if settings.lora is not None:

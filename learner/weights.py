@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from rollout.weight_version import BucketEntry, Manifest, TensorEntry, checksum
+from rollout.weight_version import AdapterEntry, BucketEntry, Manifest, TensorEntry, checksum
 
 Bytes = NDArray[np.uint8]
 
@@ -47,7 +47,7 @@ class _Buckets:
 
 @torch.no_grad()
 def make_version(
-    tensors: Iterable[tuple[str, Tensor]], lineage: int, step: int, dtype: str, bucket_bytes: int
+    tensors: Iterable[tuple[str, Tensor]], lineage: int, step: int, dtype: str, bucket_bytes: int, adapter: AdapterEntry | None = None
 ) -> tuple[Manifest, list[Bytes]]:
     """Version (lineage, step) of `tensors`, floating-point ones cast to `dtype` ("bfloat16", "float32"), and its buckets.
 
@@ -64,7 +64,7 @@ def make_version(
         entries.append(TensorEntry(name, tuple(tensor.shape), dtype, bucket, offset, size_bytes))
     buckets.close()
     described = tuple(BucketEntry(bucket.nbytes, checksum(bucket.data)) for bucket in buckets.closed)
-    return Manifest(lineage, step, tuple(entries), described), buckets.closed
+    return Manifest(lineage, step, tuple(entries), described, adapter), buckets.closed
 
 
 def read_version(manifest: Manifest, buckets: list[Bytes]) -> Iterator[tuple[str, Tensor]]:

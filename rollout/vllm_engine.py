@@ -1,4 +1,4 @@
-"""The inference engine: vLLM's `AsyncLLM` behind `rollout.engine.Engine`, with weight updates from a file in shared memory.
+"""The inference engine: vLLM's `AsyncLLM` behind `rollout.engine.Engine`, with new weights from a file in shared memory.
 
 Processes: this one (client, asyncio) and one EngineCore child that owns the model. The child is no Ray worker, so the last hop
 of a weight version is a path: the child maps the file and loads it through vLLM's weight-transfer API, which also stamps the
@@ -9,6 +9,7 @@ version on every token sampled afterwards.
                    ─► update_weights(path) ─► finish(label) ─► resume, open the door
                    sequences in flight keep their key-values and go on under the new weights; what comes later has a new salt
                    and never meets a key-value of older weights
+                   (a version that is an adapter replaces the one before it in place: sequences in flight go on under it too)
 
 An update that fails after its first write leaves a mixture of weights: the engine is marked dead and never resumed.
 """
@@ -17,18 +18,19 @@ import asyncio
 import ctypes
 import os
 import signal
+import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 # Read when vLLM is imported. 0: EngineCore runs its worker in-process (two processes per engine instead of three).
 os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
 os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
 os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
 
-import numpy as np
 import torch
+from vllm.config.lora import MaxLoRARanks
 from vllm.config.weight_transfer import WeightTransferConfig
 from vllm.distributed.weight_transfer.base import (
     WeightTransferEngine,
@@ -39,17 +41,19 @@ from vllm.distributed.weight_transfer.base import (
 )
 from vllm.distributed.weight_transfer.factory import WeightTransferEngineFactory
 from vllm.engine.arg_utils import AsyncEngineArgs
+from vllm.lora.request import LoRARequest
 from vllm.model_executor.model_loader.reload import finalize_layerwise_reload, initialize_layerwise_reload
 from vllm.outputs import RequestOutput
 from vllm.sampling_params import RequestOutputKind, SamplingParams, StructuredOutputsParams
 from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
 
-from configs.errors import DeadlineExceeded, EngineError
+from configs.errors import DeadlineExceeded, EngineError, WeightsError
 from configs.schema import RolloutSettings
 from rollout.engine import EngineRequest, EngineResult
 from rollout.records import VersionSpan
-from rollout.weight_version import Manifest, label_step
+from rollout.version_file import tensors_in, untrained_adapter, write_adapter
+from rollout.weight_version import AdapterEntry, Manifest, label_step
 
 _PR_SET_PDEATHSIG = 1  # Linux prctl option: deliver a signal when the parent dies
 _REQUEST_DEADLINE_S = 1800.0  # longest single request; a silent engine must not hold a lease for ever
@@ -90,18 +94,8 @@ class FileWeightTransfer(WeightTransferEngine[_FileInitInfo, _FileUpdateInfo]):
             torch.accelerator.synchronize()
 
     def receive_weights(self, update_info: _FileUpdateInfo) -> None:
-        manifest = Manifest.unpack(update_info.manifest)
-        mapped = np.memmap(update_info.path, dtype=np.uint8, mode="c")  # copy-on-write: torch wants writable memory
-        whole = torch.from_numpy(mapped)
-
-        def tensors() -> Any:
-            for entry in manifest.tensors:
-                start = manifest.file_offset_bytes(entry)
-                flat = whole[start : start + entry.size_bytes]
-                yield entry.name, flat.view(_torch_dtype(entry.dtype)).view(entry.shape)
-
         model: Any = self.model
-        model.load_weights(tensors())
+        model.load_weights(tensors_in(Path(update_info.path), Manifest.unpack(update_info.manifest)))
 
     def finish_weight_update(self) -> None:
         finalize_layerwise_reload(self.model, self.model_config)  # type: ignore[no-untyped-call]
@@ -121,12 +115,33 @@ class WorkerExtension:
 WeightTransferEngineFactory.register_engine("file", FileWeightTransfer)
 
 
+class _Adapter:
+    """The adapter that every request of one engine carries. All versions bear one name and id and lie in one folder, so that loading
+    a version replaces the one before it, in the sequences in flight too."""
+
+    def __init__(self, entry: AdapterEntry, model: Path) -> None:
+        self._folder = tempfile.TemporaryDirectory(prefix="dynalign-adapter-")
+        self.entry = entry
+        self.write(untrained_adapter(model, entry))  # a request without any adapter would never take up the first one
+
+    def write(self, tensors: dict[str, torch.Tensor]) -> None:
+        write_adapter(Path(self._folder.name), self.entry, tensors)
+
+    def request(self, load_inplace: bool = False) -> LoRARequest:
+        return LoRARequest("policy", 1, self._folder.name, load_inplace=load_inplace)
+
+    def engine_arguments(self) -> dict[str, Any]:
+        """One slot, in the layers that carry an adapter only: wrapped experts would give up their fused kernels for nothing."""
+        rank = min(rank for rank in get_args(MaxLoRARanks) if rank >= self.entry.rank)
+        return {"enable_lora": True, "max_loras": 1, "max_lora_rank": rank, "lora_target_modules": list(self.entry.targets)}
+
+
 class VllmEngine:
     """One vLLM engine. Build it with `start` on the event loop that will use it."""
 
-    def __init__(self, llm: AsyncLLM, label: str) -> None:
+    def __init__(self, llm: AsyncLLM, label: str, adapter: _Adapter | None) -> None:
         self._running: AsyncLLM | None = llm
-        self._label = label
+        self._label, self._adapter = label, adapter
         self._dead: str | None = None
         self._requests = 0
         self._door = asyncio.Condition()
@@ -134,8 +149,14 @@ class VllmEngine:
         self._on_threshold = 0
 
     @staticmethod
-    async def start(model: str, settings: RolloutSettings, max_model_len: int, label: str, seed: int = 0) -> "VllmEngine":
-        """Loads `model` (a folder or hub id) as version `label`; contexts and completions together hold `max_model_len` tokens."""
+    async def start(
+        model: str, settings: RolloutSettings, max_model_len: int, label: str, seed: int = 0, adapter: AdapterEntry | None = None
+    ) -> "VllmEngine":
+        """Loads the folder `model` as version `label`; contexts and completions together hold `max_model_len` tokens.
+
+        adapter: what `travelling_adapter` says of the run. With it every version must be such an adapter, without it none may be.
+        """
+        held = None if adapter is None else _Adapter(adapter, Path(model))
         arguments = AsyncEngineArgs(
             model=model,
             dtype=settings.dtype,
@@ -150,8 +171,9 @@ class VllmEngine:
             weight_transfer_config=WeightTransferConfig(backend="file"),
             enable_sleep_mode=torch.cuda.is_available(),
             disable_log_stats=True,
+            **({} if held is None else held.engine_arguments()),
         )
-        engine = VllmEngine(AsyncLLM.from_engine_args(arguments), label)
+        engine = VllmEngine(AsyncLLM.from_engine_args(arguments), label, held)
         await engine._llm.init_weight_transfer_engine(WeightTransferInitRequest(init_info={}))
         await engine._llm.update_weight_version(label)
         return engine
@@ -181,8 +203,9 @@ class VllmEngine:
             self._on_threshold += 1
         try:
             self._requests += 1
-            prompt = {"prompt_token_ids": list(request.token_ids), "cache_salt": self._label}
-            return await self._llm.add_request(str(self._requests), prompt, _sampling_params(request))  # type: ignore[arg-type]
+            prompt: Any = {"prompt_token_ids": list(request.token_ids), "cache_salt": self._label}
+            lora = None if self._adapter is None else self._adapter.request()
+            return await self._llm.add_request(str(self._requests), prompt, _sampling_params(request), lora_request=lora)
         finally:
             async with self._door:
                 self._on_threshold -= 1
@@ -196,10 +219,19 @@ class VllmEngine:
             await self._door.wait_for(lambda: self._on_threshold == 0)
         started = time.monotonic()
         try:
+            described = Manifest.unpack(manifest)
+            if described.adapter != (None if self._adapter is None else self._adapter.entry):
+                raise WeightsError(f"version {label} brings {described.adapter or 'whole weights'}, the engine was started for others")
             await llm.pause_generation(mode="keep", clear_cache=False)
-            await llm.start_weight_update()
-            await llm.update_weights(WeightTransferUpdateRequest(update_info={"path": str(file), "manifest": manifest}))
-            await llm.finish_weight_update(weight_version=label)
+            if self._adapter is None:
+                await llm.start_weight_update()
+                await llm.update_weights(WeightTransferUpdateRequest(update_info={"path": str(file), "manifest": manifest}))
+                await llm.finish_weight_update(weight_version=label)
+            else:
+                self._adapter.write(dict(tensors_in(file, described)))
+                if not await llm.add_lora(self._adapter.request(load_inplace=True)):
+                    raise WeightsError(f"vLLM did not take the adapter of version {label}")
+                await llm.update_weight_version(label)
             await llm.resume_generation()
             self._label = label
         finally:
@@ -236,10 +268,6 @@ class VllmEngine:
         running, self._running, self._dead = self._running, None, self._dead or cause
         if running is not None:
             running.shutdown()
-
-
-def _torch_dtype(name: str) -> torch.dtype:
-    return {"bfloat16": torch.bfloat16, "float32": torch.float32}[name]
 
 
 def _sampling_params(request: EngineRequest) -> SamplingParams:

@@ -11,8 +11,9 @@ import msgpack
 import xxhash
 
 from configs.errors import WeightsError
+from configs.schema import RunSettings
 
-FORMAT = 1
+FORMAT = 2
 Buffer = bytes | bytearray | memoryview
 
 
@@ -37,13 +38,33 @@ class BucketEntry:
 
 
 @dataclass(frozen=True, slots=True)
+class AdapterEntry:
+    """The version's tensors are LoRA factors under peft's names: alpha / rank times B A is added to each layer called in `targets`."""
+
+    rank: int
+    alpha: float
+    targets: tuple[str, ...]
+
+
+def travelling_adapter(run: RunSettings) -> AdapterEntry | None:
+    """What the engines of this run add to the weights as released; None: whole weights travel."""
+    lora = run.learner.lora
+    if run.weights.content == "full" or lora is None:
+        return None
+    return AdapterEntry(lora.rank, lora.alpha, lora.targets)
+
+
+@dataclass(frozen=True, slots=True)
 class Manifest:
-    """Everything about a version but its bytes. (lineage, step) names it; step 0 is the initial policy."""
+    """Everything about a version but its bytes. (lineage, step) names it; step 0 is the initial policy.
+
+    adapter: None where the tensors are the model's whole weights."""
 
     lineage: int
     step: int
     tensors: tuple[TensorEntry, ...]
     buckets: tuple[BucketEntry, ...]
+    adapter: AdapterEntry | None = None
 
     @property
     def size_bytes(self) -> int:
@@ -63,11 +84,13 @@ class Manifest:
             data = msgpack.unpackb(packed)
             if data["format"] != FORMAT:
                 raise WeightsError(f"weight manifest has format {data['format']!r}, this version reads {FORMAT}")
+            adapter = data["adapter"]
             return Manifest(
                 lineage=data["lineage"],
                 step=data["step"],
                 tensors=tuple(TensorEntry(**{**entry, "shape": tuple(entry["shape"])}) for entry in data["tensors"]),
                 buckets=tuple(BucketEntry(**entry) for entry in data["buckets"]),
+                adapter=AdapterEntry(**{**adapter, "targets": tuple(adapter["targets"])}) if adapter else None,
             )
         except (ValueError, KeyError, TypeError, msgpack.UnpackException) as error:
             raise WeightsError(f"weight manifest is damaged: {error}") from error

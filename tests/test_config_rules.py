@@ -24,6 +24,12 @@ BROKEN = {
     "the_convergence_window_fits_the_run": (["convergence.window=4"], "convergence.window"),
     "a_lost_group_can_come_back_in_time": (["deadlines.lease_s=1800"], "deadlines.lease_s"),
     "a_pool_s_least_is_not_above_its_most": (["rollout.workers={min: 3, max: 2}"], "rollout.workers.min"),
+    "pushed_adapters_are_trained": (["weights.content=adapter"], "weights.content"),
+    "engines_hold_the_pushed_adapter": (["weights.content=adapter", "learner.lora.rank=513"], "learner.lora.rank"),
+    "pushed_adapters_travel_by_the_object_store": (
+        ["weights.content=adapter", "learner.lora.rank=8", "weights.transport=nccl"],
+        "weights.transport",
+    ),
 }
 """Rule → overrides of a run with 4 prompts of 8 candidates, 8 steps, an evaluation every 4, 512 + 48 tokens; and the place it names."""
 
@@ -42,6 +48,7 @@ MENDED = [
     ["learner.lora.targets=[q_proj]"],
     ["convergence.window=3"],
     ["deadlines.lease_s=1799"],
+    ["weights.content=adapter", "learner.lora.rank=512", "weights.transport=object_store"],
 ]
 
 

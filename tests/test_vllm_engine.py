@@ -1,85 +1,57 @@
 """The real engine, started once: vLLM on a tiny random model, checked against transformers on the same weights."""
 
 import asyncio
-import threading
-from collections.abc import Coroutine, Iterator
-from dataclasses import dataclass, field
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
 from configs.errors import EngineError
-from configs.schema import RolloutSettings
-from learner.weights import make_version
 from rollout.contexts import Contexts, load_contexts
 from rollout.engine import EngineRequest, EngineResult
 from tests.chat_models import tiny_chat_model
-
-T = TypeVar("T")
-TOLERANCE_NATS = 0.05  # bfloat16 kernels of two libraries; wrong weights differ by whole nats
+from tests.live_engine import TOLERANCE_NATS, LiveEngine, live_engine, log_softmax, mismatch_nats
 
 
 @dataclass
 class Live:
-    """The engine on its own event loop, and the transformers model that holds the weights the engine should hold."""
+    """The engine, and the transformers model that holds the weights the engine should hold."""
 
-    engine: Any
+    engine: LiveEngine
     model: Any
     contexts: Contexts
-    folder: Path
-    loop: asyncio.AbstractEventLoop
-    step: int = 0
-    labels: list[str] = field(default_factory=list)
-
-    def run(self, work: Coroutine[Any, Any, T]) -> T:
-        return asyncio.run_coroutine_threadsafe(work, self.loop).result(timeout=120)
 
     def ask(self, *requests: EngineRequest) -> list[EngineResult]:
-        async def all_of_them() -> list[EngineResult]:
-            return list(await asyncio.gather(*(self.engine.generate(request) for request in requests)))
-
-        return self.run(all_of_them())
+        return self.engine.ask(*requests)
 
     def published(self, seed: int) -> tuple[str, bytes, Path]:
         """New random weights in the transformers model, and the same as a version in a file."""
         torch.manual_seed(seed)
-        self.step += 1
         for parameter in self.model.parameters():
             parameter.data.add_(torch.randn_like(parameter) * 0.05)
-        named = [(name, tensor) for name, tensor in self.model.state_dict().items() if name != "lm_head.weight"]
-        manifest, buckets = make_version(iter(named), 1, self.step, "bfloat16", 1 << 16)
-        file = self.folder / f"version-{self.step}"
-        file.write_bytes(b"".join(bytes(bucket) for bucket in buckets))
-        return f"1.{self.step}", manifest.pack(), file
+        return self.engine.version((name, tensor) for name, tensor in self.model.state_dict().items() if name != "lm_head.weight")
 
     def push(self, seed: int) -> None:
-        self.run(self.engine.load_weights(*self.published(seed)))
+        self.engine.run(self.engine.engine.load_weights(*self.published(seed)))
 
     def log_softmax(self, token_ids: tuple[int, ...]) -> np.ndarray:
-        with torch.no_grad():
-            return self.model(torch.tensor([token_ids])).logits[0].float().log_softmax(-1).numpy()
+        return log_softmax(self.model, token_ids)
 
 
 @pytest.fixture(scope="module")
 def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
     folder = tiny_chat_model(tmp_path_factory.mktemp("model"), tied=True)
-    from rollout.vllm_engine import VllmEngine
-
-    loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever, daemon=True)
-    thread.start()
-    settings = RolloutSettings(kv_cache_gib=0.1, max_sequences=16)
-    started = asyncio.run_coroutine_threadsafe(VllmEngine.start(str(folder), settings, 512, "1.0"), loop)
-    engine = started.result(timeout=110)
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16)
-    yield Live(engine, model, load_contexts(folder, "Be kind.", "2026-01-01"), folder, loop)
-    asyncio.run_coroutine_threadsafe(engine.close(), loop).result(timeout=60)
-    loop.call_soon_threadsafe(loop.stop)
-    thread.join(timeout=10)
+    with live_engine(folder) as engine:
+        yield Live(
+            engine, AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16), load_contexts(folder, "Be kind.", "2026-01-01")
+        )
 
 
 def context(live: Live, prompt: str) -> tuple[int, ...]:
@@ -89,9 +61,7 @@ def context(live: Live, prompt: str) -> tuple[int, ...]:
 def test_sampled_tokens_come_with_their_raw_log_probabilities(live: Live) -> None:
     ids = context(live, "Tell me about wells")
     (result,) = live.ask(EngineRequest(ids, max_tokens=20, seed=1))
-    expected = live.log_softmax(ids + result.token_ids)[len(ids) - 1 : -1]
-    taken = [row[token] for row, token in zip(expected, result.token_ids, strict=True)]
-    assert np.abs(np.array(taken) - result.logprobs_T).mean() < TOLERANCE_NATS
+    assert mismatch_nats(live.model, ids, result) < TOLERANCE_NATS
 
 
 def test_a_request_repeats_with_its_seed_and_differs_with_another(live: Live) -> None:
@@ -125,7 +95,7 @@ def test_new_weights_are_really_the_new_weights_the_tied_head_included(live: Liv
     (verdict,) = live.ask(EngineRequest(ids, digit_ids=digits))
     assert np.abs(after - before)[list(digits)].max() > 10 * TOLERANCE_NATS
     assert np.abs(after[list(digits)] - np.array(verdict.digit_logprobs_6)).max() < 2 * TOLERANCE_NATS
-    assert verdict.spans[0].version == live.step
+    assert verdict.spans[0].version == live.engine.step
 
 
 def test_a_prefix_cached_under_old_weights_is_not_served_under_new_ones(live: Live) -> None:
@@ -141,18 +111,18 @@ def test_sequences_in_flight_go_on_under_the_new_weights_with_every_token_stampe
     version = live.published(seed=3)
 
     async def story() -> tuple[list[EngineResult], float]:
-        flying = [asyncio.create_task(live.engine.generate(EngineRequest(ids, max_tokens=300, seed=seed))) for seed in range(6)]
+        flying = [asyncio.create_task(live.engine.engine.generate(EngineRequest(ids, max_tokens=300, seed=seed))) for seed in range(6)]
         await asyncio.sleep(0.3)
-        pause_s = await live.engine.load_weights(*version)
+        pause_s = await live.engine.engine.load_weights(*version)
         return list(await asyncio.gather(*flying)), pause_s
 
-    results, pause_s = live.run(story())
+    results, pause_s = live.engine.run(story())
     for result in results:
         assert [span.start for span in result.spans] == [0, *(span.end for span in result.spans[:-1])]
         assert result.spans[-1].end == len(result.token_ids)
     switched = [result for result in results if len(result.spans) == 2]
     assert switched
-    assert {tuple(span.version for span in result.spans) for result in switched} == {(live.step - 1, live.step)}
+    assert {tuple(span.version for span in result.spans) for result in switched} == {(live.engine.step - 1, live.engine.step)}
     assert 0 < pause_s < 30
 
 
@@ -161,6 +131,26 @@ def test_an_update_that_fails_kills_the_engine_for_good(live: Live) -> None:
     label, manifest, file = live.published(seed=4)
     file.unlink()
     with pytest.raises(Exception, match="version-"):
-        live.run(live.engine.load_weights(label, manifest, file))
+        live.engine.run(live.engine.engine.load_weights(label, manifest, file))
     with pytest.raises(EngineError, match="failed half-way"):
         live.ask(EngineRequest(context(live, "Anyone?"), max_tokens=2))
+
+
+@pytest.mark.e2e
+def test_requests_in_flight_end_at_once_when_the_engines_process_is_killed(tmp_path: Path) -> None:
+    with live_engine(tiny_chat_model(tmp_path)) as live:
+        ids = load_contexts(tmp_path, "Be kind.", "2026-01-01").sampling_context("Wait")
+        (core,) = [child for child in psutil.Process().children(recursive=True) if "EngineCore" in child.name()]
+
+        async def story() -> tuple[list[object], float]:
+            flying = [asyncio.create_task(live.engine.generate(EngineRequest(ids, max_tokens=300, seed=seed))) for seed in range(4)]
+            await asyncio.sleep(0.3)
+            core.kill()
+            started_s = time.monotonic()
+            return list(await asyncio.gather(*flying, return_exceptions=True)), time.monotonic() - started_s
+
+        ends, took_s = live.run(story())
+        assert [type(end) for end in ends] == [EngineError] * 4
+        assert took_s < 10
+        with pytest.raises(EngineError, match="died"):
+            live.ask(EngineRequest(ids, max_tokens=2))

@@ -1,7 +1,9 @@
+from dataclasses import replace
+
 import pytest
 
 from configs.errors import WeightsError
-from rollout.weight_version import BucketEntry, Manifest, TensorEntry, checksum, label_step, verified, version_label
+from rollout.weight_version import AdapterEntry, BucketEntry, Manifest, TensorEntry, checksum, label_step, verified, version_label
 
 BUCKETS = (b"first bucket", b"second")
 MANIFEST = Manifest(
@@ -14,6 +16,8 @@ MANIFEST = Manifest(
 
 def test_a_manifest_comes_back_from_msgpack_as_it_went_in() -> None:
     assert Manifest.unpack(MANIFEST.pack()) == MANIFEST
+    adapter = replace(MANIFEST, adapter=AdapterEntry(8, 12.5, ("q_proj", "v_proj")))
+    assert Manifest.unpack(adapter.pack()) == adapter
 
 
 def test_a_tensors_place_in_the_file_counts_the_buckets_before_it() -> None:
@@ -36,7 +40,7 @@ def test_a_missing_bucket_is_refused() -> None:
         list(verified(MANIFEST, BUCKETS[:1]))
 
 
-@pytest.mark.parametrize("packed", [b"", b"\xc1", b"\x01", MANIFEST.pack()[:-3], MANIFEST.pack().replace(b"format\x01", b"format\x02")])
+@pytest.mark.parametrize("packed", [b"", b"\xc1", b"\x01", MANIFEST.pack()[:-3], MANIFEST.pack().replace(b"format\x02", b"format\x01")])
 def test_a_manifest_that_is_damaged_or_of_another_format_is_refused(packed: bytes) -> None:
     with pytest.raises(WeightsError, match="manifest"):
         Manifest.unpack(packed)
