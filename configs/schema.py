@@ -214,6 +214,8 @@ class RunSettings(Section):
     """`auto` continues an interrupted run of this name; `never` refuses an existing run folder."""
     tensorboard: bool = True
     """Also write TensorBoard event files."""
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    """Least severe of its own lines that the driver and the actors log; libraries log warnings and errors only."""
     prompts: PromptsSettings = PromptsSettings()
     rollout: RolloutSettings = RolloutSettings()
     judge: JudgeSettings = JudgeSettings()
