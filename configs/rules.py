@@ -201,3 +201,33 @@ def pushed_adapters_travel_by_the_object_store(settings: RunSettings) -> Mistake
         return None
     why = "an adapter is a few megabytes, which engines read from a file"
     return Mistake("weights.transport", transport, why, "set weights.transport=auto, or weights.content=full")
+
+
+@rule("placement.mode", "placement.device", "rollout.workers.min", "rollout.workers.max", "learner.ranks")
+def gpus_are_shared_in_pairs(settings: RunSettings) -> Mistake | None:
+    workers, ranks = settings.rollout.workers, settings.learner.ranks
+    if settings.placement.mode == "separate" or settings.placement.device == "cpu" or workers.min == workers.max == ranks:
+        return None
+    why = f"with placement.mode=shared each of the learner.ranks={ranks} takes turns with an engine of its own"
+    number = workers.min if workers.min == workers.max else f"{{min: {workers.min}, max: {workers.max}}}"
+    return Mistake("rollout.workers", number, why, f"set rollout.workers={ranks}, or placement.mode=separate")
+
+
+@rule("rollout.tensor_parallel", "placement.mode", "placement.device")
+def an_engine_is_split_over_gpus_of_its_own(settings: RunSettings) -> Mistake | None:
+    parts, place = settings.rollout.tensor_parallel, settings.placement
+    if parts == 1 or (place.device == "gpu" and place.mode == "separate"):
+        return None
+    why = "placement.device=cpu has no GPUs to split an engine over"
+    if place.device == "gpu":
+        why = "with placement.mode=shared an engine takes turns with one rank on one GPU"
+    return Mistake("rollout.tensor_parallel", parts, why, "set rollout.tensor_parallel=1, or placement.mode=separate placement.device=gpu")
+
+
+@rule("placement.mode", "placement.device", "learner.zero_stage")
+def a_learner_that_shares_its_gpu_can_leave_it(settings: RunSettings) -> Mistake | None:
+    stage, place = settings.learner.zero_stage, settings.placement
+    if (place.mode, place.device) != ("shared", "gpu") or stage in (1, 2):
+        return None
+    why = "with placement.mode=shared the learner's states leave the GPU in turn, which DeepSpeed can do at stages 1 and 2"
+    return Mistake("learner.zero_stage", stage, why, "set learner.zero_stage=1, or placement.mode=separate")

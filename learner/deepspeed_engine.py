@@ -69,6 +69,7 @@ class DeepSpeedEngine:
             fused=True,
         )
         self._own_norm: Tensor | None = None
+        self._asleep = False
         plain = settings.zero_stage == 0 and settings.precision == "float32"  # DeepSpeed clips here without telling the norm
         if plain:
             self._optimizer.register_step_pre_hook(self._clip)
@@ -96,6 +97,29 @@ class DeepSpeedEngine:
         self._engine.step()
         norm = self._engine.get_global_grad_norm() if self._own_norm is None else self._own_norm
         return float(norm)
+
+    def sleep(self) -> None:
+        """Frees the device for somebody else: parameters, masters, moments and gradients go to host memory, from where `whole` and
+        `save` still read. DeepSpeed can move them at ZeRO 1 and 2; at 0 and 3 nothing is moved, which is right on a CPU only."""
+        if not self._asleep and self._settings.zero_stage in (1, 2):
+            self._engine.offload_states(pin_memory=False)  # it would pin as much memory anew each time
+            self._move_frozen(torch.device("cpu"))
+            self._asleep = True
+
+    def wake(self) -> None:
+        """Takes the device back: `forward`, `step` and `load` work again."""
+        if self._asleep:
+            self._engine.reload_states()
+            self._move_frozen(self.device)
+            self._asleep = False
+
+    def _move_frozen(self, device: torch.device) -> None:
+        # DeepSpeed moves what it trains; the weights under adapters, and buffers, are none of its business.
+        for tensor in (*self.policy.parameters(), *self.policy.buffers()):
+            if not tensor.requires_grad:
+                tensor.data = tensor.data.to(device)
+        if self.device.type != "cpu":
+            torch.cuda.empty_cache()
 
     def gather(self, values: Sequence[float]) -> list[list[float]]:
         """The vectors of all ranks, on all ranks; all of one length."""

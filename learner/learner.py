@@ -217,6 +217,18 @@ class Learner:
         version = make_version(self._engine.whole(chosen), lineage, self.step, dtype, bucket_bytes, adapter)
         return version if self._rank == 0 else None
 
+    def sleep(self) -> None:
+        """Shared placement: leaves the device to the engine. `weights`, `export` and `save` still work, `run` and `load` do not."""
+        self._engine.sleep()
+        if self._reference is not None:
+            self._reference.to("cpu")
+
+    def wake(self) -> None:
+        """Takes the device back."""
+        self._engine.wake()
+        if self._reference is not None:
+            self._reference.to(self._engine.device)
+
     def export(self, folder: Path) -> None:
         """The present policy as a Hugging Face folder (bfloat16), written by rank 0. Collective."""
         tensors = self._engine.whole(self._policy.weights())

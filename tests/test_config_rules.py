@@ -30,6 +30,15 @@ BROKEN = {
         ["weights.content=adapter", "learner.lora.rank=8", "weights.transport=nccl"],
         "weights.transport",
     ),
+    "gpus_are_shared_in_pairs": (
+        ["placement.mode=shared", "placement.device=gpu", "algorithm.max_staleness=0", "learner.ranks=2"],
+        "rollout.workers",
+    ),
+    "an_engine_is_split_over_gpus_of_its_own": (["rollout.tensor_parallel=2"], "rollout.tensor_parallel"),
+    "a_learner_that_shares_its_gpu_can_leave_it": (
+        ["placement.mode=shared", "placement.device=gpu", "algorithm.max_staleness=0", "learner.zero_stage=3"],
+        "learner.zero_stage",
+    ),
 }
 """Rule → overrides of a run with 4 prompts of 8 candidates, 8 steps, an evaluation every 4, 512 + 48 tokens; and the place it names."""
 
@@ -48,6 +57,9 @@ MENDED = [
     ["learner.lora.targets=[q_proj]"],
     ["convergence.window=3"],
     ["deadlines.lease_s=1799"],
+    ["placement.mode=shared", "placement.device=gpu", "algorithm.max_staleness=0", "rollout.workers=2", "learner.ranks=2"],
+    ["placement.mode=shared", "algorithm.max_staleness=0", "rollout.workers=2"],
+    ["rollout.tensor_parallel=2", "placement.device=gpu"],
     ["weights.content=adapter", "learner.lora.rank=512", "weights.transport=object_store"],
 ]
 
