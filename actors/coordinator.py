@@ -3,31 +3,37 @@
     train()        take ─► step ─► publish ─► commit ─► monitor ─► checkpoint when due, one step after the other
                    waits for: a whole batch in the ledger, then the learner      unblocked by: workers' reports; the ranks
     controls       set a flag that train() reads between two lines; `stop` also ends a wait for a batch
+    look()         the supervision's question, every second: what it knows goes in, the status comes out; waits for nothing
 
-Overlap is elsewhere: workers generate the next groups while the learner steps, as far as the ledger admits them.
+Overlap is elsewhere: workers generate the next groups while the learner steps, as far as the ledger admits them. All that a
+coordinator knows can be learned again from ledger and learner, so one that has died is replaced in its place (`joins`).
 """
 
 import asyncio
 import time
 from collections.abc import Awaitable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
+
+import ray
 
 from actors.checkpoints import write_checkpoint
 from actors.heldout import converged, evaluate
 from actors.learner_group import LearnerGroup
-from actors.metrics import HeldoutItem, MetricsLog, Row, read_heldout
+from actors.ledger_link import LedgerLink
+from actors.metrics import HeldoutItem, MetricsLog, Row, read_heldout, read_metrics
+from actors.pool_size import Decision, PoolSize
 from actors.run_place import RunPlace
 from actors.step_row import WorkerTotals, step_row
-from configs.errors import DeadlineExceeded, MissingGroups, NoSignal, RunFailed
+from configs.errors import CheckpointWriteFailed, LearnerLost, MissingGroups, NoSignal, RunFailed
 from learner.checkpoint import step_folder
 from rollout.prompts import PromptSet
 from rollout.weight_version import WeightVersion
 
 T = TypeVar("T")
 
-_STATS_DEADLINE_S = 60.0  # an engine that loads weights or prefills answers between two of its steps
+_STATS_S = 20.0  # an engine that loads weights or prefills answers between two of its steps; one that does not is left out of a row
 
 
 @dataclass(frozen=True)
@@ -44,22 +50,32 @@ class StopRequested(Exception):
 
 
 class Coordinator:
-    """The actor. `train` is called once; it returns how the run ended."""
+    """The actor. `train` is called once; it returns how the run ended.
 
-    def __init__(self, place: RunPlace, prompts: PromptSet, ledger: Any, ranks: list[Any]) -> None:
+    joins: learner and ledger live and go on where a coordinator before this one has died. pristine: no worker can hold anything but the
+    initial policy yet, so that a run at step 0 has nothing to publish.
+    """
+
+    def __init__(self, place: RunPlace, prompts: PromptSet, ranks: list[Any], joins: bool, pristine: bool) -> None:
         self.place, self.run, self.folder = place, place.run, Path(place.run_folder)
-        self._prompts, self._ledger = prompts, ledger
+        self._prompts, self._joins, self._pristine = prompts, joins, pristine
+        self._ledger = LedgerLink(place.ledger, place.run.deadlines.start_s)
         self._learner = LearnerGroup(ranks, place.run.deadlines)
         self._workers: dict[str, Any] = {}
         self._stop = asyncio.Event()
         self._running = asyncio.Event()
         self._running.set()
+        self._asleep = False
         self._state, self._phase = "starting", "starting the learner"
         self._started_s = time.time()
-        self.step, self._checkpointed = place.step, place.step
+        self.step, self._checkpointed, self._checkpoint_failures, self._notice = place.step, place.step, 0, ""
         self._row: Row | None = None
         self._heldout = read_heldout(self.folder)
         self._totals = WorkerTotals({})
+        self._version: WeightVersion | None = None
+        self._pool = PoolSize(place.run.rollout.workers.min, place.run.rollout.workers.max)
+        self._decided: tuple[int, Decision] | None = None
+        self._supervised: Mapping[str, Any] = {}
         self.log = MetricsLog(self.folder, self.run.tensorboard, place.lineage)
 
     async def train(self) -> Ending:
@@ -70,16 +86,16 @@ class Coordinator:
             started_s = time.monotonic()
             try:
                 batch = await self._take(step)  # reserves P groups; the same step number returns the same batch
-                learned = await self._learn(step, batch)  # one GRPO step; all it sees is Arrow; asked twice, answers once
+                learned, group_ids = await self._learn(step, batch)  # one GRPO step on Arrow records; asked twice, answers once
             except MissingGroups as missing:
-                await self._ledger.requeue_missing.remote(step, missing.group_ids)
+                await self._ledger.call("requeue_missing", step, missing.group_ids)
                 continue
             except StopRequested:
                 break
-            version, publish_s = await self._learner.publish(step)  # weights can be fetched; waits for no worker
+            version, publish_s = await self._publish(step)  # weights can be fetched; waits for no worker
             await self._wake()  # one device shared: the engine has it back before the version is there to load
-            await self._ledger.commit.remote(step, version, batch.group_ids)  # only here do the groups become `trained`
-            self.step = step
+            await self._ledger.call("commit", step, version, group_ids)  # only here do the groups become `trained`
+            self.step, self._version = step, version
             if self._checkpoint_due():
                 await self._checkpoint()
             learned |= {"weight_sync_s": publish_s, "weight_bytes": version.size_bytes, "step_s": time.monotonic() - started_s}
@@ -89,17 +105,22 @@ class Coordinator:
     # -- the loop's lines ---------------------------------------------------------------------------------------------------
 
     async def _begin(self) -> None:
-        await self._learner.start()
-        if self.step:
-            self._phase = f"loading the checkpoint of step {self.step}"
-            await self._learner.load(step_folder(self.folder / "checkpoints", self.step))
-            version, _ = await self._learner.publish(self.step)
+        if self._joins:
+            self.step = (await self._ledger.call("status"))["committed_step"]
         else:
-            version = WeightVersion(self.place.lineage, 0, b"", (), 0)  # what every engine loads at its start
-        await self._ledger.publish_initial.remote(version)
+            await self._learner.start()
+            if self.step:
+                self._phase = f"loading the checkpoint of step {self.step}"
+                await self._learner.load(step_folder(self.folder / "checkpoints", self.step))
+        initial = WeightVersion(self.place.lineage, 0, b"", (), 0)  # what every engine loads at its start
+        published = None if self._pristine and not self.step else await self._learner.publish(self.step)
+        if self.step and published is None:
+            raise LearnerLost("died", f"the learner no longer holds version {self.step}, which the ledger has committed")
+        self._version = initial if published is None else published[0]
+        await self._ledger.call("offer", self._version)
         self._state, self._phase = "running", ""
-        self._totals, self._ledger_status = await self._worker_totals(), await self._ledger.status.remote()
-        if not self.step:
+        self._totals, self._ledger_status = await self._worker_totals(), await self._ledger.call("status")
+        if self.step not in {row["step"] for row in read_metrics(self.folder)}:  # the first one, or one that a coordinator died over
             await self._monitor({})
 
     async def _take(self, step: int) -> Any:
@@ -108,7 +129,7 @@ class Coordinator:
         await self._or_stop(self._running.wait())
         started_s = time.monotonic()
         try:
-            batch = await self._or_stop(self._ledger.take.remote(step, deadline_s))
+            batch = await self._or_stop(self._ledger.call("take", step, deadline_s, wait_s=deadline_s))
         except NoSignal as no_signal:
             batch = await self._without_signal(step, no_signal)
         self._wait_s = time.monotonic() - started_s
@@ -122,21 +143,27 @@ class Coordinator:
             self._running.clear()
             self._phase = f"paused: {no_signal}; resume it, or stop it and change the rubric or the prompts"
             await self._or_stop(self._running.wait())
-        batch = await self._ledger.take_present.remote(step) if action == "warn" else None
+        batch = await self._ledger.call("take_present", step, wait_s=self.run.deadlines.batch_s) if action == "warn" else None
         if batch is None:  # nothing at all is there, or a resume after a pause: draw another refill
-            await self._ledger.refill.remote()
+            await self._ledger.call("refill")
             return await self._take(step)
         return batch
 
-    async def _learn(self, step: int, batch: Any) -> dict[str, Any]:
+    async def _learn(self, step: int, batch: Any) -> tuple[dict[str, Any], tuple[int, ...]]:
         self._phase = f"learning step {step}"
         present_fraction = len(batch.groups) / self.run.rollout.prompts_per_step
         await self._sleep()
-        report = await self._learner.step(step, batch.groups, batch.handles, present_fraction)
-        return report | {"learner_wait_s": self._wait_s}
+        report, group_ids = await self._learner.step(step, batch.groups, batch.handles, present_fraction)
+        return report | {"learner_wait_s": self._wait_s}, group_ids
+
+    async def _publish(self, step: int) -> tuple[WeightVersion, float]:
+        published = await self._learner.publish(step)
+        if published is None:
+            raise RunFailed(f"the learner does not hold the weights of step {step}, which it has just trained")
+        return published
 
     async def _monitor(self, learned: Mapping[str, Any]) -> None:
-        status = await self._ledger.status.remote()
+        status = await self._ledger.call("status")
         totals = await self._worker_totals()
         heldout: list[HeldoutItem] = []
         if self._heldout_due():
@@ -147,28 +174,44 @@ class Coordinator:
         row = step_row(self.step, self.place.lineage, learned, self._ledger_status, status, self._totals, totals, heldout)
         self._ledger_status = status
         self._totals = await self._worker_totals()  # the evaluation's own work belongs to no step
-        self._row = self.log.write(row)
+        self._row = self.log.write(row | {"worker_restarts": self._restarts()})
+        self._size_the_pool()
+
+    def _size_the_pool(self) -> None:
+        """Between two sizes nothing is measured: workers that load or drain say nothing about the size they lead to."""
+        row, workers = self._row or {}, self._supervised.get("workers", [])
+        settled = len(workers) == len(self._workers) and all(worker["state"] == "serving" for worker in workers)
+        if settled and workers and row.get("step_s") and row.get("rollout_idle_fraction") is not None:
+            decision = self._pool.decide(len(workers), row["learner_wait_s"] / row["step_s"], row["rollout_idle_fraction"])
+            self._decided = self.step, decision
 
     async def _checkpoint(self) -> None:
+        """One that cannot be written is tried again after the next step: the one before is whole, and a disk can be freed."""
         self._phase = f"writing the checkpoint of step {self.step}"
-        snapshot = await self._ledger.snapshot.remote()
-        await write_checkpoint(self.place, self.step, self._learner, snapshot)
-        self._checkpointed = self.step
-        await self._ledger.forget.remote(self.step)
+        try:
+            snapshot = await self._ledger.call("snapshot")
+            await write_checkpoint(self.place, self.step, self._learner, snapshot)
+        except CheckpointWriteFailed as failed:
+            self._checkpoint_failures += 1
+            if self._state == "stopping" or self._checkpoint_failures > self.run.checkpoint.failures:
+                raise
+            self._notice = f"{failed}; trying again after the next step"
+            return
+        self._checkpointed, self._checkpoint_failures, self._notice = self.step, 0, ""
+        await self._ledger.call("forget", self.step)
 
     async def _end(self) -> Ending:
         finished = not self._stop.is_set()
         self._state, self._phase = "stopping", "ending the ledger and the workers"
-        if finished:
-            await self._ledger.end.remote("run_ended")
+        await self._ledger.call(*(("end", "run_ended") if finished else ("pause",)))
         for worker in self._workers.values():
-            await worker.stop.remote()
+            worker.stop.remote()  # nobody waits for it: a worker that has just died ends no run
         if self.step > self._checkpointed or (finished and self.step):
             await self._checkpoint()
         self._state, self._phase = "finished" if finished else "interrupted", ""
         self.log.close()
         whole = step_folder(self.folder / "checkpoints", self._checkpointed) if self._checkpointed else None
-        return Ending(self._state, await self._ledger.status.remote(), None if whole is None else str(whole))
+        return Ending(self._state, await self._ledger.call("status"), None if whole is None else str(whole))
 
     # -- what the lines ask -------------------------------------------------------------------------------------------------
 
@@ -176,7 +219,7 @@ class Coordinator:
         return self._stop.is_set() or self.step >= self.run.steps or converged(self.run.convergence, self._heldout)
 
     def _checkpoint_due(self) -> bool:
-        return self.step % self.run.checkpoint.every_steps == 0 and self.step < self.run.steps
+        return self.step - self._checkpointed >= self.run.checkpoint.every_steps and self.step < self.run.steps
 
     def _heldout_due(self) -> bool:
         settings = self.run.heldout
@@ -184,11 +227,13 @@ class Coordinator:
 
     async def _sleep(self) -> None:
         if self.run.placement.mode == "shared":
-            await asyncio.gather(*(worker.sleep.remote() for worker in self._workers.values()))
+            self._asleep = True
+            await self._of_all("sleep")
 
     async def _wake(self) -> None:
         if self.run.placement.mode == "shared":
-            await asyncio.gather(*(worker.wake.remote() for worker in self._workers.values()))
+            self._asleep = False
+            await self._of_all("wake")
 
     async def _or_stop(self, wanted: Awaitable[T]) -> T:
         """The wanted value, or StopRequested as soon as a stop is asked for."""
@@ -202,25 +247,38 @@ class Coordinator:
             stop.cancel()
             task.cancel()
 
+    async def _of_all(self, method: str) -> dict[str, Any]:
+        """The answer of every worker that gives one in time; one that has died or hangs is the supervision's business."""
+        calls = {name: asyncio.ensure_future(worker.__getattr__(method).remote()) for name, worker in self._workers.items()}
+        if calls:
+            await asyncio.wait(calls.values(), timeout=_STATS_S)
+        answers = {}
+        for name, call in calls.items():
+            if not call.done():
+                call.cancel()
+            elif not isinstance(call.exception(), ray.exceptions.RayActorError):
+                answers[name] = call.result()
+        return answers
+
     async def _worker_totals(self) -> WorkerTotals:
-        names, workers = list(self._workers), list(self._workers.values())
-        try:
-            async with asyncio.timeout(_STATS_DEADLINE_S):
-                answers = await asyncio.gather(*(worker.stats.remote() for worker in workers))
-        except TimeoutError as error:
-            raise DeadlineExceeded(f"the figures of workers {', '.join(names)}", _STATS_DEADLINE_S) from error
-        return WorkerTotals(dict(zip(names, answers, strict=True)))
+        return WorkerTotals(await self._of_all("stats"))
 
     # -- controls -----------------------------------------------------------------------------------------------------------
 
     async def add_worker(self, name: str, worker: Any) -> None:
         """A worker that is ready to serve."""
+        if self._asleep:
+            await worker.sleep.remote()
         self._workers[name] = worker
 
     async def remove_worker(self, name: str) -> None:
-        """A worker that has left or died."""
+        """A worker that drains, has left, or has died."""
         self._workers.pop(name, None)
-        await self._ledger.worker_left.remote(name)
+
+    async def ledger_replaced(self) -> None:
+        """The version that the ledger before it had made known; one that is behind gets the newest by the commit under way."""
+        if self._version is not None:
+            await self._ledger.call("offer", self._version)
 
     async def control(self, what: str) -> None:
         """`pause`: no step is begun until `resume`. `stop`: the run ends after the step under way, with a checkpoint."""
@@ -230,12 +288,13 @@ class Coordinator:
             self._running.set()
         elif what == "stop":
             self._stop.set()
+            await self._ledger.call("pause")
         else:
             raise ValueError(f"there is no control {what!r}")
 
-    async def status(self) -> dict[str, Any]:
-        """What `dynalign status` and the progress view show."""
-        ledger = await self._ledger.status.remote()
+    async def look(self, supervised: Mapping[str, Any], ledger: Mapping[str, Any]) -> dict[str, Any]:
+        """What `dynalign status` and the progress view show. supervised: `Supervisor.report`; ledger: its status."""
+        self._supervised = supervised
         return {
             "run": self.run.name,
             "state": "paused" if self._state == "running" and not self._running.is_set() else self._state,
@@ -245,10 +304,14 @@ class Coordinator:
             "policy_version": self.step,
             "metrics": self._row,
             "ledger": ledger,
-            "workers": list((await self._worker_totals()).by_name.values()),
             "started_s": self._started_s,
             "waiting_for": ledger["waiting_reason"],
             "phase": self._phase,
+            "notice": self._notice,
+            "pool": self._decided and {"step": self._decided[0]} | asdict(self._decided[1]),
+            **supervised,
         }
 
-
+    def _restarts(self) -> int:
+        restarts = self._supervised.get("restarts", {})
+        return sum(count for cause, count in restarts.items() if cause.startswith("worker/"))

@@ -2,23 +2,22 @@
 
 from collections.abc import Sequence
 from statistics import fmean
-from typing import Any
 
+from actors.ledger_link import LedgerLink
 from actors.metrics import HeldoutItem
 from configs.schema import ConvergenceSettings, RunSettings
 from rollout.evaluation_leases import EvaluationItem
 from rollout.prompts import PromptSet
 
 
-async def evaluate(run: RunSettings, prompts: PromptSet, ledger: Any, step: int, lineage: int) -> list[HeldoutItem]:
+async def evaluate(run: RunSettings, prompts: PromptSet, ledger: LedgerLink, step: int, lineage: int) -> list[HeldoutItem]:
     """The first `heldout.prompts` held-out prompts, without and (if asked) with the system prompt, answered by the policy of `step`.
 
     The same prompts and seeds at every evaluation, so that differences between steps are the policy's.
     """
     chosen = range(min(run.heldout.prompts, len(prompts.heldout)))
     items = [EvaluationItem(index, prompted) for prompted in ((False, True) if run.heldout.prompted else (False,)) for index in chosen]
-    await ledger.open_evaluation.remote(step, items)
-    results = await ledger.evaluation_results.remote(step, run.deadlines.batch_s)
+    results = await ledger.call("evaluate", step, items, run.deadlines.batch_s, wait_s=run.deadlines.batch_s)
     return [
         HeldoutItem(
             step=step,

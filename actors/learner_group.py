@@ -1,4 +1,8 @@
-"""All learner ranks as one: every call goes to all of them at once, and has a deadline."""
+"""All learner ranks as one: every call goes to all of them at once, and has a deadline.
+
+A rank that dies or hangs takes the others with it, because collectives need all of them: `LearnerLost` says so, and the supervision
+starts the whole group again from the newest whole checkpoint.
+"""
 
 import asyncio
 from collections.abc import Sequence
@@ -7,47 +11,47 @@ from typing import Any
 
 import ray
 
-from configs.errors import DeadlineExceeded, MissingGroups
+from configs.errors import DeadlineExceeded, DynalignError, LearnerLost, MissingGroups
 from configs.operation import DeadlineSettings
 from rollout.ledger_values import ScoredGroup
 from rollout.weight_version import WeightVersion
 
 Report = dict[str, float | int | None]
 
+_SETTLE_S = 10.0
+"""Seconds for the other ranks' answers after the first error: the error of a collective often comes before the news of the death
+that caused it."""
+
 
 class LearnerGroup:
-    """The ranks' handles, rank 0 first."""
+    """The ranks' handles, rank 0 first. Every method raises LearnerLost when a rank has died or does not answer in time."""
 
     def __init__(self, ranks: Sequence[Any], deadlines: DeadlineSettings) -> None:
         self._ranks, self._deadlines = tuple(ranks), deadlines
 
     async def start(self) -> None:
-        """All ranks meet at rank 0's address and load the initial policy."""
-        (address, port) = (await self._all("the learner's rendezvous", self._deadlines.start_s, "rendezvous"))[0]
+        """All ranks meet at rank 0's address and load the initial policy. A rank for which the cluster has no room is waited for."""
+        (address, port) = (await self._all("room in the cluster for all learner ranks", self._deadlines.place_s, "rendezvous"))[0]
         await self._all("all learner ranks to start", self._deadlines.start_s, "start", address, port)
 
-    async def step(self, step: int, groups: Sequence[ScoredGroup], handles: Sequence[Any], present_fraction: float) -> Report:
-        """One GRPO step in two phases; asked twice for a step, it answers once.
+    async def step(
+        self, step: int, groups: Sequence[ScoredGroup], handles: Sequence[Any], present_fraction: float
+    ) -> tuple[Report, tuple[int, ...]]:
+        """One GRPO step in two phases: its report, and the ids of the groups that it trained. Asked twice for a step, it answers once,
+        whatever the groups are the second time.
 
         Raises MissingGroups, before any rank has entered a collective, with the groups that some rank could not read.
         """
-        prepared = await self._gather(
-            f"the learner to prepare step {step}",
-            self._deadlines.step_s,
-            [rank.prepare.remote(step, groups, handles, present_fraction) for rank in self._ranks],
-            return_exceptions=True,
-        )
-        errors = [error for error in prepared if isinstance(error, BaseException)]
-        missing = {group_id for error in errors if isinstance(error, MissingGroups) for group_id in error.group_ids}
-        for error in errors:
-            if not isinstance(error, MissingGroups):
-                raise error
+        calls = [rank.prepare.remote(step, groups, handles, present_fraction) for rank in self._ranks]
+        prepared = await self._answers(f"the learner to prepare step {step}", self._deadlines.step_s, calls)
+        missing = {group_id for answer in prepared if isinstance(answer, MissingGroups) for group_id in answer.group_ids}
+        self._raise_first([answer for answer in prepared if not isinstance(answer, MissingGroups)])
         if missing:
             raise MissingGroups(tuple(sorted(missing)))
         return (await self._all(f"learner step {step}", self._deadlines.step_s, "run", step))[0]  # type: ignore[no-any-return]
 
-    async def publish(self, step: int) -> tuple[WeightVersion, float]:
-        """The step's weights, ready to be fetched, and the seconds that took."""
+    async def publish(self, step: int) -> tuple[WeightVersion, float] | None:
+        """The step's weights, ready to be fetched, and the seconds that took; None if the learner holds them no more."""
         return (await self._all(f"weights of step {step}", self._deadlines.step_s, "publish", step))[0]  # type: ignore[no-any-return]
 
     async def save(self, aside: Path, step: int) -> tuple[int, ...]:
@@ -59,14 +63,36 @@ class LearnerGroup:
         await self._all("the learner to load its checkpoint", self._deadlines.checkpoint_s, "load", str(folder))
 
     async def _all(self, what: str, deadline_s: float, method: str, *arguments: Any) -> list[Any]:
-        return await self._gather(what, deadline_s, [rank.__getattr__(method).remote(*arguments) for rank in self._ranks])
+        answers = await self._answers(what, deadline_s, [rank.__getattr__(method).remote(*arguments) for rank in self._ranks])
+        self._raise_first(answers)
+        return answers
 
-    async def _gather(self, what: str, deadline_s: float, calls: Sequence[Any], return_exceptions: bool = False) -> list[Any]:
-        try:
-            async with asyncio.timeout(deadline_s):
-                answers = await asyncio.gather(*calls, return_exceptions=return_exceptions)
-        except TimeoutError as error:
-            raise DeadlineExceeded(what, deadline_s) from error
-        except ray.exceptions.RayTaskError as error:
-            raise error.cause from error
-        return [answer.cause if isinstance(answer, ray.exceptions.RayTaskError) else answer for answer in answers]
+    async def _answers(self, what: str, deadline_s: float, calls: Sequence[Any]) -> list[Any]:
+        """Every rank's answer, or the error it raised as a value. Raises LearnerLost."""
+        tasks = [asyncio.ensure_future(call) for call in calls]
+        _, pending = await asyncio.wait(tasks, timeout=deadline_s, return_when=asyncio.FIRST_EXCEPTION)
+        if pending and any(task.done() and task.exception() for task in tasks):
+            _, pending = await asyncio.wait(tasks, timeout=_SETTLE_S)
+        errors = [task.exception() if task.done() else None for task in tasks]
+        for rank, error in enumerate(errors):
+            if isinstance(error, ray.exceptions.RayActorError):
+                raise LearnerLost("died", f"learner rank {rank} died while the run waited for {what}: {' '.join(str(error).split())}")
+        if pending and not any(errors):
+            raise LearnerLost("hung", str(DeadlineExceeded(what, deadline_s)))
+        return [_answer(task) for task in tasks]
+
+    @staticmethod
+    def _raise_first(answers: Sequence[Any]) -> None:
+        """What was raised on purpose comes before the errors of the collective that it broke off, and these before a rank's silence."""
+        errors = [answer for answer in answers if isinstance(answer, BaseException)]
+        for error in sorted(errors, key=lambda error: 2 if isinstance(error, LearnerLost) else not isinstance(error, DynalignError)):
+            raise error
+
+
+def _answer(task: "asyncio.Future[Any]") -> Any:
+    if not task.done():
+        return LearnerLost("hung", "a learner rank gives no answer after another one failed")
+    error = task.exception()
+    if isinstance(error, ray.exceptions.RayTaskError):
+        return error.cause
+    return task.result() if error is None else error

@@ -81,17 +81,20 @@ class LearnerRank:
             raise MissingGroups(tuple(missing))
         self._learner.prepare(step, payloads, [group.name for group in groups], present_fraction)
 
-    def run(self, step: int) -> dict[str, float | int | None]:
-        """The GRPO step's report; rank 0 also writes the step's experience."""
+    def run(self, step: int) -> tuple[dict[str, float | int | None], tuple[int, ...]]:
+        """The GRPO step's report, and the groups that it trained; rank 0 also writes the step's experience."""
         report = self._learner.run(step)
         if self._place.rank == 0 and self._place.run.experience.keep_steps != 0:
             self._learner.write_experience(step, self._run_folder / "experience")
-        return report
+        return report, self._learner.trained_group_ids(step)
 
     def publish(self, step: int) -> tuple[WeightVersion, float] | None:
-        """The version that `step` made and the seconds it took (rank 0; None elsewhere). Asked again, no rank enters a collective."""
+        """The version that `step` made and the seconds it took (rank 0; None elsewhere, and for a version that the learner neither is
+        at nor keeps). Asked again, no rank enters a collective."""
         started_s = time.monotonic()
         if step not in self._versions:
+            if step != self._learner.step:
+                return None
             made = self._learner.weights(self._place.lineage)
             self._versions[step] = None if made is None else transport_object_store.publish(*made)
             for old in sorted(self._versions)[:-2]:  # a slow worker may still be fetching the version before

@@ -3,7 +3,7 @@
     rollout workers                        LedgerActor                                     coordinator
     lease ─────────waits for capacity────► Ledger (rules) ◄──waits for P scored groups──── take
     report ──► scored: handle kept         │ log line, synced, then                        commit ─► step trained, version out
-    renew, wait_version ◄──────────────────┴─ _notify() ends every wait ──────────────────► evaluation_results
+    renew, wait_version ◄──────────────────┴─ _notify() ends every wait ──────────────────► evaluate
 
 Every method runs on the actor's one event loop and changes state only between two awaits, so no lock is needed. A waiting call
 consumes nothing; it is unblocked by `_notify` after any change, and looks again after `_LOOK_S` at the latest. Time passes in
@@ -86,8 +86,8 @@ class LedgerActor:
         self._place, self._clock = place, clock
         self._folder = Path(place.run_folder)
         self._spool = self._folder / "spool"
-        self._evaluations = EvaluationLeases(place.run.deadlines.lease_s)
-        self._changed = asyncio.Event()
+        self._evaluations = EvaluationLeases(place.run.deadlines.lease_s, place.lineage)
+        self._changed, self._started = asyncio.Event(), asyncio.Event()
         self._version: WeightVersion | None = None
         self._leasing = True
         self._handles: dict[int, object] = {}
@@ -107,6 +107,11 @@ class LedgerActor:
         order = PromptOrder(place.prompts_count, place.run.seed)
         self._ledger = restore(ledger_settings(place.run), order, snapshot, self._log.lines, spooled, place.lineage)
         self._log.append(opening(self._ledger, snapshot, self._log.lines), durable=True)
+        self._started.set()
+
+    async def started(self) -> None:
+        """Answers once the ledger can be asked; the supervision has a deadline for `start`."""
+        await self._started.wait()
 
     # ---- workers
 
@@ -157,23 +162,26 @@ class LedgerActor:
         self._notify()
         return outcome
 
-    async def wait_version(self, after: int, wait_s: float) -> WeightVersion | None:
-        """The newest published version once its step is above `after`; None if there is none within `wait_s`."""
+    async def wait_version(self, after: tuple[int, int], wait_s: float) -> WeightVersion | None:
+        """The newest published version once it is above `after`, a (lineage, step); None if there is none within `wait_s`. A version
+        of a newer lineage is above all of an older one, whatever their steps: what was rolled back is not served any more."""
         until_s = self._clock() + wait_s
         while True:
             now_s = self._tick()
-            if self._version is not None and self._version.step > after:
+            if self._version is not None and (self._version.lineage, self._version.step) > after:
                 return self._version
             if now_s >= until_s:
                 return None
             await self._change(until_s)
 
-    async def worker_left(self, worker: str) -> None:
-        """A worker that is gone: its leases go back to the head of the queue at once."""
-        self._ledger.worker_died(worker)
+    async def worker_left(self, worker: str, died: bool) -> Sequence[Any]:
+        """A worker that is gone: its leases go back to the head of the queue at once. died: it did not leave by itself, so what it
+        held may have broken it; returns the groups that are withheld as poison for that."""
+        poisoned = self._ledger.worker_died(worker) if died else self._ledger.worker_left(worker)
         self._evaluations.worker_died(worker)
         self._workers_seen_s.pop(worker, None)
         self._notify()
+        return poisoned
 
     # ---- the coordinator
 
@@ -234,9 +242,13 @@ class LedgerActor:
                 self._handles.pop(group_id, None)
         self._publish(version)
 
-    async def publish_initial(self, version: WeightVersion) -> None:
-        """The version that the run starts or goes on from can be pulled. Until it is there, nothing is leased."""
+    async def offer(self, version: WeightVersion) -> bool:
+        """The version that the run starts or goes on from can be pulled, if it is that of the last committed step; else False. Until
+        a version is there, nothing is leased."""
+        if version.step != self._ledger.state.version:
+            return False
         self._publish(version)
+        return True
 
     def _publish(self, version: WeightVersion) -> None:
         if version.step != self._ledger.state.version:
@@ -259,13 +271,11 @@ class LedgerActor:
         live |= {spool.group_file(lease.group_id, lease.lineage, lease.attempt) for lease in state.leased.values()}
         await asyncio.to_thread(spool.remove, self._spool, set(listed) - live)
 
-    async def open_evaluation(self, evaluation: int, items: Sequence[EvaluationItem]) -> None:
-        """Held-out items to be answered by the policy of step `evaluation`, ahead of all training groups."""
+    async def evaluate(self, evaluation: int, items: Sequence[EvaluationItem], deadline_s: float) -> tuple[EvaluationResult, ...]:
+        """Held-out items, answered by the policy of step `evaluation` ahead of all training groups; the results in their order. Asked
+        again, it goes on with what is there. Raises DeadlineExceeded with what is missing."""
         self._evaluations.open(evaluation, items)
         self._notify()
-
-    async def evaluation_results(self, evaluation: int, deadline_s: float) -> tuple[EvaluationResult, ...]:
-        """All results in the order of the items. Raises DeadlineExceeded with what is missing."""
         until_s = self._clock() + deadline_s
         while True:
             self._tick()

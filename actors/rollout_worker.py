@@ -3,26 +3,30 @@
     lease loop    waits for: a free place, then a lease          unblocked by: a group reported; the ledger's capacity
                   starts one group task per lease
     group task    waits for: the lease's version in the engine   unblocked by: the weight loop
-                  make ─► spool (durable) ─► report
+                  make ─► spool (durable) ─► report              ends the worker when it takes longer than deadlines.group_s
     weight loop   waits for: a newer version in the ledger       unblocked by: the coordinator's commit
                   fetch ─► gate.swapping() ─► engine.load_weights
     beat loop     every few seconds: renews the leases held; a lease no longer current has its task cancelled
 
-No loop waits for another worker. The first error ends all loops, and `serve` raises it: the supervision decides what follows.
+No loop waits for another worker. The first error ends all loops, and `serve` raises it: the supervision decides what follows. A
+ledger that is replaced meanwhile only makes the calls to it take longer (`LedgerLink`).
 """
 
 import asyncio
 import os
 import time
+from collections.abc import Coroutine
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
+import psutil
 import ray
 
 from actors import transport_object_store
-from configs.errors import DeadlineExceeded
+from actors.ledger_link import LedgerLink
+from configs.errors import DeadlineExceeded, PublisherGone
 from configs.schema import RunSettings
 from rollout import spool
 from rollout.contexts import Contexts, load_contexts
@@ -34,20 +38,23 @@ from rollout.judge import context_tokens, make_judge
 from rollout.ledger_values import Lease, ScoredGroup
 from rollout.prompts import PromptSet
 from rollout.records import Group
-from rollout.weight_version import WeightVersion, version_label
+from rollout.weight_version import WeightVersion, travelling_adapter, version_label
 
 _POLL_S = 5.0  # one long poll; short enough that a stopping worker is not held up
 _BEATS_PER_LEASE = 10  # renewals within one lease period, so that several may be lost
+_INITIAL = (0, 0)  # (lineage, step) of the policy that every engine loads at its start: below every published version
 
 
 @dataclass(frozen=True)
 class WorkerPlace:
-    """What a worker is told once: its name, the run, where its model and run folder are, and the cores it may use."""
+    """What a worker is told once: its name, the run, where its model and run folder are, the ledger's name, the lineage at its start,
+    and the cores it may use."""
 
     name: str
     run: RunSettings
     model_folder: str
     run_folder: str
+    ledger: str
     lineage: int
     cores: tuple[int, ...] | None
 
@@ -55,16 +62,21 @@ class WorkerPlace:
 class RolloutWorker:
     """The actor. `start` once, then `serve` until `stop`; `stats`, `sleep` and `wake` at any time in between."""
 
-    def __init__(self, place: WorkerPlace, prompts: PromptSet, ledger: Any) -> None:
+    def __init__(self, place: WorkerPlace, prompts: PromptSet) -> None:
         if place.cores:
             os.sched_setaffinity(0, place.cores)  # before any library counts the cores
-        self._place, self._prompts, self._ledger = place, prompts, ledger
-        self._step = 0
+        self._place, self._prompts = place, prompts
+        self._ledger = LedgerLink(place.ledger, place.run.deadlines.start_s)
+        self._held = _INITIAL
         self._loaded = asyncio.Condition()
         self._stopping = asyncio.Event()
         self._tasks: dict[Any, asyncio.Task[None]] = {}
         self._sync = {"weight_sync_s": 0.0, "weight_sync_pause_s": 0.0, "weight_syncs": 0}
         self._idle_s = 0.0
+
+    async def here(self) -> tuple[str, int, float]:
+        """Host, process id and when that process began (Unix seconds): the cluster had room for this worker."""
+        return os.uname().nodename, os.getpid(), psutil.Process().create_time()
 
     async def start(self) -> None:
         """Loads the initial policy (step 0); a resumed run's version is pulled before the first lease is worked on."""
@@ -74,7 +86,7 @@ class RolloutWorker:
         context_limit = context_tokens(contexts, texts, run)
         self._engine = await _start_engine(place, contexts, context_limit)
         judge = make_judge(self._engine, contexts, texts, run.judge, context_limit)
-        self._maker = GroupMaker(run, place.name, self._engine, judge, contexts, texts, lambda: self._step)
+        self._maker = GroupMaker(run, place.name, self._engine, judge, contexts, texts, lambda: self._held[1])
 
     async def serve(self) -> None:
         """Works until `stop`. Raises the first error of any loop; every task has ended when it returns."""
@@ -98,8 +110,7 @@ class RolloutWorker:
         maker = self._maker
         return {
             "name": self._place.name,
-            "state": "stopping" if self._stopping.is_set() else "serving",
-            "version": self._step,
+            "version": self._held[1],
             "groups_in_flight": len(self._tasks),
             "completion_tokens_total": maker.completion_tokens,
             "judgements_total": maker.judgements,
@@ -124,19 +135,31 @@ class RolloutWorker:
                 await asyncio.wait(self._tasks.values(), return_when=asyncio.FIRST_COMPLETED)
                 continue
             asked_s = time.monotonic()
-            leases = await self._ledger.lease.remote(self._place.name, places - len(self._tasks), _POLL_S)
+            leases = await self._ledger.call("lease", self._place.name, places - len(self._tasks), _POLL_S, wait_s=_POLL_S)
             if not self._tasks:
                 self._idle_s += time.monotonic() - asked_s
             for lease in leases:
                 work = self._evaluate(lease) if isinstance(lease, EvaluationLease) else self._make(lease)
-                task = group.create_task(work)
+                task = group.create_task(self._in_time(lease, work))
                 self._tasks[lease.key] = task
                 task.add_done_callback(lambda _, key=lease.key: self._tasks.pop(key, None))
         if self._tasks:
             await asyncio.wait(self._tasks.values())
 
+    async def _in_time(self, lease: Lease | EvaluationLease, work: Coroutine[Any, Any, None]) -> None:
+        """An engine can hang while everything around it answers, so a living worker's word is not enough."""
+        deadline_s = self._place.run.deadlines.group_s
+        clock = asyncio.timeout(deadline_s)
+        try:
+            async with clock:
+                await work
+        except TimeoutError as error:
+            if clock.expired():
+                raise DeadlineExceeded(f"{lease.key} in {self._place.name}: its engine hangs", deadline_s) from error
+            raise
+
     async def _make(self, lease: Lease) -> None:
-        await self._holds(lease.version)
+        await self._holds((lease.lineage, lease.version))
         prompt = self._prompts.train[lease.prompt_index]
         draw = Draw(lease.lineage, lease.group_id, lease.attempt, lease.epoch, prompt, time.time())
         made = await self._maker.make(draw)
@@ -145,12 +168,13 @@ class RolloutWorker:
         # Durable before acknowledged: the report names a file that survives this worker; the object is a cache of it.
         entry = await asyncio.to_thread(spool.write, Path(self._place.run_folder) / "spool", name, payload)
         reference = ray.put(payload)
-        await self._ledger.report.remote(self._place.name, _scored(lease, made, entry), [reference])
+        await self._ledger.call("report", self._place.name, _scored(lease, made, entry), [reference])
 
     async def _evaluate(self, lease: EvaluationLease) -> None:
-        await self._holds(lease.version)
+        await self._holds((lease.lineage, lease.version))
         answer = await self._maker.heldout(self._prompts.heldout[lease.prompt_index], lease.prompted)
-        await self._ledger.report_evaluation.remote(
+        await self._ledger.call(
+            "report_evaluation",
             self._place.name,
             EvaluationResult(
                 lease.evaluation,
@@ -163,42 +187,55 @@ class RolloutWorker:
             ),
         )
 
-    async def _holds(self, version: int) -> None:
+    async def _holds(self, version: tuple[int, int]) -> None:
         deadline_s = self._place.run.weights.deadline_s
         try:
             async with asyncio.timeout(deadline_s), self._loaded:
-                await self._loaded.wait_for(lambda: self._step >= version)
+                await self._loaded.wait_for(lambda: self._held >= version)
         except TimeoutError as error:
-            raise DeadlineExceeded(f"weight version {version} in {self._place.name} (it holds {self._step})", deadline_s) from error
+            raise DeadlineExceeded(f"weight version {version} in {self._place.name} (it holds {self._held})", deadline_s) from error
 
     async def _weight_loop(self) -> None:
+        """A version whose publisher has died is waited for until its successor's, or as long as one load may take."""
+        lost_s: float | None = None
         while True:
-            version: WeightVersion | None = await self._ledger.wait_version.remote(self._step, _POLL_S)
-            if version is not None and version.step > self._step:
+            version: WeightVersion | None = await self._ledger.call("wait_version", self._held, _POLL_S, wait_s=_POLL_S)
+            if version is None:
+                continue
+            try:
                 await self._load(version)
+                lost_s = None
+            except PublisherGone:
+                lost_s = lost_s or time.monotonic()
+                if time.monotonic() - lost_s > self._place.run.weights.deadline_s:
+                    raise
+                await asyncio.sleep(1.0)
 
     async def _load(self, version: WeightVersion) -> None:
         deadline_s = self._place.run.weights.deadline_s
         started_s = time.monotonic()
-        file = await transport_object_store.fetch(version, deadline_s)
-        try:
-            async with asyncio.timeout(deadline_s), self._maker.gate.swapping():
-                pause_s = await self._engine.load_weights(version.label, version.manifest, file)
-                self._step = version.step
-        except TimeoutError as error:
-            raise DeadlineExceeded(f"loading weight version {version.label} in {self._place.name}", deadline_s) from error
-        finally:
-            file.unlink(missing_ok=True)
-        self._sync["weight_sync_s"] += time.monotonic() - started_s
-        self._sync["weight_sync_pause_s"] += pause_s
-        self._sync["weight_syncs"] += 1
+        if version.manifest:
+            file = await transport_object_store.fetch(version, deadline_s)
+            try:
+                async with asyncio.timeout(deadline_s), self._maker.gate.swapping():
+                    pause_s = await self._engine.load_weights(version.label, version.manifest, file)
+                    self._held = (version.lineage, version.step)
+            except TimeoutError as error:
+                raise DeadlineExceeded(f"loading weight version {version.label} in {self._place.name}", deadline_s) from error
+            finally:
+                file.unlink(missing_ok=True)
+            self._sync["weight_sync_s"] += time.monotonic() - started_s
+            self._sync["weight_sync_pause_s"] += pause_s
+            self._sync["weight_syncs"] += 1
+        self._held = (version.lineage, version.step)
         async with self._loaded:
             self._loaded.notify_all()
 
     async def _beat_loop(self) -> None:
+        deadlines = self._place.run.deadlines
         while True:
-            await asyncio.sleep(self._place.run.deadlines.lease_s / _BEATS_PER_LEASE)
-            stale = await self._ledger.renew.remote(self._place.name, list(self._tasks))
+            await asyncio.sleep(min(deadlines.lease_s, deadlines.silence_s) / _BEATS_PER_LEASE)
+            stale = await self._ledger.call("renew", self._place.name, list(self._tasks))
             for key in stale:
                 if key in self._tasks:
                     self._tasks[key].cancel()
@@ -213,7 +250,7 @@ async def _start_engine(place: WorkerPlace, contexts: Contexts, context_limit: i
         return DeterministicEngine(range(size // 2, size), contexts.tokenizer.eos_token_id, label)
     from rollout.vllm_engine import VllmEngine
 
-    return await VllmEngine.start(place.model_folder, run.rollout, context_limit, label, run.seed)
+    return await VllmEngine.start(place.model_folder, run.rollout, context_limit, label, run.seed, travelling_adapter(run))
 
 
 def _encode(group: Group) -> bytes:

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import ray
 
-from configs.errors import DeadlineExceeded, WeightsError
+from configs.errors import DeadlineExceeded, PublisherGone
 from rollout.weight_version import Manifest, WeightVersion, verified
 
 _SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - the memory-backed folder of Linux
@@ -31,7 +31,7 @@ def publish(manifest: Manifest, buckets: Sequence[np.ndarray]) -> WeightVersion:
 async def fetch(version: WeightVersion, deadline_s: float) -> Path:
     """The version's bytes in one file, verified; the caller removes the file.
 
-    Raises DeadlineExceeded, or WeightsError when the publisher is gone or the bytes are not those of the manifest.
+    Raises DeadlineExceeded, PublisherGone, or WeightsError when the bytes are not those of the manifest.
     """
     try:
         async with asyncio.timeout(deadline_s):
@@ -39,7 +39,7 @@ async def fetch(version: WeightVersion, deadline_s: float) -> Path:
     except TimeoutError as error:
         raise DeadlineExceeded(f"weight version {version.label} from the object store", deadline_s) from error
     except ray.exceptions.RayError as error:
-        raise WeightsError(f"weight version {version.label} is no longer in the object store: {error}") from error
+        raise PublisherGone(f"weight version {version.label} is no longer in the object store: {error}") from error
     return await asyncio.to_thread(_write, Manifest.unpack(version.manifest), buckets)
 
 

@@ -13,6 +13,11 @@ class DynalignError(Exception):
     which is what makes them picklable."""
 
 
+def one_line(error: BaseException) -> str:
+    """The error's type and text on one line, for people."""
+    return " ".join(f"{type(error).__name__}: {error}".split())
+
+
 @dataclass(frozen=True)
 class Mistake:
     """One user mistake: where it is, what stands there, which rule it breaks, and what to do about it."""
@@ -47,6 +52,10 @@ class DeadlineExceeded(DynalignError, TimeoutError):
 
     def __str__(self) -> str:
         return f"waited {self.deadline_s:g} s for {self.waiting_for}"
+
+
+class WorkerHangs(DeadlineExceeded):
+    """A rollout worker that gives no sign of life, or does not get ready or done, in its time."""
 
 
 class LedgerError(DynalignError, RuntimeError):
@@ -94,12 +103,38 @@ class CheckpointError(DynalignError, RuntimeError):
     """A checkpoint that is not whole, is damaged, or contradicts the configuration."""
 
 
+class CheckpointWriteFailed(CheckpointError):
+    """A checkpoint that could not be written; the ones before it are whole."""
+
+    def __init__(self, step: int, reason: str) -> None:
+        self.step, self.reason = step, reason
+        super().__init__(step, reason)
+
+    def __str__(self) -> str:
+        return f"the checkpoint of step {self.step} was not written: {self.reason}"
+
+
 class WeightsError(DynalignError, RuntimeError):
     """A weight version that does not match its manifest or checksum, or whose load failed."""
 
 
+class PublisherGone(WeightsError):
+    """A weight version whose publisher has died: its successor will publish another one."""
+
+
 class EngineError(DynalignError, RuntimeError):
     """The inference engine is dead or refused a request; it is never used again."""
+
+
+class LearnerLost(DynalignError, RuntimeError):
+    """A learner rank has died or hangs: all ranks start again from the newest whole checkpoint. `how`: `died` or `hung`."""
+
+    def __init__(self, how: str, detail: str) -> None:
+        self.how, self.detail = how, detail
+        super().__init__(how, detail)
+
+    def __str__(self) -> str:
+        return self.detail
 
 
 class RunFailed(DynalignError, RuntimeError):

@@ -7,6 +7,7 @@ import os
 import shlex
 import sys
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 
 import click
@@ -80,7 +81,7 @@ def check(config: str, overrides: Sequence[str], contexts: bool) -> None:
     loaded = load_run(config, overrides)
     from launch.check import check_lines, context_lines
 
-    for line in [*check_lines(loaded), *(context_lines(loaded) if contexts else [])]:
+    for line in chain(check_lines(loaded), context_lines(loaded) if contexts else ()):
         click.echo(line)
     click.echo(f"nothing was started; `{_command('train', config, overrides)}` starts it")
 
@@ -134,6 +135,17 @@ def stop(run: str, runs: str) -> int:
     from launch import control
 
     return control.ask(run, runs, "stop")
+
+
+@dynalign.command()
+@run_argument
+@click.argument("workers", type=int)
+@runs_option
+def scale(run: str, workers: int, runs: str) -> int:
+    """Change how many rollout workers a run has."""
+    from launch import control
+
+    return control.scale(run, runs, workers)
 
 
 @dynalign.command()

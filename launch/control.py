@@ -1,8 +1,8 @@
-"""`dynalign status`, `pause`, `resume`, `stop`: a word with the driver of a run, from any shell that reaches the run folder.
+"""`dynalign status`, `pause`, `resume`, `stop`, `scale`: a word with the driver of a run, from any shell that reaches the run folder.
 
     driver   writes status.json at every look, and takes requests                (launch/driver.py)
     status   reads status.json; a run that has ended shows its summary
-    others   leave stop.request (…) and wait until the driver has taken it
+    others   leave stop.request (…) and wait until the driver has taken it; scale.request holds the wanted number of workers
 
 Files instead of a connection: they need no token of the cluster, answer at once, and work when the cluster is not reached.
 """
@@ -14,17 +14,20 @@ from pathlib import Path
 from typing import Any, Literal
 
 from configs.errors import DeadlineExceeded, Mistake, UserError
-from launch.run_folder import find_run
+from configs.load import load_run
+from launch.run_folder import CONFIG_FILE, find_run
 from launch.summary import read_summary, summary_lines, write_whole
 from rollout import owner
 
-Request = Literal["pause", "resume", "stop"]
+Request = Literal["pause", "resume", "stop", "scale"]
 
 STATUS_FILE = "status.json"
+MOST_WORKERS = 900  # as rollout.workers.max
 _ANSWERS: dict[Request, str] = {
     "pause": "pauses after the step under way",
     "resume": "goes on",
     "stop": "stops after the step under way, with a checkpoint",
+    "scale": "its rollout side goes to the wanted number of workers",
 }
 _TAKEN_DEADLINE_S = 60.0  # the driver looks every second, but a call to an actor may hold it up
 
@@ -33,12 +36,38 @@ def write_status(folder: Path, status: Mapping[str, Any]) -> None:
     write_whole(folder / STATUS_FILE, json.dumps(status))
 
 
-def take_requests(folder: Path) -> list[Request]:
-    """What has been asked for since the last look; taking a request answers it."""
-    asked = [what for what in _ANSWERS if _request_file(folder, what).exists()]
-    for what in asked:
-        _request_file(folder, what).unlink()
+def take_requests(folder: Path) -> list[tuple[Request, int]]:
+    """What has been asked for since the last look, with the number of workers for `scale` and 0 for the others; taking a request
+    answers it."""
+    asked: list[tuple[Request, int]] = []
+    for what in _ANSWERS:
+        file = _request_file(folder, what)
+        if file.exists():
+            asked.append((what, int(file.read_text()) if what == "scale" else 0))
+            file.unlink()
     return asked
+
+
+def scale(run: str, runs: str, workers: int) -> int:
+    """Asks for a number of rollout workers.
+
+    Raises UserError for a number out of range, a run that is unknown or has ended, or one that is still on its way to another number.
+    """
+    folder = find_run(run, runs)
+    limits = load_run(str(folder / CONFIG_FILE)).settings.rollout.workers
+    least, most = (limits.min, limits.max) if limits.min < limits.max else (1, MOST_WORKERS)
+    mistakes = []
+    if not least <= workers <= most:
+        why = f"rollout.workers={{min: {least}, max: {most}}}" if limits.min < limits.max else "what one ledger serves"
+        mistakes.append(Mistake("workers", workers, f"must be from {least} to {most} ({why})", f"see `dynalign status {run}`"))
+    if _goes_on(folder) and (folder / STATUS_FILE).exists():
+        told = json.loads((folder / STATUS_FILE).read_text())
+        if told["settling"] or _request_file(folder, "scale").exists():
+            rule = f"is still on its way to {told['workers_wanted']} workers"
+            mistakes.append(Mistake("run", run, rule, f"wait until `dynalign status {run}` shows them serving"))
+    if mistakes:
+        raise UserError(mistakes)
+    return ask(run, runs, "scale", str(workers))
 
 
 def status(run: str, runs: str) -> int:
@@ -59,10 +88,13 @@ def status(run: str, runs: str) -> int:
         print(f"reward {row['reward_mean']:.3f}, step {row['step_s']:.1f} s, oldest trained token {row['staleness_max']} versions")
     for worker in told["workers"]:
         print(f"{worker['name']}: {worker['state']}, version {worker['version']}, {worker['groups_in_flight']} groups in flight")
+    print(f"workers wanted: {told['workers_wanted']} ({told['why_wanted']})")
+    if told["restarts"]:
+        print("restarts: " + ", ".join(f"{what} {count}" for what, count in sorted(told["restarts"].items())))
     return 0
 
 
-def ask(run: str, runs: str, what: Request) -> int:
+def ask(run: str, runs: str, what: Request, content: str = "") -> int:
     """Leaves a request and waits until the driver has taken it.
 
     Raises UserError for a run that is unknown or has ended, DeadlineExceeded when its driver does not take the request.
@@ -71,7 +103,7 @@ def ask(run: str, runs: str, what: Request) -> int:
     if not _goes_on(folder):
         raise UserError([Mistake("run", run, "is not running", f"see `dynalign status {run}`")])
     request = _request_file(folder, what)
-    write_whole(request, what)
+    write_whole(request, content)
     until_s = time.monotonic() + _TAKEN_DEADLINE_S
     while request.exists():
         if time.monotonic() > until_s:

@@ -1,19 +1,22 @@
 """`dynalign train`: from a resolved configuration to an ended run.
 
-    refuse what can be refused ─► own the run folder ─► cluster ─► actors start side by side ─► coordinator.train
-    watch: every second, progress and requests; any actor's end is an event
+    refuse what can be refused ─► own the run folder ─► cluster ─► supervision: actors start side by side, and are replaced
+    watch: every second, progress and requests; any actor's end is an event        (actors/supervision.py)
     beat: every few seconds, from a thread of its own, a sign of life in owner.json
     end: the report, the summary, every process gone
 
-Ctrl-C or SIGTERM once: the step under way is finished, a checkpoint is written, the run can be continued. Twice: at once.
+Ctrl-C or SIGTERM once: no more leases, the step under way is finished, a checkpoint is written, within `deadlines.stop_s`; the run can
+be continued. Twice: at once.
 """
 
 import datetime
+import json
 import signal
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any, Self, cast
@@ -21,24 +24,28 @@ from typing import Any, Self, cast
 import ray
 
 from actors.run_place import RunPlace
-from configs.errors import DeadlineExceeded, DynalignError, RunFailed, StaleLineage
+from actors.supervision import Supervisor
+from actors.worker_pool import root_cause
+from configs.errors import DynalignError, RunFailed, StaleLineage, one_line
 from configs.load import LoadedRun, load_run
 from configs.schema import RunSettings
-from launch import cluster
+from launch.cluster import Cluster
+from launch.connection import connect
 from launch.control import take_requests, write_status
 from launch.preflight import Prepared, preflight
 from launch.progress import ProgressView
 from launch.report import write_report
 from launch.run_folder import CONFIG_FILE, RunFolder, open_run_folder
 from launch.summary import State, read_summary, summarize, summary_lines, write_summary
-from learner.checkpoint import step_folder, verify
+from learner.checkpoint import newest_whole, read_manifest, step_folder, verify
 from rollout import owner
 
 EXIT_INTERRUPTED = 130  # as a shell reports a command that SIGINT ended
+POISON_FILE = "poison.jsonl"
 
 _POLL_S = 1.0
 _BEAT_S = 5.0
-_ANSWER_DEADLINE_S = 60.0
+_JOIN_S = 60.0
 
 
 class Interrupts:
@@ -60,14 +67,15 @@ class Heartbeat:
     """Signs of life from a thread of its own: neither Ray's start nor a slow answer may make this driver look dead."""
 
     def __init__(self, mine: owner.Owner) -> None:
-        self._mine, self._ended = mine, threading.Event()
+        self._mine, self._ended, self._changing = mine, threading.Event(), threading.Lock()
         self._lost: DynalignError | None = None
         self._thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
 
     def _beat(self) -> None:
         while not self._ended.wait(_BEAT_S):
             try:
-                self._mine.beat(time.time())
+                with self._changing:
+                    self._mine.beat(time.time())
             except StaleLineage as lost:
                 self._lost = lost
                 return
@@ -81,13 +89,18 @@ class Heartbeat:
         if self._lost is not None:
             raise self._lost
 
+    def new_lineage(self) -> int:
+        """Begins the next lineage, for a return to a checkpoint. Raises StaleLineage like `check`."""
+        with self._changing:
+            return self._mine.new_lineage(time.time())
+
     def __enter__(self) -> Self:
         self._thread.start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._ended.set()
-        self._thread.join(_ANSWER_DEADLINE_S)
+        self._thread.join(_JOIN_S)
 
 
 def train(loaded: LoadedRun) -> int:
@@ -135,78 +148,71 @@ class _Run:
     def __init__(
         self, settings: RunSettings, folder: Path, lineage: int, ready: Prepared, interrupts: Interrupts, heart: Heartbeat
     ) -> None:
-        self.settings, self.folder, self.lineage, self.ready = settings, folder, lineage, ready
+        self.settings, self.folder, self.ready = settings, folder, ready
         self.interrupts, self.heart = interrupts, heart
         self.started_s = time.time()
-        self.served: set[str] = set()
-        self.cause: str | None = None
-        self.ledger: Mapping[str, Any] | None = None
         self.step = ready.checkpoint.step if ready.checkpoint else 0
-        self.checkpoint = str(step_folder(folder / "checkpoints", self.step)) if self.step else None
+        self.place = RunPlace(settings, str(folder), lineage, self.step, ready.prompts.content_hash)
+        self.supervisor = Supervisor(self.place, Cluster(ready), self._rollback, self._newest_step, self._keep_poison)
+        self.cause: str | None = None
 
     def run(self) -> int:
-        actors, started_here, state = None, False, "failed"
+        started_here, state = None, "failed"
         with ProgressView() as view:
             try:
                 self._show(view, "starting Ray")
-                started_here = cluster.connect(self.settings)
-                place = RunPlace(self.settings, str(self.folder), self.lineage, self.step, self.ready.prompts.content_hash)
-                actors = cluster.create_actors(place, self.ready)
-                state = self._watch(actors, view)
+                started_here = connect(self.settings)
+                state = self._watch(view)
+                self.cause = self.supervisor.cause
             except (DynalignError, ray.exceptions.RayError) as error:
-                self.cause = _one_line(error)
+                self.cause = one_line(root_cause(error))
+            except OSError as error:  # the run folder's disk, most likely: what was whole there is whole
+                self.cause = f"{one_line(error)}; free or mend that disk, and train again"
             finally:
-                cluster.end(actors, started_here)
+                if started_here is not None:
+                    self.supervisor.end()
+                    ray.shutdown()
         return self._close("failed" if self.cause else state)
 
-    def _watch(self, actors: cluster.RunActors, view: ProgressView) -> str:
-        """Until the coordinator's loop ends. Engines and learner load side by side; a worker serves as soon as it is ready.
-
-        A worker that ends before the run stops the run, which keeps a whole checkpoint.
-        """
-        ray.get(actors.ledger.start.remote(), timeout=self.settings.deadlines.start_s)
-        training = actors.coordinator.train.remote()
-        starting = {worker.start.remote(): name for name, worker in actors.workers.items()}
-        serving: dict[Any, str] = {}
-        until_s, stop_asked = time.monotonic() + self.settings.deadlines.start_s, False
-        while True:
-            done, _ = ray.wait([training, *starting, *serving], timeout=_POLL_S)
-            if training in done:
-                ending = ray.get(training)
-                self.ledger, self.checkpoint = ending.ledger, ending.checkpoint
-                return str(ending.state)
-            for reference in done:
-                name = starting.pop(reference, None) or serving.pop(reference)
-                if self._succeeded(reference, name) and name not in self.served:
-                    self.served.add(name)
-                    ray.get(actors.coordinator.add_worker.remote(name, actors.workers[name]), timeout=_ANSWER_DEADLINE_S)
-                    serving[actors.workers[name].serve.remote()] = name
-            if starting and time.monotonic() > until_s:
-                raise DeadlineExceeded(", ".join(starting.values()) + " to start", self.settings.deadlines.start_s)
-            requests: list[str] = list(take_requests(self.folder))
-            if (self.interrupts.count or self.cause) and not stop_asked:
-                requests, stop_asked = ["stop"], True
-            for what in requests:
-                ray.get(actors.coordinator.control.remote(what), timeout=_ANSWER_DEADLINE_S)
+    def _watch(self, view: ProgressView) -> str:
+        """Until the coordinator's loop ends."""
+        supervisor = self.supervisor
+        while supervisor.ending is None:
+            supervisor.look(_POLL_S)
+            self.heart.check()
+            for what, count in take_requests(self.folder):
+                if what == "scale":
+                    supervisor.scale(count, "dynalign scale")
+                else:
+                    supervisor.ask(what)
+            if self.interrupts.count:
+                supervisor.hurry()
             if self.interrupts.count > 1:
                 raise RunFailed("interrupted twice: ended at once, without a new checkpoint")
-            self.heart.check()
-            status = ray.get(actors.coordinator.status.remote(), timeout=_ANSWER_DEADLINE_S)
-            self.ledger = status["ledger"]
-            write_status(self.folder, status)
-            view.update(status | {"phase": self._loading(status["phase"], list(starting.values()))})
+            if supervisor.status is None:
+                self._show(view, "starting the ledger, the learner and the workers")
+            else:
+                status = supervisor.status | supervisor.report()
+                view.update(status | {"phase": _phase(status)})
+                write_status(self.folder, status)
+        return str(supervisor.ending.state)
 
-    def _loading(self, phase: str, names: list[str]) -> str:
-        return f"loading {', '.join(names)}; {phase}" if names else phase
+    def _rollback(self) -> tuple[int, int]:
+        """The learner goes back to the newest whole checkpoint, every byte of which is checked: it unpickles them."""
+        newest = newest_whole(self.folder / "checkpoints")
+        return self.heart.new_lineage(), 0 if newest is None else verify(newest).step
 
-    def _succeeded(self, call: Any, name: str) -> bool:
-        """Whether a worker's call that is done ended without an error; the first error is the cause of the run's end."""
-        try:
-            ray.get(call)
-        except (DynalignError, ray.exceptions.RayError) as error:
-            self.cause = self.cause or f"{name} ended: {_one_line(error)}"
-            return False
-        return True
+    def _newest_step(self) -> int:
+        newest = newest_whole(self.folder / "checkpoints")
+        return 0 if newest is None else read_manifest(newest).step
+
+    def _keep_poison(self, poisoned: Sequence[Any]) -> None:
+        """For inspection: which prompt, and which workers it broke."""
+        with (self.folder / POISON_FILE).open("a", encoding="utf-8") as file:
+            for each in poisoned:
+                prompt = self.ready.prompts.train[each.prompt_index]
+                line = asdict(each) | {"prompt_id": prompt.id, "prompt": prompt.prompt, "time_s": time.time()}
+                file.write(json.dumps(line, ensure_ascii=False) + "\n")
 
     def _show(self, view: ProgressView, phase: str) -> None:
         start = {"run": self.settings.name, "state": "starting", "step": self.step, "steps": self.settings.steps}
@@ -214,16 +220,21 @@ class _Run:
 
     def _close(self, state: str) -> int:
         """Summary and report, from the files that the run has left."""
-        if self.ledger is None:  # nothing was issued in this attempt
+        ending = self.supervisor.ending
+        ledger: Mapping[str, Any] | None = ending.ledger if ending is not None else self.supervisor.ledger_status
+        if ledger is None:  # nothing was issued in this attempt
             for line in (f"run {self.settings.name} failed: {self.cause}", "nothing was trained; `dynalign train` starts it again"):
                 print(line)
             return 1
         before = read_summary(self.folder)
         wall_s = time.time() - self.started_s + (before.wall_s if before and self.step else 0.0)
-        checkpoint = Path(self.checkpoint) if self.checkpoint else None
-        summary = summarize(self.folder, cast(State, state), self.settings.steps, self.ledger, wall_s, checkpoint, self.cause)
-        write_summary(self.folder, summary)
-        write_report([self.folder])
+        checkpoint = newest_whole(self.folder / "checkpoints")
+        summary = summarize(self.folder, cast(State, state), self.settings.steps, ledger, wall_s, checkpoint, self.cause)
+        try:
+            write_summary(self.folder, summary)
+            write_report([self.folder])
+        except OSError as error:
+            print(f"summary and report cannot be written: {one_line(error)}")
         for line in summary_lines(summary):
             print(line)
         if state == "failed":
@@ -231,6 +242,13 @@ class _Run:
         return EXIT_INTERRUPTED if self.interrupts.count else 0
 
 
-def _one_line(error: BaseException) -> str:
-    cause = error.cause if isinstance(error, ray.exceptions.RayTaskError) else error
-    return f"{type(cause).__name__}: {cause}".replace("\n", " ")
+def _phase(status: Mapping[str, Any]) -> str:
+    """What the coordinator does, after what the supervision and the disk have to say."""
+    starting = [worker["name"] for worker in status["workers"] if worker["state"] == "starting"]
+    told = [
+        status["notice"],
+        f"no room in the cluster yet for {', '.join(status['placing'])}" if status["placing"] else "",
+        f"loading {', '.join(starting)}" if starting else "",
+        status["phase"],
+    ]
+    return "; ".join(each for each in told if each)

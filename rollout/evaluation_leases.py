@@ -29,7 +29,7 @@ class EvaluationKey(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class EvaluationLease:
-    """One item to answer and score. `item` is its index in the evaluation. `version`: the least version the worker must hold.
+    """One item to answer and score. `item` is its index in the evaluation. `lineage`, `version`: the least version the worker must hold.
     `deadline_s` is on the ledger's clock."""
 
     kind: Literal["eval"]
@@ -38,6 +38,7 @@ class EvaluationLease:
     prompt_index: int
     prompted: bool
     attempt: int
+    lineage: int
     version: int
     deadline_s: float
     worker: str
@@ -65,10 +66,10 @@ class EvaluationResult:
 
 
 class EvaluationLeases:
-    """The open evaluation. Times are seconds on the caller's clock; a lease lasts `lease_s` from its last renewal."""
+    """The open evaluation, in one lineage. Times are seconds on the caller's clock; a lease lasts `lease_s` from its last renewal."""
 
-    def __init__(self, lease_s: float) -> None:
-        self.lease_s = lease_s
+    def __init__(self, lease_s: float, lineage: int) -> None:
+        self.lease_s, self.lineage = lease_s, lineage
         self.evaluation: int | None = None
         self._items: tuple[EvaluationItem, ...] = ()
         self._pending: list[int] = []
@@ -93,9 +94,8 @@ class EvaluationLeases:
             index = self._pending.pop(0)
             self._attempts[index] += 1
             item, key = self._items[index], EvaluationKey(self.evaluation, index, self._attempts[index])
-            lease = EvaluationLease(
-                "eval", *key[:2], item.prompt_index, item.prompted, key.attempt, self.evaluation, now_s + self.lease_s, worker
-            )
+            until_s, version = now_s + self.lease_s, (self.lineage, self.evaluation)
+            lease = EvaluationLease("eval", *key[:2], item.prompt_index, item.prompted, key.attempt, *version, until_s, worker)
             self._leased[index] = lease
             leases.append(lease)
         return leases

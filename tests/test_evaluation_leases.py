@@ -13,7 +13,7 @@ def result(lease: EvaluationLease, score: float | None = 2.5) -> EvaluationResul
 
 
 def opened() -> EvaluationLeases:
-    leases = EvaluationLeases(lease_s=10.0)
+    leases = EvaluationLeases(lease_s=10.0, lineage=1)
     leases.open(4, ITEMS)
     return leases
 
@@ -21,7 +21,7 @@ def opened() -> EvaluationLeases:
 def test_an_evaluation_is_complete_when_every_item_is_scored() -> None:
     leases = opened()
     first, second = leases.lease("a", 2, now_s=0.0)
-    assert first == EvaluationLease("eval", 4, 0, 7, prompted=False, attempt=1, version=4, deadline_s=10.0, worker="a")
+    assert first == EvaluationLease("eval", 4, 0, 7, prompted=False, attempt=1, lineage=1, version=4, deadline_s=10.0, worker="a")
     (third,) = leases.lease("b", 2, now_s=0.0)
     assert leases.lease("b", 2, now_s=0.0) == []
     for each in (third, first):
@@ -76,4 +76,4 @@ def test_the_next_evaluation_takes_the_place_of_the_one_before() -> None:
 
 
 def test_without_an_evaluation_nothing_is_leased() -> None:
-    assert EvaluationLeases(lease_s=10.0).lease("a", 3, now_s=0.0) == []
+    assert EvaluationLeases(lease_s=10.0, lineage=1).lease("a", 3, now_s=0.0) == []
