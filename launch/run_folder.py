@@ -11,6 +11,7 @@ from configs.errors import Mistake, RecordError, UserError
 from configs.load import LoadedRun, listed
 from configs.refusals import did_you_mean
 from configs.schema import RunSettings
+from launch import ray_job
 from learner.checkpoint import newest_whole, read_manifest
 from rollout import ledger_log
 from rollout.ledger_values import Scored
@@ -22,9 +23,6 @@ CONFIG_FILE = "config.yaml"
 SUMMARY_FILE = "summary.json"
 LOG_FILE = "ledger.log"
 CHECKPOINTS = "checkpoints"
-
-RAY_JOB_VARIABLE = "RAY_JOB_CONFIG_JSON_ENV_VAR"
-"""Ray sets it for the entry point of a submitted job, and for nothing else."""
 
 State = Literal["new", "interrupted", "finished"]
 
@@ -76,8 +74,10 @@ class RunFolder:
 
     def mistakes(self, settings: RunSettings) -> list[Mistake]:
         """Why a run cannot be started or continued here."""
-        if RAY_JOB_VARIABLE in os.environ and not Path(settings.runs).expanduser().is_absolute():
-            rule = "is relative, and a Ray job runs in a temporary copy of its working directory, which goes with the job"
+        relative = not Path(settings.runs).expanduser().is_absolute()
+        if ray_job.inside() and (relative or ray_job.in_working_copy(self.path)):
+            what = "is relative, and a Ray job runs" if relative else "lies"
+            rule = f"{what} in a temporary copy of the job's working directory, which goes with the job"
             return [Mistake("runs", settings.runs, rule, "set runs=/absolute/path that all nodes reach")]
         nearest = next(folder for folder in (self.path, *self.path.parents) if folder.exists())
         if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):

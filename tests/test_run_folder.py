@@ -8,7 +8,8 @@ import pytest
 
 from configs.errors import RecordError, UserError
 from configs.load import LoadedRun, load_run, shipped_names
-from launch.run_folder import RAY_JOB_VARIABLE, RunFolder, config_lines, find_run, open_run_folder
+from launch.ray_job import JOB_VARIABLE
+from launch.run_folder import RunFolder, config_lines, find_run, open_run_folder
 from rollout import ledger_log
 from rollout.ledger_values import Commit, LineageStart
 
@@ -92,19 +93,19 @@ def test_a_run_that_never_resumes_refuses_a_folder_with_a_run(tmp_path: Path) ->
     assert RunFolder(tmp_path / "other").mistakes(loaded.settings) == []
 
 
-def test_in_a_ray_job_a_relative_folder_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv(RAY_JOB_VARIABLE, "{}")
-    relative, absolute = load_run("quickstart"), load_run("quickstart", [f"runs={tmp_path}"])
-    (mistake,) = open_run_folder(relative).mistakes(relative.settings)
-    assert (mistake.place, mistake.value) == ("runs", "runs")
-    assert "temporary copy" in mistake.rule
-    assert open_run_folder(absolute).mistakes(absolute.settings) == []
-
-
-def test_the_name_of_ray_s_variable_is_ray_s_own() -> None:
-    constants = pytest.importorskip("ray._private.runtime_env.constants")
-    assert constants.RAY_JOB_CONFIG_JSON_ENV_VAR == RAY_JOB_VARIABLE
+def test_in_a_ray_job_a_folder_that_goes_with_the_job_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    copy = tmp_path / "working_dir_files" / "_ray_pkg_1a2b"
+    copy.mkdir(parents=True)
+    monkeypatch.chdir(copy)
+    monkeypatch.setenv(JOB_VARIABLE, json.dumps({"runtime_env": {"working_dir": "gcs://_ray_pkg_1a2b.zip"}}))
+    for runs in ("runs", str(copy / "runs")):
+        loaded = load_run("quickstart", [f"runs={runs}"])
+        (mistake,) = open_run_folder(loaded).mistakes(loaded.settings)
+        assert (mistake.place, mistake.value) == ("runs", runs)
+        assert "temporary copy" in mistake.rule
+        assert "runs=/absolute/path" in mistake.remedy
+    kept = load_run("quickstart", [f"runs={tmp_path / 'runs'}"])
+    assert open_run_folder(kept).mistakes(kept.settings) == []
 
 
 def test_a_file_in_the_way_is_refused(tmp_path: Path) -> None:

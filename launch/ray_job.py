@@ -1,0 +1,49 @@
+"""The submitted Ray job that this process is the entry point of: its id, its temporary folder, and how long it may take to stop."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+JOB_VARIABLE = "RAY_JOB_CONFIG_JSON_ENV_VAR"
+"""Ray sets it for the entry point of a submitted job, and for nothing else."""
+
+STOP_WAIT_VARIABLE = "RAY_JOB_STOP_WAIT_TIME_S"
+STOP_WAIT_S = 3
+"""Ray's default, in seconds."""
+_AFTER_STOP_S = 30
+"""For the report and the summary, once the actors have ended."""
+
+
+def inside() -> bool:
+    return JOB_VARIABLE in os.environ
+
+
+def submission_id() -> str:
+    """`raysubmit_…`, or the id that the user chose; empty outside a job."""
+    return str(_told().get("metadata", {}).get("job_submission_id", ""))
+
+
+def in_working_copy(path: Path) -> bool:
+    """Whether a path lies in the copy of the working directory that Ray unpacks for the job and removes after it."""
+    uploaded = (_told().get("runtime_env") or {}).get("working_dir") or ""
+    return bool(uploaded) and Path(uploaded).name.removesuffix(".zip") in path.resolve().parts
+
+
+def stop_warning(stop_s: float) -> str | None:
+    """A line for the job's log when `ray job stop` would not wait for a checkpoint, which may take `stop_s`; None where it does."""
+    if not inside():
+        return None
+    waits_s = int(os.environ.get(STOP_WAIT_VARIABLE, STOP_WAIT_S))
+    if waits_s >= stop_s:
+        return None
+    wanted = json.dumps({"env_vars": {STOP_WAIT_VARIABLE: str(int(stop_s) + _AFTER_STOP_S)}})
+    return (
+        f"`ray job stop` kills this job {waits_s} s after it asks it to end, and the checkpoint may take {stop_s:g} s (deadlines.stop_s): "
+        f"submit it with --runtime-env-json '{wanted}', or stop it with `dynalign stop`, which waits"
+    )
+
+
+def _told() -> dict[str, Any]:
+    told: dict[str, Any] = json.loads(os.environ.get(JOB_VARIABLE) or "{}")
+    return told
