@@ -15,7 +15,7 @@ from typing import Any
 import xxhash
 
 from configs.errors import RecordError
-from rollout.ledger_values import Commit, LineageStart, LogLine, Scored, ScoredGroup
+from rollout.ledger_values import Break, Commit, LineageStart, LogLine, Scored, ScoredGroup
 from rollout.spool import sync_folder
 
 FORMAT = 1
@@ -84,12 +84,12 @@ def committed(lines: Iterable[LogLine]) -> tuple[Commit, ...]:
                 histories[line.lineage] = [commit for commit in parent if commit.step <= line.step]
             case Commit():
                 histories.setdefault(line.lineage, []).append(line)
-            case Scored():
+            case Scored() | Break():
                 pass
     return tuple(histories[max(histories)]) if histories else ()
 
 
-_KINDS: dict[type[LogLine], str] = {LineageStart: "lineage", Scored: "scored", Commit: "commit"}
+_KINDS: dict[type[LogLine], str] = {LineageStart: "lineage", Scored: "scored", Commit: "commit", Break: "break"}
 
 
 def _canonical(body: dict[str, Any]) -> str:
@@ -116,4 +116,6 @@ def _decode(text: bytes) -> LogLine:
         case "commit":
             withheld = tuple((group_id, reason) for group_id, reason in body["withheld"])
             return Commit(body["step"], body["lineage"], tuple(body["group_ids"]), withheld)
+        case "break":
+            return Break(**body | {"workers": tuple(body["workers"])})
     raise ValueError(f"kind {kind!r}")

@@ -5,6 +5,7 @@ Two cases, one procedure. The log after the checkpoint's cut is split by lineage
   - lines of any other lineage: the run went back to the checkpoint. They are abandoned and counted as rolled back; the draw
     cursor stands where the checkpoint left it, so their groups are drawn again with the same draw numbers.
 What was leased is pending again. A scored group stays scored if its file is whole and it can still be trained in time.
+What prompts did to workers is read from all lines, whatever their lineage.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,7 +15,7 @@ from configs.errors import CheckpointError, RecordError, StaleLineage
 from rollout.age_bound import meetable
 from rollout.ledger_rules import Ledger
 from rollout.ledger_state import LedgerState, Unpacked, unpack
-from rollout.ledger_values import Commit, DrawOrder, LedgerSettings, LineageStart, LogLine, Scored
+from rollout.ledger_values import ATTEMPTS_PER_LEDGER, Break, Commit, DrawOrder, LedgerSettings, LineageStart, LogLine, Scored
 from rollout.spool import SpoolEntry
 
 
@@ -58,7 +59,7 @@ def restore(
     state.requeued += len(set(state.pending) - waiting)
     state.ended = state.ended and settings.steps <= state.version
     openings = sum(line.lineage == lineage for line in lines if isinstance(line, LineageStart))
-    return Ledger(settings, order, lineage, state, attempts_before=openings * settings.max_attempts)
+    return Ledger(settings, order, lineage, state, openings * ATTEMPTS_PER_LEDGER, _broke(lines, order))
 
 
 def opening(ledger: Ledger, snapshot: Mapping[str, Any] | None, lines: Iterable[LogLine]) -> LineageStart:
@@ -72,13 +73,25 @@ def _lineage(line: LogLine) -> int:
     return line.group.lineage if isinstance(line, Scored) else line.lineage
 
 
+def _broke(lines: Iterable[LogLine], order: DrawOrder) -> dict[int, tuple[str, ...]]:
+    """Prompt index to the workers that it has broken since it was last scored, in whatever lineage: what a prompt does to a worker
+    is not undone by going back to a checkpoint."""
+    broke: dict[int, tuple[str, ...]] = {}
+    for line in lines:
+        if isinstance(line, Break):
+            broke[line.prompt_index] = line.workers
+        elif isinstance(line, Scored) and broke:
+            broke.pop(order.at(line.group.group_id).index, None)
+    return broke
+
+
 def _group_ids(line: LogLine) -> tuple[int, ...]:
     match line:
         case Commit():
             return line.group_ids + tuple(group_id for group_id, _ in line.withheld)
         case Scored():
             return (line.group.group_id,)
-        case LineageStart():
+        case LineageStart() | Break():
             return ()
 
 
@@ -86,7 +99,7 @@ def _after_the_cut(lines: Sequence[LogLine], lineage: int, step: int) -> Sequenc
     """The lines after the newest one that says `lineage` stood at `step`; all lines where none does (another run folder's log)."""
     for index in range(len(lines) - 1, -1, -1):
         line = lines[index]
-        if not isinstance(line, Scored) and (line.lineage, line.step) == (lineage, step):
+        if isinstance(line, LineageStart | Commit) and (line.lineage, line.step) == (lineage, step):
             return lines[index + 1 :]
     return lines
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import astuple, dataclass, field
 from typing import Any
 
-from configs.errors import CheckpointError
+from configs.errors import CheckpointError, LedgerError
 from rollout.ledger_values import Counts, Lease, Scored, ScoredGroup
 
 FORMAT = 1
@@ -41,6 +41,20 @@ class LedgerState:
             late=self.late,
             rolled_back=self.rolled_back,
         )
+
+    def check_law(self) -> None:
+        """Raises LedgerError where the law does not hold."""
+        if not self.counts().lawful:
+            raise LedgerError(f"the conservation law is broken: {self.counts()}")
+
+    def outstanding(self, max_staleness: int) -> list[tuple[int, int]]:
+        """(due version, group id) of every leased and scored group."""
+        leased = [(lease.version + max_staleness, i) for i, lease in self.leased.items()]
+        return leased + [(scored.born + max_staleness, i) for i, scored in self.scored.items()]
+
+    def earliest(self, groups: int) -> list[Scored]:
+        """The scored groups that are due first."""
+        return sorted(self.scored.values(), key=lambda scored: (scored.born, scored.group.group_id))[:groups]
 
     def is_trained(self, group_id: int) -> bool:
         open_or_withheld = (self.pending, self.leased, self.scored, self.withheld)

@@ -6,6 +6,13 @@ from typing import Literal, NamedTuple, Protocol
 LACKS_SIGNAL = frozenset({"low_signal", "unparsed", "empty"})
 """Reasons that say the group's scores teach nothing: such a group is replaced, at most max_refill * P times per step."""
 
+POISON = "poison"
+"""The reason of a group that is withheld because its prompt broke poison_attempts workers."""
+
+ATTEMPTS_PER_LEDGER = 1000
+"""Attempts that one ledger gives a group, so that those of the ledger that follows it in the lineage can start above all of them.
+Far above what drains and deaths ask for in one run; a group that comes here is withheld."""
+
 ReportOutcome = Literal["scored", "withheld", "late", "repeated"]
 """`late`: the attempt is not the current one, its group is never trained. `repeated`: known already, nothing changed."""
 
@@ -16,8 +23,8 @@ class LedgerSettings:
 
     prompts_per_step: P, groups per optimizer step. steps: committed steps that finish the run. max_staleness: oldest version
     that a trained token may carry, in steps. max_in_flight: groups leased at the same time. max_refill: groups without signal
-    replaced per step, as a multiple of P. lease_s: seconds from lease, or its last renewal, to expiry. max_attempts: leases of
-    one group before it is withheld (a prompt that kills every worker must not be leased for ever).
+    replaced per step, as a multiple of P. lease_s: seconds from lease, or its last renewal, to expiry. max_attempts: attempts at
+    one group that may expire or lose their bytes before it is withheld. poison_attempts: workers that a prompt may break.
     """
 
     prompts_per_step: int
@@ -27,6 +34,7 @@ class LedgerSettings:
     max_refill: float
     lease_s: float
     max_attempts: int = 5
+    poison_attempts: int = 3
 
 
 class Draw(Protocol):
@@ -138,7 +146,20 @@ class LineageStart:
     parent: int
 
 
-LogLine = LineageStart | Scored | Commit
+@dataclass(frozen=True, slots=True)
+class Break:
+    """A worker died with this group in its hands. workers: all that the prompt has broken since it was last scored, this one last.
+    poison: they are poison_attempts now, and the group is withheld."""
+
+    group_id: int
+    attempt: int
+    lineage: int
+    prompt_index: int
+    workers: tuple[str, ...]
+    poison: bool
+
+
+LogLine = LineageStart | Scored | Commit | Break
 
 
 @dataclass(frozen=True, slots=True)

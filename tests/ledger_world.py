@@ -14,14 +14,21 @@ from rollout.age_bound import first_unmeetable
 from rollout.ledger_log import committed
 from rollout.ledger_restore import opening, restore
 from rollout.ledger_state import pack
-from rollout.ledger_values import Commit, Lease, LedgerSettings, LogLine, ScoredGroup
+from rollout.ledger_values import POISON, Break, Commit, Lease, LedgerSettings, LogLine, ScoredGroup
 from rollout.spool import SpoolEntry
-from tests.ledger_hand import Order, scored_group
+from tests.ledger_hand import PROMPTS, Order, scored_group
 
 
 class World:
-    def __init__(self, settings: LedgerSettings, seed: int, on_no_signal: str = "warn", signal: float = 0.8) -> None:
+    """poison: the prompts that break whatever worker comes to them."""
+
+    def __init__(
+        self, settings: LedgerSettings, seed: int, on_no_signal: str = "warn", signal: float = 0.8, poison: frozenset[int] = frozenset()
+    ) -> None:
         self.settings, self.random, self.on_no_signal, self.signal = settings, Random(seed), on_no_signal, signal
+        self.poison = poison
+        self.broke = dict.fromkeys(range(PROMPTS), 0)
+        self.condemned: set[int] = set()
         self.log: list[LogLine] = []
         self.spool: dict[str, SpoolEntry] = {}
         self.checkpoints: list[tuple[dict[str, Any] | None, list[tuple[ScoredGroup, ...]]]] = [(None, [])]
@@ -41,6 +48,9 @@ class World:
         self.ledger = restore(self.settings, Order(), snapshot, self.log, self.spool, self.lineage)
         assert all(scored.group.name in self.spool for scored in self.ledger.state.scored.values())
         self.log.append(opening(self.ledger, snapshot, self.log))
+        known = {prompt: len(self.ledger.suspects.workers(prompt)) for prompt in self.broke}
+        assert all(known[prompt] >= broke for prompt, broke in self.broke.items())  # one that only a report without signal cleared is back
+        self.broke = known
         self.begin()
 
     def begin(self) -> None:
@@ -110,7 +120,9 @@ class World:
 
     def lease(self) -> None:
         worker = self.random.choice(list(self.held))
-        leases = self.ledger.lease(worker, self.random.randint(1, 3), self.now_s)
+        leases = self.ledger.lease(worker, self.random.randint(1, 3), self.now_s, busy=bool(self.held[worker]))
+        assert len(leases) < 2 or not any(self.broke[lease.prompt_index] for lease in leases)
+        assert not leases or not self.held[worker] or not self.broke[leases[0].prompt_index]
         assert all(lease.version == self.ledger.state.version for lease in leases)
         if leases:
             left = (self.settings.steps - self.ledger.state.version) * self.settings.prompts_per_step
@@ -122,8 +134,12 @@ class World:
         holders = [worker for worker, leases in self.held.items() if leases]
         if not holders:
             return
-        leases = self.held[self.random.choice(holders)]
+        worker = self.random.choice(holders)
+        leases = self.held[worker]
         lease = leases.pop(self.random.randrange(len(leases)))
+        if lease.prompt_index in self.poison:
+            self.bury(worker)
+            return
         oldest = self.random.randint(lease.version, max(lease.version, self.published))
         oldest -= self.random.random() < 0.02  # an engine that had not loaded the lease's version
         newest = max(oldest, self.published)
@@ -139,6 +155,8 @@ class World:
         current = leased is not None and leased.key == group.key
         outcome = self.ledger.report(group)
         assert (outcome in ("scored", "withheld")) == (current and leased is not None and group.version_min >= leased.version)
+        if outcome in ("scored", "withheld"):
+            self.broke[group.group_id % PROMPTS] = 0
         if outcome == "scored":
             self.log.append(self.ledger.state.scored[group.group_id])
         self.reports.append(group)
@@ -160,9 +178,32 @@ class World:
 
     def worker_dies(self) -> None:
         worker = self.random.choice(list(self.held))
+        if self.random.random() < 0.5:
+            self.bury(worker)
+        else:
+            self.held[worker] = []  # nobody notices, and its leases expire
+
+    def bury(self, worker: str) -> None:
+        """Each prompt in the hands of the dead has broken one worker more; at poison_attempts, and not before, it is withheld."""
         self.held[worker] = []
-        if self.random.random() < 0.5:  # else its leases expire
-            self.ledger.worker_died(worker)
+        held = [lease for lease in self.ledger.state.leased.values() if lease.worker == worker]
+        for prompt in {lease.prompt_index for lease in held}:
+            self.broke[prompt] += 1
+        breaks = self.ledger.worker_died(worker)
+        limit = self.settings.poison_attempts
+        for lease, each in zip(held, breaks, strict=True):
+            broke = self.broke[lease.prompt_index]
+            assert each == Break(*lease.key, lease.prompt_index, each.workers, poison=broke >= limit)
+            assert (len(each.workers), each.workers[-1]) == (broke, worker)
+            assert (self.ledger.state.withheld.get(lease.group_id) == POISON) == each.poison
+            self.condemned |= {lease.prompt_index} if each.poison else set()
+        self.log += breaks
+
+    def worker_leaves(self) -> None:
+        worker = self.random.choice(list(self.held))
+        held = [lease.group_id for lease in self.ledger.state.leased.values() if lease.worker == worker]
+        assert self.ledger.worker_left(worker) == held
+        self.held[worker] = []
 
     # ---- disasters
 
@@ -245,3 +286,5 @@ class World:
         assert (counts.pending, counts.leased, counts.scored, counts.trained) == (0, 0, 0, len(trained))
         assert counts.issued == counts.trained + counts.withheld
         assert not set(trained) & set(self.ledger.state.withheld)
+        assert not {group_id % PROMPTS for group_id in trained} & self.poison
+        assert {i % PROMPTS for i, reason in self.ledger.state.withheld.items() if reason == POISON} <= self.condemned

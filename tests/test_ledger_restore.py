@@ -10,7 +10,7 @@ from configs.errors import CheckpointError, RecordError, StaleLineage
 from rollout.ledger_restore import opening, restore
 from rollout.ledger_rules import Ledger
 from rollout.ledger_state import pack
-from rollout.ledger_values import Commit, Counts, LineageStart, LogLine, Scored
+from rollout.ledger_values import ATTEMPTS_PER_LEDGER, Commit, Counts, LineageStart, LogLine, Scored
 from rollout.spool import SpoolEntry
 from tests.ledger_hand import TWO_PER_STEP, Order, dull, lease, ledger_of, score, scored_group, take, train
 
@@ -35,7 +35,7 @@ def test_a_new_lineage_starts_from_the_cut_at_the_checkpoint() -> None:
     dull(before, two)
     score(before, three)
     lease(before, 2, "dying")
-    before.worker_died("dying")
+    before.worker_left("dying")
     assert before.counts() == Counts(7, 2, 1, 1, 2, 1, 2, 0, 0)
     snapshot = snapshot_of(before)
 
@@ -123,7 +123,7 @@ def test_a_ledger_that_died_alone_is_checkpoint_and_log() -> None:
     assert ledger.commit(1, (1, 2)) is None
     assert ledger.report(before.state.scored[3].group) == "repeated"
     (again,) = lease(ledger, 1)
-    assert (again.group_id, again.attempt) == (5, 3)  # above every attempt that the dead ledger may have given
+    assert (again.group_id, again.attempt) == (5, 1 + ATTEMPTS_PER_LEDGER)  # above every attempt that the dead ledger may have given
     assert ledger.report(scored_group(five, 1, 1)) == "late"
     assert take(ledger, 2) == (3, 4)
 

@@ -56,8 +56,8 @@ def test_requeued_groups_are_leased_before_new_draws_the_oldest_first() -> None:
     ledger = ledger_of()
     lease(ledger, 2, "worker-0")
     lease(ledger, 1, "worker-1")
-    assert ledger.worker_died("worker-0") == [0, 1]
-    assert ledger.worker_died("worker-1") == [2]
+    assert ledger.worker_left("worker-0") == [0, 1]
+    assert ledger.worker_left("worker-1") == [2]
     again = lease(ledger, 4)
     assert [(each.group_id, each.attempt) for each in again] == [(0, 2), (1, 2), (2, 2), (3, 1)]
     assert ledger.counts().requeued == 3
@@ -176,9 +176,9 @@ def test_a_commit_carries_what_was_withheld_since_the_one_before() -> None:
 
 def test_a_group_whose_attempts_are_used_up_is_withheld() -> None:
     ledger = ledger_of()
-    for _ in range(TWO_PER_STEP.max_attempts):
-        assert [each.group_id for each in lease(ledger, 1)] == [0]
-        ledger.worker_died("worker-0")
+    for now_s in range(0, 10 * TWO_PER_STEP.max_attempts, 10):
+        assert [each.group_id for each in lease(ledger, 1, now_s=now_s)] == [0]
+        ledger.expire(now_s + 10.0)
     assert ledger.withheld_by_reason() == {"attempts_exhausted": 1}
     assert [each.group_id for each in lease(ledger, 1)] == [1]
 

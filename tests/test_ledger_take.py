@@ -21,7 +21,7 @@ def test_take_follows_the_order_of_birth_then_of_draw() -> None:
     assert take(ledger, 1) == (0, 2)
     ledger.worker_died("b")
     ledger.commit(1)
-    one, four = lease(ledger, 2)
+    (one,), (four,) = lease(ledger, 1, "a"), lease(ledger, 1, "c")
     assert ((one.group_id, one.version), (four.group_id, four.version)) == ((1, 1), (4, 1))
     score(ledger, four, one)
     assert take(ledger, 2) == (3, 1)
