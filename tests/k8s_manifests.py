@@ -19,7 +19,8 @@ Manifest = dict[str, Any]
 
 K8S = ROOT / "k8s"
 OVERLAYS = sorted(path.parent.name for path in K8S.glob("overlays/*/kustomization.yaml"))
-BUILDS = sorted(path.parent.relative_to(K8S).as_posix() for room in ("overlays", "standing") for path in K8S.glob(f"{room}/*/kustomization.yaml"))
+ROOMS = ("overlays", "standing")
+BUILDS = sorted(path.parent.relative_to(K8S).as_posix() for room in ROOMS for path in K8S.glob(f"{room}/*/kustomization.yaml"))
 
 SIZES = {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40}
 

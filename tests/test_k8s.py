@@ -11,7 +11,7 @@ import pytest
 
 from launch.cli import dynalign
 from launch.model_fetch import SOURCES
-from tests.k8s_manifests import BUILDS, OVERLAYS, Manifest, cluster, command, of_kind, pod, pods, settings, size_bytes, workers
+from tests.k8s_manifests import BUILDS, OVERLAYS, ROOMS, Manifest, cluster, command, of_kind, pod, pods, settings, size_bytes, workers
 from tests.product import ROOT
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -24,8 +24,9 @@ KUBERAY_LABELS = {"ray.io/is-ray-node": "yes", "ray.io/node-type": "head"}
 
 
 def test_there_is_an_overlay_for_a_laptop_for_one_gpu_and_for_a_cluster_each_with_and_without_its_run() -> None:
-    assert OVERLAYS == ["cluster", "cpu-dev", "single-h100"]
-    assert BUILDS == [f"{room}/{overlay}" for room in ("overlays", "standing") for overlay in OVERLAYS]
+    overlays = ["cluster", "cpu-dev", "single-h100"]
+    assert overlays == OVERLAYS
+    assert [f"{room}/{overlay}" for room in ROOMS for overlay in overlays] == BUILDS
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
@@ -60,12 +61,13 @@ def test_every_scraped_port_is_a_port_of_the_pods_and_open_to_prometheus_and_no_
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_run_folders_and_the_models_from_the_hub_lie_on_the_volume_that_every_pod_of_ray_mounts(overlay: str) -> None:
     name = f"overlays/{overlay}"
+    (claim,) = of_kind(name, "PersistentVolumeClaim")
     for each in pods(name):
         if each.group == "submitter":
             continue
         hub = next(variable["value"] for variable in each.container["env"] if variable["name"] == "HF_HOME")
         for path in (settings(overlay).runs, hub):
-            assert each.volume_at(path)["persistentVolumeClaim"] == {"claimName": of_kind(name, "PersistentVolumeClaim")[0]["metadata"]["name"]}
+            assert each.volume_at(path)["persistentVolumeClaim"] == {"claimName": claim["metadata"]["name"]}
 
 
 def test_several_nodes_share_the_volume() -> None:

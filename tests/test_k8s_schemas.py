@@ -65,7 +65,8 @@ def validate(manifest: Manifest) -> None:
 @pytest.mark.parametrize("name", BUILDS)
 def test_every_built_in_object_is_valid(name: str) -> None:
     built_in = [manifest for manifest in build(name) if manifest["apiVersion"] in BUILT_IN]
-    assert {"Namespace", "NetworkPolicy", "PersistentVolumeClaim", "PodDisruptionBudget", "ServiceAccount"} <= {each["kind"] for each in built_in}
+    expected = {"Namespace", "NetworkPolicy", "PersistentVolumeClaim", "PodDisruptionBudget", "ServiceAccount"}
+    assert expected <= {each["kind"] for each in built_in}
     for manifest in built_in:
         validate(manifest)
 

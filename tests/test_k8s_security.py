@@ -30,7 +30,7 @@ def test_no_container_is_privileged_or_root_or_writes_to_its_image(name: str) ->
         assert each.spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
         assert not {"hostNetwork", "hostPID", "hostIPC"} & each.spec.keys()
         assert not any("hostPath" in volume for volume in each.spec["volumes"])
-        assert {mount["mountPath"] for mount in container["volumeMounts"]} >= {"/tmp", "/home/ray"}
+        assert {mount["name"] for mount in container["volumeMounts"]} >= {"tmp", "home"}, "Ray and the caches have to write somewhere"
 
 
 @pytest.mark.parametrize("name", BUILDS)
