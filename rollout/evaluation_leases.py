@@ -2,6 +2,9 @@
 
 One evaluation is open at a time, named by the committed step whose policy it measures; workers hold at least that version. It
 lives in memory only: a ledger that restarts forgets it, and the coordinator opens it again.
+
+A held-out prompt can be poison, too (`suspects`). A suspect waits for a worker with nothing in hand; there will be one, because
+training waits for the evaluation, and the workers run out of groups.
 """
 
 from collections.abc import Iterable, Sequence
@@ -9,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
 from configs.errors import LedgerError
+from rollout.suspects import Suspects
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,11 +69,20 @@ class EvaluationResult:
         return EvaluationKey(self.evaluation, self.item, self.attempt)
 
 
+@dataclass(frozen=True, slots=True)
+class PoisonedItem:
+    """A held-out prompt that broke poison_attempts workers: its item counts as answered with nothing, without a score."""
+
+    prompt_index: int
+    workers: tuple[str, ...]
+
+
 class EvaluationLeases:
     """The open evaluation, in one lineage. Times are seconds on the caller's clock; a lease lasts `lease_s` from its last renewal."""
 
-    def __init__(self, lease_s: float, lineage: int) -> None:
+    def __init__(self, lease_s: float, lineage: int, poison_attempts: int = 3) -> None:
         self.lease_s, self.lineage = lease_s, lineage
+        self.suspects = Suspects(poison_attempts, {})
         self.evaluation: int | None = None
         self._items: tuple[EvaluationItem, ...] = ()
         self._pending: list[int] = []
@@ -87,18 +100,32 @@ class EvaluationLeases:
         self._pending, self._attempts = list(range(len(items))), [0] * len(items)
         self._leased, self._results = {}, {}
 
-    def lease(self, worker: str, max_items: int, now_s: float) -> list[EvaluationLease]:
-        """Up to `max_items` leases."""
+    def lease(self, worker: str, max_items: int, now_s: float, busy: bool = False) -> list[EvaluationLease]:
+        """Up to `max_items` leases, a suspect only alone. busy: the worker holds work of another kind."""
         leases: list[EvaluationLease] = []
-        while self.evaluation is not None and self._pending and len(leases) < max_items:
-            index = self._pending.pop(0)
-            self._attempts[index] += 1
-            item, key = self._items[index], EvaluationKey(self.evaluation, index, self._attempts[index])
-            until_s, version = now_s + self.lease_s, (self.lineage, self.evaluation)
-            lease = EvaluationLease("eval", *key[:2], item.prompt_index, item.prompted, key.attempt, *version, until_s, worker)
-            self._leased[index] = lease
-            leases.append(lease)
+        while len(leases) < max_items and (index := self._next(worker, busy)) is not None:
+            leases.append(self._lease_one(index, worker, now_s))
         return leases
+
+    def _next(self, worker: str, busy: bool) -> int | None:
+        if self.holds_suspect(worker):
+            return None
+        alone = not busy and all(lease.worker != worker for lease in self._leased.values())
+        return next((i for i in self._pending if alone or self._items[i].prompt_index not in self.suspects), None)
+
+    def _lease_one(self, index: int, worker: str, now_s: float) -> EvaluationLease:
+        assert self.evaluation is not None  # without one nothing is pending
+        self._pending.remove(index)
+        self._attempts[index] += 1
+        item, key = self._items[index], EvaluationKey(self.evaluation, index, self._attempts[index])
+        until_s, version = now_s + self.lease_s, (self.lineage, self.evaluation)
+        lease = EvaluationLease("eval", *key[:2], item.prompt_index, item.prompted, key.attempt, *version, until_s, worker)
+        self._leased[index] = lease
+        return lease
+
+    def holds_suspect(self, worker: str) -> bool:
+        """Whether the worker tests a suspect, and is to get nothing else of any kind."""
+        return any(lease.worker == worker and lease.prompt_index in self.suspects for lease in self._leased.values())
 
     def renew(self, worker: str, keys: Iterable[EvaluationKey], now_s: float) -> list[EvaluationKey]:
         """Extends the worker's leases; returns the keys that are no longer its own."""
@@ -117,6 +144,7 @@ class EvaluationLeases:
             return "repeated"
         if lease is None or lease.key != result.key:
             return "late"
+        self.suspects.clear(lease.prompt_index)
         del self._leased[result.item]
         self._results[result.item] = result
         return "scored"
@@ -125,9 +153,20 @@ class EvaluationLeases:
         """Requeues every item whose lease has passed its deadline."""
         return self._requeue([lease for lease in self._leased.values() if lease.deadline_s <= now_s])
 
-    def worker_died(self, worker: str) -> list[EvaluationKey]:
+    def worker_left(self, worker: str) -> list[EvaluationKey]:
         """Requeues every item that the worker held."""
         return self._requeue([lease for lease in self._leased.values() if lease.worker == worker])
+
+    def worker_died(self, worker: str) -> tuple[PoisonedItem, ...]:
+        """Requeues every item that the worker held as a suspect; returns those that are given up as poison."""
+        held = [lease for lease in self._leased.values() if lease.worker == worker]
+        self.suspects.accuse(worker, (lease.prompt_index for lease in held))
+        poisoned = [lease for lease in held if self.suspects.is_poison(lease.prompt_index)]
+        for lease in poisoned:
+            del self._leased[lease.item]
+            self._results[lease.item] = EvaluationResult(*lease.key, None, 0, "", truncated=False)
+        self._requeue([lease for lease in held if lease not in poisoned])
+        return tuple(PoisonedItem(lease.prompt_index, self.suspects.workers(lease.prompt_index)) for lease in poisoned)
 
     def results(self, evaluation: int) -> tuple[EvaluationResult, ...] | None:
         """All results in the order of the items; None while some are missing. Raises LedgerError for one that is not open."""

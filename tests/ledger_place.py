@@ -43,7 +43,7 @@ class Place:
     async def ledger(self, step: int = 0, run: RunSettings = RUN) -> LedgerActor:
         actor = LedgerActor(LedgerPlace(run, str(self.folder), self.owner.lineage, step, prompts_count=3), self.clock)
         await actor.start()
-        await actor.publish_initial(version((await actor.status())["committed_step"]))
+        assert await actor.offer(version((await actor.status())["committed_step"], self.owner.lineage))
         return actor
 
     def scored(self, lease: Lease, reason: str | None = None) -> ScoredGroup:
@@ -69,8 +69,8 @@ class Place:
         (folder / "ledger.msgpack").write_bytes(await actor.snapshot())
 
 
-def version(step: int) -> WeightVersion:
-    return WeightVersion(1, step, b"", (), 0)
+def version(step: int, lineage: int = 1) -> WeightVersion:
+    return WeightVersion(lineage, step, b"", (), 0)
 
 
 async def leases_of(actor: LedgerActor, groups: int, worker: str = "worker-0") -> list[Lease]:

@@ -3,7 +3,7 @@
 import pytest
 
 from configs.errors import LedgerError
-from rollout.evaluation_leases import EvaluationItem, EvaluationLease, EvaluationLeases, EvaluationResult
+from rollout.evaluation_leases import EvaluationItem, EvaluationLease, EvaluationLeases, EvaluationResult, PoisonedItem
 
 ITEMS = [EvaluationItem(7, prompted=False), EvaluationItem(7, prompted=True), EvaluationItem(9, prompted=False)]
 
@@ -41,7 +41,7 @@ def test_expired_items_and_a_dead_worker_s_items_are_leased_again_and_the_old_at
     again = leases.lease("c", 3, now_s=11.0)
     assert [(each.item, each.attempt) for each in again] == [(0, 2), (2, 2)]
     assert leases.report(result(expired)) == "late"
-    assert leases.worker_died("c") == [each.key for each in again]
+    assert leases.worker_left("c") == [each.key for each in again]
     assert leases.report(result(again[0])) == "late"
     assert leases.report(result(kept)) == "scored"
 
@@ -77,3 +77,20 @@ def test_the_next_evaluation_takes_the_place_of_the_one_before() -> None:
 
 def test_without_an_evaluation_nothing_is_leased() -> None:
     assert EvaluationLeases(lease_s=10.0, lineage=1).lease("a", 3, now_s=0.0) == []
+
+
+def test_a_held_out_prompt_that_breaks_its_workers_is_given_up_and_the_one_beside_it_is_not() -> None:
+    leases = opened()
+    assert [each.item for each in leases.lease("a", 3, now_s=0.0)] == [0, 1, 2]
+    assert leases.worker_died("a") == ()
+    for worker in ("b", "c"):
+        assert leases.lease(worker, 3, now_s=0.0, busy=True) == []
+        assert [each.item for each in leases.lease(worker, 3, now_s=0.0)] == [0]
+        assert leases.holds_suspect(worker)
+        assert leases.lease(worker, 3, now_s=0.0) == []
+        poisoned = leases.worker_died(worker)
+    assert poisoned == (PoisonedItem(7, ("a", "b", "c")),)
+    while leases.results(4) is None:
+        (only,) = leases.lease("d", 3, now_s=0.0)
+        assert leases.report(result(only)) == "scored"
+    assert [each.score for each in leases.results(4) or ()] == [None, 2.5, 2.5]

@@ -85,7 +85,7 @@ def test_a_worker_that_leaves_gives_its_leases_back_at_once(tmp_path: Path) -> N
     async def story(place: Place) -> None:
         actor = await place.ledger()
         await leases_of(actor, 4, "leaving")
-        await actor.worker_left("leaving")
+        await actor.worker_left("leaving", died=False)
         assert [lease.group_id for lease in await leases_of(actor, 4)] == [0, 1, 2, 3]
         assert list((await actor.status())["workers_seen_s_ago"]) == ["worker-0"]
 
@@ -95,19 +95,20 @@ def test_a_worker_that_leaves_gives_its_leases_back_at_once(tmp_path: Path) -> N
 def test_held_out_leases_come_first_and_do_not_enter_the_law(tmp_path: Path) -> None:
     async def story(place: Place) -> None:
         actor = await place.ledger()
-        await actor.open_evaluation(0, [EvaluationItem(5, prompted=False), EvaluationItem(5, prompted=True)])
+        items = [EvaluationItem(5, prompted=False), EvaluationItem(5, prompted=True)]
+        waiting = asyncio.create_task(actor.evaluate(0, items, deadline_s=50.0))
+        await asyncio.sleep(0)
         leases = await actor.lease("worker-0", 3, wait_s=0.0)
         assert [lease.kind for lease in leases] == ["eval", "eval", "train"]
         assert (await actor.status())["issued"] == 1
-        waiting = asyncio.create_task(actor.evaluation_results(0, deadline_s=50.0))
         results = [EvaluationResult(*each.key, 2.0, 3, "So.", False) for each in leases if isinstance(each, EvaluationLease)]
         for result in reversed(results):
             assert await actor.renew("worker-0", [result.key]) == []
             assert await actor.report_evaluation("worker-0", result) == "scored"
         assert await waiting == tuple(results)
-        await actor.open_evaluation(1, [EvaluationItem(5, prompted=False)])
+        assert await actor.evaluate(0, items, deadline_s=0.0) == tuple(results)  # asked again
         with pytest.raises(DeadlineExceeded, match="waited 0 s for evaluation 1: 0 of 1 items scored, 0 leased, 1 pending"):
-            await actor.evaluation_results(1, deadline_s=0.0)
+            await actor.evaluate(1, items[:1], deadline_s=0.0)
 
     tell(tmp_path, story)
 
@@ -117,9 +118,9 @@ def test_nothing_is_leased_before_the_first_version_or_while_paused(tmp_path: Pa
         actor = LedgerActor(LedgerPlace(RUN, str(place.folder), 1, 0, prompts_count=3), place.clock)
         await actor.start()
         assert await actor.lease("worker-0", 1, wait_s=0.0) == []
-        with pytest.raises(LedgerError, match="version 3 is not that of the last committed step, 0"):
-            await actor.publish_initial(version(3))
-        await actor.publish_initial(version(0))
+        assert not await actor.offer(version(3))
+        assert await actor.lease("worker-0", 1, wait_s=0.0) == []
+        assert await actor.offer(version(0))
         await actor.pause()
         waiting = asyncio.create_task(actor.lease("worker-0", 1, wait_s=50.0))
         await asyncio.sleep(0.01)
