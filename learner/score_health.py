@@ -18,12 +18,12 @@ def score_saturation_fraction(scores: Sequence[float | None]) -> float | None:
     return fmean(not SATURATION_MARGIN < score < HIGHEST_SCORE - SATURATION_MARGIN for score in parsed)
 
 
-def score_length_correlation(scores: Sequence[float | None], lengths_tokens: Sequence[int]) -> float | None:
-    """Pearson's correlation of parsed scores with completion lengths; None where one of them does not vary.
+def score_length_correlation(scores: Sequence[float | None], lengths: Sequence[int]) -> float | None:
+    """Pearson's correlation of parsed scores with answer lengths; None where one of them does not vary.
 
     :raises ValueError: sequences of different lengths.
     """
-    pairs = [(score, float(length)) for score, length in zip(scores, lengths_tokens, strict=True) if score is not None]
+    pairs = [(score, float(length)) for score, length in zip(scores, lengths, strict=True) if score is not None]
     if len({score for score, _ in pairs}) < 2 or len({length for _, length in pairs}) < 2:
         return None
     mean_score, mean_length = fmean(score for score, _ in pairs), fmean(length for _, length in pairs)

@@ -27,6 +27,7 @@ def batch_statistics(batch: TrainingBatch, step: int) -> dict[str, float | int |
     """The step's metrics that need no model, under their names in `metrics.jsonl`; None where there is nothing to measure.
 
     reward_mean: over parsed candidates, points. reward_std: mean over groups of the std (n - 1) within the group, points.
+    score_length_correlation: with the length of what the judge read, in characters, not with the thinking before it.
     internalization_gap: mean over probed tokens of log π(y|s,x) - log π(y|x), nats.
     staleness_mean, staleness_max: age of the trained tokens in versions, every token weighing the same.
     """
@@ -41,7 +42,7 @@ def batch_statistics(batch: TrainingBatch, step: int) -> dict[str, float | int |
         "unparsed_fraction": _mean(float(status == "unparsed") for status in batch.candidates("status")),
         "digit_mass_mean": _mean(batch.candidates("digit_mass")),
         "judge_noise_std": _mean(batch.groups("noise_std")),
-        "score_length_correlation": score_length_correlation(scores_N, lengths_N),
+        "score_length_correlation": score_length_correlation(scores_N, [len(text) for text in batch.candidates("text")]),
         "internalization_gap": sum(gap or 0.0 for gap in batch.candidates("gap_sum_nats")) / probed_tokens if probed_tokens else None,
         "staleness_mean": sum(age * tokens for age, tokens in ages) / aged_tokens if aged_tokens else None,
         "staleness_max": max((age for age, tokens in ages if tokens), default=None),

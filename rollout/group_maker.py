@@ -114,7 +114,7 @@ class GroupMaker:
             seeds = (request_seed(self.run.seed, draw.group_id, index) for index in range(settings.group_size))
             results_G = await asyncio.gather(*(self._sample(sampling_ids, seed) for seed in seeds))
         generated_s = time.time()
-        texts_G = [self.contexts.text(result.token_ids) for result in results_G]
+        texts_G = [self.contexts.answer(result.token_ids) for result in results_G]
         async with self.gate.judging():
             with self.scoring:
                 judge_version = self.current_step()
@@ -144,7 +144,7 @@ class GroupMaker:
             generated_s=generated_s,
             scored_s=time.time(),
             noise_std=noise,
-            withheld_reason=withheld_reason(scores_G, noise, [len(r.token_ids) for r in results_G]),
+            withheld_reason=withheld_reason(scores_G, noise, [len(text.strip()) for text in texts_G]),
         )
 
     async def heldout(self, prompt: Prompt, prompted: bool) -> HeldoutAnswer:
@@ -152,7 +152,7 @@ class GroupMaker:
         context = self.contexts.sampling_context if prompted else self.contexts.learning_context
         with self.generating:
             result = await self._sample(context(prompt.prompt), request_seed(self.run.seed, "heldout", prompt.id))
-        text = self.contexts.text(result.token_ids)
+        text = self.contexts.answer(result.token_ids)
         async with self.gate.judging():
             with self.scoring:
                 version = self.current_step()

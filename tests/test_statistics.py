@@ -40,7 +40,11 @@ def test_the_gap_is_a_mean_over_probed_tokens() -> None:
 def test_lengths_and_truncation() -> None:
     found = statistics_of(group(1, [3], [candidate([5] * 4, 1.0, finish_reason="length"), candidate([5] * 2, 2.0)]))
     assert (found["completion_tokens"], found["completion_length_mean"], found["truncated_fraction"]) == (6, 3.0, 0.5)
-    assert found["score_length_correlation"] == pytest.approx(-1.0)
+
+
+def test_scores_are_compared_with_the_length_of_the_answer_however_long_the_thinking_before_it() -> None:
+    pair = [replace(candidate([5] * 40, 1.0), text="Long answer."), replace(candidate([5] * 90, 2.0), text="Short.")]
+    assert statistics_of(group(1, [3], pair))["score_length_correlation"] == pytest.approx(-1.0)
 
 
 def test_the_judges_health() -> None:
