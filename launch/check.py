@@ -12,14 +12,21 @@ from launch.run_folder import open_run_folder
 from rollout.prompts import load_prompts
 
 
-def check_lines(loaded: LoadedRun) -> list[str]:
-    """What was found, and the plan. Raises UserError with every mistake."""
-    plan = check(loaded)
+def check_lines(loaded: LoadedRun) -> Iterator[str]:
+    """What was found, and the plan, also one that is refused: its figures are the reason.
+
+    :raises UserError: every mistake, after the lines. :raises CheckpointError: the newest checkpoint is damaged.
+    """
+    checked = check(loaded)
     settings, folder = loaded.settings, open_run_folder(loaded)
-    verdict = f"run {settings.name}: {len(loaded.origins)} settings in order; {folder.path}: {folder.state()} run"
-    if plan is None:
-        return [verdict, f"no placement plan: {settings.model} is downloaded when the run starts"]
-    return [verdict, *plan_lines(plan)]
+    if not checked.mistakes:
+        yield f"run {settings.name}: {len(loaded.origins)} settings in order; {folder.path}: {folder.state()} run"
+        if checked.plan is None:
+            yield f"no placement plan: {settings.model} is downloaded when the run starts"
+    if checked.plan is not None:
+        yield from plan_lines(checked.plan)
+    if checked.mistakes:
+        raise UserError(checked.mistakes)
 
 
 def context_lines(loaded: LoadedRun) -> Iterator[str]:

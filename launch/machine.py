@@ -3,28 +3,20 @@
 import os
 import shutil
 import subprocess
-from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
+
+from launch.nodes import Node
 
 _CGROUP = Path("/sys/fs/cgroup")
 _NVIDIA_SMI_DEADLINE_S = 30.0  # a driver that was just loaded takes seconds to answer
 
 
-@dataclass(frozen=True)
-class Machine:
-    """cores: ids of the CPU cores that may be used. memory_bytes: free host memory. gpus: total memory of each visible GPU, in bytes."""
-
-    cores: tuple[int, ...]
-    memory_bytes: int
-    gpus: tuple[int, ...] = ()
-
-
-def this_machine(with_gpus: bool) -> Machine:
-    """:param with_gpus: also ask for GPUs, which takes up to seconds."""
+def this_machine(with_gpus: bool) -> Node:
+    """This machine as a node. :param with_gpus: also ask for GPUs, which takes up to seconds."""
     cores = tuple(sorted(os.sched_getaffinity(0)))
-    return Machine(cores, free_memory_bytes(_CGROUP), _gpus() if with_gpus else ())
+    return Node("this machine", cores, free_memory_bytes(_CGROUP), _gpus() if with_gpus else ())
 
 
 def free_memory_bytes(cgroup: Path) -> int:

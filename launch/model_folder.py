@@ -59,7 +59,8 @@ def download(model: str) -> Path:
 
 
 def folder_mistakes(path: Path) -> list[Mistake]:
-    """What a run needs of a Hugging Face folder and this one lacks."""
+    """What a run needs of a Hugging Face folder and this one lacks. transformers unpacks mxfp4 for the learner; what such a release
+    cannot do, the plan refuses."""
     mistakes: list[Mistake] = []
 
     def lacks(rule: str, remedy: str) -> None:
@@ -67,8 +68,8 @@ def folder_mistakes(path: Path) -> list[Mistake]:
 
     if not (path / "config.json").is_file():
         lacks("has no config.json", "give a folder that transformers can load")
-    elif _is_quantized(path):
-        lacks("holds quantized weights, which cannot be trained", "give an unquantized copy (bfloat16 safetensors)")
+    elif (method := _quantization(path)) not in (None, "mxfp4"):
+        lacks(f"holds quantized weights ({method}), which cannot be trained", "give an unquantized copy (bfloat16 safetensors)")
     if not any(any(path.glob(pattern)) for pattern in _WEIGHTS):
         lacks("has no *.safetensors", "save the model as safetensors")
     if not any((path / name).is_file() for name in _TOKENIZERS):
@@ -78,11 +79,13 @@ def folder_mistakes(path: Path) -> list[Mistake]:
     return mistakes
 
 
-def _is_quantized(path: Path) -> bool:
+def _quantization(path: Path) -> str | None:
+    """The method that the weights are packed by; None for plain floats."""
     try:
-        return "quantization_config" in json.loads((path / "config.json").read_text("utf-8"))
-    except ValueError:
-        return False  # read_shape says what is wrong with it
+        config = json.loads((path / "config.json").read_text("utf-8")).get("quantization_config")
+    except (ValueError, AttributeError):
+        return None  # read_shape says what is wrong with it
+    return None if config is None else str(config.get("quant_method", "method unknown"))
 
 
 def _has_chat_template(path: Path) -> bool:

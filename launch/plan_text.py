@@ -1,38 +1,90 @@
 """The placement plan as a person reads it: aligned lines, every figure beside its formula."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
-from launch.memory import Part, gigabytes
+from launch.memory import Part, gigabytes, size, version_bytes
 from launch.plan import ActorPlan, PlacementPlan
+from launch.plan_refusals import gpu_room
 
-_WIDTHS = (20, 26, 8)
+_WIDTHS = (20, 26, 9)
 
 
 def plan_lines(plan: PlacementPlan) -> list[str]:
     """What `check` prints."""
     lines = [_row("actor", "runs on", "memory", "made of")]
     for actor in (plan.rollout, plan.learner):
-        lines += [_actor_row(actor, plan.settings.placement.mode == "shared"), *_parts(actor.memory)]
-    common = gigabytes(sum(part.size_bytes for part in plan.common))
-    lines += [_row("common", "this machine" if plan.machine else "each node", common), *_parts(plan.common)]
-    if plan.machine:
-        lines.append(_row("host memory", "this machine", gigabytes(plan.host_bytes), f"of {gigabytes(plan.machine.memory_bytes)} free"))
+        lines += [_actor_row(plan, actor), *_parts(actor.memory)]
+    here = "this machine" if plan.cluster.started_here else "each node"
+    lines += [_row("common", here, size(sum(part.size_bytes for part in plan.common))), *_parts(plan.common)]
+    for node in _fullest(plan):
+        lines.append(_row("host memory", plan.cluster.nodes[node].name, gigabytes(plan.host_bytes(node)), _free(plan, node)))
+    return [*lines, *_pool(plan), *placement_lines(plan), *_flow(plan), *_disk(plan)]
+
+
+def placement_lines(plan: PlacementPlan) -> list[str]:
+    """Which actor is on which node, on a cluster of several that is known; one line per node that has any."""
+    if not _several(plan):
+        return []
+    return [f"{plan.cluster.nodes[node].name}: {', '.join(_on_node(plan, node))}" for node in plan.nodes_used]
+
+
+def _several(plan: PlacementPlan) -> bool:
+    return len(plan.cluster.nodes) > 1
+
+
+def _on_node(plan: PlacementPlan, node: int) -> Iterator[str]:
+    for actor in (plan.learner, plan.rollout):
+        here = [index for index, place in enumerate(actor.seats) if place.node == node]
+        gpus = sorted({gpu for index in here for gpu in actor.seats[index].gpus})
+        if here:
+            yield f"{actor.name}-{_span(here)}{f' on GPU {_span(gpus)}' if gpus else ''}"
+
+
+def _fullest(plan: PlacementPlan) -> list[int]:
+    """The node on which least of the host's memory is left."""
+    return sorted(plan.nodes_used, key=lambda node: plan.cluster.nodes[node].memory_bytes - plan.host_bytes(node))[:1]
+
+
+def _free(plan: PlacementPlan, node: int) -> str:
+    return f"of {gigabytes(plan.cluster.nodes[node].memory_bytes)} free{', the fullest node' if _several(plan) else ''}"
+
+
+def _pool(plan: PlacementPlan) -> list[str]:
+    workers = plan.settings.rollout.workers
+    more = workers.max - workers.min
+    if more == 0:
+        return []
+    room = "" if plan.more_engines is None or not plan.cluster.nodes else f", {min(more, plan.more_engines)} of them have a place now"
+    return [_row("may join", "", f"{more:,}", f"workers, up to rollout.workers.max={workers.max}{room}")]
+
+
+def _flow(plan: PlacementPlan) -> list[str]:
+    rollout = plan.settings.rollout
     cache = f"tokens; a context has at most {plan.context_tokens:,}"
-    step = f"candidates ({plan.settings.rollout.prompts_per_step} prompts x {plan.settings.rollout.group_size})"
+    step = f"candidates ({rollout.prompts_per_step} prompts x {rollout.group_size})"
+    version = size(version_bytes(plan.settings, plan.shape))
     return [
-        *lines,
+        _row("weight version", plan.transport.name, version, plan.transport.reason),
         _row("key-value cache", "each engine", f"{plan.kv_tokens:,}", cache),
-        _row("checkpoint", f"disk, {plan.checkpoints} at one time", gigabytes(plan.checkpoint.size_bytes), plan.checkpoint.formula),
         _row("step", "", f"{plan.candidates_per_step:,}", f"{step}, at most {plan.completion_tokens_per_step:,} completion tokens"),
     ]
 
 
-def _actor_row(actor: ActorPlan, in_turn: bool) -> str:
+def _disk(plan: PlacementPlan) -> list[str]:
+    total = _row("disk", f"run folder, {plan.checkpoints} checkpoints", size(sum(part.size_bytes for part in plan.disk)))
+    mirror = [] if plan.mirror is None else [_row("mirror", "", size(plan.mirror.size_bytes), plan.mirror.formula)]
+    return [total, *_parts(plan.disk), *mirror]
+
+
+def _actor_row(plan: PlacementPlan, actor: ActorPlan) -> str:
     name, each = f"{actor.name} x {actor.count}", "each" if actor.count > 1 else ""
-    if not any(part.where == "gpu" for part in actor.memory):
-        return _row(name, _runs_on(actor, in_turn), gigabytes(actor.bytes_on("host")), each)
-    note = f"of the GPU{f' {each}' if each else ''}, and {gigabytes(actor.bytes_on('host'))} of the host"
-    return _row(name, _runs_on(actor, in_turn), gigabytes(actor.bytes_on("gpu")), note)
+    if not actor.gpus_per_actor:
+        return _row(name, _runs_on(plan, actor), gigabytes(actor.bytes_on("host")), each)
+    room = gpu_room(plan, actor)
+    gpu = f"{gigabytes(room)} of " if room is not None else ""
+    whose = f"each of its {actor.gpus_per_actor} GPUs" if actor.gpus_per_actor > 1 else "the GPU"
+    note = f"of {gpu}{whose}{f' {each}' if each else ''}, and {gigabytes(actor.bytes_on('host'))} of the host"
+    return _row(name, _runs_on(plan, actor), gigabytes(actor.bytes_on("gpu")), note)
 
 
 def _row(name: str, where: str, figure: str, note: str = "") -> str:
@@ -40,16 +92,22 @@ def _row(name: str, where: str, figure: str, note: str = "") -> str:
 
 
 def _parts(parts: Iterable[Part]) -> list[str]:
-    return [_row(f"  {part.name}", "GPU" if part.where == "gpu" else "", gigabytes(part.size_bytes), part.formula) for part in parts]
+    return [_row(f"  {part.name}", "GPU" if part.where == "gpu" else "", size(part.size_bytes), part.formula) for part in parts]
 
 
-def _runs_on(actor: ActorPlan, in_turn: bool) -> str:
-    gpus = sorted({gpu for gpu in actor.gpus if gpu is not None})
+def _runs_on(plan: PlacementPlan, actor: ActorPlan) -> str:
+    nodes = {place.node for place in actor.seats if place.node is not None}
+    gpus = sorted({gpu for place in actor.seats for gpu in place.gpus})
+    sharing = {"none": "", "in turn": ", in turn", "split": f", {actor.gpu_share:.0%} of it"}[plan.sharing]
+    if not nodes:
+        wanted = f"{actor.gpus_per_actor} GPU{'s' if actor.gpus_per_actor > 1 else ''} each" if actor.gpus_per_actor else ""
+        return f"{wanted}{sharing}" or "where Ray places it"
+    if _several(plan):
+        return f"{len(nodes)} node{'s' if len(nodes) > 1 else ''}{sharing}"
     if gpus:
-        share = ", in turn" if in_turn else f", {actor.gpu_share:.0%} of it" if actor.gpu_share < 1 else ""
-        return f"GPU {_span(gpus)}{share}"
-    cores = sorted({core for hand in actor.cores for core in hand})
-    return f"core {_span(cores)}" if cores else "where Ray places it"
+        return f"GPU {_span(gpus)}{sharing}"
+    cores = sorted({core for place in actor.seats for core in place.cores})
+    return f"core {_span(cores)}" if cores else plan.cluster.nodes[0].name
 
 
 def _span(numbers: list[int]) -> str:

@@ -8,18 +8,22 @@ import datetime
 import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeVar
+from types import MappingProxyType
+from typing import Any, TypeVar
 
 from configs.errors import Mistake, UserError
 from configs.load import LoadedRun
 from configs.schema import RunSettings
+from launch.known_models import known_shape
 from launch.machine import this_machine
 from launch.memory import gigabytes
 from launch.model_folder import download, folder_mistakes, model_folder
-from launch.model_shape import read_shape
-from launch.plan import PlacementPlan, missing_gpus, plan, refusals
+from launch.model_shape import ModelShape, read_shape
+from launch.nodes import UNKNOWN, Cluster
+from launch.plan import PlacementPlan, plan
+from launch.plan_refusals import refusals, shortage
 from launch.run_folder import RunFolder, open_run_folder
 from learner.checkpoint import CheckpointManifest, contradictions, read_manifest
 from rollout.contexts import Contexts, load_contexts
@@ -42,17 +46,26 @@ class Prepared:
     checkpoint: CheckpointManifest | None
     plan: PlacementPlan
 
+    def on(self, cluster: Cluster) -> "Prepared":
+        """The same on a cluster that is known by now."""
+        return replace(self, plan=self.plan.on(cluster))
+
     @property
     def cores(self) -> dict[str, tuple[int, ...]]:
         """The CPU cores that `rollout-0`, `learner-0`, … are pinned to."""
         return self.plan.cores
 
 
-def check(loaded: LoadedRun) -> PlacementPlan | None:
-    """The plan, or None where the model's figures are not on this machine (a hub id that was not downloaded yet).
+@dataclass(frozen=True)
+class Checked:
+    """plan: None where the model's figures are not known here (a hub id that was not downloaded yet), or a file of it is wrong."""
 
-    :raises UserError: every mistake that files and figures show. :raises CheckpointError: the newest checkpoint is damaged.
-    """
+    plan: PlacementPlan | None
+    mistakes: list[Mistake]
+
+
+def check(loaded: LoadedRun) -> Checked:
+    """What files and figures show. Raises CheckpointError when the newest checkpoint is damaged."""
     settings, mistakes = loaded.settings, list[Mistake]()
     source = settings.prompts.source
     prompts = _collect(mistakes, lambda: load_prompts(source)) if source == "builtin" or source.endswith(".jsonl") else None
@@ -63,11 +76,9 @@ def check(loaded: LoadedRun) -> PlacementPlan | None:
     if isinstance(model, Path):
         mistakes += folder_mistakes(model)
         result = _plan(loaded, model, ESTIMATE, texts, mistakes)
-    elif settings.placement.device == "gpu" and not os.environ.get("RAY_ADDRESS"):
-        mistakes += missing_gpus(settings, this_machine(with_gpus=True).gpus)
-    if mistakes:
-        raise UserError(mistakes)
-    return result
+    elif model is not None:
+        result = _plan_before_download(loaded, model, texts, mistakes)
+    return Checked(result, mistakes)
 
 
 def preflight(loaded: LoadedRun) -> Prepared:
@@ -83,6 +94,7 @@ def preflight(loaded: LoadedRun) -> Prepared:
         _collect(mistakes, lambda: load_function(settings.judge.function or ""))
     model = _collect(mistakes, lambda: model_folder(settings.model))
     if isinstance(model, str):
+        _plan_before_download(loaded, model, texts, mistakes)
         model = None if mistakes else download(model)
     contexts, result = None, None
     if model is not None:
@@ -150,42 +162,69 @@ def _plan(
     loaded: LoadedRun, model: Path, contexts: Contexts, texts: ValueTexts | None, mistakes: list[Mistake]
 ) -> PlacementPlan | None:
     """The plan for the model in its folder, with the plan's mistakes and the disk's."""
-    settings = loaded.settings
     shape = _collect(mistakes, lambda: read_shape(model)) if (model / "config.json").is_file() else None
-    if shape is None:
-        return None
-    machine = None if os.environ.get("RAY_ADDRESS") else this_machine(with_gpus=settings.placement.device == "gpu")
-    least = settings.prompts.max_tokens + settings.rollout.max_completion_tokens
-    result = plan(settings, shape, machine, context_tokens(contexts, texts, settings) if texts else least)
+    return None if shape is None else _planned(loaded, shape, contexts, texts, mistakes)
+
+
+def _plan_before_download(loaded: LoadedRun, model: str, texts: ValueTexts | None, mistakes: list[Mistake]) -> PlacementPlan | None:
+    """The plan for a hub's model of known figures; for another one, only that there are GPUs enough."""
+    shape = known_shape(model)
+    if shape is not None:
+        return _planned(loaded, shape, ESTIMATE, texts, mistakes)
+    cluster = _cluster(loaded.settings)
+    mistakes += shortage(loaded.settings, cluster) if cluster.nodes else []
+    return None
+
+
+def _planned(
+    loaded: LoadedRun, shape: ModelShape, contexts: Contexts, texts: ValueTexts | None, mistakes: list[Mistake]
+) -> PlacementPlan:
+    settings = loaded.settings
+    result = plan(settings, shape, _cluster(settings), _context_tokens(settings, contexts, texts))
     mistakes += refusals(result) + _disk_mistakes(result, open_run_folder(loaded))
     return result
 
 
+def _cluster(settings: RunSettings) -> Cluster:
+    """The cluster of this machine alone; with RAY_ADDRESS one that is asked only when the run starts."""
+    if os.environ.get("RAY_ADDRESS", "local") not in ("", "local"):
+        return UNKNOWN
+    return Cluster((this_machine(with_gpus=settings.placement.device == "gpu"),), started_here=True)
+
+
+def _context_tokens(settings: RunSettings, contexts: Contexts, texts: ValueTexts | None) -> int:
+    if texts is None:
+        return settings.prompts.max_tokens + settings.rollout.max_completion_tokens
+    return context_tokens(contexts, texts, settings)
+
+
 def _disk_mistakes(result: PlacementPlan, folder: RunFolder) -> list[Mistake]:
-    """Checkpoints that are there already have their place; one more is always written before the oldest goes."""
+    """Checkpoints and experience that are there already have their place; one more checkpoint is always written before the oldest goes."""
     there = len(list((folder.path / "checkpoints").glob("step-*")))
-    needed_bytes = max(1, result.checkpoints - there) * result.checkpoint.size_bytes
+    written = sum(file.stat().st_size for file in (folder.path / "experience").glob("*.arrow"))
+    records = sum(part.size_bytes for part in result.disk if part.name != "checkpoints")
+    needed_bytes = max(1, result.checkpoints - there) * result.checkpoint.size_bytes + max(0, records - written)
     nearest = next(parent for parent in (folder.path, *folder.path.parents) if parent.exists())
     free_bytes = shutil.disk_usage(nearest).free
     if needed_bytes <= free_bytes:
         return []
-    rule = (
-        f"the disk must hold {gigabytes(needed_bytes)}: checkpoint.keep_last={result.checkpoints - 1} and the one being written, "
-        f"{gigabytes(result.checkpoint.size_bytes)} each ({result.checkpoint.formula})"
-    )
-    return [Mistake(str(nearest), f"{gigabytes(free_bytes)} free", rule, "free some, lower checkpoint.keep_last, or set runs elsewhere")]
+    largest = max(result.disk, key=lambda part: part.size_bytes)
+    rule = f"the disk must hold {gigabytes(needed_bytes)}, most of it for {largest.name} ({largest.formula})"
+    remedy = "free some, lower checkpoint.keep_last or experience.keep_steps, or set runs elsewhere"
+    return [Mistake(str(nearest), f"{gigabytes(free_bytes)} free", rule, remedy)]
 
 
 class _FourCharacters:
     """A tokenizer's stand-in for an estimate: English has about four characters a token."""
 
     eos_token_id = 0
+    added_tokens_decoder: Mapping[int, Any] = MappingProxyType({})
 
     def __len__(self) -> int:
         return 0
 
     def apply_chat_template(
-        self, conversation: Sequence[Mapping[str, str]], *, add_generation_prompt: bool, return_dict: bool, date_string: str
+        self, conversation: Sequence[Mapping[str, str]], *, add_generation_prompt: bool, return_dict: bool, **variables: object
     ) -> list[int]:
         return [0] * (sum(len(message["content"]) for message in conversation) // 4)
 

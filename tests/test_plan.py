@@ -1,34 +1,36 @@
 """The placement plan against figures worked by hand, and the figures that it refuses."""
 
-import json
-import struct
-from pathlib import Path
+from dataclasses import replace
 
 import pytest
 
 from configs.load import load_run
 from configs.schema import RunSettings
-from launch.machine import Machine
 from launch.memory import Part, count
-from launch.model_shape import ModelShape, read_shape
-from launch.plan import ActorPlan, PlacementPlan, missing_gpus, plan, refusals
+from launch.model_shape import ModelShape, shape_of
+from launch.nodes import UNKNOWN, Cluster, Node
+from launch.plan import ActorPlan, PlacementPlan, plan
+from launch.plan_refusals import refusals, shortage
 from launch.plan_text import plan_lines
+from tests.test_model_shape import GPT_OSS_20B, SMOL
 
-SMOL = ModelShape(
-    parameters=134_515_008, layers=30, hidden=576, queries=576, keys=192, mlp=1536, vocabulary=49_152, positions=8192
-)
-"""SmolLM2-135M."""
-
-LAPTOP = Machine(cores=(0, 1), memory_bytes=16_000_000_000)
 GPU_BYTES = 80 * 2**30
+
+
+def machine(cores: tuple[int, ...], memory_bytes: int, gpus: tuple[int, ...] = ()) -> Cluster:
+    """One machine, whose cluster the driver starts."""
+    return Cluster((Node("this machine", cores, memory_bytes, gpus),), started_here=True)
+
+
+LAPTOP = machine((0, 1), 16_000_000_000)
 
 
 def run(*overrides: str, config: str = "quickstart") -> RunSettings:
     return load_run(config, overrides).settings
 
 
-def planned(*overrides: str, machine: Machine | None = LAPTOP, shape: ModelShape = SMOL) -> PlacementPlan:
-    return plan(run(*overrides), shape, machine, context_tokens=1200)
+def planned(*overrides: str, on: Cluster = LAPTOP, shape: ModelShape = SMOL) -> PlacementPlan:
+    return plan(run(*overrides), shape, on, context_tokens=1200)
 
 
 def part(actor: ActorPlan, name: str) -> Part:
@@ -90,13 +92,7 @@ def test_adapters_are_all_that_is_trained() -> None:
     adapters = 30 * 8 * (576 + 576 + 576 + 192)
     learner = planned("learner.lora={rank: 8, targets: [q_proj, v_proj]}").learner
     assert part(learner, "optimizer").size_bytes == adapters * 12
-    assert part(learner, "weights").size_bytes == 134_515_008 * 2
-
-
-def test_a_checkpoint_is_the_optimizer_the_weights_and_a_model_folder() -> None:
-    result = planned("checkpoint.keep_last=2")
-    assert result.checkpoint.size_bytes == 134_515_008 * (12 + 2 + 2)
-    assert result.checkpoints == 3
+    assert part(learner, "weights").size_bytes == (134_515_008 + adapters) * 2
 
 
 def test_gradient_checkpointing_keeps_each_layer_s_input_and_one_layer() -> None:
@@ -131,54 +127,59 @@ def test_the_deterministic_engine_has_no_weights_and_no_cache() -> None:
 def test_actors_have_cores_of_their_own_while_there_are_enough(
     cores: tuple[int, ...], overrides: list[str], expected: dict[str, tuple[int, ...]]
 ) -> None:
-    assert planned(*overrides, machine=Machine(cores, 16_000_000_000)).cores == expected
+    assert planned(*overrides, on=machine(cores, 16_000_000_000)).cores == expected
 
 
 def test_nothing_is_pinned_on_a_gpu_or_on_a_cluster_that_places_by_itself() -> None:
-    assert planned("placement.device=gpu", machine=Machine((0, 1), 64_000_000_000, (GPU_BYTES,))).cores == {}
-    assert planned(machine=None).cores == {}
+    assert planned("placement.device=gpu", on=machine((0, 1), 64_000_000_000, (GPU_BYTES,))).cores == {}
+    assert planned(on=UNKNOWN).cores == {}
 
 
 @pytest.mark.parametrize(
     ("gpus", "overrides", "engines", "ranks", "share"),
     [
-        (2, [], (0,), (1,), 1.0),
+        (2, [], (1,), (0,), 1.0),
         (1, ["placement.rollout_gpu_fraction=0.4"], (0,), (0,), 0.4),
         (1, ["placement.mode=shared", "algorithm.max_staleness=0"], (0,), (0,), 0.5),
         (2, ["placement.mode=shared", "algorithm.max_staleness=0", "rollout.workers=2", "learner.ranks=2"], (0, 1), (0, 1), 0.5),
-        (4, ["rollout.workers=3"], (0, 1, 2), (3,), 1.0),
+        (4, ["rollout.workers=3"], (1, 2, 3), (0,), 1.0),
     ],
 )
 def test_gpus_are_one_each_taken_in_turn_or_split(
     gpus: int, overrides: list[str], engines: tuple[int, ...], ranks: tuple[int, ...], share: float
 ) -> None:
-    result = planned("placement.device=gpu", *overrides, machine=Machine((0,), 64_000_000_000, (GPU_BYTES,) * gpus))
-    assert (result.rollout.gpus, result.learner.gpus, result.rollout.gpu_share) == (engines, ranks, share)
+    result = planned("placement.device=gpu", *overrides, on=machine((0,), 64_000_000_000, (GPU_BYTES,) * gpus))
+    seats = [tuple(gpu for place in actor.seats for gpu in place.gpus) for actor in (result.rollout, result.learner)]
+    assert (*seats, result.rollout.gpu_share) == (engines, ranks, share)
     assert places(result) == []
 
 
 def test_actors_that_take_turns_keep_what_sleeps_in_host_memory() -> None:
-    machine = Machine((0,), 64_000_000_000, (GPU_BYTES,))
-    shared = planned("placement.device=gpu", "placement.mode=shared", "algorithm.max_staleness=0", machine=machine)
-    split = planned("placement.device=gpu", machine=machine)
-    assert shared.host_bytes - split.host_bytes == 134_515_008 * (2 + 2 + 12)
+    """The engine's 2 bytes per parameter, the learner's 2 + 12. On the GPU both have their CUDA context all the time."""
+    here = machine((0,), 64_000_000_000, (GPU_BYTES,))
+    shared = planned("placement.device=gpu", "placement.mode=shared", "algorithm.max_staleness=0", on=here)
+    split = planned("placement.device=gpu", on=here)
+    assert shared.host_bytes(0) - split.host_bytes(0) == 134_515_008 * (2 + 2 + 12)
+    for actor, other in ((shared.rollout, split.rollout), (shared.learner, split.learner)):
+        assert actor.bytes_on("gpu") - other.bytes_on("gpu") == 10**9
 
 
 def test_a_split_gpu_must_hold_both_and_a_gpu_in_turn_only_one() -> None:
-    small = Machine((0,), 64_000_000_000, (5_000_000_000,))
+    """The learner needs 4.9 GB with its context alone, 5.9 GB beside the engine's; half of 6 GB is too little for either."""
+    small = machine((0,), 64_000_000_000, (6_000_000_000,))
     settings = ["placement.device=gpu", "learner.token_budget=1024", "rollout.kv_cache_gib=2"]
-    assert places(planned(*settings, machine=small)) == ["GPU memory of one rollout actor", "GPU memory of one learner actor"]
-    assert places(planned(*settings, "placement.mode=shared", "algorithm.max_staleness=0", machine=small)) == []
+    assert places(planned(*settings, on=small)) == ["GPU memory of one rollout actor", "GPU memory of one learner actor"]
+    assert places(planned(*settings, "placement.mode=shared", "algorithm.max_staleness=0", on=small)) == []
 
 
 def test_a_run_that_takes_more_gpus_than_there_are_is_refused_with_both_numbers() -> None:
-    (mistake,) = missing_gpus(run(config="cluster"), (GPU_BYTES,))
+    (mistake,) = shortage(run("placement.device=gpu", "rollout.workers=8", "learner.ranks=8"), machine((0,), 10**12, (GPU_BYTES,)))
     assert "take 16 GPUs, and this machine has 1" in mistake.rule
-    assert missing_gpus(run(), ()) == []
+    assert shortage(run(), LAPTOP) == []
 
 
 def test_too_little_memory_is_refused_with_the_largest_part() -> None:
-    (mistake,) = refusals(planned(machine=Machine((0, 1), 4_000_000_000)))
+    (mistake,) = refusals(planned(on=machine((0, 1), 4_000_000_000)))
     assert (mistake.place, mistake.value) == ("memory", "4.0 GB free")
     assert "optimizer (134.5 M x 12 B)" in mistake.rule
 
@@ -197,7 +198,7 @@ def test_a_cache_must_hold_one_longest_context_and_the_model_too() -> None:
 
 
 def test_a_running_cluster_is_asked_for_no_memory_of_this_machine() -> None:
-    assert refusals(planned("rollout.workers=900", machine=None)) == []
+    assert refusals(planned("rollout.workers=900", on=UNKNOWN)) == []
 
 
 def test_the_plan_prints_every_part_with_its_formula_in_aligned_columns() -> None:
@@ -205,12 +206,23 @@ def test_the_plan_prints_every_part_with_its_formula_in_aligned_columns() -> Non
     assert any("134.5 M x 12 B" in line for line in lines)
     ends = {line.index(" GB") for line in lines if " GB  " in line}
     assert len(ends) == 1
-    assert lines[-1].startswith("step")
+    titles = [line.split("  ")[0] for line in lines if line[0] != " "]
+    assert titles == [
+        "actor",
+        "rollout x 1",
+        "learner x 1",
+        "common",
+        "host memory",
+        "weight version",
+        "key-value cache",
+        "step",
+        "disk",
+    ]
 
 
 def test_a_gpu_s_plan_says_what_lies_on_the_gpu_and_what_on_the_host() -> None:
-    machine = Machine((0,), 64_000_000_000, (GPU_BYTES,))
-    text = "\n".join(plan_lines(planned("placement.device=gpu", "placement.rollout_gpu_fraction=0.4", machine=machine)))
+    here = machine((0,), 64_000_000_000, (GPU_BYTES,))
+    text = "\n".join(plan_lines(planned("placement.device=gpu", "placement.rollout_gpu_fraction=0.4", on=here)))
     assert "GPU 0, 40% of it" in text
     assert "of the GPU, and 1.4 GB of the host" in text
 
@@ -220,74 +232,72 @@ def test_large_numbers_are_shortened(number: int, text: str) -> None:
     assert count(number) == text
 
 
-CONFIG = {
-    "num_attention_heads": 9,
-    "num_key_value_heads": 3,
-    "head_dim": 64,
-    "hidden_size": 576,
-    "intermediate_size": 1536,
-    "num_hidden_layers": 30,
-    "vocab_size": 49_152,
-    "max_position_embeddings": 8192,
-    "tie_word_embeddings": True,
-}
+def test_an_engine_split_over_gpus_has_a_part_of_weights_and_cache_on_each() -> None:
+    """4 GPUs: 134.5 M x 2 B / 4 of the weights, 1 GiB / 4 of the cache. Its 3 key-value heads are not enough for 4 GPUs, so each holds
+    one whole head: 2 x 30 x 64 x 2 = 7,680 B per token, and 268,435,456 / (7,680 x 32) = 1,092 blocks of 32 tokens."""
+    split = planned("placement.device=gpu", "rollout.tensor_parallel=4", "rollout.kv_cache_gib=1.0", on=UNKNOWN)
+    assert part(split.rollout, "weights").size_bytes == 134_515_008 * 2 // 4
+    assert part(split.rollout, "key-values").size_bytes == 2**30 // 4
+    assert split.kv_tokens == 1092 * 32
+    assert split.rollout.gpus_per_actor == 4
+    text = "\n".join(plan_lines(split))
+    assert "4 GPUs each" in text
+    assert "of each of its 4 GPUs" in text
 
 
-def model_with(folder: Path, config: dict[str, object], tensors: dict[str, object] | None = None) -> Path:
-    (folder / "config.json").write_text(json.dumps(config))
-    if tensors is not None:
-        header = json.dumps(tensors).encode()
-        (folder / "model.safetensors").write_bytes(struct.pack("<Q", len(header)) + header)
-    return folder
+def test_heads_that_cannot_be_dealt_over_the_gpus_are_refused_with_a_number_that_can() -> None:
+    (mistake,) = refusals(planned("placement.device=gpu", "rollout.tensor_parallel=4", on=UNKNOWN))
+    assert "9 attention heads cannot be dealt over 4 GPUs" in mistake.rule
+    assert mistake.remedy == "set rollout.tensor_parallel=3"
+    assert places(planned("placement.device=gpu", "rollout.tensor_parallel=3", on=UNKNOWN)) == []
 
 
-def test_a_config_alone_counts_the_small_model_exactly(tmp_path: Path) -> None:
-    assert read_shape(model_with(tmp_path, CONFIG)) == SMOL
+def test_a_pushed_adapter_is_all_that_travels() -> None:
+    """q_proj of 30 layers at rank 8: 30 x 8 x (576 + 576) x 2 B = 553 kB, instead of 269 MB; the store needs no room for whole weights."""
+    adapters = ["learner.lora={rank: 8, targets: [q_proj]}", "weights.content=adapter", "placement.object_store_gib=0.01"]
+    result = planned(*adapters)
+    (landed,) = (item for item in result.common if item.name == "weights in transit")
+    assert landed.size_bytes == 30 * 8 * (576 + 576) * 2
+    assert places(result) == []
+    assert places(planned(*adapters[:1], adapters[2])) == ["placement.object_store_gib"]
 
 
-def test_stored_tensors_are_counted_rather_than_computed(tmp_path: Path) -> None:
-    tensors = {"__metadata__": {"format": "pt"}, "a": {"dtype": "BF16", "shape": [3, 5]}, "b": {"dtype": "F32", "shape": [7]}}
-    assert read_shape(model_with(tmp_path, CONFIG, tensors)).parameters == 22
+PAPER_GPU = machine(tuple(range(26)), 200 * 10**9, (80 * 10**9,))
+"""One H100 of 80 GB with the usual host."""
 
 
-def test_packed_numbers_are_not_counted_as_parameters(tmp_path: Path) -> None:
-    tensors = {"a": {"dtype": "U8", "shape": [3, 5]}}
-    assert read_shape(model_with(tmp_path, CONFIG, tensors)).parameters == SMOL.parameters
+def paper(*overrides: str, on: Cluster = PAPER_GPU) -> PlacementPlan:
+    return plan(run(*overrides, config="paper"), shape_of(GPT_OSS_20B), on, context_tokens=12_000)
 
 
-def test_experts_are_all_stored_and_only_some_visited(tmp_path: Path) -> None:
-    """gpt-oss-20b: 24 layers of 32 experts, 4 visited; its authors count 20.9 billion parameters."""
-    experts = {"num_local_experts": 32, "num_experts_per_tok": 4, "hidden_size": 2880, "intermediate_size": 2880}
-    heads = {"num_attention_heads": 64, "num_key_value_heads": 8, "num_hidden_layers": 24}
-    shape = read_shape(model_with(tmp_path, CONFIG | experts | heads | {"vocab_size": 201_088, "tie_word_embeddings": False}))
-    assert 20.8e9 < shape.parameters < 21.0e9
-    assert shape.mlp == 4 * 2880
+def test_the_paper_s_run_adds_up_on_one_gpu_of_80_gb() -> None:
+    """Engine: 13.76 GB as released + 0.92 padding, 20 GiB of cache. Learner: 20.91 G x 2 B unpacked = 41.8 GB, adapters of
+    24 x 16 x (2 x (2,880 + 4,096) + 2 x (2,880 + 512)) = 7.96 M parameters x 12 B = 0.1 GB."""
+    result = paper()
+    assert places(result) == []
+    assert part(result.learner, "weights").size_bytes == (20_914_757_184 + 7_962_624) * 2
+    assert part(result.learner, "optimizer").size_bytes == 7_962_624 * 12
+    assert part(result.rollout, "weights").size_bytes == shape_of(GPT_OSS_20B).engine_bytes(2)
+    for actor in (result.rollout, result.learner):
+        figures = [item.size_bytes for item in actor.memory if item.where == "gpu"]
+        assert sum(figures) == actor.bytes_on("gpu") < 80 * 10**9
+        assert all(f"  {item.name}" in "\n".join(plan_lines(result)) for item in actor.memory)
+    assert (result.sharing, result.transport.name) == ("in turn", "object_store")
+    assert result.rollout.bytes_on("gpu") + result.learner.bytes_on("gpu") > 80 * 10**9, "they would not need to take turns"
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"text_config": 3}', '{"hidden_size": "wide", "num_attention_heads": 9}'])
-def test_a_config_of_something_else_is_refused_by_its_folder(tmp_path: Path, text: str) -> None:
-    (tmp_path / "config.json").write_text(text)
-    with pytest.raises(ValueError, match=str(tmp_path)):
-        read_shape(tmp_path)
+def test_the_paper_s_model_is_not_trained_whole_on_one_gpu() -> None:
+    """20.91 G x (2 + 6 + 12) B = 418 GB, and what is released in mxfp4 takes no full weights."""
+    content, host, learner = refusals(paper("learner.lora=null", "weights.content=full", "placement.object_store_gib=100"))
+    assert (content.place, host.place, learner.place) == ("weights.content", "memory", "GPU memory of one learner actor")
+    assert "released in mxfp4" in content.rule
+    needed = float(learner.rule.split(" needs ")[1].split(" GB")[0])
+    assert needed > 20_914_757_184 * 20 / 1e9
+    assert "optimizer (20.91 G x 12 B)" in learner.rule
 
 
-QWEN = {"num_key_value_heads": 8, "head_dim": 128, "vocab_size": 151_936, "max_position_embeddings": 40_960}
-GPT_OSS = {"num_attention_heads": 64, "num_key_value_heads": 8, "hidden_size": 2880, "intermediate_size": 2880, "num_hidden_layers": 24}
-MODELS: dict[str, dict[str, object]] = {
-    "single-gpu": QWEN | {"num_attention_heads": 16, "hidden_size": 2048, "intermediate_size": 6144, "num_hidden_layers": 28},
-    "cluster": QWEN
-    | {"num_attention_heads": 32, "hidden_size": 4096, "intermediate_size": 12_288, "num_hidden_layers": 36, "tie_word_embeddings": False},
-    "paper": GPT_OSS
-    | {"num_local_experts": 32, "num_experts_per_tok": 4, "vocab_size": 201_088, "max_position_embeddings": 131_072}
-    | {"tie_word_embeddings": False},
-}
-"""The shipped GPU runs' models, as their authors describe them."""
-
-
-@pytest.mark.parametrize(("name", "gpus"), [("single-gpu", 1), ("cluster", 16), ("paper", 12)])
-def test_the_shipped_gpu_runs_fit_gpus_of_80_gb(tmp_path: Path, name: str, gpus: int) -> None:
-    shape = read_shape(model_with(tmp_path, CONFIG | MODELS[name]))
-    machine = Machine(tuple(range(64)), 10**12, (80 * 10**9,) * gpus)
-    result = plan(run("placement.object_store_gib=100", config=name), shape, machine, context_tokens=12_000)
-    assert refusals(result) == []
-    assert result.learner.bytes_on("gpu") > 20e9
+def test_merged_weights_are_not_pushed_into_a_quantized_engine() -> None:
+    assert "weights.content" in places(paper("weights.content=full", "placement.object_store_gib=100"))
+    plain = replace(shape_of(GPT_OSS_20B), release=None)
+    unpacked = run("weights.content=full", "placement.object_store_gib=100", config="paper")
+    assert "weights.content" not in [mistake.place for mistake in refusals(plan(unpacked, plain, PAPER_GPU, 12_000))]
