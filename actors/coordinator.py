@@ -11,13 +11,14 @@ coordinator knows can be learned again from ledger and learner, so one that has 
 
 import asyncio
 import time
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Collection, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 import ray
 
+from actors import logs
 from actors.checkpoints import write_checkpoint
 from actors.heldout import converged, evaluate
 from actors.learner_group import LearnerGroup
@@ -29,11 +30,11 @@ from actors.step_row import WorkerTotals, step_row
 from configs.errors import CheckpointWriteFailed, LearnerLost, MissingGroups, NoSignal, RunFailed
 from learner.checkpoint import step_folder
 from rollout.prompts import PromptSet
-from rollout.weight_version import WeightVersion
+from rollout.weight_version import WeightVersion, version_label
 
 T = TypeVar("T")
 
-_STATS_S = 20.0  # an engine that loads weights or prefills answers between two of its steps; one that does not is left out of a row
+_ANSWER_S = 20.0  # an engine that loads weights or prefills answers between two of its steps; one that does not is left out of a row
 
 
 @dataclass(frozen=True)
@@ -56,12 +57,13 @@ class Coordinator:
     initial policy yet, so that a run at step 0 has nothing to publish.
     """
 
-    def __init__(self, place: RunPlace, prompts: PromptSet, ranks: list[Any], joins: bool, pristine: bool) -> None:
+    def __init__(self, place: RunPlace, prompts: PromptSet, ledger: LedgerLink, ranks: list[Any], joins: bool, pristine: bool) -> None:
         self.place, self.run, self.folder = place, place.run, Path(place.run_folder)
         self._prompts, self._joins, self._pristine = prompts, joins, pristine
-        self._ledger = LedgerLink(place.ledger, place.run.deadlines.start_s)
+        self._ledger = ledger
         self._learner = LearnerGroup(ranks, place.run.deadlines)
         self._workers: dict[str, Any] = {}
+        self._mute: set[str] = set()
         self._stop = asyncio.Event()
         self._running = asyncio.Event()
         self._running.set()
@@ -74,8 +76,10 @@ class Coordinator:
         self._totals = WorkerTotals({})
         self._version: WeightVersion | None = None
         self._pool = PoolSize(place.run.rollout.workers.min, place.run.rollout.workers.max)
-        self._decided: tuple[int, Decision] | None = None
+        self._decided = (0, Decision(0, ""))  # counted, so that the supervision knows which one is new
+        self._status: dict[str, Any] = {}
         self._supervised: Mapping[str, Any] = {}
+        logs.configure(self.run, "coordinator", lambda: version_label(place.lineage, self.step))
         self.log = MetricsLog(self.folder, self.run.tensorboard, place.lineage)
 
     async def train(self) -> Ending:
@@ -183,7 +187,7 @@ class Coordinator:
         settled = len(workers) == len(self._workers) and all(worker["state"] == "serving" for worker in workers)
         if settled and workers and row.get("step_s") and row.get("rollout_idle_fraction") is not None:
             decision = self._pool.decide(len(workers), row["learner_wait_s"] / row["step_s"], row["rollout_idle_fraction"])
-            self._decided = self.step, decision
+            self._decided = self._decided[0] + (decision.wanted != len(workers)), decision
 
     async def _checkpoint(self) -> None:
         """One that cannot be written is tried again after the next step: the one before is whole, and a disk can be freed."""
@@ -247,11 +251,12 @@ class Coordinator:
             stop.cancel()
             task.cancel()
 
-    async def _of_all(self, method: str) -> dict[str, Any]:
+    async def _of_all(self, method: str, names: Collection[str] | None = None) -> dict[str, Any]:
         """The answer of every worker that gives one in time; one that has died or hangs is the supervision's business."""
-        calls = {name: asyncio.ensure_future(worker.__getattr__(method).remote()) for name, worker in self._workers.items()}
+        asked = {name: worker for name, worker in self._workers.items() if names is None or name in names}
+        calls = {name: asyncio.ensure_future(worker.__getattr__(method).remote()) for name, worker in asked.items()}
         if calls:
-            await asyncio.wait(calls.values(), timeout=_STATS_S)
+            await asyncio.wait(calls.values(), timeout=_ANSWER_S)
         answers = {}
         for name, call in calls.items():
             if not call.done():
@@ -261,7 +266,10 @@ class Coordinator:
         return answers
 
     async def _worker_totals(self) -> WorkerTotals:
-        return WorkerTotals(await self._of_all("stats"))
+        """A worker that gave no figures once is not asked again: the step must not wait for one that hangs."""
+        totals = await self._of_all("stats", self._workers.keys() - self._mute)
+        self._mute = self._workers.keys() - totals.keys()
+        return WorkerTotals(totals)
 
     # -- controls -----------------------------------------------------------------------------------------------------------
 
@@ -280,8 +288,9 @@ class Coordinator:
         if self._version is not None:
             await self._ledger.call("offer", self._version)
 
-    async def control(self, what: str) -> None:
-        """`pause`: no step is begun until `resume`. `stop`: the run ends after the step under way, with a checkpoint."""
+    async def control(self, what: str, workers: int = 0) -> None:
+        """`pause`: no step is begun until `resume`. `stop`: the run ends after the step under way, with a checkpoint. `scale`: the run
+        wants that many workers."""
         if what == "pause":
             self._running.clear()
         elif what == "resume":
@@ -289,13 +298,15 @@ class Coordinator:
         elif what == "stop":
             self._stop.set()
             await self._ledger.call("pause")
+        elif what == "scale":
+            self._decided = self._decided[0] + 1, Decision(workers, "dynalign scale")
         else:
             raise ValueError(f"there is no control {what!r}")
 
     async def look(self, supervised: Mapping[str, Any], ledger: Mapping[str, Any]) -> dict[str, Any]:
         """What `dynalign status` and the progress view show. supervised: `Supervisor.report`; ledger: its status."""
         self._supervised = supervised
-        return {
+        self._status = {
             "run": self.run.name,
             "state": "paused" if self._state == "running" and not self._running.is_set() else self._state,
             "step": self.step,
@@ -308,9 +319,14 @@ class Coordinator:
             "waiting_for": ledger["waiting_reason"],
             "phase": self._phase,
             "notice": self._notice,
-            "pool": self._decided and {"step": self._decided[0]} | asdict(self._decided[1]),
+            "pool": {"decision": self._decided[0]} | asdict(self._decided[1]),
             **supervised,
         }
+        return self._status
+
+    async def status(self) -> dict[str, Any]:
+        """The last one, for shells that reach the cluster and not the run folder."""
+        return self._status
 
     def _restarts(self) -> int:
         restarts = self._supervised.get("restarts", {})

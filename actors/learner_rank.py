@@ -18,12 +18,12 @@ from typing import Any
 
 import ray
 
-from actors import transport_object_store
+from actors import logs, transport_object_store
 from configs.errors import MissingGroups, RecordError
 from configs.schema import RunSettings
 from rollout import owner, spool
 from rollout.ledger_values import ScoredGroup
-from rollout.weight_version import WeightVersion
+from rollout.weight_version import WeightVersion, version_label
 
 _OBJECT_WAIT_S = 20.0  # for a group's cached object; its spool file is read when it does not come
 
@@ -67,6 +67,8 @@ class LearnerRank:
         from learner.learner import Learner  # reads the environment set above
 
         self._learner = Learner(place.run, Path(place.model_folder), place.rank, place.world_size)
+        logs.configure(place.run, f"learner-{place.rank}", lambda: version_label(place.lineage, self._learner.step))
+        self._leave_the_device()
 
     def prepare(self, step: int, groups: Sequence[ScoredGroup], handles: Sequence[Any], present_fraction: float) -> None:
         """Raises MissingGroups with all ids whose bytes are gone."""
@@ -83,6 +85,7 @@ class LearnerRank:
 
     def run(self, step: int) -> tuple[dict[str, float | int | None], tuple[int, ...]]:
         """The GRPO step's report, and the groups that it trained; rank 0 also writes the step's experience."""
+        self._learner.wake()
         report = self._learner.run(step)
         if self._place.rank == 0 and self._place.run.experience.keep_steps != 0:
             self._learner.write_experience(step, self._run_folder / "experience")
@@ -99,6 +102,7 @@ class LearnerRank:
             self._versions[step] = None if made is None else transport_object_store.publish(*made)
             for old in sorted(self._versions)[:-2]:  # a slow worker may still be fetching the version before
                 del self._versions[old]
+        self._leave_the_device()
         version = self._versions[step]
         return None if version is None else (version, time.monotonic() - started_s)
 
@@ -111,7 +115,15 @@ class LearnerRank:
 
     def load(self, folder: str) -> int:
         """Continues from a whole checkpoint; returns its step."""
-        return self._learner.load(Path(folder) / "deepspeed")
+        self._learner.wake()
+        step = self._learner.load(Path(folder) / "deepspeed")
+        self._leave_the_device()
+        return step
+
+    def _leave_the_device(self) -> None:
+        """Shared placement: the engine has it until the next step."""
+        if self._place.run.placement.mode == "shared":
+            self._learner.sleep()
 
     def _payload(self, group: ScoredGroup, handle: Any) -> bytes | None:
         if handle is not None:

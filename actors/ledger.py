@@ -18,65 +18,27 @@ import asyncio
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import msgpack
 
+from actors import logs
 from actors.checkpoints import LEDGER_FILE
+from actors.ledger_place import Batch, LedgerPlace, ledger_settings
 from configs.errors import CheckpointError, DeadlineExceeded, LedgerError
-from configs.schema import RunSettings
 from learner.checkpoint import step_folder
 from rollout import owner, spool
-from rollout.evaluation_leases import EvaluationItem, EvaluationKey, EvaluationLease, EvaluationLeases, EvaluationResult
+from rollout.evaluation_leases import EvaluationItem, EvaluationKey, EvaluationLease, EvaluationLeases, EvaluationResult, PoisonedItem
 from rollout.ledger_log import LedgerLog
 from rollout.ledger_restore import opening, restore
 from rollout.ledger_state import pack
-from rollout.ledger_values import GroupKey, Lease, LedgerSettings, ReportOutcome, Reservation, ScoredGroup
+from rollout.ledger_values import Break, GroupKey, Lease, ReportOutcome, Reservation, ScoredGroup
 from rollout.prompts import PromptOrder
 from rollout.weight_version import WeightVersion
 
 _LOOK_S = 1.0  # the longest that a lease's expiry goes unnoticed while somebody waits
-
-
-@dataclass(frozen=True)
-class LedgerPlace:
-    """What the ledger is told once. `step`: the whole checkpoint to continue from, 0 for none. `prompts_count`: training prompts."""
-
-    run: RunSettings
-    run_folder: str
-    lineage: int
-    step: int
-    prompts_count: int
-
-
-@dataclass(frozen=True)
-class Batch:
-    """One step's groups, taken at `version` = step - 1, and per group the handle of a cached copy of its bytes, None where the
-    spool's file is the only one."""
-
-    step: int
-    version: int
-    groups: tuple[ScoredGroup, ...]
-    handles: tuple[object, ...]
-
-    @property
-    def group_ids(self) -> tuple[int, ...]:
-        return tuple(group.group_id for group in self.groups)
-
-
-def ledger_settings(run: RunSettings) -> LedgerSettings:
-    """The rules' numbers. Workers bring their own bound on what they hold, so only the age bound limits what is in flight."""
-    per_step, staleness = run.rollout.prompts_per_step, run.algorithm.max_staleness
-    return LedgerSettings(
-        prompts_per_step=per_step,
-        steps=run.steps,
-        max_staleness=staleness,
-        max_in_flight=(staleness + 1) * per_step,
-        max_refill=run.algorithm.max_refill,
-        lease_s=run.deadlines.lease_s,
-    )
 
 
 class LedgerActor:
@@ -86,7 +48,7 @@ class LedgerActor:
         self._place, self._clock = place, clock
         self._folder = Path(place.run_folder)
         self._spool = self._folder / "spool"
-        self._evaluations = EvaluationLeases(place.run.deadlines.lease_s, place.lineage)
+        self._evaluations = EvaluationLeases(place.run.deadlines.lease_s, place.lineage, place.run.supervision.poison_attempts)
         self._changed, self._started = asyncio.Event(), asyncio.Event()
         self._version: WeightVersion | None = None
         self._leasing = True
@@ -99,6 +61,7 @@ class LedgerActor:
     async def start(self) -> None:
         """Rebuilds the ledger from checkpoint, log and spool. Raises CheckpointError, RecordError or StaleLineage if they do not fit."""
         place = self._place
+        logs.configure(place.run, "ledger", lambda: self._version.label if self._version else "-")
         owner.check(self._folder, place.lineage)
         snapshot = self._read_snapshot() if place.step else None
         self._log = LedgerLog(self._folder / "ledger.log")
@@ -115,20 +78,27 @@ class LedgerActor:
 
     # ---- workers
 
-    async def lease(self, worker: str, max_groups: int, wait_s: float) -> list[Lease | EvaluationLease]:
-        """Up to `max_groups` leases, held-out ones first; empty when there is nothing to lease for `wait_s`."""
+    async def lease(self, worker: str, max_groups: int, wait_s: float, busy: bool = False) -> list[Lease | EvaluationLease]:
+        """Up to `max_groups` leases, held-out ones first; empty when there is nothing to lease for `wait_s`. busy: the worker holds
+        work, of whatever lease; then it gets no suspect."""
         until_s = self._clock() + wait_s
         while True:
             now_s = self._tick(worker)
-            leases: list[Lease | EvaluationLease] = []
-            if self._leasing and self._version is not None:
-                leases += self._evaluations.lease(worker, max_groups, now_s)
-                leases += self._ledger.lease(worker, max_groups - len(leases), now_s)
+            leases = self._lease(worker, max_groups, now_s, busy) if self._leasing and self._version is not None else []
             if leases or now_s >= until_s:
                 current = (lease.key for lease in self._ledger.state.leased.values())
                 self._leased_at_s = {key: self._leased_at_s.get(key, now_s) for key in current}
                 return leases
             await self._change(until_s)
+
+    def _lease(self, worker: str, max_groups: int, now_s: float, busy: bool) -> list[Lease | EvaluationLease]:
+        """A suspect is alone among leases of both kinds."""
+        heldout: list[EvaluationLease] = []
+        if not self._ledger.holds_suspect(worker):
+            heldout = self._evaluations.lease(worker, max_groups, now_s, busy or self._ledger.holds(worker))
+        if self._evaluations.holds_suspect(worker):
+            return [*heldout]
+        return [*heldout, *self._ledger.lease(worker, max_groups - len(heldout), now_s, busy or bool(heldout))]
 
     async def renew(self, worker: str, keys: Sequence[GroupKey | EvaluationKey]) -> list[GroupKey | EvaluationKey]:
         """A worker's sign of life for the leases it holds; returns those that are no longer its own, whose work can be dropped."""
@@ -174,11 +144,17 @@ class LedgerActor:
                 return None
             await self._change(until_s)
 
-    async def worker_left(self, worker: str, died: bool) -> Sequence[Any]:
+    async def worker_left(self, worker: str, died: bool) -> list[Break | PoisonedItem]:
         """A worker that is gone: its leases go back to the head of the queue at once. died: it did not leave by itself, so what it
-        held may have broken it; returns the groups that are withheld as poison for that."""
-        poisoned = self._ledger.worker_died(worker) if died else self._ledger.worker_left(worker)
-        self._evaluations.worker_died(worker)
+        held may have broken it; returns what is withheld as poison for that."""
+        poisoned: list[Break | PoisonedItem] = []
+        if died:
+            for each in (breaks := self._ledger.worker_died(worker)):
+                self._log.append(each, durable=True)  # remembered over a restart, a resume, a rollback
+            poisoned = [*(each for each in breaks if each.poison), *self._evaluations.worker_died(worker)]
+        else:
+            self._ledger.worker_left(worker)
+            self._evaluations.worker_left(worker)
         self._workers_seen_s.pop(worker, None)
         self._notify()
         return poisoned

@@ -24,7 +24,7 @@ from typing import Any
 import psutil
 import ray
 
-from actors import transport_object_store
+from actors import logs, transport_object_store
 from actors.ledger_link import LedgerLink
 from configs.errors import DeadlineExceeded, PublisherGone
 from configs.schema import RunSettings
@@ -81,6 +81,7 @@ class RolloutWorker:
     async def start(self) -> None:
         """Loads the initial policy (step 0); a resumed run's version is pulled before the first lease is worked on."""
         place, run = self._place, self._place.run
+        logs.configure(run, place.name, lambda: version_label(*self._held))
         texts = load_value_texts(Path(run.judge.values) if run.judge.values else None, run.judge.rubric, run.judge.scorer)
         contexts = await asyncio.to_thread(load_contexts, Path(place.model_folder), texts.generation_system, run.date or "")
         context_limit = context_tokens(contexts, texts, run)
@@ -135,7 +136,8 @@ class RolloutWorker:
                 await asyncio.wait(self._tasks.values(), return_when=asyncio.FIRST_COMPLETED)
                 continue
             asked_s = time.monotonic()
-            leases = await self._ledger.call("lease", self._place.name, places - len(self._tasks), _POLL_S, wait_s=_POLL_S)
+            free, busy = places - len(self._tasks), bool(self._tasks)
+            leases = await self._ledger.call("lease", self._place.name, free, _POLL_S, busy, wait_s=_POLL_S)
             if not self._tasks:
                 self._idle_s += time.monotonic() - asked_s
             for lease in leases:

@@ -82,7 +82,7 @@ class Supervisor:
         self._died_s: dict[Kind, float] = {}
         self._after_s = dict.fromkeys(("ledger", "learner", "coordinator"), 0.0)
         self._pool = WorkerPool(self.run, lambda seat, worker: spawn.worker(self._place, seat, worker), self, self._events, clock)
-        self._why, self._decided_at = "rollout.workers", -1
+        self._why, self._decisions = "rollout.workers", 0
         self._ledger: Any = None
         self._ledger_call: Any = None
         self._ledger_pulse: Pulse | None = None
@@ -137,10 +137,11 @@ class Supervisor:
 
     def report(self) -> dict[str, Any]:
         """What the coordinator, and with it status and metrics, are told."""
-        restarts = self._restarts + self._pool.restarts
+        restarts, workers = self._restarts + self._pool.restarts, self.run.rollout.workers
         return {
             "workers": self._pool.stats(),
             "workers_wanted": self._pool.wanted,
+            "workers_range": None if workers.min == workers.max else (workers.min, workers.max),
             "why_wanted": self._why,
             "settling": self._pool.settling,
             "placing": self._pool.placing(),
@@ -170,7 +171,7 @@ class Supervisor:
             step = self._newest_step() if self._ready else self._place.step
             self._coordinator = self._spawn.coordinator(replace(self._place, step=step), self._ranks, self._ready, self._pristine)
             self._training = self._coordinator.train.remote()
-            self._coordinator_pulse = None
+            self._coordinator_pulse, self._decisions = None, 0
             for worker in self._pool.serving():
                 self._coordinator.add_worker.remote(*worker)
             for what in self._asked.keys() - {"hurry"}:
@@ -227,11 +228,9 @@ class Supervisor:
                 self._ready = True
                 self._recovered("coordinator")
                 self._recovered("learner")
-            pool = status["pool"]
-            if pool is not None and pool["step"] > self._decided_at:
-                self._decided_at = pool["step"]
-                if pool["wanted"] != self._pool.wanted and self.run.rollout.workers.min < self.run.rollout.workers.max:
-                    self.scale(pool["wanted"], pool["reason"])
+            if status["pool"]["decision"] > self._decisions:
+                self._decisions = status["pool"]["decision"]
+                self.scale(status["pool"]["wanted"], status["pool"]["reason"])
 
     def _coordinator_lost(self, cause: str, detail: str) -> None:
         if not self._ready:  # it died while the learner started: nobody knows how far that was
@@ -250,7 +249,7 @@ class Supervisor:
         self._lost("learner", cause, detail)
         if self.cause is None:
             lineage, step = self._rollback()
-            self._place, self._decided_at = replace(self._place, lineage=lineage, step=step), -1
+            self._place = replace(self._place, lineage=lineage, step=step)
 
     # -- what the pool tells ------------------------------------------------------------------------------------------------
 

@@ -7,15 +7,15 @@ a cluster's autoscaler can add nodes for them.
 """
 
 import time
-from dataclasses import dataclass
 from typing import Any
 
 import ray
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy, PlacementGroupSchedulingStrategy
 
 from actors.coordinator import Coordinator
 from actors.learner_rank import LearnerPlace, LearnerRank
 from actors.ledger import LedgerActor, LedgerPlace
+from actors.ledger_link import LedgerLink
 from actors.rollout_worker import RolloutWorker, WorkerPlace
 from actors.run_place import NAMESPACE, RunPlace
 from configs.errors import DeadlineExceeded
@@ -25,38 +25,49 @@ _NAME_S = 60.0
 """Longest wait, in seconds, until Ray has let go of the name of an actor that was ended."""
 
 
-@dataclass(frozen=True)
 class Cluster:
-    """Creates actors; starts none."""
+    """Creates actors; starts none. What has to lie together (several ranks, a rank and the engine it shares a GPU with) is reserved as
+    one placement group; every other actor finds its place by itself."""
 
-    ready: Prepared
+    def __init__(self, ready: Prepared) -> None:
+        self._ready, self._plan = ready, ready.plan
+        bundles = self._plan.bundles
+        self._group = ray.util.placement_group([{"CPU": b.cpus, "GPU": b.gpus} for b in bundles], strategy="PACK") if bundles else None
+        self._bundle_of = {name: index for index, bundle in enumerate(bundles) for name in bundle.actors}
 
     def ledger(self, place: RunPlace) -> Any:
-        told = LedgerPlace(place.run, place.run_folder, place.lineage, place.step, len(self.ready.prompts.train))
+        told = LedgerPlace(place.run, place.run_folder, place.lineage, place.step, len(self._ready.prompts.train))
         return self._here(LedgerActor, place.ledger).remote(told)
 
     def ranks(self, place: RunPlace) -> tuple[Any, ...]:
         """All learner ranks, rank 0 first."""
-        run, model = place.run, str(self.ready.model_folder)
-        share = self.ready.plan.learner.gpu_share if run.placement.device == "gpu" else 0.0
-        return tuple(
-            _actor(LearnerRank, run.learner.threads, share).remote(
-                LearnerPlace(run, model, place.run_folder, place.lineage, rank, run.learner.ranks, self.ready.cores.get(f"learner-{rank}"))
+        run, gpus = place.run, self._plan.learner.gpus_per_actor * self._plan.learner.gpu_share
+        ranks = []
+        for rank in range(run.learner.ranks):
+            seat = f"learner-{rank}"
+            told = LearnerPlace(
+                run, str(self._ready.model_folder), place.run_folder, place.lineage, rank, run.learner.ranks, self._ready.cores.get(seat)
             )
-            for rank in range(run.learner.ranks)
-        )
+            ranks.append(_actor(LearnerRank, run.learner.threads, gpus, **self._placed(seat)).remote(told))
+        return tuple(ranks)
 
     def coordinator(self, place: RunPlace, ranks: tuple[Any, ...], joins: bool, pristine: bool) -> Any:
-        return self._here(Coordinator, place.run.name).remote(place, self.ready.prompts, list(ranks), joins, pristine)
+        ledger = LedgerLink(place.ledger, place.run.deadlines.start_s)
+        return self._here(Coordinator, place.run.name).remote(place, self._ready.prompts, ledger, list(ranks), joins, pristine)
 
     def worker(self, place: RunPlace, seat: str, name: str) -> Any:
         """seat: whose cores it takes. name: its own, which no worker before it had."""
-        run = place.run
-        share = self.ready.plan.rollout.gpu_share if run.placement.device == "gpu" else 0.0
+        run, gpus = place.run, self._plan.rollout.gpus_per_actor * self._plan.rollout.gpu_share
         told = WorkerPlace(
-            name, run, str(self.ready.model_folder), place.run_folder, place.ledger, place.lineage, self.ready.cores.get(seat)
+            name, run, str(self._ready.model_folder), place.run_folder, place.ledger, place.lineage, self._ready.cores.get(seat)
         )
-        return _actor(RolloutWorker, run.rollout.engine_threads, share).remote(told, self.ready.prompts)
+        return _actor(RolloutWorker, run.rollout.engine_threads, gpus, **self._placed(seat)).remote(told, self._ready.prompts)
+
+    def _placed(self, seat: str) -> dict[str, Any]:
+        if self._group is None or seat not in self._bundle_of:
+            return {}
+        strategy = PlacementGroupSchedulingStrategy(self._group, placement_group_bundle_index=self._bundle_of[seat])
+        return {"scheduling_strategy": strategy}
 
     def _here(self, kind: type, name: str) -> Any:
         """A named actor on this node, once its name is free."""

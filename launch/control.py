@@ -4,18 +4,19 @@
     status   reads status.json; a run that has ended shows its summary
     others   leave stop.request (…) and wait until the driver has taken it; scale.request holds the wanted number of workers
 
-Files instead of a connection: they need no token of the cluster, answer at once, and work when the cluster is not reached.
+Files instead of a connection: they need no token of the cluster, answer at once, and work when the cluster is not reached. A shell
+that has RAY_ADDRESS and no such folder asks the coordinator itself.
 """
 
 import json
+import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 from configs.errors import DeadlineExceeded, Mistake, UserError
-from configs.load import load_run
-from launch.run_folder import CONFIG_FILE, find_run
+from launch.run_folder import find_run
 from launch.summary import read_summary, summary_lines, write_whole
 from rollout import owner
 
@@ -43,7 +44,7 @@ def take_requests(folder: Path) -> list[tuple[Request, int]]:
     for what in _ANSWERS:
         file = _request_file(folder, what)
         if file.exists():
-            asked.append((what, int(file.read_text()) if what == "scale" else 0))
+            asked.append((what, int(file.read_text())))
             file.unlink()
     return asked
 
@@ -53,32 +54,35 @@ def scale(run: str, runs: str, workers: int) -> int:
 
     Raises UserError for a number out of range, a run that is unknown or has ended, or one that is still on its way to another number.
     """
-    folder = find_run(run, runs)
-    limits = load_run(str(folder / CONFIG_FILE)).settings.rollout.workers
-    least, most = (limits.min, limits.max) if limits.min < limits.max else (1, MOST_WORKERS)
+    folder = _folder(run, runs)
+    if folder is not None and not _goes_on(folder):
+        raise _not_running(run)
+    told = _ask_cluster(run, "status") if folder is None else _status_file(folder)
+    least, most = told.get("workers_range") or (1, MOST_WORKERS)
     mistakes = []
     if not least <= workers <= most:
-        why = f"rollout.workers={{min: {least}, max: {most}}}" if limits.min < limits.max else "what one ledger serves"
-        mistakes.append(Mistake("workers", workers, f"must be from {least} to {most} ({why})", f"see `dynalign status {run}`"))
-    if _goes_on(folder) and (folder / STATUS_FILE).exists():
-        told = json.loads((folder / STATUS_FILE).read_text())
-        if told["settling"] or _request_file(folder, "scale").exists():
-            rule = f"is still on its way to {told['workers_wanted']} workers"
-            mistakes.append(Mistake("run", run, rule, f"wait until `dynalign status {run}` shows them serving"))
+        remedy = f"run {run} wants {told.get('workers_wanted', least)} at the moment"
+        mistakes.append(Mistake("workers", workers, f"must be from {least} to {most}", remedy))
+    if told.get("settling") or (folder is not None and _request_file(folder, "scale").exists()):
+        rule = f"is still on its way to {told.get('workers_wanted')} workers"
+        mistakes.append(Mistake("run", run, rule, f"wait until `dynalign status {run}` shows them serving"))
     if mistakes:
         raise UserError(mistakes)
-    return ask(run, runs, "scale", str(workers))
+    return ask(run, runs, "scale", workers)
 
 
 def status(run: str, runs: str) -> int:
     """Prints one line per fact; for a run that has ended, its summary. Raises UserError for an unknown run."""
-    folder = find_run(run, runs)
-    if not _goes_on(folder) or not (folder / STATUS_FILE).exists():
+    folder = _folder(run, runs)
+    if folder is None:
+        told = _ask_cluster(run, "status")
+    elif not _goes_on(folder) or not (folder / STATUS_FILE).exists():
         summary = read_summary(folder)
         lines = summary_lines(summary) if summary else [f"run {run} was interrupted before its first step; `dynalign train` continues it"]
         print("\n".join(lines))
         return 0
-    told = json.loads((folder / STATUS_FILE).read_text())
+    else:
+        told = json.loads((folder / STATUS_FILE).read_text())
     ledger, row = told["ledger"], told["metrics"] or {}
     print(f"run {run} {told['state']}: step {told['step']} of {told['steps']}, lineage {told['lineage']}")
     print(f"now: {told['phase'] or 'between two steps'}; {told['waiting_for']}")
@@ -94,24 +98,58 @@ def status(run: str, runs: str) -> int:
     return 0
 
 
-def ask(run: str, runs: str, what: Request, content: str = "") -> int:
+def ask(run: str, runs: str, what: Request, workers: int = 0) -> int:
     """Leaves a request and waits until the driver has taken it.
 
     Raises UserError for a run that is unknown or has ended, DeadlineExceeded when its driver does not take the request.
     """
-    folder = find_run(run, runs)
+    folder = _folder(run, runs)
+    if folder is None:
+        _ask_cluster(run, "control", what, workers)
+    else:
+        _leave_request(run, folder, what, workers)
+    print(f"run {run}: {_ANSWERS[what]}")
+    return 0
+
+
+def _leave_request(run: str, folder: Path, what: Request, workers: int) -> None:
     if not _goes_on(folder):
-        raise UserError([Mistake("run", run, "is not running", f"see `dynalign status {run}`")])
+        raise _not_running(run)
     request = _request_file(folder, what)
-    write_whole(request, content)
+    write_whole(request, str(workers))
     until_s = time.monotonic() + _TAKEN_DEADLINE_S
     while request.exists():
         if time.monotonic() > until_s:
             request.unlink(missing_ok=True)
             raise DeadlineExceeded(f"the driver of run {run} to take the request", _TAKEN_DEADLINE_S)
         time.sleep(0.2)
-    print(f"run {run}: {_ANSWERS[what]}")
-    return 0
+
+
+def _not_running(run: str) -> UserError:
+    return UserError([Mistake("run", run, "is not running", f"see `dynalign status {run}`")])
+
+
+def _folder(run: str, runs: str) -> Path | None:
+    """The run's folder; None where a cluster is named that may know the run instead."""
+    try:
+        return find_run(run, runs)
+    except UserError:
+        if not os.environ.get("RAY_ADDRESS"):
+            raise
+        return None
+
+
+def _ask_cluster(run: str, method: str, *arguments: object) -> Any:
+    from launch import remote_control  # brings Ray, which a shell with the run folder does not wait for
+
+    return remote_control.call(run, method, *arguments)
+
+
+def _status_file(folder: Path) -> dict[str, Any]:
+    """{} before the first one."""
+    file = folder / STATUS_FILE
+    told: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {}
+    return told
 
 
 def _request_file(folder: Path, what: Request) -> Path:

@@ -23,15 +23,19 @@ from typing import Any, Self, cast
 
 import ray
 
+from actors import logs
 from actors.run_place import RunPlace
 from actors.supervision import Supervisor
 from actors.worker_pool import root_cause
-from configs.errors import DynalignError, RunFailed, StaleLineage, one_line
+from configs.errors import DeadlineExceeded, DynalignError, RunFailed, StaleLineage, one_line
 from configs.load import LoadedRun, load_run
 from configs.schema import RunSettings
+from launch import ray_job
 from launch.cluster import Cluster
-from launch.connection import connect
+from launch.connection import connect, reach
 from launch.control import take_requests, write_status
+from launch.nodes import from_ray
+from launch.plan_refusals import cluster_refusals
 from launch.preflight import Prepared, preflight
 from launch.progress import ProgressView
 from launch.report import write_report
@@ -39,6 +43,7 @@ from launch.run_folder import CONFIG_FILE, RunFolder, open_run_folder
 from launch.summary import State, read_summary, summarize, summary_lines, write_summary
 from learner.checkpoint import newest_whole, read_manifest, step_folder, verify
 from rollout import owner
+from rollout.ledger_values import Break
 
 EXIT_INTERRUPTED = 130  # as a shell reports a command that SIGINT ended
 POISON_FILE = "poison.jsonl"
@@ -110,17 +115,21 @@ def train(loaded: LoadedRun) -> int:
 
     Raises UserError, with every mistake, before anything is started.
     """
+    logs.configure(loaded.settings, "driver")
     folder = open_run_folder(loaded)
     if (ended := folder.finished(loaded.settings)) is not None:
         for line in summary_lines(ended):
             print(line)
         return 0
     loaded = _dated(loaded, folder)
+    reach()
     ready = preflight(loaded)
     if ready.checkpoint is not None:
         verify(step_folder(folder.path / "checkpoints", ready.checkpoint.step))  # every byte: the learner unpickles them
     interrupts = Interrupts()
-    mine = owner.acquire(folder.path, time.time(), newest_lineage=folder.newest_lineage())
+    mine = owner.acquire(folder.path, time.time(), ray_job.submission_id(), folder.newest_lineage())
+    if (warning := ray_job.stop_warning(loaded.settings.deadlines.stop_s)) is not None:
+        print(warning)
     try:
         folder.write_config(loaded)
         take_requests(folder.path)  # those that an earlier driver did not live to take
@@ -153,7 +162,7 @@ class _Run:
         self.started_s = time.time()
         self.step = ready.checkpoint.step if ready.checkpoint else 0
         self.place = RunPlace(settings, str(folder), lineage, self.step, ready.prompts.content_hash)
-        self.supervisor = Supervisor(self.place, Cluster(ready), self._rollback, self._newest_step, self._keep_poison)
+        self.supervisor: Supervisor | None = None
         self.cause: str | None = None
 
     def run(self) -> int:
@@ -162,21 +171,39 @@ class _Run:
             try:
                 self._show(view, "starting Ray")
                 started_here = connect(self.settings)
-                state = self._watch(view)
+                if not started_here:
+                    self._find_room(view)
+                self.supervisor = Supervisor(self.place, Cluster(self.ready), self._rollback, self._newest_step, self._keep_poison)
+                state = self._watch(self.supervisor, view)
                 self.cause = self.supervisor.cause
             except (DynalignError, ray.exceptions.RayError) as error:
                 self.cause = one_line(root_cause(error))
             except OSError as error:  # the run folder's disk, most likely: what was whole there is whole
                 self.cause = f"{one_line(error)}; free or mend that disk, and train again"
             finally:
-                if started_here is not None:
+                if self.supervisor is not None:
                     self.supervisor.end()
+                if started_here is not None:
                     ray.shutdown()
         return self._close("failed" if self.cause else state)
 
-    def _watch(self, view: ProgressView) -> str:
+    def _find_room(self, view: ProgressView) -> None:
+        """Waits, in sight, until the cluster could hold the plan if nobody else used it: an autoscaler may be adding nodes. Raises
+        DeadlineExceeded with the figure that does not fit."""
+        deadline_s = self.settings.deadlines.place_s
+        until_s = time.monotonic() + deadline_s
+        while lacking := cluster_refusals(self.ready.plan, known := from_ray(ray.nodes())):
+            if time.monotonic() > until_s:
+                raise DeadlineExceeded(f"a cluster that can hold the plan: {lacking[0]}", deadline_s)
+            if self.interrupts.count:
+                raise RunFailed("interrupted while it waited for room in the cluster")
+            self._show(view, f"the cluster cannot hold the plan yet: {lacking[0]}")
+            self.heart.check()
+            time.sleep(_POLL_S)
+        self.ready = self.ready.on(known)
+
+    def _watch(self, supervisor: Supervisor, view: ProgressView) -> str:
         """Until the coordinator's loop ends."""
-        supervisor = self.supervisor
         while supervisor.ending is None:
             supervisor.look(_POLL_S)
             self.heart.check()
@@ -210,8 +237,9 @@ class _Run:
         """For inspection: which prompt, and which workers it broke."""
         with (self.folder / POISON_FILE).open("a", encoding="utf-8") as file:
             for each in poisoned:
-                prompt = self.ready.prompts.train[each.prompt_index]
-                line = asdict(each) | {"prompt_id": prompt.id, "prompt": prompt.prompt, "time_s": time.time()}
+                prompts = self.ready.prompts.train if isinstance(each, Break) else self.ready.prompts.heldout
+                prompt = prompts[each.prompt_index]
+                line = asdict(each) | {"prompt_id": prompt.id, "split": prompt.split, "prompt": prompt.prompt, "time_s": time.time()}
                 file.write(json.dumps(line, ensure_ascii=False) + "\n")
 
     def _show(self, view: ProgressView, phase: str) -> None:
@@ -220,8 +248,9 @@ class _Run:
 
     def _close(self, state: str) -> int:
         """Summary and report, from the files that the run has left."""
-        ending = self.supervisor.ending
-        ledger: Mapping[str, Any] | None = ending.ledger if ending is not None else self.supervisor.ledger_status
+        supervisor = self.supervisor
+        ending, ledger = (None, None) if supervisor is None else (supervisor.ending, supervisor.ledger_status)
+        ledger = ending.ledger if ending is not None else ledger
         if ledger is None:  # nothing was issued in this attempt
             for line in (f"run {self.settings.name} failed: {self.cause}", "nothing was trained; `dynalign train` starts it again"):
                 print(line)
