@@ -5,12 +5,20 @@ import subprocess
 import sys
 import time
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from launch.cli import dynalign
+from launch.known_models import known_shape
 from launch.model_fetch import SOURCES
+from launch.model_shape import shape_of
+from launch.nodes import Cluster, Node
+from launch.plan import plan
+from launch.plan_refusals import refusals
+from launch.preflight import ESTIMATE, run_texts
+from rollout.judge import context_tokens
 from tests.k8s_manifests import BUILDS, OVERLAYS, ROOMS, Manifest, cluster, command, of_kind, pod, pods, settings, size_bytes, workers
 from tests.product import ROOT
 
@@ -18,6 +26,22 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 FOR_RAY_S = 30
 """What Ray itself takes to end, at least, of a pod's grace period."""
+
+H100_BYTES = 81_559 * 2**20
+"""What nvidia-smi tells of an H100 of 80 GB."""
+
+SMOLLM2 = {
+    "model_type": "llama",
+    "num_hidden_layers": 30,
+    "hidden_size": 576,
+    "intermediate_size": 1536,
+    "num_attention_heads": 9,
+    "num_key_value_heads": 3,
+    "vocab_size": 49_152,
+    "max_position_embeddings": 8192,
+    "tie_word_embeddings": True,
+}
+"""config.json of the model in the CPU image."""
 
 KUBERAY_LABELS = {"ray.io/is-ray-node": "yes", "ray.io/node-type": "head"}
 """Labels that KubeRay gives to pods of Ray; `submitter` pods have them not."""
@@ -149,10 +173,33 @@ def test_the_object_store_fits_shared_memory_and_that_fits_the_pod(name: str) ->
         assert int(each.ray_start["object-store-memory"]) < shared_bytes < size_bytes(each.container["resources"]["limits"]["memory"])
 
 
-@pytest.mark.parametrize("overlay", OVERLAYS)
-def test_the_object_store_of_a_worker_is_no_smaller_than_the_run_plans(overlay: str) -> None:
+def nodes_of(overlay: str) -> Cluster:
+    """The largest cluster of the overlay, as the plan sees it. What the object store may take is not free."""
+    nodes = []
     for each in workers(f"overlays/{overlay}"):
-        assert int(each.ray_start["object-store-memory"]) >= settings(overlay).placement.object_store_gib * 2**30
+        limits, store_bytes = each.container["resources"]["limits"], int(each.ray_start["object-store-memory"])
+        free_bytes = size_bytes(limits["memory"]) - store_bytes
+        node = Node(each.group, tuple(range(int(limits["cpu"]))), free_bytes, (H100_BYTES,) * each.gpus, store_bytes)
+        nodes += [node] * each.maximum
+    return Cluster(tuple(nodes))
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_the_pods_and_the_volume_hold_what_the_plan_of_the_run_adds_up_to(overlay: str) -> None:
+    run = settings(overlay)
+    shape = known_shape(run.model) or shape_of(SMOLLM2)
+    result = plan(run, shape, nodes_of(overlay), context_tokens(ESTIMATE, run_texts(run), run))
+    assert [str(mistake) for mistake in refusals(result)] == []
+    (claim,) = of_kind(f"overlays/{overlay}", "PersistentVolumeClaim")
+    assert sum(part.size_bytes for part in result.disk) < size_bytes(claim["spec"]["resources"]["requests"]["storage"])
+
+
+def test_a_pod_that_is_too_small_would_be_noticed() -> None:
+    run, cluster_there = settings("cluster"), nodes_of("cluster")
+    shape = known_shape(run.model)
+    assert shape is not None
+    small = Cluster(tuple(replace(node, memory_bytes=16 * 2**30, object_store_bytes=2**30) for node in cluster_there.nodes))
+    assert len(refusals(plan(run, shape, small, 2000))) > 1
 
 
 @pytest.mark.parametrize("name", BUILDS)
