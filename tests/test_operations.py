@@ -1,0 +1,109 @@
+"""docs/operations.md tells the truth: its commands are parsed, its settings, files, ports and links exist."""
+
+import re
+import shlex
+from collections.abc import Iterator
+
+import click
+import pytest
+
+from actors.events import EVENTS_FILE
+from actors.metrics import HELDOUT_FILE, METRICS_FILE
+from configs.load import listed, load_run
+from launch.cli import INTERRUPTED, dynalign
+from launch.control import STATUS_FILE
+from launch.driver import POISON_FILE
+from launch.run_folder import CHECKPOINTS, CONFIG_FILE, LOG_FILE, SUMMARY_FILE
+from launch.summary import REPORT_FILE
+from tests.k8s_manifests import BUILDS, K8S, pod
+from tests.product import ROOT
+
+TEXT = (ROOT / "docs" / "operations.md").read_text()
+
+
+def shell_lines() -> Iterator[str]:
+    """Every command line of the fenced blocks, continued lines joined, comments off."""
+    for block in re.findall(r"```sh\n(.*?)```", TEXT, re.DOTALL):
+        for line in block.replace("\\\n", " ").splitlines():
+            yield line.split("  #")[0].strip()
+
+
+def own_commands() -> list[list[str]]:
+    """The arguments of every `dynalign …`: at the head of a line or behind `--`, in a block or with its arguments in a sentence."""
+    inline = re.findall(r"`((?:kubectl [^`]*-- )?dynalign [a-z]+ [^`]+)`", TEXT.replace("\n", " "))
+    found = []
+    for words in (shlex.split(line, comments=True) for line in [*shell_lines(), *inline]):
+        found += [words[at + 1 :] for at, word in enumerate(words) if word == "dynalign" and (at == 0 or words[at - 1] == "--")]
+    return found
+
+
+def section(title: str) -> str:
+    found = re.search(rf"^#+ {re.escape(title)}\n(.*?)(?=^#+ |\Z)", TEXT, re.DOTALL | re.MULTILINE)
+    assert found is not None, f"there is no section {title}"
+    return found[1]
+
+
+def test_every_command_is_one_that_dynalign_understands() -> None:
+    commands = own_commands()
+    assert {"check", "explain", "train", "status", "scale", "pause", "resume", "stop"} <= {command[0] for command in commands}
+    for name, *arguments in commands:
+        context = dynalign.commands[name].make_context(name, list(arguments))
+        if name in ("train", "check", "explain"):
+            load_run(context.params["config"], context.params["overrides"])
+
+
+def test_a_command_with_an_unknown_option_would_be_noticed() -> None:
+    with pytest.raises(click.UsageError):
+        dynalign.commands["scale"].make_context("scale", ["cluster", "many"])
+
+
+def test_every_command_named_in_a_sentence_exists() -> None:
+    assert set(re.findall(r"`dynalign ([a-z]+)", TEXT)) <= set(dynalign.commands)
+
+
+def test_every_setting_named_exists() -> None:
+    known = {setting.path for setting in listed(load_run("quickstart").settings)}
+    sections = {path.split(".")[0] for path in known if "." in path}
+    named = {name for name in re.findall(r"`([a-z]+\.[a-z_.]+)(?:=[^`]*)?`", TEXT) if name.split(".")[0] in sections}
+    files = {METRICS_FILE, HELDOUT_FILE}
+    missing = {name for name in named - known - files if not any(path.startswith(f"{name}.") for path in known)}
+    assert "deadlines.stop_s" in named
+    assert missing == set()
+
+
+def test_what_is_built_and_applied_is_there() -> None:
+    lines = list(shell_lines())
+    applied = [line.split()[-1] for line in lines if line.startswith("kubectl apply -k")]
+    assert applied
+    assert {path.removeprefix("k8s/") for path in applied} <= set(BUILDS)
+    assert {f"k8s/{build}" for build in BUILDS if build.startswith("overlays/")} <= set(re.findall(r"`(k8s/overlays/[\w-]+)`", TEXT))
+    for file in re.findall(r"k8s/[\w/.-]+\.(?:yaml|Dockerfile)", TEXT):
+        assert (ROOT / file).is_file(), file
+    assert (K8S / "docker" / "cpu.Dockerfile").is_file()
+
+
+def test_every_file_of_a_run_folder_is_explained() -> None:
+    files = [CONFIG_FILE, LOG_FILE, METRICS_FILE, HELDOUT_FILE, EVENTS_FILE, POISON_FILE, REPORT_FILE, SUMMARY_FILE, STATUS_FILE]
+    table = section("A run folder")
+    assert [file for file in [*files, CHECKPOINTS, "spool/", "experience/", "owner.json", "owner.lock"] if file not in table] == []
+
+
+def test_every_exit_code_is_explained() -> None:
+    assert re.findall(r"^\| (\d+) \|", section("How a run ends"), re.MULTILINE) == ["0", "1", "2", str(INTERRUPTED)]
+
+
+def test_the_ports_of_the_security_model_are_those_of_the_pods() -> None:
+    table = section("Security")
+    ports = pod("overlays/cluster", "head").ports
+    missing = [port for name, port in ports.items() if name != "dynalign" and str(port) not in table]
+    assert missing == []
+    assert load_run("cluster").settings.metrics.port == ports["dynalign"]
+    assert "`metrics.port`" in table
+
+
+def test_every_link_within_the_page_leads_somewhere() -> None:
+    titles = re.findall(r"^#+ (.*)$", TEXT, re.MULTILINE)
+    anchors = {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
+    assert set(re.findall(r"\]\(#([\w-]+)\)", TEXT)) <= anchors
+    for file in re.findall(r"\]\((?!#|https?:)([^)#]+)", TEXT):
+        assert (ROOT / "docs" / file).exists(), file
