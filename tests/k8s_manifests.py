@@ -50,6 +50,7 @@ class Pod:
     """A pod that KubeRay makes of a template. group: head, submitter, or the worker group's name."""
 
     group: str
+    minimum: int
     maximum: int
     ray_start: Manifest
     template: Manifest
@@ -84,11 +85,11 @@ class Pod:
 
 def pods(name: str) -> Iterator[Pod]:
     for manifest in of_kind(name, "RayJob"):
-        yield Pod("submitter", 1, {}, manifest["spec"]["submitterPodTemplate"])
+        yield Pod("submitter", 1, 1, {}, manifest["spec"]["submitterPodTemplate"])
     spec = cluster(name)
-    yield Pod("head", 1, spec["headGroupSpec"]["rayStartParams"], spec["headGroupSpec"]["template"])
+    yield Pod("head", 1, 1, spec["headGroupSpec"]["rayStartParams"], spec["headGroupSpec"]["template"])
     for group in spec["workerGroupSpecs"]:
-        yield Pod(group["groupName"], group["maxReplicas"], group["rayStartParams"], group["template"])
+        yield Pod(group["groupName"], group["minReplicas"], group["maxReplicas"], group["rayStartParams"], group["template"])
 
 
 def pod(name: str, group: str) -> Pod:

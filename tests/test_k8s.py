@@ -173,18 +173,18 @@ def test_the_object_store_fits_shared_memory_and_that_fits_the_pod(name: str) ->
 
 
 def nodes_of(overlay: str) -> Cluster:
-    """The largest cluster of the overlay, as the plan sees it. What the object store may take is not free."""
+    """The smallest cluster of the overlay, as the plan sees it. What the object store may take is not free."""
     nodes = []
     for each in workers(f"overlays/{overlay}"):
         limits, store_bytes = each.container["resources"]["limits"], int(each.ray_start["object-store-memory"])
         free_bytes = size_bytes(limits["memory"]) - store_bytes
         node = Node(each.group, tuple(range(int(limits["cpu"]))), free_bytes, (H100_BYTES,) * each.gpus, store_bytes)
-        nodes += [node] * each.maximum
+        nodes += [node] * each.minimum
     return Cluster(tuple(nodes))
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
-def test_the_pods_and_the_volume_hold_what_the_plan_of_the_run_adds_up_to(overlay: str) -> None:
+def test_the_pods_that_are_there_from_the_start_and_the_volume_hold_what_the_plan_of_the_run_adds_up_to(overlay: str) -> None:
     run = settings(overlay)
     shape = known_shape(run.model) or shape_of(SMOLLM2)
     result = plan(run, shape, nodes_of(overlay), context_tokens(ESTIMATE, run_texts(run), run))
@@ -233,4 +233,5 @@ def test_the_autoscaler_scales_learner_and_rollout_within_bounds_of_their_own() 
     spec = cluster("overlays/cluster")
     assert spec["enableInTreeAutoscaling"] is True
     bounds = {group["groupName"]: (group["minReplicas"], group["maxReplicas"]) for group in spec["workerGroupSpecs"]}
-    assert bounds == {"learner": (0, 1), "rollout": (0, settings("cluster").rollout.workers.max)}
+    limits = settings("cluster").rollout.workers
+    assert bounds == {"learner": (1, 1), "rollout": (limits.min, limits.max)}
