@@ -1,30 +1,89 @@
 """A checkpoint from the coordinator's side: one consistent cut of learner and ledger, whole or not there at all."""
 
 import asyncio
+import logging
+import shutil
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
-from actors.learner_group import LearnerGroup
+from safetensors import SafetensorError
+
+from actors.heldout import reward_mean
+from actors.metrics import read_heldout
 from actors.run_place import RunPlace
+from configs.errors import CheckpointWriteFailed, DeadlineExceeded, LearnerLost, StaleLineage
 from learner import checkpoint
 from rollout import owner
 
 LEDGER_FILE = "ledger.msgpack"
+logger = logging.getLogger(__name__)
 
 
-async def write_checkpoint(place: RunPlace, step: int, learner: LearnerGroup, ledger: bytes) -> Path:
-    """Writes aside, then renames; prunes older ones afterwards, so that a full disk costs the new checkpoint, never the last one.
+class Saver(Protocol):
+    """What is asked of the learner: its part of a checkpoint into a folder aside; the groups that `step` trained."""
 
-    Raises StaleLineage when another driver has taken the run over.
+    async def save(self, aside: Path, step: int) -> tuple[int, ...]: ...
+
+
+@dataclass(frozen=True)
+class Written:
+    """A whole checkpoint, and those that were removed because it is there."""
+
+    folder: Path
+    removed: tuple[Path, ...]
+
+
+async def write_checkpoint(place: RunPlace, step: int, learner: Saver, ledger: bytes) -> Written:
+    """Writes aside, then renames; removes older ones afterwards, so that a full disk costs the new checkpoint, never the last one.
+
+    Raises CheckpointWriteFailed for whatever the storage refuses, here or at a learner rank: the checkpoints before are untouched,
+    learner and ledger go on, and it can be tried again. Raises StaleLineage when another driver has taken the run over, and what the
+    learner raises when it is lost.
     """
     run_folder = Path(place.run_folder)
     checkpoints = run_folder / "checkpoints"
-    owner.check(run_folder, place.lineage)
     aside = checkpoint.aside_folder(checkpoints, step, place.lineage)
-    aside.mkdir(parents=True, exist_ok=True)
-    group_ids = await learner.save(aside, step)
-    (aside / LEDGER_FILE).write_bytes(ledger)
     owner.check(run_folder, place.lineage)
-    fixed = checkpoint.fixed_settings(place.run, place.prompts_hash)
-    whole = await asyncio.to_thread(checkpoint.seal, checkpoints, place.run.name, place.lineage, step, group_ids, fixed)
-    await asyncio.to_thread(checkpoint.prune, checkpoints, place.run.checkpoint.keep_last)
-    return whole
+    try:
+        await asyncio.to_thread(_room_for, aside)
+        group_ids = await learner.save(aside, step)
+        await asyncio.to_thread((aside / LEDGER_FILE).write_bytes, ledger)
+        owner.check(run_folder, place.lineage)
+        fixed = checkpoint.fixed_settings(place.run, place.prompts_hash)
+        whole = await asyncio.to_thread(checkpoint.seal, checkpoints, place.run.name, place.lineage, step, group_ids, fixed)
+    except (DeadlineExceeded, LearnerLost, StaleLineage):  # an OSError and two RuntimeErrors that say nothing about the storage
+        raise
+    except (OSError, RuntimeError, SafetensorError) as error:  # torch and safetensors have their own words for a full disk
+        await asyncio.to_thread(shutil.rmtree, aside, ignore_errors=True)
+        raise CheckpointWriteFailed(step, str(error), str(checkpoints), _free_bytes(run_folder)) from error
+    return Written(whole, tuple(await asyncio.to_thread(_prune, place, checkpoints)))
+
+
+def _room_for(aside: Path) -> None:
+    """What writers before left aside goes first: on a full disk it is what the new one needs."""
+    aside.parent.mkdir(exist_ok=True)
+    checkpoint.clear_aside(aside.parent)
+    aside.mkdir()
+
+
+def _prune(place: RunPlace, checkpoints: Path) -> list[Path]:
+    """An old one that cannot be removed costs its space, not the run."""
+    settings, rewards = place.run.checkpoint, {}
+    if settings.keep_best:
+        items = read_heldout(checkpoints.parent)
+        means = {step: reward_mean([item for item in items if item.step == step], prompted=False) for step in {item.step for item in items}}
+        rewards = {step: mean for step, mean in means.items() if mean is not None}
+    try:
+        checkpoint.clear_aside(checkpoints)
+        return checkpoint.prune(checkpoints, settings.keep_last, settings.keep_best, rewards)
+    except OSError as error:
+        logger.warning("an old checkpoint cannot be removed: %s", error)
+        return []
+
+
+def _free_bytes(folder: Path) -> int | None:
+    try:
+        return shutil.disk_usage(folder).free
+    except OSError:
+        return None

@@ -70,10 +70,7 @@ class NoSignal(LedgerError):
         super().__init__(step, present, wanted, withheld)
 
     def __str__(self) -> str:
-        return (
-            f"step {self.step}: {self.withheld} groups without signal were withheld, "
-            f"{self.present} of {self.wanted} groups are there"
-        )
+        return f"step {self.step}: {self.withheld} groups without signal were withheld, {self.present} of {self.wanted} groups are there"
 
 
 class StaleLineage(DynalignError, RuntimeError):
@@ -104,14 +101,16 @@ class CheckpointError(DynalignError, RuntimeError):
 
 
 class CheckpointWriteFailed(CheckpointError):
-    """A checkpoint that could not be written; the ones before it are whole."""
+    """A checkpoint that could not be written; the ones before it are whole. `where`: the folder of the checkpoints, on whose file
+    system `free_bytes` are free (None where that cannot be told)."""
 
-    def __init__(self, step: int, reason: str) -> None:
-        self.step, self.reason = step, reason
-        super().__init__(step, reason)
+    def __init__(self, step: int, cause: str, where: str, free_bytes: int | None) -> None:
+        self.step, self.cause, self.where, self.free_bytes = step, cause, where, free_bytes
+        super().__init__(step, cause, where, free_bytes)
 
     def __str__(self) -> str:
-        return f"the checkpoint of step {self.step} was not written: {self.reason}"
+        free = "" if self.free_bytes is None else f"; {self.free_bytes / 2**30:.2f} GiB are free there"
+        return f"the checkpoint of step {self.step} was not written to {self.where}: {self.cause}{free}"
 
 
 class WeightsError(DynalignError, RuntimeError):

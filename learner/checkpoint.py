@@ -8,10 +8,11 @@ any moment leaves the checkpoint before it in place.
 """
 
 import json
+import math
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -123,7 +124,7 @@ def seal(checkpoints: Path, run: str, lineage: int, step: int, group_ids: tuple[
     _sync(aside / MANIFEST)
     _sync(aside)
     if folder.exists():
-        _remove(folder)
+        folder.rename(aside_folder(checkpoints, step, 0))  # no lineage is 0: the replaced one, until `clear_aside`
     aside.rename(folder)
     _sync(checkpoints)
     return folder
@@ -173,10 +174,27 @@ def newest_whole(checkpoints: Path) -> Path | None:
     return next((folder for folder in _steps(checkpoints) if (folder / MANIFEST).is_file()), None)
 
 
-def prune(checkpoints: Path, keep_last: int) -> list[Path]:
-    """Removes all but the newest `keep_last` checkpoints, and what unfinished ones left aside; returns what was removed. To be
-    called by the one writer, between two checkpoints."""
-    doomed = [*list(_steps(checkpoints))[keep_last:], *checkpoints.glob("step-*.aside-*")]
+def clear_aside(checkpoints: Path) -> None:
+    """Removes what unfinished or replaced checkpoints left aside. To be called by the one writer, between two checkpoints."""
+    for folder in checkpoints.glob("step-*.aside-*"):
+        _remove(folder)
+
+
+def prune(checkpoints: Path, keep_last: int, keep_best: int = 0, heldout_rewards: Mapping[int, float] | None = None) -> list[Path]:
+    """Removes all checkpoints but the newest `keep_last` and, of those before them, the `keep_best` with the highest held-out reward:
+    that of the evaluation at their step, or of the last one before it. Folders that are not whole go, too. Returns what was removed.
+
+    heldout_rewards: by evaluated step.
+    """
+    whole = [folder for folder in _steps(checkpoints) if (folder / MANIFEST).is_file()]
+    rewards = heldout_rewards or {}
+
+    def reward(folder: Path) -> float:
+        step = int(folder.name.removeprefix("step-"))
+        return max(((at, value) for at, value in rewards.items() if at <= step), default=(0, -math.inf))[1]
+
+    best = sorted(whole[keep_last:], key=reward, reverse=True)[:keep_best]
+    doomed = [folder for folder in _steps(checkpoints) if folder not in [*whole[:keep_last], *best]]
     for folder in doomed:
         _remove(folder)
     return doomed

@@ -5,6 +5,7 @@ over begins a new lineage, and every writer asks `check` before it writes: one w
 changes happen under a lock on `owner.lock`, so of two drivers that start together one is refused.
 """
 
+import errno
 import fcntl
 import json
 import os
@@ -26,6 +27,11 @@ YOUNG_S = 30.0
 
 SAME_START_S = 2.0
 """Two readings of one process's start differ by up to this, in seconds, when the machine's clock is set in between."""
+
+
+LENGTH_BYTES = 512
+"""Of the file, padded: a beat can then be written over the one before when the disk is full, or a run would die of a missing beat
+that has lost nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,12 +146,23 @@ def _occupied(run_folder: Path, stamp: Stamp, now_s: float) -> Mistake:
 def _write(run_folder: Path, stamp: Stamp) -> None:
     path = _path(run_folder)
     aside = path.with_suffix(".aside")
-    with aside.open("w") as file:
-        json.dump({"format": FORMAT, **asdict(stamp)}, file)
-        file.flush()
-        os.fsync(file.fileno())
-    aside.replace(path)
+    text = json.dumps({"format": FORMAT, **asdict(stamp)}).ljust(LENGTH_BYTES).encode()
+    try:
+        _write_through(aside, "wb", text)
+        aside.replace(path)
+    except OSError as error:
+        aside.unlink(missing_ok=True)
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT) or not path.exists():
+            raise
+        _write_through(path, "rb+", text)  # a full disk takes no new file, but the bytes of this one are allocated
     sync_folder(run_folder)
+
+
+def _write_through(path: Path, mode: str, content: bytes) -> None:
+    with path.open(mode, buffering=0) as file:
+        if file.write(content) < len(content):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+        os.fsync(file.fileno())
 
 
 @contextmanager

@@ -7,11 +7,12 @@ from typing import Any
 import pytest
 
 from configs.errors import CheckpointError
-from configs.schema import JudgeSettings, LearnerSettings, LoraSettings, RolloutSettings, RunSettings
+from configs.schema import JudgeSettings, LearnerSettings, LoraSettings, RolloutSettings, RunSettings, WorkersSettings
 from learner.checkpoint import (
     MANIFEST,
     CheckpointManifest,
     aside_folder,
+    clear_aside,
     contradictions,
     fixed_settings,
     newest_whole,
@@ -89,13 +90,41 @@ def test_an_unreadable_manifest_is_refused_by_name(tmp_path: Path, text: str) ->
         read_manifest(file.parent)
 
 
-def test_pruning_keeps_the_newest_and_clears_what_was_left_aside(tmp_path: Path) -> None:
+def names(checkpoints: Path) -> list[int]:
+    return sorted(int(folder.name.removeprefix("step-")) for folder in checkpoints.iterdir())
+
+
+def test_pruning_keeps_the_newest_whole_ones_and_clears_what_is_not_whole(tmp_path: Path) -> None:
     for step in (10, 20, 30):
         written(tmp_path, step)
-    aside_folder(tmp_path, 40, 1).mkdir()
-    removed = prune(tmp_path, 2)
-    assert {folder.name for folder in removed} == {"step-000010", "step-000040.aside-1"}
-    assert {folder.name for folder in tmp_path.iterdir()} == {"step-000020", "step-000030"}
+    step_folder(tmp_path, 40).mkdir()  # partly removed: it may not take the place of a whole one
+    assert [folder.name for folder in prune(tmp_path, 2)] == ["step-000040", "step-000010"]
+    assert names(tmp_path) == [20, 30]
+
+
+def test_what_was_left_aside_is_cleared(tmp_path: Path) -> None:
+    written(tmp_path, 10)
+    aside_folder(tmp_path, 20, 1).mkdir()
+    clear_aside(tmp_path)
+    assert names(tmp_path) == [10]
+
+
+def test_pruning_keeps_besides_the_newest_those_with_the_highest_held_out_reward(tmp_path: Path) -> None:
+    """Evaluated after 0, 20, 40 and 60 steps: what was written at 30 counts as 20 does, and of equals the newer one is kept."""
+    for step in (10, 20, 30, 40, 50, 60):
+        written(tmp_path, step)
+    prune(tmp_path, 1, 2, {0: 1.0, 20: 3.0, 40: 2.0, 60: 9.0})
+    assert names(tmp_path) == [20, 30, 60]
+    written(tmp_path, 70)
+    prune(tmp_path, 1, 2, {0: 1.0, 20: 3.0, 40: 2.0, 60: 9.0})
+    assert names(tmp_path) == [30, 60, 70]
+
+
+def test_a_checkpoint_before_any_evaluation_is_the_worst(tmp_path: Path) -> None:
+    for step in (10, 20, 30):
+        written(tmp_path, step)
+    prune(tmp_path, 1, 1, {15: -2.0})
+    assert names(tmp_path) == [20, 30]
 
 
 def changed(**updates: Any) -> RunSettings:
@@ -132,7 +161,7 @@ def test_other_prompts_are_refused(tmp_path: Path) -> None:
 
 
 def test_more_steps_and_another_learning_rate_are_fine(tmp_path: Path) -> None:
-    other = changed(steps=500, learner=LearnerSettings(learning_rate=1e-5), rollout=RolloutSettings(workers=4))
+    other = changed(steps=500, learner=LearnerSettings(learning_rate=1e-5), rollout=RolloutSettings(workers=WorkersSettings(min=4, max=4)))
     assert contradictions(manifest_of(tmp_path), other, "abc") == []
     assert contradictions(manifest_of(tmp_path), changed(steps=10), "abc") == []
 
