@@ -8,7 +8,7 @@
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import astuple, dataclass
 from pathlib import Path
 
@@ -213,9 +213,13 @@ class Learner:
         """
         dtype, bucket_bytes = self._settings.rollout.dtype, self._settings.weights.bucket_mib * MIB
         adapter = travelling_adapter(self._settings)
-        chosen = self._policy.weights() if adapter is None else self._policy.adapter_weights()
-        version = make_version(self._engine.whole(chosen), lineage, self.step, dtype, bucket_bytes, adapter)
+        tensors = self._released_form() if adapter is None else self._engine.whole(self._policy.adapter_weights())
+        version = make_version(tensors, lineage, self.step, dtype, bucket_bytes, adapter)
         return version if self._rank == 0 else None
+
+    def _released_form(self) -> Iterator[tuple[str, Tensor]]:
+        """Name and whole tensor of every weight as in the released checkpoint, on rank 0. Collective, while it is iterated."""
+        return self._policy.on_disk(self._engine.whole(self._policy.weights()))
 
     def sleep(self) -> None:
         """Shared placement: leaves the device to the engine. `weights`, `export` and `save` still work, `run` and `load` do not."""
@@ -231,7 +235,7 @@ class Learner:
 
     def export(self, folder: Path) -> None:
         """The present policy as a Hugging Face folder (bfloat16), written by rank 0. Collective."""
-        tensors = self._engine.whole(self._policy.weights())
+        tensors = self._released_form()
         if self._rank == 0:
             export_model(tensors, self._model_folder, folder)
         else:

@@ -1,6 +1,6 @@
 """The policy as the learner sees it: packed rows in, log-probabilities of completion tokens out; and its weights by name."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,8 +9,10 @@ from typing import Any, Literal
 import torch
 from safetensors import safe_open
 from torch import Tensor, nn
-from transformers import AutoModelForCausalLM, PreTrainedModel
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
+from transformers.core_model_loading import revert_weight_conversion
 from transformers.utils.logging import disable_progress_bar
+from transformers.utils.quantization_config import Mxfp4Config
 
 from configs.errors import Mistake, UserError
 from configs.schema import LearnerSettings, LoraSettings
@@ -28,7 +30,7 @@ neighbour in the row is off by whole nats."""
 
 @dataclass(frozen=True)
 class NamedWeight:
-    """One tensor of the policy under its name on disk. `value` may be called while all `parameters` are whole (ZeRO 3)."""
+    """One tensor of the policy under the name of its parameter. `value` may be called while all `parameters` are whole (ZeRO 3)."""
 
     name: str
     parameters: tuple[nn.Parameter, ...]
@@ -58,7 +60,7 @@ class Policy(nn.Module):
         return int(self.model.config.get_text_config().vocab_size)
 
     def _adapters(self) -> dict[str, Any]:
-        """The layers that carry an adapter, by the on-disk name of their weight."""
+        """The layers that carry an adapter, by the name of their weight in the model without adapters."""
         return {f"{name}.weight": module for name, module in self.model.named_modules() if hasattr(module, "lora_A")}
 
     @contextmanager
@@ -76,7 +78,7 @@ class Policy(nn.Module):
                 scale[ADAPTER] = value
 
     def weights(self) -> Iterator[NamedWeight]:
-        """Every tensor that `save_pretrained` would write, adapters merged in float32, tied copies once."""
+        """Every tensor of the model, adapters merged in float32, tied copies once. `on_disk` gives them their published names."""
         adapters = self._adapters()
         seen: set[int] = set()
         for key, tensor in self.model.state_dict(keep_vars=True).items():
@@ -89,6 +91,12 @@ class Policy(nn.Module):
             else:
                 yield NamedWeight(name, (tensor,) if isinstance(tensor, nn.Parameter) else (), tensor.detach)
 
+
+    def on_disk(self, tensors: Iterable[tuple[str, Tensor]]) -> Iterator[tuple[str, Tensor]]:
+        """The same tensors under the names and in the layout of the released checkpoint, which engines expect: transformers fuses the
+        experts of some architectures while it loads them."""
+        for name, tensor in tensors:
+            yield from revert_weight_conversion(self.model, {name: tensor}).items()
 
     def adapter_weights(self) -> Iterator[NamedWeight]:
         """The adapters' factors under the names that peft saves them by."""
@@ -118,7 +126,8 @@ def load_policy(
         packed, or no layer has a name in `learner.lora.targets`.
     """
     disable_progress_bar()  # type: ignore[no-untyped-call]
-    model = AutoModelForCausalLM.from_pretrained(model_folder, dtype=dtype, attn_implementation=PACKED, local_files_only=True)
+    known = {"dtype": dtype, "attn_implementation": PACKED, "local_files_only": True} | _unquantized(model_folder)
+    model = AutoModelForCausalLM.from_pretrained(model_folder, **known)
     for module in model.modules():
         if isinstance(module, nn.Dropout):
             module.p = 0.0
@@ -135,16 +144,28 @@ def load_policy(
     return policy.train()
 
 
+def _unquantized(model_folder: Path) -> dict[str, Any]:
+    """How to load a quantized folder for training. gpt-oss is released with experts in MXFP4, which have an exact bfloat16 form."""
+    quantization = AutoConfig.from_pretrained(model_folder, local_files_only=True).to_dict().get("quantization_config")
+    if quantization is None:
+        return {}
+    if quantization["quant_method"] == "mxfp4":
+        return {"quantization_config": Mxfp4Config(dequantize=True, modules_to_not_convert=quantization.get("modules_to_not_convert"))}
+    rule = f"its weights are quantized ({quantization['quant_method']}), and quantized weights cannot be trained"
+    raise UserError([Mistake("model", str(model_folder), rule, "use a folder of unquantized weights")])
+
+
 def _names_not_on_disk(policy: Policy, model_folder: Path) -> list[Mistake]:
-    """Some architectures are converted while they are loaded (experts fused, layers renamed); an engine expects the names on disk."""
-    on_disk: set[str] = set()
+    """What is published must have names and shapes that the engine knows from the folder it has loaded."""
+    on_disk: dict[str, tuple[int, ...]] = {}
     for file in model_folder.glob("*.safetensors"):
         with safe_open(file, framework="pt") as tensors:
-            on_disk.update(tensors.keys())
-    missing = [weight.name for weight in policy.weights() if weight.name not in on_disk]
+            on_disk |= {name: tuple(tensors.get_slice(name).get_shape()) for name in tensors.keys()}  # noqa: SIM118 - no mapping
+    published = policy.on_disk((weight.name, torch.empty_like(weight.value(), device="meta")) for weight in policy.weights())
+    missing = [name for name, tensor in published if on_disk.get(name) != tuple(tensor.shape)]
     if not missing:
         return []
-    rule = f"{len(missing)} tensors have no safetensors entry of their name, the first is {missing[0]}"
+    rule = f"{len(missing)} tensors have no safetensors entry of their name and shape, the first is {missing[0]}"
     return [Mistake("model", str(model_folder), rule, "use a folder of unquantized safetensors whose layout transformers does not convert")]
 
 

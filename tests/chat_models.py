@@ -1,10 +1,11 @@
 """A chat tokenizer and a tiny chat model made on the spot: every byte is a token, ChatML template with a default system text."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedConfig, PreTrainedTokenizerFast
 
 TEMPLATE = (
     "{% if messages[0]['role'] != 'system' %}<|im_start|>system\nYou help.<|im_end|>\n{% endif %}"
@@ -53,24 +54,24 @@ def chat_tokenizer(template: str | None = TEMPLATE, special: tuple[str, ...] = S
     return fast
 
 
-def tiny_chat_model(folder: Path, tied: bool = True) -> Path:
-    """A random Llama over the byte tokenizer that every part of the system can load: 0.1 M parameters, 8,192 tokens of context."""
+def tiny_chat_model(folder: Path, tied: bool = True, config: type[PreTrainedConfig] = LlamaConfig, **more: Any) -> Path:
+    """A random model over the byte tokenizer that every part of the system can load: 0.1 M parameters, 8,192 tokens of context."""
     torch.manual_seed(11)
     tokenizer = chat_tokenizer()
-    config = LlamaConfig(
-        vocab_size=320,
-        hidden_size=64,
-        intermediate_size=128,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        num_key_value_heads=1,
-        head_dim=32,
-        max_position_embeddings=8192,
-        tie_word_embeddings=tied,
-        initializer_range=0.1,
-        bos_token_id=tokenizer.convert_tokens_to_ids("<|endoftext|>"),
-        eos_token_id=tokenizer.convert_tokens_to_ids("<|im_end|>"),
-    )
-    LlamaForCausalLM(config).to(torch.bfloat16).save_pretrained(folder)
+    sizes: dict[str, Any] = {
+        "vocab_size": 320,
+        "hidden_size": 64,
+        "intermediate_size": 128,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 1,
+        "head_dim": 32,
+        "max_position_embeddings": 8192,
+        "tie_word_embeddings": tied,
+        "initializer_range": 0.1,
+        "bos_token_id": tokenizer.convert_tokens_to_ids("<|endoftext|>"),
+        "eos_token_id": tokenizer.convert_tokens_to_ids("<|im_end|>"),
+    }
+    AutoModelForCausalLM.from_config(config(**(sizes | more))).to(torch.bfloat16).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder

@@ -1,5 +1,6 @@
 """The policy: a packed row is worth exactly its sequences one by one; adapters and names are those of the libraries' own."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 from transformers import (
     AutoModelForCausalLM,
@@ -15,6 +17,7 @@ from transformers import (
     MambaConfig,
     PreTrainedModel,
     Qwen3Config,
+    Qwen3MoeConfig,
 )
 
 from configs.errors import UserError
@@ -39,6 +42,7 @@ SIZES = {
 }
 CONFIGS = {
     "qwen3": Qwen3Config(**SIZES, use_sliding_window=True, sliding_window=6, max_window_layers=1),
+    "qwen3-moe": Qwen3MoeConfig(**SIZES, moe_intermediate_size=16, num_experts=4, num_experts_per_tok=2),
     "gpt-oss": GptOssConfig(**SIZES, sliding_window=6, num_local_experts=2, num_experts_per_tok=1),
 }
 
@@ -130,8 +134,9 @@ def test_logits_exist_for_one_chunk_of_completion_tokens_at_a_time(llama: Path) 
 def test_the_published_names_are_those_that_save_pretrained_writes(folder: Path) -> None:
     policy = load_policy(folder, LearnerSettings(), torch.float32, 0)
     with safe_open(folder / "model.safetensors", framework="pt") as file:
-        assert {weight.name for weight in policy.weights()} == set(file.keys())
-        assert all(torch.equal(weight.value(), file.get_tensor(weight.name)) for weight in policy.weights())
+        published = dict(policy.on_disk((weight.name, weight.value()) for weight in policy.weights()))
+        assert published.keys() == set(file.keys())
+        assert all(torch.equal(tensor, file.get_tensor(name)) for name, tensor in published.items())
 
 
 LORA = LoraSettings(rank=4, alpha=6.0, targets=("q_proj", "down_proj"))
@@ -217,3 +222,49 @@ def test_tensors_whose_names_are_not_on_disk_are_refused(llama: Path, tmp_path: 
     model.config.save_pretrained(tmp_path)
     with pytest.raises(UserError, match="no safetensors entry"):
         load_policy(tmp_path, LearnerSettings(), torch.float32, 0)
+
+
+FP4 = torch.tensor([0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, -0.0, -0.5, -1.0, -1.5, -2.0, -3.0, -4.0, -6.0])
+MXFP4 = {"quant_method": "mxfp4", "modules_to_not_convert": ["model.layers.*.self_attn", "model.layers.*.mlp.router", "lm_head"]}
+
+
+def released(folder: Path, quantization: dict[str, object]) -> tuple[Path, Tensor]:
+    """A tiny gpt-oss as it is released, experts in MXFP4, and what the first expert layer's matrices are worth."""
+    sizes = SIZES | {"hidden_size": 64, "intermediate_size": 32, "head_dim": 16}
+    saved(GptOssConfig(**sizes, sliding_window=6, num_local_experts=2, num_experts_per_tok=1), folder)
+    with safe_open(folder / "model.safetensors", framework="pt") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    worth = torch.empty(0)
+    for name in [name for name in tensors if name.endswith(("gate_up_proj", "down_proj"))]:
+        experts, inputs, outputs = tensors.pop(name).shape
+        blocks = torch.randint(0, 256, (experts, outputs, inputs // 32, 16), dtype=torch.uint8)
+        scales = torch.randint(120, 128, (experts, outputs, inputs // 32), dtype=torch.uint8)
+        tensors |= {f"{name}_blocks": blocks, f"{name}_scales": scales}
+        if name == "model.layers.0.mlp.experts.gate_up_proj":
+            digits = torch.stack([blocks & 15, blocks >> 4], -1).flatten(-2)  # the low half comes first
+            values = FP4[digits.long()] * 2.0 ** (scales[..., None].float() - 127)
+            worth = values.flatten(-2).transpose(1, 2)
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    config = json.loads((folder / "config.json").read_text()) | {"quantization_config": quantization}
+    (folder / "config.json").write_text(json.dumps(config))
+    return folder, worth
+
+
+def test_experts_released_in_mxfp4_are_trained_around_in_bfloat16(tmp_path: Path) -> None:
+    folder, worth = released(tmp_path, MXFP4)
+    lora = LoraSettings(rank=4, targets=("q_proj", "o_proj"))
+    policy = load_policy(folder, LearnerSettings(lora=lora), torch.bfloat16, 0, "adapter")
+    loaded = dict(policy.model.named_parameters())["model.layers.0.mlp.experts.gate_up_proj"]
+    assert loaded.dtype == torch.bfloat16
+    assert torch.equal(loaded.float(), worth)
+    assert {weight.name.split(".")[-2] for weight in policy.adapter_weights()} == {"lora_A", "lora_B"}
+
+
+def test_mxfp4_engines_take_no_whole_weights(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no safetensors entry"):
+        load_policy(released(tmp_path, MXFP4)[0], LearnerSettings(), torch.bfloat16, 0)
+
+
+def test_other_quantized_weights_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="quantized weights cannot be trained"):
+        load_policy(released(tmp_path, {"quant_method": "gptq", "bits": 4})[0], LearnerSettings(), torch.bfloat16, 0)
