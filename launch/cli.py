@@ -98,6 +98,24 @@ def explain(config: str, overrides: Sequence[str]) -> None:
 
 
 @dynalign.command()
+@click.argument("config", required=False)
+@overrides_argument
+def doctor(config: str | None, overrides: Sequence[str]) -> int:
+    """Examine the cluster, or this machine, before a run.
+
+    With CONFIG also for what that run needs: its plan, its storage on every node, its ports. RAY_ADDRESS names the cluster.
+    """
+    loaded = load_run(config, overrides) if config else None
+    from launch.doctor import doctor as examine
+
+    findings = examine(loaded)
+    click.echo("\n".join(str(finding) for finding in findings))
+    if loaded is None:
+        click.echo("give a CONFIG to have its plan, its storage and its ports checked too")
+    return int(any(finding.level == "must fix" for finding in findings))
+
+
+@dynalign.command()
 @run_argument
 @runs_option
 def status(run: str, runs: str) -> int:

@@ -112,6 +112,23 @@ def _has_token() -> bool:
     return file.is_file() and os.access(file, os.R_OK) and bool(file.read_text().strip())
 
 
+def asks_for_token() -> bool:
+    """Whether the head that RAY_ADDRESS names turns away whoever has no token, or no certificate. Raises UserError like `reach`."""
+    import grpc
+    from ray.core.generated import gcs_service_pb2
+
+    address = reach()
+    if address is None or os.environ.get("RAY_USE_TLS", "0").lower() in ("1", "true"):
+        return True
+    with grpc.insecure_channel(address, [("grpc.enable_http_proxy", 0)]) as channel:
+        ask = channel.unary_unary("/ray.rpc.NodeInfoGcsService/CheckAlive")
+        try:
+            ask(gcs_service_pb2.CheckAliveRequest().SerializeToString(), timeout=ANSWER_DEADLINE_S)
+        except grpc.RpcError as error:
+            return bool(error.code() == grpc.StatusCode.UNAUTHENTICATED)
+    return False
+
+
 def _ask(address: str) -> str:
     """The version of Ray that the head at `address` runs."""
     import grpc

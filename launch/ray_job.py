@@ -32,14 +32,16 @@ def in_working_copy(path: Path) -> bool:
 
 def stop_warning(stop_s: float) -> str | None:
     """A line for the job's log when `ray job stop` would not wait for a checkpoint, which may take `stop_s`; None where it does."""
-    if not inside():
-        return None
-    waits_s = int(os.environ.get(STOP_WAIT_VARIABLE, STOP_WAIT_S))
+    return stop_advice(int(os.environ.get(STOP_WAIT_VARIABLE, STOP_WAIT_S)), stop_s) if inside() else None
+
+
+def stop_advice(waits_s: int, stop_s: float) -> str | None:
+    """The same for a job that Ray kills `waits_s` after it has asked it to end."""
     if waits_s >= stop_s:
         return None
     wanted = json.dumps({"env_vars": {STOP_WAIT_VARIABLE: str(int(stop_s) + _AFTER_STOP_S)}})
     return (
-        f"`ray job stop` kills this job {waits_s} s after it asks it to end, and the checkpoint may take {stop_s:g} s (deadlines.stop_s): "
+        f"`ray job stop` kills a job {waits_s} s after it asks it to end, and a checkpoint may take {stop_s:g} s (deadlines.stop_s): "
         f"submit it with --runtime-env-json '{wanted}', or stop it with `dynalign stop`, which waits"
     )
 
