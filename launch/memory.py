@@ -64,8 +64,10 @@ def size(size_bytes: float) -> str:
 
 def engine_memory(settings: RunSettings, shape: ModelShape) -> tuple[Part, ...]:
     """One rollout worker's parts; those on the GPU are of each GPU that the engine is split over."""
+    pushed = f"{count(pushed_parameters(settings, shape))} x {precision_bytes(settings.rollout.dtype)} B"
+    landed = Part("version landed", f"{pushed} in shared memory, on its way in", version_bytes(settings, shape))
     if settings.rollout.engine == "deterministic":
-        return (Part("process", "tokenizer, no model", SMALL_ENGINE_BYTES),)
+        return Part("process", "tokenizer, no model", SMALL_ENGINE_BYTES), landed
     element, gpus = precision_bytes(settings.rollout.dtype), settings.rollout.tensor_parallel
     model = f"as released ({shape.release.method})" if shape.release else f"{count(shape.parameters)} x {element} B"
     weights, in_turn = shape.engine_bytes(element), settings.placement.mode == "shared"
@@ -74,14 +76,14 @@ def engine_memory(settings: RunSettings, shape: ModelShape) -> tuple[Part, ...]:
         process = Part("process", "vLLM without a model", ACTOR_BYTES + ENGINE_CORE_BYTES)
         packed = Part("weights", f"2 (plain, and packed for the CPU's kernels) x {model}", 2 * weights)
         cache = f"rollout.kv_cache_gib, {shape.kv_bytes_per_token(element):,} B per token"
-        return process, packed, Part("key-values", cache, kv_bytes)
+        return process, packed, Part("key-values", cache, kv_bytes), landed
     padding = shape.release.padding_bytes if shape.release else 0
     divided = f" / {gpus} GPUs" if gpus > 1 else ""
     cache = f"rollout.kv_cache_gib{divided}, {shape.kv_bytes_per_token(element, gpus):,} B per token"
-    process = f"vLLM without a model{f', {gpus} GPUs' if gpus > 1 else ''}"
     return (
-        Part("process", process, ACTOR_BYTES + gpus * ENGINE_CORE_BYTES),
+        Part("process", f"vLLM without a model{f', {gpus} GPUs' if gpus > 1 else ''}", ACTOR_BYTES + gpus * ENGINE_CORE_BYTES),
         *((Part("weights asleep", "while the learner has the GPU", weights + padding),) if in_turn else ()),
+        landed,
         _cuda("context, graphs", in_turn),
         Part("weights", model + divided, weights // gpus, "gpu"),
         *((Part("padding", "experts in the kernels' tiles", padding // gpus, "gpu"),) if padding else ()),
@@ -207,9 +209,9 @@ def _logits(settings: RunSettings, shape: ModelShape, where: Where) -> Part:
 def common_memory(settings: RunSettings, shape: ModelShape, started_here: bool) -> tuple[Part, ...]:
     """What a node has beside its actors. A cluster that is already running has processes and an object store of its own."""
     element = precision_bytes(settings.rollout.dtype)
-    what = f"{count(pushed_parameters(settings, shape))} x {element} B in shared memory"
-    landed = Part("weights in transit", what, version_bytes(settings, shape))
+    what = f"{count(pushed_parameters(settings, shape))} x {element} B, rank 0's buckets"
+    made = Part("version made", what, version_bytes(settings, shape))
     if not started_here:
-        return (landed,)
+        return (made,)
     store = Part("object store", "placement.object_store_gib", int(settings.placement.object_store_gib * 2**30))
-    return Part("processes", "Ray, driver, coordinator, ledger", RAY_BYTES), store, landed
+    return Part("processes", "Ray, driver, coordinator, ledger", RAY_BYTES), store, made

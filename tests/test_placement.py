@@ -223,6 +223,24 @@ def test_a_node_with_too_small_a_store_or_memory_is_named() -> None:
     assert (memory.place, memory.value) == ("memory of node a", "5.0 GB free")
 
 
+@pytest.mark.parametrize(("name", "on"), [("single-gpu", here(26, 200, 1)), ("paper", here(26, 200, 1)), ("cluster", cluster(8, 8))])
+def test_the_shipped_gpu_runs_fit_gpus_of_80_gb(name: str, on: Cluster) -> None:
+    run = load_run(name).settings
+    shape = known_shape(run.model)
+    assert shape is not None
+    result = plan(run, shape, on, context_tokens=12_000)
+    assert refusals(result) == []
+    assert all(20 * GB < actor.bytes_on("gpu") < H100 for actor in (result.rollout, result.learner))
+
+
+def test_every_engine_on_a_node_lands_a_version_of_its_own_there() -> None:
+    """The cluster's second node holds 8 engines: 8 x 16.4 GB in shared memory, and nothing of the learner."""
+    result = plan(load_run("cluster").settings, QWEN_8B, cluster(8, 8), context_tokens=4000)
+    (landed,) = (part for part in result.rollout.memory if part.name == "version landed")
+    assert landed.size_bytes == 8_190_735_360 * 2
+    assert result.host_bytes(1) == 8 * result.rollout.bytes_on("host") + sum(part.size_bytes for part in result.common)
+
+
 def test_an_object_store_transport_can_always_be_chosen() -> None:
     for overrides in ("", GPU, IN_TURN):
         chosen = plan(settings(f"{overrides} weights.transport=object_store"), SMOL, here(8, 64, 2), 1200)
