@@ -77,7 +77,7 @@ class Coordinator:
         self._version: WeightVersion | None = None
         self._pool = PoolSize(place.run.rollout.workers.min, place.run.rollout.workers.max)
         self._decided = (0, Decision(0, ""))  # counted, so that the supervision knows which one is new
-        self._status: dict[str, Any] = {}
+        self._pool_reason, self._status = "", dict[str, Any]()
         self._supervised: Mapping[str, Any] = {}
         logs.configure(self.run, "coordinator", lambda: version_label(place.lineage, self.step))
         self.log = MetricsLog(self.folder, self.run.tensorboard, place.lineage)
@@ -187,7 +187,9 @@ class Coordinator:
         settled = len(workers) == len(self._workers) and all(worker["state"] == "serving" for worker in workers)
         if settled and workers and row.get("step_s") and row.get("rollout_idle_fraction") is not None:
             decision = self._pool.decide(len(workers), row["learner_wait_s"] / row["step_s"], row["rollout_idle_fraction"])
-            self._decided = self._decided[0] + (decision.wanted != len(workers)), decision
+            if decision.wanted != len(workers):
+                self._decided = self._decided[0] + 1, decision
+            self._pool_reason = decision.reason
 
     async def _checkpoint(self) -> None:
         """One that cannot be written is tried again after the next step: the one before is whole, and a disk can be freed."""
@@ -319,7 +321,7 @@ class Coordinator:
             "waiting_for": ledger["waiting_reason"],
             "phase": self._phase,
             "notice": self._notice,
-            "pool": {"decision": self._decided[0]} | asdict(self._decided[1]),
+            "pool": {"decision": self._decided[0], "now": self._pool_reason} | asdict(self._decided[1]),
             **supervised,
         }
         return self._status

@@ -21,6 +21,7 @@ import ray
 from actors import logs, transport_object_store
 from configs.errors import MissingGroups, RecordError
 from configs.schema import RunSettings
+from learner import experience
 from rollout import owner, spool
 from rollout.ledger_values import ScoredGroup
 from rollout.weight_version import WeightVersion, version_label
@@ -89,6 +90,7 @@ class LearnerRank:
         report = self._learner.run(step)
         if self._place.rank == 0 and self._place.run.experience.keep_steps != 0:
             self._learner.write_experience(step, self._run_folder / "experience")
+            experience.prune(self._run_folder / "experience", self._place.run.experience.keep_steps)
         return report, self._learner.trained_group_ids(step)
 
     def publish(self, step: int) -> tuple[WeightVersion, float] | None:

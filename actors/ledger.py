@@ -27,7 +27,7 @@ import msgpack
 from actors import logs
 from actors.checkpoints import LEDGER_FILE
 from actors.ledger_place import Batch, LedgerPlace, ledger_settings
-from configs.errors import CheckpointError, DeadlineExceeded, LedgerError
+from configs.errors import CheckpointError, DeadlineExceeded, LedgerError, StaleLineage
 from learner.checkpoint import step_folder
 from rollout import owner, spool
 from rollout.evaluation_leases import EvaluationItem, EvaluationKey, EvaluationLease, EvaluationLeases, EvaluationResult, PoisonedItem
@@ -227,6 +227,8 @@ class LedgerActor:
         return True
 
     def _publish(self, version: WeightVersion) -> None:
+        if version.lineage != self._place.lineage:  # of a coordinator that does not know yet that it was replaced
+            raise StaleLineage(version.lineage, self._place.lineage)
         if version.step != self._ledger.state.version:
             raise LedgerError(f"version {version.step} is not that of the last committed step, {self._ledger.state.version}")
         self._version = version

@@ -132,7 +132,8 @@ class Supervisor:
 
     def scale(self, wanted: int, why: str) -> None:
         """The number of workers from now on."""
-        self._events.write("pool", "rollout", "scaled", "", f"{self._pool.wanted} -> {wanted}: {why}")
+        if wanted != self._pool.wanted:
+            self._events.write("pool", "rollout", "scaled", "", f"{self._pool.wanted} -> {wanted}: {why}")
         self._pool.wanted, self._why = wanted, why
 
     def report(self) -> dict[str, Any]:

@@ -30,8 +30,6 @@ class CheckpointSettings(Section):
     """Newest whole checkpoints kept."""
     keep_best: NotNegative = 0
     """Whole checkpoints kept besides, those with the highest held-out reward."""
-    mirror: str | None = None
-    """Where whole checkpoints are copied to as well: `s3://bucket/prefix`, `gs://bucket/prefix`, or a folder; null: nowhere."""
     failures: NotNegative = 3
     """Checkpoints in a row that may fail to be written (a full disk, say), each tried again after the next step; one more ends the run."""
 

@@ -44,13 +44,3 @@ def disk_parts(settings: RunSettings, shape: ModelShape) -> tuple[Part, ...]:
         Part("experience", f"{steps} steps x {size(step_bytes)}, at most", steps * step_bytes, "disk"),
         Part("spool", f"{between} steps x {size(step_bytes)}, at most: since a checkpoint, and under way", between * step_bytes, "disk"),
     )
-
-
-def mirror_part(settings: RunSettings, shape: ModelShape) -> Part | None:
-    """What every checkpoint adds to the mirror; None without one."""
-    if settings.checkpoint.mirror is None:
-        return None
-    checkpoint = checkpoint_size(settings, shape)
-    each = f"each, every {settings.checkpoint.every_steps} steps"
-    return Part("mirror", f"{settings.checkpoint.mirror}: {each}", checkpoint.size_bytes, "disk")
-

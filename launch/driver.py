@@ -58,7 +58,13 @@ class Interrupts:
 
     def __init__(self) -> None:
         self.count = 0
-        self._before = {number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)}
+        self._before: dict[signal.Signals, Any] = {}
+        self.listen()
+
+    def listen(self) -> None:
+        """Again after `ray.init`, which takes SIGTERM for itself and lets the process end within seconds of one."""
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._before.setdefault(number, signal.signal(number, self._note))
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.count += 1
@@ -171,6 +177,7 @@ class _Run:
             try:
                 self._show(view, "starting Ray")
                 started_here = connect(self.settings)
+                self.interrupts.listen()
                 if not started_here:
                     self._find_room(view)
                 self.supervisor = Supervisor(self.place, Cluster(self.ready), self._rollback, self._newest_step, self._keep_poison)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from configs.schema import RunSettings
-from launch.disk import checkpoint_size, checkpoints_kept, disk_parts, mirror_part
+from launch.disk import checkpoint_size, checkpoints_kept, disk_parts
 from launch.memory import Part, Where, common_memory, engine_memory, learner_memory, precision_bytes
 from launch.model_shape import ModelShape
 from launch.nodes import Cluster
@@ -60,7 +60,6 @@ class PlacementPlan:
     checkpoint: Part
     checkpoints: int
     disk: tuple[Part, ...]
-    mirror: Part | None
     kv_tokens: int
 
     def on(self, cluster: Cluster) -> "PlacementPlan":
@@ -132,7 +131,6 @@ def plan(settings: RunSettings, shape: ModelShape, cluster: Cluster, context_tok
         checkpoint=checkpoint_size(settings, shape),
         checkpoints=checkpoints_kept(settings),
         disk=disk_parts(settings, shape),
-        mirror=mirror_part(settings, shape),
         kv_tokens=_kv_tokens(settings, shape),
     )
 

@@ -72,8 +72,7 @@ def _flow(plan: PlacementPlan) -> list[str]:
 
 def _disk(plan: PlacementPlan) -> list[str]:
     total = _row("disk", f"run folder, {plan.checkpoints} checkpoints", size(sum(part.size_bytes for part in plan.disk)))
-    mirror = [] if plan.mirror is None else [_row("mirror", "", size(plan.mirror.size_bytes), plan.mirror.formula)]
-    return [total, *_parts(plan.disk), *mirror]
+    return [total, *_parts(plan.disk)]
 
 
 def _actor_row(plan: PlacementPlan, actor: ActorPlan) -> str:

@@ -9,6 +9,9 @@ from launch.placement import Sharing
 
 Name = Literal["object_store", "ipc", "nccl"]
 
+BUILT: tuple[Name, ...] = ("object_store",)
+"""The transports that this version has; the plan judges the others too, and refuses them."""
+
 
 @dataclass(frozen=True)
 class Transport:
@@ -34,6 +37,8 @@ def obstacle(settings: RunSettings, shared: Sharing, name: Name) -> str | None:
     """Why a transport cannot work, or None."""
     if name == "object_store":
         return None
+    if name not in BUILT:
+        return f"this version has no transport {name}"
     if settings.rollout.engine == "deterministic":
         return "rollout.engine=deterministic has its weights in host memory"
     if settings.placement.device == "cpu":

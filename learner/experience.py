@@ -41,3 +41,12 @@ def read_step(file: Path) -> Iterator[tuple[Group, tuple[float, ...]]]:
     with pa.memory_map(str(file)) as source:
         for record in decode(source.read_buffer(), str(file)):
             yield to_group(record), tuple(record.column("advantage").to_pylist())
+
+
+def prune(folder: Path, keep_steps: int | None) -> list[Path]:
+    """Removes all but the newest `keep_steps` files and returns what was removed; None keeps all."""
+    files = sorted(folder.glob("step-*.arrow"), key=lambda file: int(file.stem.removeprefix("step-")))
+    doomed = [] if keep_steps is None else files[: max(0, len(files) - keep_steps)]
+    for file in doomed:
+        file.unlink(missing_ok=True)
+    return doomed

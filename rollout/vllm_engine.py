@@ -164,7 +164,8 @@ class VllmEngine:
             max_model_len=max_model_len,
             max_num_seqs=settings.max_sequences,
             block_size=settings.block_size,
-            kv_cache_memory_bytes=int(settings.kv_cache_gib * 2**30),
+            tensor_parallel_size=settings.tensor_parallel,
+            kv_cache_memory_bytes=int(settings.kv_cache_gib * 2**30) // settings.tensor_parallel,  # vLLM's figure is one GPU's
             enforce_eager=settings.eager,
             enable_prefix_caching=True,
             worker_extension_cls="rollout.vllm_engine.WorkerExtension",

@@ -6,7 +6,7 @@ import pytest
 
 from configs.load import load_run
 from configs.schema import RunSettings
-from launch.disk import candidate_bytes, checkpoint_size, checkpoints_kept, disk_parts, mirror_part
+from launch.disk import candidate_bytes, checkpoint_size, checkpoints_kept, disk_parts
 from rollout.arrow_schema import encode, to_batch
 from rollout.records import Group, Verdict
 from tests.test_model_shape import SMOL
@@ -58,11 +58,3 @@ def test_a_step_s_records_are_as_large_as_planned(overrides: list[str]) -> None:
 
 def with_texts(one: Group) -> Group:
     return replace(one, prompt="word" * 512, candidates_G=tuple(replace(each, text="word" * 400) for each in one.candidates_G))
-
-
-def test_a_mirror_gets_every_checkpoint() -> None:
-    assert mirror_part(run(), SMOL) is None
-    mirrored = mirror_part(run("checkpoint.mirror=s3://bucket/runs", "checkpoint.every_steps=4"), SMOL)
-    assert mirrored is not None
-    assert mirrored.size_bytes == 134_515_008 * 16
-    assert "s3://bucket/runs: each, every 4 steps" in mirrored.formula

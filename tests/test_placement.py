@@ -73,42 +73,42 @@ TABLE = {
     "a running cluster with a core too few": Row(
         cluster(0, 0, cores=2), "rollout.workers=4", "0/ 0/ 1/ 1/", "nowhere", "object_store", ("placement.device",)
     ),
-    "a machine without a GPU": Row(here(8, 64), GPU, "nowhere", "nowhere", "nccl", ("placement.device",)),
-    "one GPU in turn": Row(here(8, 64, 1), IN_TURN, "0:0", "0:0", "ipc"),
+    "a machine without a GPU": Row(here(8, 64), GPU, "nowhere", "nowhere", "object_store", ("placement.device",)),
+    "one GPU in turn": Row(here(8, 64, 1), IN_TURN, "0:0", "0:0", "object_store"),
     "one GPU in turn, and an explicit transport that needs two": Row(
         here(8, 64, 1), f"{IN_TURN} weights.transport=nccl", "0:0", "0:0", "nccl", ("weights.transport",)
     ),
-    "one GPU split by memory": Row(here(8, 64, 1), GPU, "0:0", "0:0", "ipc"),
-    "one GPU of a running cluster, split": Row(cluster(1), GPU, "0:0", "0:0", "ipc"),
+    "one GPU split by memory": Row(here(8, 64, 1), GPU, "0:0", "0:0", "object_store"),
+    "one GPU of a running cluster, split": Row(cluster(1), GPU, "0:0", "0:0", "object_store"),
     "one small GPU split by memory": Row(
-        here(8, 64, 1, 6 * GB), GPU, "0:0", "0:0", "ipc", ("GPU memory of one learner actor",)
+        here(8, 64, 1, 6 * GB), GPU, "0:0", "0:0", "object_store", ("GPU memory of one learner actor",)
     ),
-    "two GPUs": Row(here(8, 64, 2), GPU, "0:1", "0:0", "nccl"),
+    "two GPUs": Row(here(8, 64, 2), GPU, "0:1", "0:0", "object_store"),
     "two GPUs, and an explicit transport on one": Row(
         here(8, 64, 2), f"{GPU} weights.transport=ipc", "0:1", "0:0", "ipc", ("weights.transport",)
     ),
     "one node of eight, engines of three GPUs": Row(
-        here(96, 500, 8), f"{GPU} rollout.tensor_parallel=3 rollout.workers=2 learner.ranks=2", "0:2,3,4 0:5,6,7", "0:0 0:1", "nccl"
+        here(96, 500, 8), f"{GPU} rollout.tensor_parallel=3 rollout.workers=2 learner.ranks=2", "0:2,3,4 0:5,6,7", "0:0 0:1", "object_store"
     ),
     "one node of four, pairs in turn": Row(
         here(96, 500, 4), f"{IN_TURN} rollout.workers=4 learner.ranks=4", "0:0 0:1 0:2 0:3", "0:0 0:1 0:2 0:3", "object_store"
     ),
     "one node of eight for nine": Row(
-        here(96, 500, 8), f"{GPU} rollout.workers=5 learner.ranks=4", "0:3 0:4 0:5 0:6 0:7", "0:0 0:1 0:2 nowhere", "nccl",
+        here(96, 500, 8), f"{GPU} rollout.workers=5 learner.ranks=4", "0:3 0:4 0:5 0:6 0:7", "0:0 0:1 0:2 nowhere", "object_store",
         ("placement.device",),
     ),
     "the large piece goes where it fits": Row(
-        cluster(1, 3, 1), f"{GPU} rollout.tensor_parallel=3 learner.ranks=2", "1:0,1,2", "0:0 2:0", "nccl"
+        cluster(1, 3, 1), f"{GPU} rollout.tensor_parallel=3 learner.ranks=2", "1:0,1,2", "0:0 2:0", "object_store"
     ),
     "an engine larger than any node": Row(
-        cluster(6, 6), f"{GPU} rollout.tensor_parallel=8", "nowhere", "0:0", "nccl", ("rollout.tensor_parallel",), QWEN_8B
+        cluster(6, 6), f"{GPU} rollout.tensor_parallel=8", "nowhere", "0:0", "object_store", ("rollout.tensor_parallel",), QWEN_8B
     ),
     "an engine as large as a node, and a learner too large without partitions": Row(
         cluster(8, 8), f"{GPU} rollout.tensor_parallel=8 rollout.workers=1 learner.ranks=8 rollout.kv_cache_gib=8", "1:0,1,2,3,4,5,6,7",
-        "0:0 0:1 0:2 0:3 0:4 0:5 0:6 0:7", "nccl", ("GPU memory of one learner actor",), QWEN_8B,
+        "0:0 0:1 0:2 0:3 0:4 0:5 0:6 0:7", "object_store", ("GPU memory of one learner actor",), QWEN_8B,
     ),
     "GPUs whose memory Ray does not tell": Row(
-        cluster(2, gpu_bytes=0), f"{GPU} rollout.kv_cache_gib=500", "0:1", "0:0", "nccl"
+        cluster(2, gpu_bytes=0), f"{GPU} rollout.kv_cache_gib=500", "0:1", "0:0", "object_store"
     ),
     "adapters alone": Row(
         here(26, 200, 1), f"{IN_TURN} learner.lora={{}} weights.content=adapter learner.token_budget=2048", "0:0", "0:0", "object_store",
@@ -245,9 +245,3 @@ def test_an_object_store_transport_can_always_be_chosen() -> None:
     for overrides in ("", GPU, IN_TURN):
         chosen = plan(settings(f"{overrides} weights.transport=object_store"), SMOL, here(8, 64, 2), 1200)
         assert (chosen.transport.name, refusals(chosen)) == ("object_store", [])
-
-
-def test_the_deterministic_engine_has_nothing_on_a_gpu_to_send_to() -> None:
-    chosen = plan(settings(f"{GPU} rollout.engine=deterministic"), SMOL, here(8, 64, 2), 1200)
-    assert chosen.transport.name == "object_store"
-    assert "deterministic" in chosen.transport.reason
