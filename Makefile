@@ -4,6 +4,7 @@
 #   make test              lint, types, tests
 #   make e2e               whole runs with real engines, some minutes
 #   make bench             benchmarks                                                   (JSON=FILE  ONLY=NAME)
+#   make chaos             kill every kind of actor, a node and the driver of a long run  (KILLS=50 SEED=7)
 #   make lint              ruff and mypy alone
 #   make lock              pin what pyproject.toml asks for into requirements/cpu.txt  (UPGRADE=1: the newest versions)
 #   make clean             remove caches and build outputs; .venv and runs stay
@@ -13,7 +14,7 @@
 PYTHON ?= python3
 # Named by content: a changed pin or a changed project file installs again, a new time stamp alone does not.
 STAMP := .venv/.installed-$(shell cat requirements/cpu.txt requirements/uv.txt requirements/install.sh pyproject.toml | cksum | tr -d ' ')
-.PHONY: help quickstart test e2e bench lint lock clean
+.PHONY: help quickstart test e2e bench chaos lint lock clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -35,6 +36,12 @@ e2e: $(STAMP)
 
 bench: $(STAMP)
 	@.venv/bin/python -m benchmarks $(if $(JSON),--json "$(JSON)") $(if $(ONLY),--only "$(ONLY)")
+
+chaos: $(STAMP)
+	@.venv/bin/dynalign model fetch smollm2-135m-instruct
+	@.venv/bin/python -m benchmarks.chaos \
+	    --model "$$(.venv/bin/python -c "from launch.model_folder import model_folder; print(model_folder('smollm2-135m-instruct'))")" \
+	    $(if $(KILLS),--kills $(KILLS)) $(if $(SEED),--seed $(SEED))
 
 lint: $(STAMP)
 	@failed=0; .venv/bin/ruff check . || failed=1; .venv/bin/mypy || failed=1; exit $$failed
