@@ -157,7 +157,8 @@ class Storm:
             "rollout.engine=deterministic", "rollout.prompts_per_step=4", "rollout.group_size=8", "rollout.max_completion_tokens=64",
             f"algorithm.max_staleness={MAX_STALENESS}", "judge.min_digit_mass=0.0", "heldout.prompts=4", "heldout.every_steps=100",
             "checkpoint.every_steps=25", "experience.keep_steps=0", "tensorboard=false", "metrics.port=null",
-            "placement.object_store_gib=0.2", "deadlines.silence_s=8", "supervision.restarts=100", "supervision.window_s=60", "supervision.poison_attempts=5",
+            "placement.object_store_gib=0.2", "deadlines.silence_s=8",
+            "supervision.restarts=100", "supervision.window_s=60", "supervision.poison_attempts=5",
         ]  # fmt: skip
         command = [sys.executable, "-m", "launch.cli", "train", "quickstart", *settings]
         self._driver = subprocess.Popen(command, stdout=self._log, stderr=self._log, env=self._environment)
