@@ -1,0 +1,169 @@
+"""What dies in a real run, and what follows: real Ray, real learner; the real engine where the engine is what dies."""
+
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import yaml
+
+from actors.events import read_events
+from benchmarks.chaos_audit import audit
+from tests.command import ENVIRONMENT, MARK, Ended, dynalign, left_over, train
+from tests.test_runs_e2e import config, started, until
+
+pytestmark = [pytest.mark.chaos, pytest.mark.timeout(900)]
+
+ROOT = Path(__file__).parents[2]
+
+
+def processes(title: str) -> list[psutil.Process]:
+    """Of this test run, by the beginning of their command line."""
+    found = []
+    for process in psutil.process_iter(["cmdline"]):
+        try:
+            told = " ".join(process.info["cmdline"] or [])
+            if told.startswith(title) and process.environ().get(MARK) == ENVIRONMENT[MARK] and process.status() != "zombie":
+                found.append(process)
+        except psutil.Error:  # gone, or not ours to look at
+            continue
+    return found
+
+
+def wait_for(there: Callable[[], Any], what: str, deadline_s: float = 240.0) -> None:
+    end_s = time.monotonic() + deadline_s
+    while not there():
+        assert time.monotonic() < end_s, what
+        time.sleep(0.2)
+
+
+def steps(folder: Path) -> int:
+    file = folder / "metrics.jsonl"
+    return len(file.read_text().splitlines()) if file.exists() else 0
+
+
+def recovered(folder: Path, kind: str) -> bool:
+    return any(event.kind == kind and event.what == "recovered" for event in read_events(folder))
+
+
+def died_of(folder: Path, kind: str) -> list[str]:
+    return [event.cause for event in read_events(folder) if event.kind == kind and event.what == "died"]
+
+
+def finish(file: Path, folder: Path, process: "subprocess.Popen[str]", staleness: int = 1) -> None:
+    """Stops the run, trains three more steps, and accounts for every group."""
+    assert subprocess.run(dynalign("stop", str(folder)), timeout=120).returncode == 0
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, output
+    done = json.loads((folder / "summary.json").read_text())["step"]
+    ended = train(file, f"steps={done + 3}")
+    assert (ended.code, ended.left_over) == (0, ()), ended.output
+    found = audit(folder, staleness)
+    assert found.mistakes == ()
+    assert found.issued == found.trained + found.withheld
+
+
+def test_a_worker_a_ledger_a_coordinator_and_a_learner_die_one_after_the_other(tmp_path: Path) -> None:
+    file, folder = config(tmp_path, algorithm={"max_staleness": 1}), tmp_path / "runs" / "tiny"
+    process = started(dynalign("train", str(file), f"runs={tmp_path / 'runs'}", "steps=1000000", "rollout.workers=2"))
+    wait_for(lambda: steps(folder) > 5, "the first steps")
+    for title, kind in (("RolloutWorker", "worker"), ("LedgerActor", "ledger"), ("Coordinator", "coordinator"), ("LearnerRank", "learner")):
+        processes(f"ray::{title}")[0].kill()
+        wait_for(lambda kind=kind: recovered(folder, kind), f"the {kind} to be replaced")
+        now = steps(folder)
+        wait_for(lambda now=now: steps(folder) > now + 2, f"steps after the {kind} was replaced")
+        assert died_of(folder, kind) == ["died"]
+    finish(file, folder, process)
+
+
+def test_a_worker_that_hangs_is_ended_with_its_children_and_replaced(tmp_path: Path) -> None:
+    file, folder = config(tmp_path, algorithm={"max_staleness": 1}), tmp_path / "runs" / "tiny"
+    process = started(dynalign("train", str(file), f"runs={tmp_path / 'runs'}", "steps=1000000", "deadlines.silence_s=5"))
+    wait_for(lambda: steps(folder) > 5, "the first steps")
+    (hung,) = processes("ray::RolloutWorker")
+    hung.suspend()
+    wait_for(lambda: recovered(folder, "worker"), "the worker to be replaced")
+    assert died_of(folder, "worker") == ["hung"]
+    wait_for(lambda: not psutil.pid_exists(hung.pid) or hung.status() == "zombie", "the hung process to be gone", 20)
+    finish(file, folder, process)
+
+
+@pytest.mark.parametrize(("blow", "cause"), [(signal.SIGKILL, "failed"), (signal.SIGSTOP, "hung")])
+def test_the_engine_process_inside_a_worker_dies_or_hangs(tmp_path: Path, blow: signal.Signals, cause: str) -> None:
+    file = config(tmp_path, rollout={"engine": "vllm"}, algorithm={"max_staleness": 1})
+    folder = tmp_path / "runs" / "tiny"
+    limits = ["deadlines.group_s=40", "weights.deadline_s=40", "deadlines.silence_s=30"]
+    process = started(dynalign("train", str(file), f"runs={tmp_path / 'runs'}", "steps=1000000", *limits))
+    wait_for(lambda: steps(folder) > 3, "the first steps")
+    processes("VLLM::EngineCore")[0].send_signal(blow)
+    wait_for(lambda: recovered(folder, "worker"), "the worker to be replaced", 400)
+    assert set(died_of(folder, "worker")) <= {cause, "weights", "hung"}
+    now = steps(folder)
+    wait_for(lambda: steps(folder) > now + 1, "steps after the worker was replaced")
+    finish(file, folder, process)
+
+
+def judged_by(folder: Path, function: str, **changed: Any) -> Path:
+    file = config(folder, algorithm={"max_staleness": 1}, **changed)
+    settings = yaml.safe_load(file.read_text())
+    settings["judge"] = {"kind": "function", "function": f"tests.chaos.rewards:{function}"}
+    file.write_text(yaml.safe_dump(settings))
+    return file
+
+
+def prompts(folder: Path) -> str:
+    file = folder / "tasks.jsonl"
+    texts = ["Plan a garden.", "Tie a knot.", "Teach a child to count.", "Settle a quarrel.", "Design a bench."]
+    file.write_text("".join(json.dumps({"id": f"p{index}", "prompt": text}) + "\n" for index, text in enumerate(texts)))
+    return f"prompts.source={file}"
+
+
+def in_the_checkout(*arguments: str) -> Ended:
+    began_s = time.monotonic()
+    environment = ENVIRONMENT | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(dynalign(*arguments), capture_output=True, text=True, timeout=600, env=environment, cwd=ROOT)
+    return Ended(done.returncode, done.stdout + done.stderr, time.monotonic() - began_s, left_over())
+
+
+def test_a_prompt_that_breaks_its_workers_is_withheld_with_its_reason_and_the_run_goes_on(tmp_path: Path) -> None:
+    file = judged_by(tmp_path, "breaks_on_knots")
+    ended = in_the_checkout("train", str(file), f"runs={tmp_path / 'runs'}", prompts(tmp_path), "steps=4", "supervision.restarts=20")
+    folder = tmp_path / "runs" / "tiny"
+    assert (ended.code, ended.left_over) == (0, ()), ended.output
+    kept = [json.loads(line) for line in (folder / "poison.jsonl").read_text().splitlines()]
+    assert {line["prompt"] for line in kept} == {"Tie a knot."}
+    assert len(kept[0]["workers"]) == 3
+    found = audit(folder, 1)
+    assert found.mistakes == ()
+    assert found.withheld >= 1
+    assert "poison" in json.loads((folder / "summary.json").read_text())["withheld_by_reason"]
+
+
+def test_beyond_its_budget_a_run_ends_with_the_cause_and_no_process(tmp_path: Path) -> None:
+    file = judged_by(tmp_path, "breaks_always")
+    limits = ["supervision.restarts=2", "supervision.poison_attempts=100"]
+    ended = in_the_checkout("train", str(file), f"runs={tmp_path / 'runs'}", prompts(tmp_path), "steps=4", *limits)
+    assert (ended.code, ended.left_over) == (1, ()), ended.output
+    assert "rollout-0 ended 3 times in 3600 s" in ended.output
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_a_run_in_its_stated_time_with_a_checkpoint_and_no_process(tmp_path: Path, number: signal.Signals) -> None:
+    file, folder = config(tmp_path, algorithm={"max_staleness": 1}), tmp_path / "runs" / "tiny"
+    process = started(dynalign("train", str(file), f"runs={tmp_path / 'runs'}", "steps=1000000", "checkpoint.every_steps=1000000"))
+    until(folder / "metrics.jsonl", '"step": 5,', 300)
+    began_s = time.monotonic()
+    os.kill(process.pid, number)
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 130, output
+    assert time.monotonic() - began_s < 60
+    assert left_over() == ()
+    summary = json.loads((folder / "summary.json").read_text())
+    assert summary["state"] == "interrupted"
+    assert (folder / "checkpoints" / f"step-{summary['step']:06d}" / "manifest.json").is_file()
