@@ -37,6 +37,7 @@ from configs.schema import RunSettings
 logger = logging.getLogger(__name__)
 
 _PORT_DEADLINE_S = 10.0  # a coordinator that is replaced leaves its port within a second or two
+_FORMER_PORT_DEADLINE_S = 3.0
 _LOOK_AGAIN_S = 0.5
 
 
@@ -64,7 +65,7 @@ class Exporter(Collector):
             return None
         registry = CollectorRegistry(auto_describe=False)
         registry.register(self)
-        self._server = serve(settings.host, settings.port, registry)[0]
+        self._server = self._on_former_port(registry) or serve(settings.host, settings.port, registry)[0]
         host = self._node_address if settings.host in ("0.0.0.0", "::") else settings.host
         port = int(self._server.server_port)
         self._name_target(f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
@@ -77,9 +78,26 @@ class Exporter(Collector):
                 self._target.unlink(missing_ok=True)
             except OSError as error:
                 logger.warning("%s cannot be removed: %s", self._target, error)
+            self.end()
+
+    def end(self) -> None:
+        """No more answers; the target stays named, as when this process is killed."""
+        if self._server is not None:
             self._server.shutdown()
             self._server.server_close()
             self._server = None
+
+    def _on_former_port(self, registry: CollectorRegistry) -> WSGIServer | None:
+        """A replaced coordinator answers where the one before did, if it may choose: another port would be another instance to
+        Prometheus, whose counters begin anew."""
+        settings = self._known.run.metrics
+        former = _port(self._target) if settings.port == 0 else None
+        if former is None:
+            return None
+        try:
+            return serve(settings.host, former, registry, _FORMER_PORT_DEADLINE_S)[0]
+        except UserError:  # somebody else has it by now: any other will do
+            return None
 
     def _name_target(self, address: str) -> None:
         """Storage that takes no write costs the file, not the run: Prometheus then finds the address in `dynalign status` only."""
@@ -165,6 +183,14 @@ def serve(host: str, port: int, registry: CollectorRegistry, deadline_s: float =
                 remedy = "end what has it, choose another, or set metrics.port=0 for a free one"
                 raise UserError([Mistake("metrics.port", port, f"is taken on {host}", remedy)]) from refused
         time.sleep(_LOOK_AGAIN_S)
+
+
+def _port(target: Path) -> int | None:
+    """The port that a target file names, None where there is no file or it names none."""
+    try:
+        return int(json.loads(target.read_text())[0]["targets"][0].rpartition(":")[2])
+    except (OSError, ValueError, LookupError, TypeError):
+        return None
 
 
 def _disk(run_folder: Path) -> tuple[int, int] | None:

@@ -45,7 +45,7 @@ def tell_step(exporter: Exporter, step: int) -> None:
     exporter.trained([0, 1, 1, 0])
     heldout = {"heldout_reward_mean": 1.7, "heldout_prompted_reward_mean": 1.9} if step % 5 == 0 else {}
     exporter.row(whole_row(step, frozen_judge_reward_mean=1.6, **heldout))
-    exporter.look("running", ledger(step), supervised(step, wanted=2 + step % 2, why_wanted="the learner starves: waited 30%"))
+    exporter.look("running", ledger(step), supervised(step, wanted=2 + step // 3 % 3, why_wanted="the learner starves: waited 30%"))
 
 
 def tell_start(exporter: Exporter) -> None:
@@ -67,5 +67,5 @@ def exporter(folder: Path, **changed: Any) -> Exporter:
     """In `folder/runs`, on a free port."""
     run = settings(**changed)
     run_folder = folder / "runs" / run.name
-    run_folder.mkdir(parents=True)
+    run_folder.mkdir(parents=True, exist_ok=True)
     return Exporter(run, run_folder, lineage=1, node_address="127.0.0.1")

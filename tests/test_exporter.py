@@ -17,7 +17,6 @@ from actors.exported_metrics import EXPORTED
 from actors.exporter import Exporter, serve
 from configs.errors import UserError
 from tests.exported_run import exporter, ledger, settings, supervised, tell_all, tell_start, tell_step, whole_row, worker
-from tests.monitoring_files import DOCS, docs
 
 Scraped = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 
@@ -61,10 +60,6 @@ def test_names_follow_the_conventions_and_stand_once() -> None:
         assert each.help[0].isupper() or each.help.startswith("1 ") or each.help.startswith("issued")
         assert each.help.endswith(".")
         assert "run" not in each.labels
-
-
-def test_the_documentation_lists_every_name_as_the_code_has_it() -> None:
-    assert DOCS.read_text() == docs(), "docs/metrics.md is not what the code exports: run `python -m tests.monitoring_files`"
 
 
 def test_a_run_that_has_told_everything_exports_every_name(exported: tuple[Exporter, tuple[str, int]]) -> None:
@@ -190,6 +185,41 @@ def test_a_free_port_is_found_through_the_target_file_until_the_run_ends_by_itse
     assert not file.exists()
     with pytest.raises(OSError):  # noqa: PT011
         scrape(address)
+
+
+def test_a_free_port_stays_the_same_when_a_coordinator_is_replaced(tmp_path: Path) -> None:
+    """Another port would be another instance to Prometheus, whose counters begin anew."""
+    died = exporter(tmp_path)
+    first = died.start()
+    assert first is not None
+    died.end()
+    replaced = exporter(tmp_path)
+    second = replaced.start()
+    replaced.close()
+    assert second == first
+
+
+def test_a_former_port_that_another_has_taken_is_given_up(tmp_path: Path) -> None:
+    file = tmp_path / "runs" / "synthetic.prometheus.json"
+    endpoint = exporter(tmp_path)
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        taken = other.getsockname()[1]
+        file.write_text(json.dumps([{"targets": [f"127.0.0.1:{taken}"]}]))
+        started = endpoint.start()
+    endpoint.close()
+    assert started is not None
+    assert started[1] != taken
+
+
+@pytest.mark.parametrize("left", ["", "{", "[]", '[{"targets": []}]', '[{"targets": ["127.0.0.1:no"]}]'])
+def test_a_target_file_that_says_nothing_is_written_anew(tmp_path: Path, left: str) -> None:
+    endpoint = exporter(tmp_path)
+    file = tmp_path / "runs" / "synthetic.prometheus.json"
+    file.write_text(left)
+    address = endpoint.start()
+    assert address is not None
+    assert json.loads(file.read_text()) == [{"targets": [f"127.0.0.1:{address[1]}"]}]
+    endpoint.close()
 
 
 def test_an_endpoint_on_all_addresses_is_named_by_that_of_its_node(tmp_path: Path) -> None:
