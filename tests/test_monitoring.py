@@ -112,6 +112,14 @@ def test_the_files_are_what_the_code_says() -> None:
     )
 
 
+def test_every_dashboard_is_loaded_by_the_sidecar_and_every_file_of_grafanas_is_whole() -> None:
+    [generated] = yaml.safe_load((MONITORING / "kustomization.yaml").read_text())["configMapGenerator"]
+    assert set(generated["files"]) == {f"dashboards/{file.name}" for file in (MONITORING / "dashboards").glob("*")}
+    assert len(generated["files"]) == len(DASHBOARDS)
+    assert yaml.safe_load((MONITORING / "grafana" / "dashboards.yaml").read_text())["providers"][0]["type"] == "file"
+    assert yaml.safe_load((MONITORING / "grafana" / "datasource.yaml").read_text())["datasources"][0]["type"] == "prometheus"
+
+
 def test_every_panel_has_its_own_place_and_number_a_description_and_a_unit() -> None:
     for dashboard in LOADED.values():
         whole = dashboard["panels"]
