@@ -77,6 +77,22 @@ def test_three_steps_and_three_more_are_six(tmp_path: Path) -> None:
     assert losses(straight) == pytest.approx(losses(halves), abs=1e-6)
 
 
+def test_three_steps_a_kill_and_three_more_are_six(tmp_path: Path) -> None:
+    file = config(tmp_path)
+    settings = yaml.safe_load(file.read_text()) | {"judge": {"kind": "function", "function": "tests.chaos.rewards:slow"}}
+    file.write_text(yaml.safe_dump(settings))
+    well(train(file, "name=straight"))
+    folder = tmp_path / "runs" / "killed"
+    process = started(dynalign("train", str(file), f"runs={tmp_path / 'runs'}", "name=killed"))
+    until(folder / "checkpoints" / "step-000003" / "manifest.json", "step", 300)
+    process.kill()
+    process.wait(timeout=30)
+    assert len(trained(folder)) < 6, "it was killed too late"
+    well(train(file, "name=killed"))
+    assert trained(tmp_path / "runs" / "straight") == trained(folder)
+    assert losses(tmp_path / "runs" / "straight") == pytest.approx(losses(folder), abs=1e-6)
+
+
 def test_ctrl_c_ends_with_a_checkpoint_and_a_copy_of_the_folder_continues_elsewhere(tmp_path: Path) -> None:
     file = config(tmp_path, algorithm={"max_staleness": 1})
     folder = tmp_path / "runs" / "tiny"

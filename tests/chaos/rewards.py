@@ -1,6 +1,7 @@
 """Reward functions that break the worker that calls them: real deaths, without a hook in the product."""
 
 import os
+import time
 
 
 def breaks_on_knots(prompt: str, completion: str) -> float:
@@ -12,3 +13,9 @@ def breaks_on_knots(prompt: str, completion: str) -> float:
 
 def breaks_always(prompt: str, completion: str) -> float:
     os._exit(13)
+
+
+def slow(prompt: str, completion: str) -> float:
+    """A tenth of a second a candidate, so that a step can be met half-way; the score depends on the text alone."""
+    time.sleep(0.1)
+    return (len(completion) * 7919 % 50) / 10

@@ -21,6 +21,7 @@ from tests.test_runs_e2e import config, started, until
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(900)]
 
 ROOT = Path(__file__).parents[2]
+ENDLESS = ("steps=1000000", "experience.keep_steps=10")
 
 
 def processes(title: str) -> list[psutil.Process]:
@@ -41,6 +42,16 @@ def wait_for(there: Callable[[], Any], what: str, deadline_s: float = 240.0) -> 
     while not there():
         assert time.monotonic() < end_s, what
         time.sleep(0.2)
+
+
+def alive(process: "subprocess.Popen[str]", there: Callable[[], Any]) -> Callable[[], Any]:
+    """The same question, which fails at once when the driver has ended."""
+
+    def ask() -> Any:
+        assert process.poll() is None, process.communicate()[0]
+        return there()
+
+    return ask
 
 
 def steps(folder: Path) -> int:
@@ -71,8 +82,8 @@ def finish(file: Path, folder: Path, process: "subprocess.Popen[str]", staleness
 
 def test_a_worker_a_ledger_a_coordinator_and_a_learner_die_one_after_the_other(tmp_path: Path) -> None:
     file, folder = config(tmp_path, algorithm={"max_staleness": 1}), tmp_path / "runs" / "tiny"
-    process = started(dynalign("train", str(file), f"runs={tmp_path / 'runs'}", "steps=1000000", "rollout.workers=2"))
-    wait_for(lambda: steps(folder) > 5, "the first steps")
+    process = started(dynalign("train", str(file), f"runs={tmp_path / 'runs'}", *ENDLESS, "rollout.workers=2"))
+    wait_for(alive(process, lambda: steps(folder) > 5), "the first steps")
     for title, kind in (("RolloutWorker", "worker"), ("LedgerActor", "ledger"), ("Coordinator", "coordinator"), ("LearnerRank", "learner")):
         processes(f"ray::{title}")[0].kill()
         wait_for(lambda kind=kind: recovered(folder, kind), f"the {kind} to be replaced")
@@ -84,8 +95,8 @@ def test_a_worker_a_ledger_a_coordinator_and_a_learner_die_one_after_the_other(t
 
 def test_a_worker_that_hangs_is_ended_with_its_children_and_replaced(tmp_path: Path) -> None:
     file, folder = config(tmp_path, algorithm={"max_staleness": 1}), tmp_path / "runs" / "tiny"
-    process = started(dynalign("train", str(file), f"runs={tmp_path / 'runs'}", "steps=1000000", "deadlines.silence_s=5"))
-    wait_for(lambda: steps(folder) > 5, "the first steps")
+    process = started(dynalign("train", str(file), f"runs={tmp_path / 'runs'}", *ENDLESS, "deadlines.silence_s=5"))
+    wait_for(alive(process, lambda: steps(folder) > 5), "the first steps")
     (hung,) = processes("ray::RolloutWorker")
     hung.suspend()
     wait_for(lambda: recovered(folder, "worker"), "the worker to be replaced")
@@ -99,8 +110,8 @@ def test_the_engine_process_inside_a_worker_dies_or_hangs(tmp_path: Path, blow: 
     file = config(tmp_path, rollout={"engine": "vllm"}, algorithm={"max_staleness": 1})
     folder = tmp_path / "runs" / "tiny"
     limits = ["deadlines.group_s=40", "weights.deadline_s=40", "deadlines.silence_s=30"]
-    process = started(dynalign("train", str(file), f"runs={tmp_path / 'runs'}", "steps=1000000", *limits))
-    wait_for(lambda: steps(folder) > 3, "the first steps")
+    process = started(dynalign("train", str(file), f"runs={tmp_path / 'runs'}", *ENDLESS, *limits))
+    wait_for(alive(process, lambda: steps(folder) > 3), "the first steps")
     processes("VLLM::EngineCore")[0].send_signal(blow)
     wait_for(lambda: recovered(folder, "worker"), "the worker to be replaced", 400)
     assert set(died_of(folder, "worker")) <= {cause, "weights", "hung"}
@@ -156,7 +167,7 @@ def test_beyond_its_budget_a_run_ends_with_the_cause_and_no_process(tmp_path: Pa
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_a_run_in_its_stated_time_with_a_checkpoint_and_no_process(tmp_path: Path, number: signal.Signals) -> None:
     file, folder = config(tmp_path, algorithm={"max_staleness": 1}), tmp_path / "runs" / "tiny"
-    process = started(dynalign("train", str(file), f"runs={tmp_path / 'runs'}", "steps=1000000", "checkpoint.every_steps=1000000"))
+    process = started(dynalign("train", str(file), f"runs={tmp_path / 'runs'}", *ENDLESS, "checkpoint.every_steps=1000000"))
     until(folder / "metrics.jsonl", '"step": 5,', 300)
     began_s = time.monotonic()
     os.kill(process.pid, number)
