@@ -119,10 +119,12 @@ class Exporter(Collector):
         self._known = replace(known, state=state, ledger=ledger, supervised=supervised, decisions=decisions, looked_s=self._clock())
 
     def trained(self, ages: Iterable[int]) -> None:
-        """A step is committed. ages: of each group's oldest token, in versions (`batch.version - group.version_min`)."""
-        known, now_s = self._known, self._clock()
+        """A step is committed. ages: of each group's oldest token, in versions (`batch.version - group.version_min`); none is no step."""
+        known, now_s, ages = self._known, self._clock(), Counter(ages)
+        if not ages:
+            return
         first_s = now_s - known.started_s if known.first_step_s is None else known.first_step_s
-        self._known = replace(known, ages=known.ages + Counter(ages), last_step_s=now_s, first_step_s=first_s)
+        self._known = replace(known, ages=known.ages + ages, last_step_s=now_s, first_step_s=first_s)
 
     def row(self, row: Mapping[str, Any]) -> None:
         """A step's row: every name of `metrics.jsonl`."""

@@ -146,11 +146,12 @@ def test_workers_restarts_and_sizing_are_counted_by_state_cause_and_reason(expor
 
 
 def test_times_are_unix_seconds_and_counted_from_the_start(tmp_path: Path) -> None:
-    now_s = iter([1000.0, 1060.0, 1090.0])
+    now_s = iter([1000.0, 1030.0, 1060.0, 1090.0])
     (tmp_path / "synthetic").mkdir()
     endpoint = Exporter(settings(), tmp_path / "synthetic", 1, "127.0.0.1", clock=now_s.__next__)
     address = endpoint.start()
     assert address is not None
+    endpoint.trained([])  # the figures before the first step
     endpoint.trained([0])
     endpoint.trained([0])
     told = values(address)
