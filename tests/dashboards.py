@@ -100,7 +100,7 @@ TRAINING = Dashboard(
                 Panel("Gradient norm", "Before clipping. A rising trend comes before a collapse.", (of("grad_norm"),), width=6),
                 Panel(
                     "KL and entropy",
-                    "KL to the initial policy (k3) and the policy's entropy, nats per token. Entropy near 0 is a collapsed policy.",
+                    "KL to the initial policy (with algorithm.kl_coef) and entropy, nats per token. Entropy near 0: a collapsed policy.",
                     (of("kl", "{{run}} KL"), of("entropy", "{{run}} entropy")),
                     width=6,
                 ),
