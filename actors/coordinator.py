@@ -20,6 +20,7 @@ import ray
 
 from actors import logs
 from actors.checkpoints import write_checkpoint
+from actors.exporter import Exporter
 from actors.heldout import converged, evaluate
 from actors.learner_group import LearnerGroup
 from actors.ledger_link import LedgerLink
@@ -78,6 +79,9 @@ class Coordinator:
         self._pool = PoolSize(place.run.rollout.workers.min, place.run.rollout.workers.max)
         self._decided = (0, Decision(0, ""))  # counted, so that the supervision knows which one is new
         self._pool_reason, self._status = "", dict[str, Any]()
+        self._ages: list[int] = []
+        self._exporter = Exporter(self.run, self.folder, place.lineage, ray.util.get_node_ip_address())
+        self._metrics_address: str | None = None
         self._supervised: Mapping[str, Any] = {}
         logs.configure(self.run, "coordinator", lambda: version_label(place.lineage, self.step))
         self.log = MetricsLog(self.folder, self.run.tensorboard, place.lineage)
@@ -109,6 +113,8 @@ class Coordinator:
     # -- the loop's lines ---------------------------------------------------------------------------------------------------
 
     async def _begin(self) -> None:
+        address = await asyncio.to_thread(self._exporter.start)
+        self._metrics_address = None if address is None else f"{address[0]}:{address[1]}"
         if self._joins:
             self.step = (await self._ledger.call("status"))["committed_step"]
         else:
@@ -158,6 +164,7 @@ class Coordinator:
         present_fraction = len(batch.groups) / self.run.rollout.prompts_per_step
         await self._sleep()
         report, group_ids = await self._learner.step(step, batch.groups, batch.handles, present_fraction)
+        self._ages = [batch.version - group.version_min for group in batch.groups if group.group_id in group_ids]
         return report | {"learner_wait_s": self._wait_s}, group_ids
 
     async def _publish(self, step: int) -> tuple[WeightVersion, float]:
@@ -179,6 +186,8 @@ class Coordinator:
         self._ledger_status = status
         self._totals = await self._worker_totals()  # the evaluation's own work belongs to no step
         self._row = self.log.write(row | {"worker_restarts": self._restarts()})
+        self._exporter.trained(self._ages if learned else ())
+        self._exporter.row(self._row)
         self._size_the_pool()
 
     def _size_the_pool(self) -> None:
@@ -199,11 +208,13 @@ class Coordinator:
             await write_checkpoint(self.place, self.step, self._learner, snapshot)
         except CheckpointWriteFailed as failed:
             self._checkpoint_failures += 1
+            self._exporter.checkpoint_failed()
             if self._state == "stopping" or self._checkpoint_failures > self.run.checkpoint.failures:
                 raise
             self._notice = f"{failed}; trying again after the next step"
             return
         self._checkpointed, self._checkpoint_failures, self._notice = self.step, 0, ""
+        self._exporter.checkpointed(self.step)
         await self._ledger.call("forget", self.step)
 
     async def _end(self) -> Ending:
@@ -216,6 +227,7 @@ class Coordinator:
             await self._checkpoint()
         self._state, self._phase = "finished" if finished else "interrupted", ""
         self.log.close()
+        self._exporter.close()
         whole = step_folder(self.folder / "checkpoints", self._checkpointed) if self._checkpointed else None
         return Ending(self._state, await self._ledger.call("status"), None if whole is None else str(whole))
 
@@ -321,9 +333,11 @@ class Coordinator:
             "waiting_for": ledger["waiting_reason"],
             "phase": self._phase,
             "notice": self._notice,
+            "metrics_address": self._metrics_address,
             "pool": {"decision": self._decided[0], "now": self._pool_reason} | asdict(self._decided[1]),
             **supervised,
         }
+        self._exporter.look(self._status["state"], ledger, supervised)
         return self._status
 
     async def status(self) -> dict[str, Any]:

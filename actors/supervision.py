@@ -146,9 +146,17 @@ class Supervisor:
             "why_wanted": self._why,
             "settling": self._pool.settling,
             "placing": self._pool.placing(),
+            "gpus": self._gpus(),
             "restarts": dict(restarts),
             "sync_failures": restarts["worker/weights"],
         }
+
+    def _gpus(self) -> float:
+        """GPUs that the learner and the workers that are there hold; taking turns, they hold the same ones."""
+        ranks, engines = self.run.learner.ranks, len(self._pool.serving()) * self.run.rollout.tensor_parallel
+        if self.run.placement.device == "cpu":
+            return 0.0
+        return float(ranks if self.run.placement.mode == "shared" else ranks + engines)
 
     def end(self) -> None:
         """Ends all actors with their children."""

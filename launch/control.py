@@ -92,6 +92,8 @@ def status(run: str, runs: str) -> int:
         print(f"reward {row['reward_mean']:.3f}, step {row['step_s']:.1f} s, oldest trained token {row['staleness_max']} versions")
     for worker in told["workers"]:
         print(f"{worker['name']}: {worker['state']}, version {worker['version']}, {worker['groups_in_flight']} groups in flight")
+    if told.get("metrics_address"):
+        print(f"metrics: http://{told['metrics_address']}/metrics")
     print(f"workers wanted: {told['workers_wanted']} ({told['why_wanted']})")
     if told["restarts"]:
         print("restarts: " + ", ".join(f"{what} {count}" for what, count in sorted(told["restarts"].items())))

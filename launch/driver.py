@@ -27,7 +27,7 @@ from actors import logs
 from actors.run_place import RunPlace
 from actors.supervision import Supervisor
 from actors.worker_pool import root_cause
-from configs.errors import DeadlineExceeded, DynalignError, RunFailed, StaleLineage, one_line
+from configs.errors import DeadlineExceeded, DynalignError, RunFailed, StaleLineage, UserError, one_line
 from configs.load import LoadedRun, load_run
 from configs.schema import RunSettings
 from launch import ray_job
@@ -172,7 +172,7 @@ class _Run:
         self.cause: str | None = None
 
     def run(self) -> int:
-        started_here, state = None, "failed"
+        started_here, state, refused = None, "failed", None
         with ProgressView() as view:
             try:
                 self._show(view, "starting Ray")
@@ -184,7 +184,8 @@ class _Run:
                 state = self._watch(self.supervisor, view)
                 self.cause = self.supervisor.cause
             except (DynalignError, ray.exceptions.RayError) as error:
-                self.cause = one_line(root_cause(error))
+                self.cause, root = one_line(root_cause(error)), root_cause(error)
+                refused = root if isinstance(root, UserError) and self._untouched() else None
             except OSError as error:  # the run folder's disk, most likely: what was whole there is whole
                 self.cause = f"{one_line(error)}; free or mend that disk, and train again"
             finally:
@@ -192,7 +193,12 @@ class _Run:
                     self.supervisor.end()
                 if started_here is not None:
                     ray.shutdown()
+        if refused is not None:  # a mistake that only an actor could see, such as a port that is taken: nothing was trained
+            raise refused
         return self._close("failed" if self.cause else state)
+
+    def _untouched(self) -> bool:
+        return self.supervisor is None or self.supervisor.status is None or self.supervisor.status["state"] == "starting"
 
     def _find_room(self, view: ProgressView) -> None:
         """Waits, in sight, until the cluster could hold the plan if nobody else used it: an autoscaler may be adding nodes. Raises

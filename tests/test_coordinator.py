@@ -14,7 +14,7 @@ from actors.ledger_link import LedgerLink
 from actors.ledger_place import LedgerPlace
 from actors.run_place import RunPlace
 from configs.errors import CheckpointWriteFailed
-from configs.operation import CheckpointSettings
+from configs.operation import CheckpointSettings, MetricsSettings
 from configs.schema import AlgorithmSettings, HeldoutSettings, RolloutSettings, RunSettings
 from learner.checkpoint import newest_whole, read_manifest
 from rollout.ledger_log import committed, read
@@ -31,6 +31,7 @@ RUN = RunSettings(
     algorithm=AlgorithmSettings(max_staleness=1, max_refill=0.0),
     heldout=HeldoutSettings(prompts=0),
     checkpoint=CheckpointSettings(every_steps=2, failures=1),
+    metrics=MetricsSettings(port=None),
 )
 PROMPTS = PromptSet((Prompt("a", "?", "d", "train"), Prompt("b", "?", "d", "train"), Prompt("c", "?", "d", "train")), ())
 
