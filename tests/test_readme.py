@@ -2,12 +2,13 @@
 
 import ast
 import re
+from collections import Counter
 from pathlib import Path
 
 import yaml
 
 from configs.load import shipped_names
-from tests.product import product
+from tests.product import product, refuse
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -20,11 +21,27 @@ def test_the_loop_is_quoted_whole_and_word_for_word() -> None:
     assert "\n".join(line.removeprefix("    ") for line in lines) in README
 
 
-def test_the_tree_names_every_file_of_the_product() -> None:
-    tree = re.search(r"## The tree\n\n```\n(.*?)```", README, re.DOTALL)
-    assert tree is not None
-    missing = [path for path in product() if not path.endswith("__init__.py") and f"  {Path(path).name} " not in tree[1]]
-    assert not missing, f"the README's tree does not name {', '.join(missing)}"
+def tree() -> list[str]:
+    """The paths of all Python files that the README's tree names, in its order."""
+    drawn = re.search(r"## The tree\n\n```\n(.*?)```", README, re.DOTALL)
+    assert drawn is not None
+    room, paths = "", []
+    for line in drawn[1].splitlines():
+        name = line.split()[0]
+        if name.endswith("/"):
+            room = name
+        elif name.endswith(".py"):
+            paths.append(room + name)
+    return paths
+
+
+def test_the_tree_names_every_file_of_the_product_once_in_its_room_and_no_other() -> None:
+    files, named = {path for path in product() if not path.endswith("__init__.py")}, Counter(tree())
+    refuse(
+        [f"the README's tree does not name {path}" for path in files - named.keys()]
+        + [f"the README's tree names {path}, which is not there" for path in named.keys() - files]
+        + [f"the README's tree names {path} {times} times" for path, times in named.items() if times > 1]
+    )
 
 
 def test_every_shipped_run_is_mentioned() -> None:
