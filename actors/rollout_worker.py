@@ -1,12 +1,10 @@
 """A rollout worker: one engine that generates and scores groups, and takes new weights while sequences are in flight.
 
-    lease loop    waits for: a free place, then a lease          unblocked by: a group reported; the ledger's capacity
-                  starts one group task per lease
+    lease loop    starts one group task per lease, and renews the leases held (`lease_loop`)
     group task    waits for: the lease's version in the engine   unblocked by: the weight loop
-                  make ─► spool (durable) ─► report              ends the worker when it takes longer than deadlines.group_s
+                  make ─► deliver                                ends the worker when it takes longer than deadlines.group_s
     weight loop   waits for: a newer version in the ledger       unblocked by: the coordinator's commit
                   fetch ─► gate.swapping() ─► engine.load_weights
-    beat loop     every few seconds: renews the leases held; a lease no longer current has its task cancelled
 
 No loop waits for another worker. The first error ends all loops, and `serve` raises it: the supervision decides what follows. A
 ledger that is replaced meanwhile only makes the calls to it take longer (`LedgerLink`).
@@ -15,20 +13,18 @@ ledger that is replaced meanwhile only makes the calls to it take longer (`Ledge
 import asyncio
 import os
 import time
-from collections.abc import Coroutine
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
 import psutil
-import ray
 
 from actors import logs, transport_object_store
+from actors.lease_loop import POLL_S, AnyLease, LeaseLoop
 from actors.ledger_link import LedgerLink
 from configs.errors import DeadlineExceeded, PublisherGone
 from configs.schema import RunSettings
-from rollout import spool
 from rollout.contexts import Contexts, load_contexts
 from rollout.definition import load_value_texts
 from rollout.engine import Engine
@@ -38,10 +34,9 @@ from rollout.judge import context_tokens, make_judge
 from rollout.ledger_values import Lease, ScoredGroup
 from rollout.prompts import PromptSet
 from rollout.records import Group
+from rollout.spool import SpoolEntry
 from rollout.weight_version import WeightVersion, travelling_adapter, version_label
 
-_POLL_S = 5.0  # one long poll; short enough that a stopping worker is not held up
-_BEATS_PER_LEASE = 10  # renewals within one lease period, so that several may be lost
 _INITIAL = (0, 0)  # (lineage, step) of the policy that every engine loads at its start: below every published version
 
 
@@ -67,12 +62,11 @@ class RolloutWorker:
             os.sched_setaffinity(0, place.cores)  # before any library counts the cores
         self._place, self._prompts = place, prompts
         self._ledger = LedgerLink(place.ledger, place.run.deadlines.start_s)
+        places, spool_folder = place.run.rollout.groups_in_flight, Path(place.run_folder) / "spool"
+        self._leases = LeaseLoop(place.name, self._ledger, places, spool_folder, place.run.deadlines, self._work)
         self._held = _INITIAL
         self._loaded = asyncio.Condition()
-        self._stopping = asyncio.Event()
-        self._tasks: dict[Any, asyncio.Task[None]] = {}
         self._sync = {"weight_sync_s": 0.0, "weight_sync_pause_s": 0.0, "weight_syncs": 0}
-        self._idle_s = 0.0
 
     async def here(self) -> tuple[str, int, float]:
         """Host, process id and when that process began (Unix seconds): the cluster had room for this worker."""
@@ -93,10 +87,9 @@ class RolloutWorker:
         """Works until `stop`. Raises the first error of any loop; every task has ended when it returns."""
         try:
             async with asyncio.TaskGroup() as group:
-                loops = [group.create_task(loop) for loop in (self._weight_loop(), self._beat_loop())]
-                await self._lease_loop(group)
-                for loop in loops:
-                    loop.cancel()
+                weights = group.create_task(self._weight_loop())
+                await self._leases.run(group)
+                weights.cancel()
         except BaseExceptionGroup as errors:
             raise _first(errors) from errors
         finally:
@@ -104,7 +97,7 @@ class RolloutWorker:
 
     async def stop(self) -> None:
         """Takes no more leases; groups in flight are finished and reported."""
-        self._stopping.set()
+        self._leases.stop()
 
     async def stats(self) -> dict[str, Any]:
         """Totals since the start, for the coordinator's per-step differences, and what the worker is doing now."""
@@ -112,12 +105,12 @@ class RolloutWorker:
         return {
             "name": self._place.name,
             "version": self._held[1],
-            "groups_in_flight": len(self._tasks),
+            "groups_in_flight": self._leases.in_flight,
             "completion_tokens_total": maker.completion_tokens,
             "judgements_total": maker.judgements,
             "generate_s": maker.generating.total_s,
             "score_s": maker.scoring.total_s,
-            "idle_s": self._idle_s,
+            "idle_s": self._leases.idle_s,
             **self._sync,
         }
 
@@ -129,36 +122,11 @@ class RolloutWorker:
         """Shared placement: the device is back."""
         await self._engine.wake()
 
-    async def _lease_loop(self, group: asyncio.TaskGroup) -> None:
-        places = self._place.run.rollout.groups_in_flight
-        while not self._stopping.is_set():
-            if len(self._tasks) >= places:
-                await asyncio.wait(self._tasks.values(), return_when=asyncio.FIRST_COMPLETED)
-                continue
-            asked_s = time.monotonic()
-            free, busy = places - len(self._tasks), bool(self._tasks)
-            leases = await self._ledger.call("lease", self._place.name, free, _POLL_S, busy, wait_s=_POLL_S)
-            if not self._tasks:
-                self._idle_s += time.monotonic() - asked_s
-            for lease in leases:
-                work = self._evaluate(lease) if isinstance(lease, EvaluationLease) else self._make(lease)
-                task = group.create_task(self._in_time(lease, work))
-                self._tasks[lease.key] = task
-                task.add_done_callback(lambda _, key=lease.key: self._tasks.pop(key, None))
-        if self._tasks:
-            await asyncio.wait(self._tasks.values())
-
-    async def _in_time(self, lease: Lease | EvaluationLease, work: Coroutine[Any, Any, None]) -> None:
-        """An engine can hang while everything around it answers, so a living worker's word is not enough."""
-        deadline_s = self._place.run.deadlines.group_s
-        clock = asyncio.timeout(deadline_s)
-        try:
-            async with clock:
-                await work
-        except TimeoutError as error:
-            if clock.expired():
-                raise DeadlineExceeded(f"{lease.key} in {self._place.name}: its engine hangs", deadline_s) from error
-            raise
+    async def _work(self, lease: AnyLease) -> None:
+        if isinstance(lease, EvaluationLease):
+            await self._evaluate(lease)
+        else:
+            await self._make(lease)
 
     async def _make(self, lease: Lease) -> None:
         await self._holds((lease.lineage, lease.version))
@@ -166,11 +134,7 @@ class RolloutWorker:
         draw = Draw(lease.lineage, lease.group_id, lease.attempt, lease.epoch, prompt, time.time())
         made = await self._maker.make(draw)
         payload = await asyncio.to_thread(_encode, made)
-        name = spool.group_file(lease.group_id, lease.lineage, lease.attempt)
-        # Durable before acknowledged: the report names a file that survives this worker; the object is a cache of it.
-        entry = await asyncio.to_thread(spool.write, Path(self._place.run_folder) / "spool", name, payload)
-        reference = ray.put(payload)
-        await self._ledger.call("report", self._place.name, _scored(lease, made, entry), [reference])
+        await self._leases.deliver(lease, payload, lambda entry: _scored(lease, made, entry))
 
     async def _evaluate(self, lease: EvaluationLease) -> None:
         await self._holds((lease.lineage, lease.version))
@@ -201,7 +165,7 @@ class RolloutWorker:
         """A version whose publisher has died is waited for until its successor's, or as long as one load may take."""
         lost_s: float | None = None
         while True:
-            version: WeightVersion | None = await self._ledger.call("wait_version", self._held, _POLL_S, wait_s=_POLL_S)
+            version: WeightVersion | None = await self._ledger.call("wait_version", self._held, POLL_S, wait_s=POLL_S)
             if version is None:
                 continue
             try:
@@ -233,15 +197,6 @@ class RolloutWorker:
         async with self._loaded:
             self._loaded.notify_all()
 
-    async def _beat_loop(self) -> None:
-        deadlines = self._place.run.deadlines
-        while True:
-            await asyncio.sleep(min(deadlines.lease_s, deadlines.silence_s) / _BEATS_PER_LEASE)
-            stale = await self._ledger.call("renew", self._place.name, list(self._tasks))
-            for key in stale:
-                if key in self._tasks:
-                    self._tasks[key].cancel()
-
 
 async def _start_engine(place: WorkerPlace, contexts: Contexts, context_limit: int) -> Engine:
     run, label = place.run, version_label(place.lineage, 0)
@@ -261,7 +216,7 @@ def _encode(group: Group) -> bytes:
     return encode([to_batch(group)])
 
 
-def _scored(lease: Lease, group: Group, entry: spool.SpoolEntry) -> ScoredGroup:
+def _scored(lease: Lease, group: Group, entry: SpoolEntry) -> ScoredGroup:
     scores = [score for score in group.scores_G if score is not None]
     return ScoredGroup(
         group_id=lease.group_id,
@@ -283,5 +238,3 @@ def _first(errors: BaseExceptionGroup[BaseException]) -> BaseException:
     while isinstance(found, BaseExceptionGroup):
         found = found.exceptions[0]
     return found
-
-
