@@ -1,6 +1,6 @@
 """The Prometheus endpoint of a run, in the coordinator's process.
 
-    coordinator's loop   look (every second), trained (at each commit), row (after each step), checkpointed   ─► one `Known`, replaced whole
+    coordinator's loop   look (every second), trained and row (after each step), checkpointed   ─► one `Known`, replaced whole
     HTTP thread          a scrape ─► collect() ─► the table of exported_metrics.py, read off the newest `Known`
 
 No call waits for another actor, and a scrape takes nothing from the loop but the reading of figures that are there.
@@ -54,6 +54,7 @@ class Exporter(Collector):
         self._known = Known(run, lineage, clock(), versions=versions, disk=lambda: _disk(run_folder))
         self._server: WSGIServer | None = None
         self._trained: int | None = None
+        self._stamped = False
 
     def start(self) -> tuple[str, int] | None:
         """Host and port at which it answers; None for `metrics.port: null`.
@@ -113,18 +114,23 @@ class Exporter(Collector):
         known = self._known
         wanted, before = supervised.get("workers_wanted"), known.supervised.get("workers_wanted")
         decisions = known.decisions
-        if wanted is not None and before is not None and wanted != before:
+        if wanted and before and wanted != before:  # 0 is no size: the run is ending
             reason = str(supervised["why_wanted"]).partition(":")[0]  # "the learner starves: …", whose figures are no label
             decisions = decisions + Counter({("up" if wanted > before else "down", reason): 1})
-        self._known = replace(known, state=state, ledger=ledger, supervised=supervised, decisions=decisions, looked_s=self._clock())
+        now_s, step, former = self._clock(), ledger.get("committed_step"), known.ledger.get("committed_step")
+        known = replace(known, state=state, ledger=ledger, supervised=supervised, decisions=decisions, looked_s=now_s)
+        if step is not None and former is not None and step > former:  # minutes before `trained`, where a checkpoint or evaluation is due
+            known, self._stamped = _stamped(known, now_s), True
+        self._known = known
 
     def trained(self, ages: Iterable[int]) -> None:
-        """A step is committed. ages: of each group's oldest token, in versions (`batch.version - group.version_min`); none is no step."""
-        known, now_s, ages = self._known, self._clock(), Counter(ages)
+        """A step has been committed. ages: of each group's oldest token, in versions (`batch.version - group.version_min`); none is no
+        step."""
+        known, ages = self._known, Counter(ages)
         if not ages:
             return
-        first_s = now_s - known.started_s if known.first_step_s is None else known.first_step_s
-        self._known = replace(known, ages=known.ages + ages, last_step_s=now_s, first_step_s=first_s)
+        known = known if self._stamped else _stamped(known, self._clock())
+        self._known, self._stamped = replace(known, ages=known.ages + ages), False
 
     def row(self, row: Mapping[str, Any]) -> None:
         """A step's row: every name of `metrics.jsonl`."""
@@ -148,6 +154,11 @@ class Exporter(Collector):
         known = self._known
         for each in EXPORTED:
             yield _family(each, known)
+
+
+def _stamped(known: Known, now_s: float) -> Known:
+    """A step is committed now."""
+    return replace(known, last_step_s=now_s, first_step_s=now_s - known.started_s if known.first_step_s is None else known.first_step_s)
 
 
 def _family(each: Exported, known: Known) -> Family:

@@ -146,7 +146,7 @@ def test_workers_restarts_and_sizing_are_counted_by_state_cause_and_reason(expor
 
 
 def test_times_are_unix_seconds_and_counted_from_the_start(tmp_path: Path) -> None:
-    now_s = iter([1000.0, 1030.0, 1060.0, 1090.0])
+    now_s = iter([1000.0, 1060.0, 1090.0])
     (tmp_path / "synthetic").mkdir()
     endpoint = Exporter(settings(), tmp_path / "synthetic", 1, "127.0.0.1", clock=now_s.__next__)
     address = endpoint.start()
@@ -159,6 +159,29 @@ def test_times_are_unix_seconds_and_counted_from_the_start(tmp_path: Path) -> No
     assert told["run_started_timestamp_seconds", ()] == 1000
     assert told["time_to_first_step_seconds", ()] == 60
     assert told["last_step_timestamp_seconds", ()] == 1090
+
+
+def test_a_commit_is_stamped_before_the_checkpoint_and_the_evaluation_that_follow_it(tmp_path: Path) -> None:
+    now_s = iter([1000.0, 1001.0, 1030.0, 1031.0, 1090.0])
+    (tmp_path / "synthetic").mkdir()
+    endpoint = Exporter(settings(), tmp_path / "synthetic", 1, "127.0.0.1", clock=now_s.__next__)
+    address = endpoint.start()
+    assert address is not None
+    for committed in (4, 5, 5):  # resumed at step 4, which is no step of this coordinator
+        endpoint.look("running", ledger(committed), supervised())
+    endpoint.trained([0])
+    told = values(address)
+    assert (told["last_step_timestamp_seconds", ()], told["time_to_first_step_seconds", ()]) == (1030, 30)
+    endpoint.trained([0])  # a step that nobody looked at before its row
+    assert values(address)["last_step_timestamp_seconds", ()] == 1090
+    endpoint.close()
+
+
+def test_a_pool_that_is_emptied_because_the_run_ends_is_no_decision_about_its_size(exported: tuple[Exporter, tuple[str, int]]) -> None:
+    endpoint, address = exported
+    endpoint.look("running", ledger(1), supervised(wanted=2))
+    endpoint.look("running", ledger(1), supervised(wanted=0))
+    assert "autosize_decisions_total" not in names(values(address))
 
 
 def test_gpu_seconds_per_group_are_the_gpus_held_times_the_steps_wall_time(tmp_path: Path) -> None:
