@@ -95,6 +95,8 @@ def status(run: str, runs: str) -> int:
     if told.get("metrics_address"):
         print(f"metrics: http://{told['metrics_address']}/metrics")
     print(f"workers wanted: {told['workers_wanted']} ({told['why_wanted']})")
+    if told["pool"]["now"]:
+        print(f"sizing after the last step: {told['pool']['now']}")
     if told["restarts"]:
         print("restarts: " + ", ".join(f"{what} {count}" for what, count in sorted(told["restarts"].items())))
     return 0

@@ -16,6 +16,7 @@ STATUS = {
     "metrics": {"reward_mean": 2.5, "step_s": 14.0, "staleness_max": 1},
     "workers": [{"name": "rollout-0", "state": "serving", "version": 3, "groups_in_flight": 2}],
     "workers_wanted": 1, "workers_range": None, "why_wanted": "rollout.workers", "settling": False, "restarts": {"worker/died": 2},
+    "pool": {"decision": 0, "wanted": 0, "reason": "", "now": "balanced: learner waited 3%, workers idled 9% of the step"},
 }  # fmt: skip
 
 
@@ -61,6 +62,7 @@ def test_the_status_of_a_running_run_is_its_drivers_last_look(runs: Path, capsys
     assert "issued 14 = pending 0 + leased 2 + scored 0 + trained 12 + withheld 0" in shown
     assert "rollout-0: serving, version 3, 2 groups in flight" in shown
     assert "workers wanted: 1 (rollout.workers)" in shown
+    assert "sizing after the last step: balanced: learner waited 3%, workers idled 9% of the step" in shown
     assert "restarts: worker/died 2" in shown
 
 
