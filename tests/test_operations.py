@@ -1,5 +1,6 @@
 """docs/operations.md tells the truth: its commands are parsed, its settings, files, ports and links exist."""
 
+import json
 import re
 import shlex
 from collections.abc import Iterator
@@ -8,6 +9,7 @@ import click
 import pytest
 
 from actors.events import EVENTS_FILE
+from actors.exported_metrics import CAUSES, EXPORTED
 from actors.metrics import HELDOUT_FILE, METRICS_FILE
 from configs.load import listed, load_run
 from launch.cli import INTERRUPTED, dynalign
@@ -15,8 +17,10 @@ from launch.control import STATUS_FILE
 from launch.driver import POISON_FILE
 from launch.run_folder import CHECKPOINTS, CONFIG_FILE, LOG_FILE, SUMMARY_FILE
 from launch.summary import REPORT_FILE
-from tests.k8s_manifests import BUILDS, K8S, pod
+from tests.k8s_manifests import BUILDS, K8S, build, pod
 from tests.product import ROOT
+from tests.prometheus_tools import rules
+from tests.test_monitoring import LOADED
 
 TEXT = (ROOT / "docs" / "operations.md").read_text()
 
@@ -45,10 +49,10 @@ def section(title: str) -> str:
 
 def test_every_command_is_one_that_dynalign_understands() -> None:
     commands = own_commands()
-    assert {"check", "explain", "train", "status", "scale", "pause", "resume", "stop"} <= {command[0] for command in commands}
+    assert {"check", "explain", "train", "status", "scale", "pause", "resume", "stop", "doctor"} <= {command[0] for command in commands}
     for name, *arguments in commands:
         context = dynalign.commands[name].make_context(name, list(arguments))
-        if name in ("train", "check", "explain"):
+        if name in ("train", "check", "explain", "doctor"):
             load_run(context.params["config"], context.params["overrides"])
 
 
@@ -77,8 +81,8 @@ def test_what_is_built_and_applied_is_there() -> None:
     assert applied
     assert {path.removeprefix("k8s/") for path in applied} <= set(BUILDS)
     assert {f"k8s/{build}" for build in BUILDS if build.startswith("overlays/")} <= set(re.findall(r"`(k8s/overlays/[\w-]+)`", TEXT))
-    for file in re.findall(r"k8s/[\w/.-]+\.(?:yaml|Dockerfile)", TEXT):
-        assert (ROOT / file).is_file(), file
+    for path in re.findall(r"k8s/[\w/.-]*[\w/]", TEXT):
+        assert (ROOT / path).exists(), path
     assert (K8S / "docker" / "cpu.Dockerfile").is_file()
 
 
@@ -101,9 +105,43 @@ def test_the_ports_of_the_security_model_are_those_of_the_pods() -> None:
     assert "`metrics.port`" in table
 
 
-def test_every_link_within_the_page_leads_somewhere() -> None:
-    titles = re.findall(r"^#+ (.*)$", TEXT, re.MULTILINE)
-    anchors = {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
-    assert set(re.findall(r"\]\(#([\w-]+)\)", TEXT)) <= anchors
-    for file in re.findall(r"\]\((?!#|https?:)([^)#]+)", TEXT):
-        assert (ROOT / "docs" / file).exists(), file
+def test_every_secret_that_a_manifest_refers_to_is_named_and_no_other() -> None:
+    named = set(re.findall(r"create secret generic ([\w-]+)", TEXT))
+    text = json.dumps(build("overlays/cluster"))
+    assert named == set(re.findall(r'"secret(?:Name|KeyRef|Ref)": (?:\{[^}]*"name": )?"([\w-]+)"', text))
+    assert named <= set(re.findall(r"`([\w-]+)`", section("Security")))
+
+
+def test_every_alert_panel_and_metric_named_exists() -> None:
+    shown = section("Dashboards and alerts")
+    panels = {panel["title"] for dashboard in LOADED.values() for panel in dashboard["panels"]}
+    assert len(set(re.findall(r"\*\*(.+?)\*\*", shown))) > 15
+    assert set(re.findall(r"\*\*(.+?)\*\*", shown)) <= panels
+    assert {dashboard["title"].removeprefix("dynalign / ") for dashboard in LOADED.values()} <= set(
+        re.findall(r"^\| \*(.+?)\*", shown, re.M)
+    )
+    assert set(re.findall(r"Dynalign\w+", TEXT)) <= {rule["alert"] for rule in rules()}
+    assert set(re.findall(r"dynalign_\w+", TEXT)) <= {each.full_name for each in EXPORTED}
+
+
+def test_the_generated_tables_of_metrics_and_alerts_are_a_link_away() -> None:
+    linked = set(re.findall(r"\]\((metrics\.md[^)]*)\)", section("Dashboards and alerts")))
+    assert linked == {"metrics.md", "metrics.md#what-each-alert-asks-for"}
+    assert {"what-each-alert-asks-for", "what-dynalign-exports"} <= anchors((ROOT / "docs" / "metrics.md").read_text())
+
+
+def test_every_kind_of_actor_that_is_restarted_has_its_story() -> None:
+    rows = re.findall(r"^\| an? (?:rollout )?(\w+)|^\| the (\w+)", section("What survives what"), re.MULTILINE)
+    assert set(CAUSES) <= {first or second for first, second in rows}
+
+
+def anchors(text: str) -> set[str]:
+    return {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in re.findall(r"^#+ (.*)$", text, re.MULTILINE)}
+
+
+def test_every_link_leads_somewhere_and_every_section_is_in_the_contents() -> None:
+    for file, anchor in re.findall(r"\]\((?!https?:)([^)#]*)(?:#([\w-]+))?\)", TEXT):
+        target = ROOT / "docs" / (file or "operations.md")
+        assert target.exists(), file
+        assert not anchor or anchor in anchors(target.read_text()), f"{file}#{anchor}"
+    assert re.findall(r"^- \[(.+?)\]", TEXT, re.MULTILINE) == re.findall(r"^## (.+)$", TEXT, re.MULTILINE)
