@@ -4,6 +4,7 @@ import json
 import pickle
 import re
 import socket
+import subprocess
 import threading
 import urllib.request
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from actors.exported_metrics import EXPORTED
 from actors.exporter import Exporter, serve
 from configs.errors import UserError
 from tests.exported_run import exporter, ledger, settings, supervised, tell_all, tell_start, tell_step, whole_row, worker
+from tests.prometheus_tools import tool
 
 Scraped = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 
@@ -67,6 +69,13 @@ def test_a_run_that_has_told_everything_exports_every_name(exported: tuple[Expor
     tell_all(endpoint, steps=5)
     told = {re.sub("_(bucket|count|sum)$", "", name) if "staleness" in name else name for name in names(values(address))}
     assert told == {each.full_name.removeprefix("dynalign_") for each in EXPORTED}
+
+
+def test_promtool_finds_nothing_to_say_about_names_types_and_help(exported: tuple[Exporter, tuple[str, int]]) -> None:
+    endpoint, address = exported
+    tell_all(endpoint, steps=5)
+    said = subprocess.run([tool("promtool"), "check", "metrics"], input=scrape(address), capture_output=True, text=True, timeout=30)
+    assert (said.returncode, said.stdout + said.stderr) == (0, "")
 
 
 def test_what_nobody_has_told_is_absent_and_never_zero(exported: tuple[Exporter, tuple[str, int]]) -> None:
