@@ -64,12 +64,13 @@ def node(environment: dict[str, str], ready: Path, *arguments: str) -> Iterator[
 
 @contextmanager
 def cluster(nodes: int = 1, cpus: int = 2, **variables: str) -> Iterator[Cluster]:
-    """`nodes` nodes of `cpus` cores each on this machine. variables: more of every node's environment."""
+    """`nodes` nodes of `cpus` cores each on this machine, started in the environment of this Python. variables: more of theirs."""
     folder = Path(tempfile.mkdtemp(prefix="ray-"))  # short: Ray's socket names go below it
     token = secrets.token_hex(16)
     (folder / "token").write_text(token)
     (dashboard,) = free_ports(1)
     own = {"HOME": str(folder), "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(folder / "token")}
+    own["PATH"] = f"{Path(RAY).parent}:{os.environ['PATH']}"
     environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"} | own | variables
     head = ["--head", "--port=0", f"--dashboard-port={dashboard}", f"--temp-dir={folder / 'ray'}", f"--num-cpus={cpus}"]
     try:
