@@ -227,7 +227,7 @@ class Coordinator:
             await self._checkpoint()
         self._state, self._phase = "finished" if finished else "interrupted", ""
         self.log.close()
-        self._exporter.close()
+        await asyncio.to_thread(self._exporter.close, self._state)
         whole = step_folder(self.folder / "checkpoints", self._checkpointed) if self._checkpointed else None
         return Ending(self._state, await self._ledger.call("status"), None if whole is None else str(whole))
 

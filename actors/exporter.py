@@ -6,7 +6,8 @@
 No call waits for another actor, and a scrape takes nothing from the loop but the reading of figures that are there.
 
 While the endpoint answers, `<runs>/<name>.prometheus.json` names its address, in the format of Prometheus' file_sd: a free port needs no
-configuration. A run that ends by itself takes the file away; one that is killed leaves it, and the target is down.
+configuration. A run that ends by itself takes the file away, once its end has been scraped; one that is killed leaves it, and the target
+is down.
 """
 
 import errno
@@ -39,6 +40,8 @@ logger = logging.getLogger(__name__)
 _PORT_DEADLINE_S = 10.0  # a coordinator that is replaced leaves its port within a second or two
 _FORMER_PORT_DEADLINE_S = 3.0
 _LOOK_AGAIN_S = 0.5
+_WATCHED_S = 60.0  # scraped so lately, a run is watched: Prometheus' own default interval is one minute
+_END_SEEN_S = 20.0  # an interval of prometheus.yaml and of pod-monitor.yaml, with room for a slow scrape
 
 
 class Exporter(Collector):
@@ -55,6 +58,7 @@ class Exporter(Collector):
         self._server: WSGIServer | None = None
         self._trained: int | None = None
         self._stamped = False
+        self._scraped = (-_WATCHED_S, "")  # when, and in which state
 
     def start(self) -> tuple[str, int] | None:
         """Host and port at which it answers; None for `metrics.port: null`.
@@ -72,9 +76,14 @@ class Exporter(Collector):
         self._name_target(f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
         return host, port
 
-    def close(self) -> None:
-        """The run has ended by itself: nothing is there to be scraped any more, and nothing is wrong with that."""
+    def close(self, state: str = "finished") -> None:
+        """The run has ended by itself, in `state`: nothing is there to be scraped any more, and nothing is wrong with that. Where somebody
+        watches, that state is seen first; whoever last saw it running would take it for killed."""
         if self._server is not None:
+            self._known = replace(self._known, state=state)
+            until_s = time.monotonic() + (_END_SEEN_S if time.monotonic() - self._scraped[0] < _WATCHED_S else 0)
+            while self._scraped[1] != state and time.monotonic() < until_s:
+                time.sleep(_LOOK_AGAIN_S)
             try:
                 self._target.unlink(missing_ok=True)
             except OSError as error:
@@ -152,6 +161,7 @@ class Exporter(Collector):
     def collect(self) -> Iterable[Family]:
         """Called by a scrape, in the HTTP server's thread."""
         known = self._known
+        self._scraped = (time.monotonic(), known.state)
         for each in EXPORTED:
             yield _family(each, known)
 

@@ -48,7 +48,7 @@ def exported(tmp_path: Path) -> Iterator[tuple[Exporter, tuple[str, int]]]:
     address = endpoint.start()
     assert address is not None
     yield endpoint, address
-    endpoint.close()
+    endpoint.end()
 
 
 def test_names_follow_the_conventions_and_stand_once() -> None:
@@ -121,7 +121,7 @@ def test_a_groups_age_at_its_commit_is_a_histogram_up_to_the_bound(tmp_path: Pat
     endpoint.trained([0, 0, 1, 3])
     endpoint.trained([2])
     told = values(address)
-    endpoint.close()
+    endpoint.end()
     buckets = {bound: told["group_staleness_bucket", (("le", bound),)] for bound in ("0.0", "1.0", "2.0", "3.0", "+Inf")}
     assert buckets == {"0.0": 2, "1.0": 3, "2.0": 4, "3.0": 5, "+Inf": 5}
     assert (told["group_staleness_count", ()], told["group_staleness_sum", ()]) == (5, 6)
@@ -164,7 +164,7 @@ def test_times_are_unix_seconds_and_counted_from_the_start(tmp_path: Path) -> No
     endpoint.trained([0])
     endpoint.trained([0])
     told = values(address)
-    endpoint.close()
+    endpoint.end()
     assert told["run_started_timestamp_seconds", ()] == 1000
     assert told["time_to_first_step_seconds", ()] == 60
     assert told["last_step_timestamp_seconds", ()] == 1090
@@ -183,7 +183,7 @@ def test_a_commit_is_stamped_before_the_checkpoint_and_the_evaluation_that_follo
     assert (told["last_step_timestamp_seconds", ()], told["time_to_first_step_seconds", ()]) == (1030, 30)
     endpoint.trained([0])  # a step that nobody looked at before its row
     assert values(address)["last_step_timestamp_seconds", ()] == 1090
-    endpoint.close()
+    endpoint.end()
 
 
 def test_a_pool_that_is_emptied_because_the_run_ends_is_no_decision_about_its_size(exported: tuple[Exporter, tuple[str, int]]) -> None:
@@ -205,7 +205,7 @@ def test_gpu_seconds_per_group_are_the_gpus_held_times_the_steps_wall_time(tmp_p
     endpoint.look("running", ledger(2), supervised(gpus=6.0))
     endpoint.row(whole_row(3, step_s=10.0))
     assert values(address)["gpu_seconds_per_trained_group", ()] == 15
-    endpoint.close()
+    endpoint.end()
 
 
 def test_a_free_port_is_found_through_the_target_file_until_the_run_ends_by_itself(tmp_path: Path) -> None:
@@ -218,6 +218,25 @@ def test_a_free_port_is_found_through_the_target_file_until_the_run_ends_by_itse
     assert not file.exists()
     with pytest.raises(OSError):  # noqa: PT011
         scrape(address)
+
+
+def test_a_run_that_is_watched_ends_when_its_end_has_been_scraped(tmp_path: Path) -> None:
+    """Whoever last saw it running would take it for killed."""
+    endpoint = exporter(tmp_path)
+    address = endpoint.start()
+    assert address is not None
+    endpoint.look("running", ledger(1), supervised())
+    assert values(address)["run_state", (("state", "running"),)] == 1
+    ending = threading.Thread(target=endpoint.close, args=["interrupted"])
+    ending.start()
+    ending.join(1.0)
+    assert ending.is_alive()
+    last = values(address)
+    ending.join(10)
+    assert not ending.is_alive()
+    assert (last["run_state", (("state", "running"),)], last["run_state", (("state", "interrupted"),)]) == (0, 1)
+    assert list((tmp_path / "runs").glob("*.json")) == []
+
 
 
 def test_a_free_port_stays_the_same_when_a_coordinator_is_replaced(tmp_path: Path) -> None:
@@ -239,7 +258,7 @@ def test_a_former_port_that_another_has_taken_is_given_up(tmp_path: Path) -> Non
         taken = other.getsockname()[1]
         file.write_text(json.dumps([{"targets": [f"127.0.0.1:{taken}"]}]))
         started = endpoint.start()
-    endpoint.close()
+    endpoint.end()
     assert started is not None
     assert started[1] != taken
 
@@ -252,13 +271,13 @@ def test_a_target_file_that_says_nothing_is_written_anew(tmp_path: Path, left: s
     address = endpoint.start()
     assert address is not None
     assert json.loads(file.read_text()) == [{"targets": [f"127.0.0.1:{address[1]}"]}]
-    endpoint.close()
+    endpoint.end()
 
 
 def test_an_endpoint_on_all_addresses_is_named_by_that_of_its_node(tmp_path: Path) -> None:
     endpoint = exporter(tmp_path, metrics={"host": "0.0.0.0"})
     started = endpoint.start()
-    endpoint.close()
+    endpoint.end()
     assert started is not None
     assert started[0] == "127.0.0.1"
 
@@ -267,7 +286,7 @@ def test_no_port_is_no_endpoint(tmp_path: Path) -> None:
     endpoint = exporter(tmp_path, metrics={"port": None})
     assert endpoint.start() is None
     tell_all(endpoint)
-    endpoint.close()
+    endpoint.end()
     assert list((tmp_path / "runs").glob("*.json")) == []
 
 

@@ -99,7 +99,7 @@ def scraped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
             yield server
     finally:
         story.ended.set()
-        endpoint.close()
+        endpoint.end()
         agent.shutdown()
         agent.server_close()
 
