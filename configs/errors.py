@@ -121,6 +121,10 @@ class PublisherGone(WeightsError):
     """A weight version whose publisher has died: its successor will publish another one."""
 
 
+class TransferFailed(WeightsError):
+    """A fast transport did not bring a weight version, and nothing of it has been written: the object store brings it."""
+
+
 class EngineError(DynalignError, RuntimeError):
     """The inference engine is dead or refused a request; it is never used again."""
 
