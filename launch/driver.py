@@ -27,18 +27,17 @@ from actors import logs
 from actors.run_place import RunPlace
 from actors.supervision import Supervisor
 from actors.worker_pool import root_cause
-from configs.errors import DeadlineExceeded, DynalignError, RunFailed, StaleLineage, UserError, one_line
+from configs.errors import DynalignError, Mistake, RunFailed, StaleLineage, UserError, one_line
 from configs.load import LoadedRun, load_run
 from configs.schema import RunSettings
 from launch import ray_job
 from launch.cluster import Cluster
 from launch.connection import connect, reach
 from launch.control import take_requests, write_status
-from launch.nodes import from_ray
-from launch.plan_refusals import cluster_refusals
 from launch.preflight import Prepared, preflight
 from launch.progress import ProgressView
 from launch.report import write_report
+from launch.room import find_room
 from launch.run_folder import CONFIG_FILE, RunFolder, open_run_folder
 from launch.summary import State, read_summary, summarize, summary_lines, write_summary
 from learner.checkpoint import newest_whole, read_manifest, step_folder, verify
@@ -193,7 +192,7 @@ class _Run:
                     self.supervisor.end()
                 if started_here is not None:
                     ray.shutdown()
-        if refused is not None:  # a mistake that only an actor could see, such as a port that is taken: nothing was trained
+        if refused is not None:  # a mistake that only the cluster or an actor could see, such as a port that is taken: nothing was trained
             raise refused
         return self._close("failed" if self.cause else state)
 
@@ -201,19 +200,15 @@ class _Run:
         return self.supervisor is None or self.supervisor.status is None or self.supervisor.status["state"] == "starting"
 
     def _find_room(self, view: ProgressView) -> None:
-        """Waits, in sight, until the cluster could hold the plan if nobody else used it: an autoscaler may be adding nodes. Raises
-        DeadlineExceeded with the figure that does not fit."""
-        deadline_s = self.settings.deadlines.place_s
-        until_s = time.monotonic() + deadline_s
-        while lacking := cluster_refusals(self.ready.plan, known := from_ray(ray.nodes())):
-            if time.monotonic() > until_s:
-                raise DeadlineExceeded(f"a cluster that can hold the plan: {lacking[0]}", deadline_s)
+        """Waits, in sight, until the cluster could hold the plan. Raises UserError with the figure that does not fit."""
+
+        def waiting(lacking: Mistake) -> None:
             if self.interrupts.count:
                 raise RunFailed("interrupted while it waited for room in the cluster")
-            self._show(view, f"the cluster cannot hold the plan yet: {lacking[0]}")
+            self._show(view, f"the cluster cannot hold the plan yet: {lacking}")
             self.heart.check()
-            time.sleep(_POLL_S)
-        self.ready = self.ready.on(known)
+
+        self.ready = self.ready.on(find_room(self.ready.plan, self.settings.deadlines.place_s, waiting))
 
     def _watch(self, supervisor: Supervisor, view: ProgressView) -> str:
         """Until the coordinator's loop ends."""
