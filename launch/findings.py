@@ -142,7 +142,8 @@ def _limits(examined: Examined) -> list[Finding]:
             share = facts.temporary_free_bytes / facts.temporary_bytes
             rule = f"{node}: {share:.0%} of the disk of Ray's folder is free, and below 5 % Ray creates no more objects"
             found.append(Finding("warning", f"{rule}; free some, or start Ray with --temp-dir elsewhere"))
-    return found or [Finding("ok", f"open files, shared memory and Ray's disk {_on(list(examined.nodes), examined)}")]
+    store = f"; the smallest object store has {gigabytes(min(stores.values()))}" if any(stores.values()) else ""
+    return found or [Finding("ok", f"open files, shared memory and Ray's disk {_on(list(examined.nodes), examined)}{store}")]
 
 
 def _storage(examined: Examined, run: RunSettings) -> list[Finding]:
@@ -165,7 +166,8 @@ def _storage(examined: Examined, run: RunSettings) -> list[Finding]:
 def _model(examined: Examined, run: RunSettings) -> list[Finding]:
     missing = [node for node, facts in examined.nodes.items() if facts.model_there is False]
     if not missing:
-        return []
+        there = [node for node, facts in examined.nodes.items() if facts.model_there]
+        return [Finding("ok", f"the model is there {_on(there, examined)}")] if there else []
     rule = f"model = {run.model!r} is not there {_on(missing, examined)}"
     return [Finding("must fix", f"{rule}; make or copy it there, or set model to a folder on shared storage")]
 
@@ -188,7 +190,8 @@ def _stop(examined: Examined, run: RunSettings) -> list[Finding]:
         return []
     waits_s = int(examined.nodes[examined.head].variables.get(STOP_WAIT_VARIABLE, STOP_WAIT_S))
     advice = stop_advice(waits_s, run.deadlines.stop_s)
-    return [Finding("warning", advice)] if advice else []
+    waits = f"`ray job stop` waits {waits_s} s, and a checkpoint may take {run.deadlines.stop_s:g} s (deadlines.stop_s)"
+    return [Finding("warning", advice) if advice else Finding("ok", waits)]
 
 
 def _plan(refused: Sequence[Mistake], planned: bool) -> list[Finding]:
