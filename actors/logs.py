@@ -6,9 +6,12 @@ So `grep -r 'run=quickstart actor=rollout-0'` over the logs of all nodes is the 
 """
 
 import logging
+import os
 from collections.abc import Callable
 
 from configs.schema import RunSettings
+
+logger = logging.getLogger(__name__)
 
 _LINE = "%(asctime)s %(levelname)s run=%(run)s actor=%(actor)s version=%(version)s %(name)s: %(message)s"
 _ROOMS = ("actors", "dataset", "evaluation", "launch", "learner", "rollout")
@@ -24,17 +27,20 @@ class _Where(logging.Filter):
         return True
 
 
-def configure(run: RunSettings, actor: str, version: Callable[[], str] = lambda: "-") -> None:
-    """This process's log lines, from now on: our own at `run.log_level`, those of libraries from WARNING on.
+def configure(run: RunSettings, actor: str, version: Callable[[], str] | None = None) -> None:
+    """This process's log lines, from now on: our own at `run.log_level`, those of libraries from WARNING on. An actor says where it is.
 
     :param actor: `coordinator`, `ledger`, `rollout-0`, `learner-0`, `driver`. :param version: the label of the policy version that the
-        actor works under at the moment (`rollout.weight_version.version_label`), asked at every line; cheap, and never raising.
+        actor works under at the moment (`rollout.weight_version.version_label`), asked at every line; cheap, and never raising. None in
+        the driver.
     """
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter(_LINE))
-    handler.addFilter(_Where(run.name, actor, version))
+    handler.addFilter(_Where(run.name, actor, version or (lambda: "-")))
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(logging.WARNING)
     for room in _ROOMS:
         logging.getLogger(room).setLevel(run.log_level.upper())
+    if version is not None:
+        logger.info("on %s, process %d", os.uname().nodename, os.getpid())

@@ -12,6 +12,7 @@ import ray
 
 from configs.errors import Mistake, RunFailed, UserError
 from configs.schema import RunSettings
+from launch import ray_job
 
 NAMESPACE = "dynalign"
 """Ray's namespace of every run's actors, so that any shell finds them by name."""
@@ -50,7 +51,8 @@ def join() -> bool:
     if address is None:
         return False
     try:
-        ray.init(address=address, namespace=NAMESPACE, log_to_driver=False, logging_level="ERROR")
+        # a submitted job's log, which `ray job logs` shows, is where its actors' lines are looked for
+        ray.init(address=address, namespace=NAMESPACE, log_to_driver=ray_job.inside(), logging_level="ERROR")
     except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
         cause = str(error.__cause__ or error).strip().splitlines()[0]
         _refuse(f"could not be joined ({cause})", "run this on a node of the cluster, or send it there with `ray job submit`")

@@ -11,6 +11,7 @@ be continued. Twice: at once.
 
 import datetime
 import json
+import logging
 import signal
 import threading
 import time
@@ -43,6 +44,8 @@ from launch.summary import State, read_summary, summarize, summary_lines, write_
 from learner.checkpoint import newest_whole, read_manifest, step_folder, verify
 from rollout import owner
 from rollout.ledger_values import Break
+
+logger = logging.getLogger(__name__)
 
 EXIT_INTERRUPTED = 130  # as a shell reports a command that SIGINT ended
 POISON_FILE = "poison.jsonl"
@@ -179,6 +182,8 @@ class _Run:
                 self.interrupts.listen()
                 if not started_here:
                     self._find_room(view)
+                    nodes = len(self.ready.plan.cluster.nodes)
+                    logger.info("lineage %d begins at step %d, on a cluster of %d nodes", self.place.lineage, self.step, nodes)
                 self.supervisor = Supervisor(self.place, Cluster(self.ready), self._rollback, self._newest_step, self._keep_poison)
                 state = self._watch(self.supervisor, view)
                 self.cause = self.supervisor.cause

@@ -1,5 +1,6 @@
 """Log lines: where they come from, and who is quiet. In a process of their own: a process has one set of log handlers."""
 
+import os
 import subprocess
 import sys
 
@@ -38,7 +39,8 @@ def lines(*overrides: str) -> list[str]:
 
 
 def test_every_line_says_run_actor_and_the_version_of_the_moment() -> None:
-    said = [line.split(" ", 2)[2] for line in lines("name=mine") if line.startswith("20")]
+    place, *said = [line.split(" ", 2)[2] for line in lines("name=mine") if line.startswith("20")]
+    assert place.startswith(f"INFO run=mine actor=rollout-0 version=1.3 actors.logs: on {os.uname().nodename}, process ")
     assert said == [
         "INFO run=mine actor=rollout-0 version=1.3 actors.rollout_worker: loaded 5 buckets",
         "WARNING run=mine actor=rollout-0 version=1.4 actors.rollout_worker: slow",
