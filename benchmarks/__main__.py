@@ -2,8 +2,8 @@
 
     arguments ─► model ─► one process per job, one after the other ─► figures ─► ratios ─► table, JSON
 
-A job that fails costs its own ratios, which become null with the reason. Exit codes: 0 all that was asked for is measured, 1 something
-failed, 2 the arguments are wrong, 130 interrupted.
+A job that fails, or that cannot be taken on this machine, costs its own ratios, which become null with the reason. Exit codes: 0 all that
+can be measured here is measured, 1 something failed, 2 the arguments are wrong, 130 interrupted.
 """
 
 import datetime
@@ -25,7 +25,7 @@ from benchmarks.process import run_python
 from benchmarks.result import FORMAT, Host, Result, figures_of, ratios_of
 from benchmarks.table import table_lines
 from benchmarks.workload import Workload
-from configs.errors import DynalignError, Mistake, UserError
+from configs.errors import DynalignError, Mistake, NotMeasurable, UserError
 
 MODEL = "smollm2-135m-instruct"
 INTERRUPTED = 130
@@ -43,18 +43,19 @@ def bench(file: Path | None, only: str | None, quick: bool) -> int:
     if file is not None and (not file.absolute().parent.is_dir() or file.is_dir()):
         raise UserError([Mistake("--json", str(file), "is no file in an existing folder", "make the folder, or name another file")])
     host = this_host()
-    samples, failures = _run_jobs(jobs_for(chosen), quick)
-    result = _result(host, quick, samples, chosen, failures)
+    samples, failures, impossible = _run_jobs(jobs_for(chosen), quick)
+    result = _result(host, quick, samples, chosen, failures | impossible)
     click.echo("\n".join(table_lines(result)))
     if file is not None:
         _write(file, result)
     return 1 if failures else 0
 
 
-def _run_jobs(jobs: Iterable[str], quick: bool) -> tuple[dict[str, list[float]], dict[str, str]]:
-    """(samples, failures): what was measured, and why a job has measured nothing."""
+def _run_jobs(jobs: Iterable[str], quick: bool) -> tuple[dict[str, list[float]], dict[str, str], dict[str, str]]:
+    """(samples, failures, impossible): what was measured, why a job has failed, why one cannot be taken here."""
     samples: dict[str, list[float]] = {}
     failures: dict[str, str] = {}
+    impossible: dict[str, str] = {}
     with ExitStack() as folders:
         scratch = Path(folders.enter_context(tempfile.TemporaryDirectory(prefix="dynalign-bench-", ignore_cleanup_errors=True)))
         shared = _SHARED_MEMORY if _SHARED_MEMORY.is_dir() else scratch
@@ -68,10 +69,13 @@ def _run_jobs(jobs: Iterable[str], quick: bool) -> tuple[dict[str, list[float]],
                 continue
             try:
                 samples |= _run_job(name, workload)
+            except NotMeasurable as error:
+                impossible[name] = str(error)
+                click.echo(f"{name}: {error}", err=True)
             except DynalignError as error:
                 failures[name] = " ".join(str(error).split())
                 click.echo(f"{name} failed: {failures[name]}", err=True)
-    return samples, failures
+    return samples, failures, impossible
 
 
 def _run_job(name: str, workload: Workload) -> dict[str, list[float]]:
@@ -79,6 +83,8 @@ def _run_job(name: str, workload: Workload) -> dict[str, list[float]]:
     click.echo(f"{name} …", err=True)
     run_python(["-m", "benchmarks.job", name, str(workload.scratch)], workload.scratch / f"{name}.log", JOBS[name].deadline_s)
     click.echo(f"{name}: {time.monotonic() - started_s:.0f} s", err=True)
+    if workload.reason_file(name).exists():
+        raise NotMeasurable(workload.reason_file(name).read_text())
     measured: dict[str, list[float]] = json.loads(workload.samples_file(name).read_text())
     return measured
 
@@ -91,9 +97,9 @@ def _model_folder(scratch: Path) -> Path:
     return Path(log.read_text().splitlines()[-1].split(": ", 1)[1])
 
 
-def _result(host: Host, quick: bool, samples: dict[str, list[float]], chosen: Iterable[str], failures: dict[str, str]) -> Result:
+def _result(host: Host, quick: bool, samples: dict[str, list[float]], chosen: Iterable[str], unmeasured: dict[str, str]) -> Result:
     figures = figures_of(samples)
-    ratios, reasons = ratios_of(figures, chosen, failures)
+    ratios, reasons = ratios_of(figures, chosen, unmeasured)
     made = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     return Result(format=FORMAT, made=made, quick=quick, host=host, figures=figures, ratios=ratios, reasons=reasons)
 

@@ -1,4 +1,5 @@
-"""One job in a process of its own: `python -m benchmarks.job NAME SCRATCH`. Writes the samples, as JSON, where the workload says."""
+"""One job in a process of its own: `python -m benchmarks.job NAME SCRATCH`. Writes the samples, as JSON, where the workload says, or the
+reason why there are none on this machine."""
 
 import importlib
 import json
@@ -8,6 +9,7 @@ from pathlib import Path
 
 from benchmarks.catalog import JOBS
 from benchmarks.workload import Workload
+from configs.errors import NotMeasurable
 
 
 def main(name: str, scratch: Path) -> None:
@@ -15,8 +17,11 @@ def main(name: str, scratch: Path) -> None:
     if place is not None:
         os.sched_setaffinity(0, {sorted(os.sched_getaffinity(0))[place]})  # before any library counts the cores
     workload = Workload.read(scratch)
-    samples = importlib.import_module(f"benchmarks.{name}").measure(workload)
-    workload.samples_file(name).write_text(json.dumps(samples))
+    measure = importlib.import_module(f"benchmarks.{name}").measure
+    try:
+        workload.samples_file(name).write_text(json.dumps(measure(workload)))
+    except NotMeasurable as error:
+        workload.reason_file(name).write_text(str(error))
 
 
 if __name__ == "__main__":

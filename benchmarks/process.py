@@ -20,9 +20,11 @@ ENVIRONMENT = {
 _GONE_DEADLINE_S = 15.0
 
 
-def run_python(arguments: list[str], log: Path, deadline_s: float, environment: Mapping[str, str] = ENVIRONMENT) -> None:
-    """Runs this Python with its output in `log`. Raises RunFailed with the last line it wrote, or DeadlineExceeded."""
-    with log.open("w") as out, _child([sys.executable, *arguments], out.fileno(), os.environ | environment) as child:
+def run_python(
+    arguments: list[str], log: Path, deadline_s: float, environment: Mapping[str, str] = ENVIRONMENT, python: Path = Path(sys.executable)
+) -> None:
+    """Runs a Python, this one by default, with its output in `log`. Raises RunFailed with the last line it wrote, or DeadlineExceeded."""
+    with log.open("w") as out, _child([str(python), *arguments], out.fileno(), os.environ | environment) as child:
         try:
             code = child.wait(timeout=deadline_s)
         except subprocess.TimeoutExpired as error:

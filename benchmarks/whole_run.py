@@ -29,16 +29,17 @@ def measure(workload: Workload) -> dict[str, list[float]]:
     runs = workload.scratch / "runs"
     overrides = [f"model={workload.model_folder}", f"runs={runs}", "name=benchmark", f"steps={steps}", f"checkpoint.every_steps={steps}"]
     overrides += ["heldout.prompts=0", "tensorboard=false"]
-    memory = _train(workload.overrides(*overrides), workload.scratch / "train.log")
+    memory = train("quickstart", workload.overrides(*overrides), workload.scratch / "train.log")
     folder = runs / "benchmark"
     samples = _step_times(read_metrics(folder), folder / "experience")
     return samples | {f"memory_{name}_mib": [peak] for name, peak in memory.peaks_mib.items()}
 
 
-def _train(overrides: Sequence[str], log: Path) -> PeakMemory:
+def train(config: str, overrides: Sequence[str], log: Path) -> PeakMemory:
+    """`dynalign train` to its end. Raises RunFailed with its last line, or DeadlineExceeded."""
     environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}  # a cluster of the run's own
     with log.open("w") as out:
-        command = [sys.executable, "-m", "launch.cli", "train", "quickstart", *overrides]
+        command = [sys.executable, "-m", "launch.cli", "train", config, *overrides]
         driver = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, env=environment)
         memory, until_s = PeakMemory(driver.pid), time.monotonic() + _DEADLINE_S
         while driver.poll() is None:
@@ -52,17 +53,21 @@ def _train(overrides: Sequence[str], log: Path) -> PeakMemory:
 
 
 def _step_times(rows: Sequence[Row], experience: Path) -> dict[str, list[float]]:
-    """The learner writes a step's experience as its last act: from one file to the next is a whole turn of the loop."""
     trained = [row for row in rows if row["step"] > 0]
-    ended_s = [step_file(experience, row["step"]).stat().st_mtime for row in trained]
-    walls_s = [later - earlier for earlier, later in pairwise(ended_s)][WARM_UP_STEPS - 1 :]
     steady = trained[WARM_UP_STEPS:]
     return {
-        "step_wall_s": walls_s,
+        "step_wall_s": step_walls_s(trained, experience)[WARM_UP_STEPS - 1 :],
         "slower_side_s": [max(rollout_side_s(row), row["learn_s"]) for row in steady],
         "rollout_side_s": [rollout_side_s(row) for row in steady],
         "learn_s": [row["learn_s"] for row in steady],
     }
+
+
+def step_walls_s(trained: Sequence[Row], experience: Path) -> list[float]:
+    """From step to step, so one less than steps. The learner writes a step's experience as its last act: from one file to the next is a
+    whole turn of the loop."""
+    ended_s = [step_file(experience, row["step"]).stat().st_mtime for row in trained]
+    return [later - earlier for earlier, later in pairwise(ended_s)]
 
 
 def rollout_side_s(row: Row) -> float:

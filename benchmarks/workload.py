@@ -49,6 +49,10 @@ class Workload:
     def samples_file(self, job: str) -> Path:
         return self.scratch / f"{job}.json"
 
+    def reason_file(self, job: str) -> Path:
+        """Where a job that cannot be taken here says why."""
+        return self.scratch / f"{job}.reason"
+
     def write(self) -> None:
         (self.scratch / _FILE).write_text(json.dumps([str(self.model_folder), str(self.memory), self.quick]))
 

@@ -142,3 +142,7 @@ class LearnerLost(DynalignError, RuntimeError):
 
 class RunFailed(DynalignError, RuntimeError):
     """The run ended before its last step; the message names the cause and the newest whole checkpoint."""
+
+
+class NotMeasurable(DynalignError, RuntimeError):
+    """A benchmark cannot be taken on this machine, for the reason given; nothing has failed that is ours."""

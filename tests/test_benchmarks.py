@@ -13,13 +13,17 @@ import psutil
 import pytest
 from pydantic import ValidationError
 
+from benchmarks import job as one_job
+from benchmarks import trl_step, whole_step
 from benchmarks.alternate import alternated
-from benchmarks.catalog import FIGURES, JOBS, NOT_MEASURED, RATIOS, chosen_ratios, jobs_for
+from benchmarks.catalog import FIGURES, JOBS, RATIOS, chosen_ratios, jobs_for
 from benchmarks.memory import role
 from benchmarks.process import run_python
 from benchmarks.result import FORMAT, LEFT_OUT, Host, Result, figures_of, ratios_of
 from benchmarks.table import table_lines
+from benchmarks.trl_environment import trl_python
 from benchmarks.whole_run import rollout_side_s
+from benchmarks.workload import Workload
 from configs.errors import DeadlineExceeded, RunFailed, UserError
 from learner.batch import TrainingBatch, decode_groups
 from learner.rows import build_rows, plan_rows
@@ -93,7 +97,7 @@ def test_keys_come_in_the_benchmarks_order_and_none_given_means_all() -> None:
 
 def test_a_ratio_brings_the_jobs_whose_files_it_needs_and_no_others() -> None:
     assert jobs_for(["learn_vs_padded", "learn_vs_bare_torch"]) == ("record", "learning")
-    assert jobs_for(["step_vs_trl_vllm"]) == ()
+    assert jobs_for(["step_vs_trl_vllm"]) == ("whole_step", "trl_environment", "trl_vllm")
     assert jobs_for(RATIOS) == tuple(JOBS)
 
 
@@ -118,8 +122,7 @@ def test_a_figure_is_the_median_with_its_extremes_and_a_ratio_the_quotient_of_tw
 
 def test_a_ratio_that_was_not_measured_is_null_with_its_reason() -> None:
     result = made_up()
-    assert result.ratios["step_vs_trl_vllm"] is None
-    assert result.reasons["step_vs_trl_vllm"] == NOT_MEASURED
+    assert result.ratios["learn_vs_padded"] is None
     assert result.reasons["learn_vs_padded"] == LEFT_OUT
     assert result.reasons["score_shared_vs_unshared"] == "EngineError: it died"
     assert "sync_vs_reload" not in result.reasons
@@ -219,6 +222,30 @@ def test_what_a_failed_job_leaves_in_its_session_is_gone_too(tmp_path: Path) -> 
         run_python(["-c", script], tmp_path / "log", deadline_s=30)
     orphan = int((tmp_path / "log").read_text().split()[0])
     assert not psutil.pid_exists(orphan) or psutil.Process(orphan).status() == psutil.STATUS_ZOMBIE
+
+
+def test_trl_is_given_the_runs_own_work(tmp_path: Path) -> None:
+    workload = Workload(tmp_path / "model", tmp_path, tmp_path, quick=False)
+    run = whole_step.settings(workload, best=False)
+    assert trl_step.prompts(run)[: run.rollout.prompts_per_step] == [draw.prompt.prompt for draw in workload.draws()]
+    assert len(trl_step.prompts(run)) == run.steps * run.rollout.prompts_per_step
+    config = trl_step.config(run, tmp_path)
+    assert config["per_device_train_batch_size"] * config["gradient_accumulation_steps"] == 4 * 8
+    same = {"max_completion_length": 64, "learning_rate": 5e-5, "epsilon": 0.2, "epsilon_high": 0.28, "beta": 0.0, "max_grad_norm": 1.0}
+    assert config | same == config
+    assert config["bf16"]
+
+
+def test_where_trl_cannot_run_with_vllm_the_job_says_why_and_has_not_failed(tmp_path: Path) -> None:
+    python = trl_python(tmp_path)
+    python.parent.mkdir(parents=True)
+    python.write_text("#!/bin/sh\necho 'RuntimeError: no such weights'; exit 1\n")
+    python.chmod(0o755)
+    workload = Workload(tmp_path / "model", tmp_path, tmp_path, quick=True)
+    workload.write()
+    one_job.main("trl_vllm", tmp_path)
+    assert workload.reason_file("trl_vllm").read_text() == "TRL's vLLM mode does not run here: RuntimeError: no such weights"
+    assert not workload.samples_file("trl_vllm").exists()
 
 
 def test_bare_torch_does_the_learners_work_packed_and_padded(tmp_path: Path) -> None:
