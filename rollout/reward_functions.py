@@ -17,6 +17,6 @@ def short_question(prompt: str, completion: str) -> float:
 
 
 def short_words(prompt: str, completion: str) -> float:
-    """5 = every word has at most four letters; the share of such words otherwise. No two answers score alike, so every group has signal."""
+    """5 = every word has at most four letters; the share of such words otherwise. Answers rarely score alike, so groups have signal."""
     words = completion.split()
     return 5.0 * sum(len(word.strip(".,:;!?\"'()*")) <= SHORT_LETTERS for word in words) / len(words) if words else 0.0
