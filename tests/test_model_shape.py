@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from launch.known_models import _CONFIGS as KNOWN
+from launch.known_models import known_shape
 from launch.model_shape import ModelShape, Release, read_shape, shape_of
 
-SMOL = ModelShape(
-    parameters=134_515_008, layers=30, hidden=576, queries=576, keys=192, mlp=1536, vocabulary=49_152, positions=8192
-)
+SMOL = ModelShape(parameters=134_515_008, layers=30, hidden=576, queries=576, keys=192, mlp=1536, vocabulary=49_152, positions=8192)
 """SmolLM2-135M."""
 
 CONFIG = {
@@ -60,6 +60,21 @@ def test_parameters_are_counted_as_transformers_builds_them(tmp_path: Path, name
     attention = model.model.layers[0].self_attn
     assert (shape.queries, shape.keys) == (attention.q_proj.out_features, attention.k_proj.out_features)
     assert shape.heads == config.num_attention_heads
+
+
+@pytest.mark.parametrize("name", list(KNOWN))
+def test_the_models_of_the_shipped_runs_have_the_figures_that_transformers_builds(name: str) -> None:
+    import torch
+    import transformers
+
+    with torch.device("meta"):
+        model = transformers.AutoModelForCausalLM.from_config(transformers.AutoConfig.for_model(**KNOWN[name]))
+    shape, attention = known_shape(name), model.model.layers[0].self_attn
+    assert shape is not None
+    assert shape.parameters == sum(parameter.numel() for parameter in model.parameters())
+    targets = ("q_proj", "k_proj", "v_proj", "o_proj")
+    widths = [(layer.in_features, layer.out_features) for layer in operator.attrgetter(*targets)(attention)]
+    assert shape.adapter_parameters(16, targets) == len(model.model.layers) * 16 * sum(map(sum, widths))
 
 
 GPT_OSS_20B: dict[str, object] = {
