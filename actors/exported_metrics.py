@@ -62,6 +62,12 @@ class Known:
         return 0.0 if self.run.placement.device == "cpu" else self.supervised.get("gpus")
 
     @property
+    def step(self) -> int | None:
+        """Committed. What the ledger said last is up to a second old, and behind the row or checkpoint of a step that has just ended."""
+        heard = (self.ledger.get("committed_step"), self.row.get("step"), self.checkpoint_step)
+        return max((step for step in heard if step is not None), default=None)
+
+    @property
     def age_buckets(self) -> tuple[int, ...]:
         bound = self.run.algorithm.max_staleness
         return tuple(sorted({age for age in (0, 1, 2, 4, 8, 16, 32, 64) if age < bound} | {bound}))
@@ -189,7 +195,7 @@ _RUN: tuple[Exported, ...] = (
     _gauge("run_started_timestamp_seconds", "Unix seconds", "When the coordinator that answers here began.", lambda known: known.started_s),
     _gauge("look_timestamp_seconds", "Unix seconds", "When the supervision last looked here; once a second.", lambda known: known.looked_s),
     _gauge("lineage", "1", "Counts starts and roll-backs of the run: 1 for the first start.", lambda known: known.lineage),
-    _gauge("step", "steps", "Steps committed.", _term("committed_step")),
+    _gauge("step", "steps", "Steps committed.", lambda known: known.step),
     _gauge("steps_wanted", "steps", "Steps that finish the run (`steps`).", lambda known: known.run.steps),
     _gauge("policy_version", "steps", "Newest published weight version: the step that made it.", _term("committed_step")),
     _gauge("last_step_timestamp_seconds", "Unix seconds", "When the last step was committed.", lambda known: known.last_step_s),
