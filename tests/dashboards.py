@@ -30,7 +30,7 @@ def fraction(title: str, description: str, *queries: Query, warn: float, alarm: 
 
 
 SINCE_STEP = Query(f"time() - (dynalign_last_step_timestamp_seconds{RUN} or dynalign_run_started_timestamp_seconds{RUN})")
-LEFT = Query(f"(dynalign_steps_wanted{RUN} - dynalign_step{RUN}) * dynalign_step_seconds{RUN}")
+LEFT = Query(f"(dynalign_steps_wanted{RUN} - dynalign_step{RUN}) * avg_over_time(dynalign_step_seconds{RUN}[15m])")
 STATE = Query(f"dynalign_run_state{RUN} == 1", "{{run}}: {{state}}")
 
 TRAINING = Dashboard(
@@ -48,7 +48,7 @@ TRAINING = Dashboard(
                     Query(f"dynalign_step{RUN} / dynalign_steps_wanted{RUN}"),
                     "percentunit",
                 ),
-                stat("Time left", "Steps left, each as long as the last one.", LEFT, "s"),
+                stat("Time left", "Steps left, each as long as those of the last 15 minutes.", LEFT, "s"),
                 stat(
                     "Since the last step",
                     "Beyond 10 minutes, and three of its steps, DynalignNoStep fires.",

@@ -176,7 +176,13 @@ FAULTS = Dashboard(
         Row(
             "Deaths and restarts",
             (
-                Panel("Alerts", "Firing, by name.", (Query(f"{FIRING} or vector(0)", "{{alertname}}"),), width=12, stacked=True),
+                Panel(
+                    "Alerts",
+                    "Firing, by name.",
+                    (Query(f'{FIRING} or label_replace(vector(0), "alertname", "none", "", "")', "{{alertname}}"),),
+                    width=12,
+                    stacked=True,
+                ),
                 Panel(
                     "State",
                     "Of the run, over time.",

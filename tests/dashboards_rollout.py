@@ -8,6 +8,13 @@ CACHED = Query(
     f"rate(ray_vllm_prefix_cache_hits_total{ENGINE}{RATE}) / rate(ray_vllm_prefix_cache_queries_total{ENGINE}{RATE})", "{{model_name}}"
 )
 
+BY_ACTOR = 'sum by (ip, actor) (label_replace(ray_component_rss_bytes{Component=~"ray::.+"}, "actor", "$1", "Component", "ray::([^.]+).*"))'
+"""Ray calls a process by what it does at the moment (`ray::LearnerRank.publish`): summed, or each actor is many lines."""
+RECEIVED = (
+    f"sum by (run, instance) (rate(dynalign_worker_weight_syncs_total{RUN}{RATE}))"
+    f" * on (run, instance) group_left () dynalign_weight_bytes{RUN}"
+)
+
 
 def per(above: str, below: str, legend: str) -> Query:
     """The mean over the interval: a sum's rate by its count's."""
@@ -107,17 +114,18 @@ ROLLOUT = Dashboard(
                     "Seconds per version and worker.",
                     (per("worker_weight_sync_seconds_total", "worker_weight_syncs_total", "{{run}} {{worker}}"),),
                     "s",
-                    width=6,
+                    width=4,
                 ),
                 Panel(
                     "Generation paused",
                     "Seconds per version and worker: sequences in flight stand still.",
                     (per("worker_weight_pause_seconds_total", "worker_weight_syncs_total", "{{run}} {{worker}}"),),
                     "s",
-                    width=6,
+                    width=4,
                 ),
                 Panel("Publishing", "Seconds until a version can be fetched.", (of("weight_sync_seconds"),), "s", width=3),
                 Panel("Size of a version", "Adapters, or all weights.", (of("weight_bytes"),), "bytes", width=3),
+                Panel("Weights received", "Bytes per second into all workers.", (Query(RECEIVED),), "Bps", width=4),
             ),
         ),
         Row(
@@ -214,8 +222,8 @@ ROLLOUT = Dashboard(
                 ),
                 Panel(
                     "Memory of actors",
-                    "Resident bytes by kind of process.",
-                    (Query('ray_component_rss_bytes{Component=~"ray::.+"}', "{{ip}} {{Component}}"),),
+                    "Resident bytes by kind of actor and node. The engine's own process is no actor: it shows in the node's memory.",
+                    (Query(BY_ACTOR, "{{ip}} {{actor}}"),),
                     "bytes",
                     width=12,
                 ),

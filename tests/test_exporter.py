@@ -186,6 +186,16 @@ def test_a_commit_is_stamped_before_the_checkpoint_and_the_evaluation_that_follo
     endpoint.end()
 
 
+def test_a_checkpoint_is_never_ahead_of_the_step_that_is_told_with_it(exported: tuple[Exporter, tuple[str, int]]) -> None:
+    endpoint, address = exported
+    endpoint.look("running", ledger(2), supervised())
+    endpoint.checkpointed(3)
+    told = values(address)
+    assert (told["step", ()], told["policy_version", ()]) == (3, 2)
+    endpoint.row(whole_row(4))
+    assert values(address)["step", ()] == 4
+
+
 def test_a_pool_that_is_emptied_because_the_run_ends_is_no_decision_about_its_size(exported: tuple[Exporter, tuple[str, int]]) -> None:
     endpoint, address = exported
     endpoint.look("running", ledger(1), supervised(wanted=2))
@@ -236,7 +246,6 @@ def test_a_run_that_is_watched_ends_when_its_end_has_been_scraped(tmp_path: Path
     assert not ending.is_alive()
     assert (last["run_state", (("state", "running"),)], last["run_state", (("state", "interrupted"),)]) == (0, 1)
     assert list((tmp_path / "runs").glob("*.json")) == []
-
 
 
 def test_a_free_port_stays_the_same_when_a_coordinator_is_replaced(tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ from tests.prometheus_tools import MONITORING, Server, prometheus, rules
 
 AGENT = (Path(__file__).parent / "golden" / "ray_agent.txt").read_bytes()
 LOADED = {name: json.loads((MONITORING / "dashboards" / f"{name}.json").read_text()) for name in DASHBOARDS}
-UNITS = {"short", "percentunit", "percent", "s", "bytes", "sci", "name"}
+UNITS = {"short", "percentunit", "percent", "s", "bytes", "Bps", "sci", "name"}
 
 
 def panels(dashboard: dict[str, Any]) -> list[dict[str, Any]]:
@@ -45,7 +45,7 @@ def expressions() -> dict[str, str]:
 
 def filled(expression: str) -> str:
     filled_in = expression.replace("$__rate_interval", "10s").replace("$run", ".+")
-    assert "$" not in filled_in, f"{expression} has a variable that no dashboard defines"
+    assert "$" not in filled_in.replace('"$1"', ""), f"{expression} has a variable that no dashboard defines"  # $1: of label_replace
     return filled_in
 
 
