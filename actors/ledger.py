@@ -56,6 +56,7 @@ class LedgerActor:
         self._trained_files: dict[str, int] = {}
         self._leased_at_s: dict[GroupKey, float] = {}
         self._workers_seen_s: dict[str, float] = {}
+        self._workers_gone: set[str] = set()  # no two workers have one name
         self._straggler_wait_s = 0.0
 
     async def start(self) -> None:
@@ -80,9 +81,9 @@ class LedgerActor:
 
     async def lease(self, worker: str, max_groups: int, wait_s: float, busy: bool = False) -> list[Lease | EvaluationLease]:
         """Up to `max_groups` leases, held-out ones first; empty when there is nothing to lease for `wait_s`. busy: the worker holds
-        work, of whatever lease; then it gets no suspect."""
+        work, of whatever lease; then it gets no suspect. A worker that is gone gets nothing: its last call may outlive it here."""
         until_s = self._clock() + wait_s
-        while True:
+        while worker not in self._workers_gone:
             now_s = self._tick(worker)
             leases = self._lease(worker, max_groups, now_s, busy) if self._leasing and self._version is not None else []
             if leases or now_s >= until_s:
@@ -90,6 +91,7 @@ class LedgerActor:
                 self._leased_at_s = {key: self._leased_at_s.get(key, now_s) for key in current}
                 return leases
             await self._change(until_s)
+        return []
 
     def _lease(self, worker: str, max_groups: int, now_s: float, busy: bool) -> list[Lease | EvaluationLease]:
         """A suspect is alone among leases of both kinds."""
@@ -156,6 +158,7 @@ class LedgerActor:
             self._ledger.worker_left(worker)
             self._evaluations.worker_left(worker)
         self._workers_seen_s.pop(worker, None)
+        self._workers_gone.add(worker)
         self._notify()
         return poisoned
 
@@ -315,7 +318,7 @@ class LedgerActor:
     def _tick(self, worker: str | None = None) -> float:
         """Now, with every lease that ended before it expired, and `worker` seen alive."""
         now_s = self._clock()
-        if worker is not None:
+        if worker is not None and worker not in self._workers_gone:
             self._workers_seen_s[worker] = now_s
         expired = [*self._ledger.expire(now_s), *self._evaluations.expire(now_s)]
         if expired:

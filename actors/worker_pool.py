@@ -50,6 +50,7 @@ class WorkerPool:
         self._run, self._create, self._owner, self._events, self._clock = run, create, owner, events, clock
         self._budget = RestartBudget(run.supervision.restarts, run.supervision.window_s)
         self._seats: dict[str, Seat] = {}
+        self._taken: dict[str, int] = {}  # how often a seat that is gone was taken: no two workers of a run have one name
         self._served = False
         self.wanted = run.rollout.workers.min
         self.restarts: Counter[str] = Counter()
@@ -86,7 +87,8 @@ class WorkerPool:
             except (ray.exceptions.RayError, DynalignError, OSError) as error:
                 self._lost(seat, error)
             if seat.state == "empty":
-                self._seats.pop(seat.name, None)
+                self._taken[seat.name] = seat.taken
+                del self._seats[seat.name]
                 self._owner.left(seat.worker, died=False)
         self._resize()
         late_s = self._run.deadlines.place_s
@@ -129,7 +131,8 @@ class WorkerPool:
         names = (f"rollout-{index}" for index in range(len(self._seats) + self.wanted))
         for name in names:
             if len(staying) < self.wanted and name not in self._seats:
-                self._seats[name] = staying[name] = Seat(name, self._creator(name), self._run.deadlines, self._clock)
+                seat = Seat(name, self._creator(name), self._run.deadlines, self._clock, taken=self._taken.get(name, 0))
+                self._seats[name] = staying[name] = seat
         for seat in sorted(staying.values(), key=lambda seat: int(seat.name.rpartition("-")[2]))[self.wanted :]:
             self._events.write("worker", seat.worker, "drains", "scaled", f"{self.wanted} workers are wanted")
             self._owner.leaving(seat.worker)

@@ -92,6 +92,22 @@ def test_a_worker_that_leaves_gives_its_leases_back_at_once(tmp_path: Path) -> N
     tell(tmp_path, story)
 
 
+def test_a_call_that_outlives_its_worker_gets_no_lease(tmp_path: Path) -> None:
+    async def story(place: Place) -> None:
+        actor = await place.ledger()
+        assert len(await leases_of(actor, 9, "dying")) == 4
+        outlived = asyncio.create_task(actor.lease("dying", 9, wait_s=50.0))
+        await asyncio.sleep(0)
+        await actor.worker_left("dying", died=True)
+        assert await outlived == []
+        status = await actor.status()
+        assert (status["pending"], status["leased"], status["workers_seen_s_ago"]) == (4, 0, {})
+        assert await actor.lease("dying", 9, wait_s=50.0) == []
+        assert len(await leases_of(actor, 9, "next")) == 1  # a suspect is leased alone
+
+    tell(tmp_path, story)
+
+
 def test_held_out_leases_come_first_and_do_not_enter_the_law(tmp_path: Path) -> None:
     async def story(place: Place) -> None:
         actor = await place.ledger()
