@@ -76,6 +76,7 @@ def test_every_scraped_port_is_a_port_of_the_pods_and_open_to_prometheus_and_no_
         for endpoint in by_name[monitor]["spec"]["podMetricsEndpoints"]:
             for each in scraped_pods:
                 assert endpoint["port"] in each.ports, f"{each.group} has no port {endpoint['port']}"
+                assert endpoint.get("path", "/metrics") == "/metrics", "where Ray's agents and dynalign's endpoint answer"
                 scraped.add(each.ports[endpoint["port"]])
     (scrape,) = (policy for policy in of_kind(name, "NetworkPolicy") if policy["metadata"]["name"] == "scrape")
     (rule,) = scrape["spec"]["ingress"]

@@ -63,6 +63,8 @@ def test_confidential_variables_come_from_secrets(name: str) -> None:
                 assert variable["valueFrom"].keys() == {"secretKeyRef"}, variable["name"]
                 found.add(variable["name"])
     assert found == {"HF_TOKEN"}
+    whole = [(each.group, source) for each, container in containers(name) for source in container.get("envFrom", [])]
+    assert whole == [("head", {"secretRef": {"name": "object-storage", "optional": True}})], "only the driver writes to a mirror"
     arguments = cluster(name)["headGroupSpec"]["rayStartParams"]
     assert not any(CONFIDENTIAL.search(key.upper()) for key in arguments)
 
