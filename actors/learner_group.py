@@ -11,7 +11,7 @@ from typing import Any
 
 import ray
 
-from configs.errors import DeadlineExceeded, DynalignError, LearnerLost, MissingGroups
+from configs.errors import DeadlineExceeded, DynalignError, LearnerLost, MissingGroups, one_line
 from configs.operation import DeadlineSettings
 from rollout.ledger_values import ScoredGroup
 from rollout.weight_version import WeightVersion
@@ -83,10 +83,16 @@ class LearnerGroup:
 
     @staticmethod
     def _raise_first(answers: Sequence[Any]) -> None:
-        """What was raised on purpose comes before the errors of the collective that it broke off, and these before a rank's silence."""
+        """What was raised on purpose comes first. Any other error that leaves a rank silent has broken a collective off, in which that
+        rank would wait for ever: the learner is lost."""
         errors = [answer for answer in answers if isinstance(answer, BaseException)]
-        for error in sorted(errors, key=lambda error: 2 if isinstance(error, LearnerLost) else not isinstance(error, DynalignError)):
+        silent = [error for error in errors if isinstance(error, LearnerLost)]
+        others = [error for error in errors if not isinstance(error, LearnerLost)]
+        on_purpose = [error for error in others if isinstance(error, DynalignError)]
+        for error in on_purpose or ([] if silent else others):
             raise error
+        for lost in silent:
+            raise LearnerLost(lost.how, "; ".join([str(lost), *map(one_line, others)]))
 
 
 def _answer(task: "asyncio.Future[Any]") -> Any:

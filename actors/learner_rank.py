@@ -22,7 +22,7 @@ from actors import logs, transport_object_store
 from configs.errors import MissingGroups, RecordError
 from configs.schema import RunSettings
 from learner import experience
-from rollout import owner, spool
+from rollout import spool
 from rollout.ledger_values import ScoredGroup
 from rollout.weight_version import WeightVersion, version_label
 
@@ -109,8 +109,8 @@ class LearnerRank:
         return None if version is None else (version, time.monotonic() - started_s)
 
     def save(self, aside: str, step: int) -> tuple[int, ...]:
-        """This rank's part of a checkpoint, into the folder aside, and the exported model; returns the step's group ids."""
-        owner.check(self._run_folder, self._place.lineage)
+        """This rank's part of a checkpoint, into the folder aside, and the exported model; returns the step's group ids. Raises
+        CheckpointError, on all ranks, when one of them could not write."""
         self._learner.save(Path(aside) / "deepspeed")
         self._learner.export(Path(aside) / "hf")
         return self._learner.trained_group_ids(step)

@@ -15,10 +15,12 @@ from typing import Any
 import deepspeed
 import torch
 import torch.distributed as dist
+from deepspeed.runtime.checkpoint_engine import TorchCheckpointEngine
 from torch import Tensor, nn
 
 from configs.errors import CheckpointError
 from configs.schema import LearnerSettings
+from learner.failed_writes import FailedWrites
 from learner.policy import NamedWeight, Policy
 
 TAG = "state"
@@ -46,6 +48,22 @@ def _configuration(settings: LearnerSettings, clips: bool) -> dict[str, Any]:
         "gradient_clipping": settings.grad_clip if clips else 0.0,
         "steps_per_print": 2**31,
     }
+
+
+class _Writer(TorchCheckpointEngine):  # type: ignore[misc]  # DeepSpeed carries no types
+    """Writes DeepSpeed's files as it would itself, and keeps what fails: `save_checkpoint` is full of collectives."""
+
+    def __init__(self, failed: FailedWrites) -> None:
+        super().__init__()
+        self._failed = failed
+
+    def makedirs(self, path: str, exist_ok: bool = False) -> None:
+        with self._failed.kept():
+            super().makedirs(path, exist_ok)
+
+    def save(self, state_dict: object, path: str) -> None:
+        with self._failed.kept(RuntimeError), open(path, "wb") as file:  # given a path, torch would not say why it cannot write
+            torch.save(state_dict, file)
 
 
 class DeepSpeedEngine:
@@ -76,6 +94,9 @@ class DeepSpeedEngine:
         self._engine, *_ = deepspeed.initialize(model=policy, optimizer=self._optimizer, config=_configuration(settings, not plain))
         if settings.zero_stage == 0:
             self._optimizer.state.clear()  # the step on zeros has counted as one, which would bend Adam's bias correction
+        self.failed = FailedWrites()
+        self._engine.checkpoint_engine = _Writer(self.failed)
+        self._engine._copy_recovery_script = _no_recovery_script
 
     def _clip(self, optimizer: torch.optim.Optimizer, *_: object) -> None:
         parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
@@ -141,10 +162,13 @@ class DeepSpeedEngine:
 
     def save(self, folder: Path) -> None:
         """Writes every rank's part into `folder`; returns when all have written. Frozen weights are left out: they come from the
-        model folder."""
+        model folder.
+
+        :raises CheckpointError: on all ranks, when one could not write its part. Training goes on from where it was.
+        """
         frozen = self._settings.lora is not None
         self._engine.save_checkpoint(str(folder), tag=TAG, save_latest=False, exclude_frozen_parameters=frozen)
-        dist.barrier()
+        self.failed.raise_on_all()
 
     def load(self, folder: Path) -> None:
         """Continues from `folder`. DeepSpeed unpickles it, so load only what a manifest vouches for.
@@ -156,3 +180,8 @@ class DeepSpeedEngine:
         path, _ = self._engine.load_checkpoint(str(folder), tag=TAG, load_module_strict=self._settings.lora is None)
         if path is None:
             raise CheckpointError(f"{folder / TAG} holds no state that DeepSpeed can read")
+
+
+def _no_recovery_script(folder: str) -> None:
+    """In place of DeepSpeed's copy of two scripts that make plain weights of its files, past the checkpoint engine: a failure there
+    would end `save_checkpoint` on rank 0 alone. The folder `hf/` beside them holds plain weights."""

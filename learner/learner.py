@@ -234,17 +234,26 @@ class Learner:
             self._reference.to(self._engine.device)
 
     def export(self, folder: Path) -> None:
-        """The present policy as a Hugging Face folder (bfloat16), written by rank 0. Collective."""
+        """The present policy as a Hugging Face folder (bfloat16), written by rank 0. Collective.
+
+        :raises CheckpointError: on all ranks, when rank 0 could not write it.
+        """
         tensors = self._released_form()
         if self._rank == 0:
-            export_model(tensors, self._model_folder, folder)
-        else:
-            list(tensors)
+            with self._engine.failed.kept():
+                export_model(tensors, self._model_folder, folder)
+        for _ in tensors:  # what is left after a failure, and all of it on the other ranks: each tensor is gathered from all
+            pass
+        self._engine.failed.raise_on_all()
 
     def save(self, folder: Path) -> None:
-        """Everything that `load` needs to go on bitwise, into `folder`. Collective; returns when all ranks have written."""
+        """Everything that `load` needs to go on bitwise, into `folder`. Collective; returns when all ranks have written.
+
+        :raises CheckpointError: on all ranks, when one could not write its part.
+        """
         if self._rank == 0:
-            self._state.write(folder)
+            with self._engine.failed.kept():
+                self._state.write(folder)
         self._engine.save(folder)
 
     def load(self, folder: Path) -> int:

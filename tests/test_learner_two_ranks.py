@@ -4,12 +4,14 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
+from learner.deepspeed_engine import TAG
 from tests.one_rank import free_port
 from tests.tiny_models import tiny_llama
 from tests.train_rank import CASES, train
@@ -60,3 +62,30 @@ def test_two_ranks_equal_one_rank(llama: Path, two_ranks: Path, case: str) -> No
     differing = sum(int(((published[name] - tensor).abs() > 0.02 * LEARNING_RATE).sum()) for name, tensor in weights.items())
     assert differing <= sum(tensor.numel() for tensor in weights.values()) / 1000
     assert any(not torch.equal(tensor, load_file(llama / "model.safetensors")[name]) for name, tensor in weights.items())
+
+
+def tensors(state: object) -> Iterator[torch.Tensor]:
+    if isinstance(state, torch.Tensor):
+        yield state
+    elif isinstance(state, dict | list | tuple):
+        for part in state.values() if isinstance(state, dict) else state:
+            yield from tensors(part)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_when_one_rank_cannot_write_all_ranks_hear_of_it_at_once_and_the_next_save_is_whole(two_ranks: Path, case: str) -> None:
+    """The weights that are compared above were published after these saves."""
+    first, second = (json.loads((two_ranks / f"{case}.rank-{rank}.json").read_text()) for rank in (0, 1))
+    assert {what: error for what, (error, _) in first.items()} == {what: error for what, (error, _) in second.items()}
+    assert all(taken_s < 10 for told in (first, second) for _, taken_s in told.values())
+    for what, (error, _) in first.items():
+        assert ("File too large" in error) == what.endswith("full"), (what, error)
+    assert "learner rank 1: " in first["state, rank 1 full"][0]
+    folder = two_ranks / f"{case}.checkpoints"
+    whole, again = (
+        [tensor for file in sorted((folder / name / TAG).iterdir()) for tensor in tensors(torch.load(file, weights_only=False))]
+        for name in ("whole", "again")
+    )
+    assert sum(tensor.numel() for tensor in whole) > 10_000
+    assert all(torch.equal(before, after) for before, after in zip(whole, again, strict=True))
+    assert (folder / "hf" / "model.safetensors").stat().st_size > 100_000

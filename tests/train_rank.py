@@ -1,11 +1,16 @@
 """One of several ranks, as a process of its own: `python -m tests.train_rank RANK WORLD_SIZE PORT MODEL OUT CASE…`.
 
-Trains two steps per case; rank 0 writes report and weights of each case to OUT.
+Trains two steps per case; rank 0 writes report and weights of each case to OUT. Then saves: whole, with each rank in turn unable to
+write more than a few bytes, and whole again; every rank writes to OUT what it heard.
 """
 
 import json
 import os
+import resource
 import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +32,7 @@ def groups_of(case: str, step: int) -> list[Any]:
     return random_groups(3, seed=step, behaviour=True)
 
 
-def train(case: str, model: Path, rank: int, world_size: int) -> tuple[dict[str, Any], dict[str, Any]] | None:
+def train(case: str, model: Path, rank: int, world_size: int, out: Path | None = None) -> tuple[dict[str, Any], dict[str, Any]] | None:
     from configs.schema import LoraSettings
     from learner.weights import read_version
     from tests.one_rank import Learner
@@ -41,8 +46,45 @@ def train(case: str, model: Path, rank: int, world_size: int) -> tuple[dict[str,
     for step in (1, 2):
         learner.prepare(step, *payloads(groups_of(case, step)))
         report = learner.run(step)
+    if out is not None:
+        told = saves(learner, out / f"{case}.checkpoints", rank, world_size)
+        (out / f"{case}.rank-{rank}.json").write_text(json.dumps(told))
     version = learner.weights(1)
     return None if version is None else (report, dict(read_version(*version)))
+
+
+@contextmanager
+def no_room() -> Iterator[None]:
+    """This process can write no file past a kilobyte: its disk is full, and that of no other rank."""
+    _, most = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1024, most))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
+
+
+def heard(save: Any, folder: Path, full: bool) -> tuple[str, float]:
+    """What a save raises, and the seconds that it takes."""
+    from configs.errors import CheckpointError
+
+    started_s = time.monotonic()
+    try:
+        with no_room() if full else nullcontext():
+            save(folder)
+    except CheckpointError as error:
+        return str(error), time.monotonic() - started_s
+    return "", time.monotonic() - started_s
+
+
+def saves(learner: Any, folder: Path, rank: int, world_size: int) -> dict[str, tuple[str, float]]:
+    told = {"whole": heard(learner.save, folder / "whole", full=False)}
+    for full in range(world_size):
+        told[f"state, rank {full} full"] = heard(learner.save, folder / f"full-{full}", full=rank == full)
+    told["model, rank 0 full"] = heard(learner.export, folder / "hf-full", full=rank == 0)
+    told["whole again"] = heard(learner.save, folder / "again", full=False)
+    told["model"] = heard(learner.export, folder / "hf", full=False)
+    return told
 
 
 if __name__ == "__main__":
@@ -50,7 +92,7 @@ if __name__ == "__main__":
     os.environ.update(rank_environment(rank, world_size, port))
     model, out = Path(sys.argv[4]), Path(sys.argv[5])
     for name in sys.argv[6:]:
-        trained = train(name, model, rank, world_size)
+        trained = train(name, model, rank, world_size, out)
         if trained is not None:
             from safetensors.torch import save_file
 
