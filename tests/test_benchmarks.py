@@ -95,6 +95,12 @@ def test_keys_come_in_the_benchmarks_order_and_none_given_means_all() -> None:
     assert chosen_ratios(None) == tuple(RATIOS)
 
 
+def test_the_ratios_have_the_names_that_readers_of_the_file_know() -> None:
+    names = "step_vs_trl_transformers step_vs_trl_vllm generate_vs_bare_vllm score_shared_vs_unshared learn_vs_bare_torch learn_vs_padded"
+    names += " async_wall_vs_slower_side pause_vs_reload sync_vs_reload control_groups_per_s control_lease_p99_s control_efficiency_8"
+    assert list(RATIOS) == names.split()
+
+
 def test_a_ratio_brings_the_jobs_whose_files_it_needs_and_no_others() -> None:
     assert jobs_for(["learn_vs_padded", "learn_vs_bare_torch"]) == ("record", "learning")
     assert jobs_for(["step_vs_trl_vllm"]) == ("whole_step", "trl_environment", "trl_vllm")
