@@ -42,7 +42,6 @@ from vllm.distributed.weight_transfer.base import (
 from vllm.distributed.weight_transfer.factory import WeightTransferEngineFactory
 from vllm.engine.arg_utils import AsyncEngineArgs
 from vllm.lora.request import LoRARequest
-from vllm.model_executor.model_loader.reload import finalize_layerwise_reload, initialize_layerwise_reload
 from vllm.outputs import RequestOutput
 from vllm.sampling_params import RequestOutputKind, SamplingParams, StructuredOutputsParams
 from vllm.v1.engine.async_llm import AsyncLLM
@@ -53,6 +52,7 @@ from configs.schema import RolloutSettings
 from rollout.engine import EngineRequest, EngineResult
 from rollout.records import VersionSpan
 from rollout.version_file import tensors_in, untrained_adapter, write_adapter
+from rollout.vllm_reload import begin_reload, finish_reload, take_in
 from rollout.weight_version import AdapterEntry, Manifest, label_step
 
 _PR_SET_PDEATHSIG = 1  # Linux prctl option: deliver a signal when the parent dies
@@ -85,7 +85,7 @@ class FileWeightTransfer(WeightTransferEngine[_FileInitInfo, _FileUpdateInfo]):
         """Nothing to connect."""
 
     def start_weight_update(self) -> None:
-        initialize_layerwise_reload(self.model)
+        begin_reload(self.model)
 
     def update_weights(self, update_info: dict[str, Any]) -> None:
         # The base class ends with an accelerator synchronize, which a CPU does not have.
@@ -94,15 +94,10 @@ class FileWeightTransfer(WeightTransferEngine[_FileInitInfo, _FileUpdateInfo]):
             torch.accelerator.synchronize()
 
     def receive_weights(self, update_info: _FileUpdateInfo) -> None:
-        model: Any = self.model
-        model.load_weights(tensors_in(Path(update_info.path), Manifest.unpack(update_info.manifest)))
+        take_in(self.model, self.model_config, tensors_in(Path(update_info.path), Manifest.unpack(update_info.manifest)))
 
     def finish_weight_update(self) -> None:
-        finalize_layerwise_reload(self.model, self.model_config)  # type: ignore[no-untyped-call]
-        if self.device.type == "cpu" and self.model_config.hf_text_config.tie_word_embeddings:
-            # On a CPU the head keeps its own packed copy of the tied embedding, which layerwise reload does not refresh.
-            head: Any = self.model.lm_head
-            head.quant_method.process_weights_after_loading(head)
+        finish_reload(self.model, self.model_config)
 
     def shutdown(self) -> None:
         """Nothing to release."""

@@ -24,7 +24,7 @@ LEARNER_READS = ("rollout.arrow_schema", "rollout.records", "rollout.weight_vers
 
 OWNERS = {
     "ray": ("actors/", "launch/"),
-    "vllm": ("rollout/vllm_engine.py",),
+    "vllm": ("rollout/vllm_",),
     "deepspeed": ("learner/deepspeed_engine.py",),
 }
 """Heavy library → the only places that import it."""
