@@ -5,7 +5,15 @@ from typing import Any
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedConfig, PreTrainedTokenizerFast
+from transformers import (
+    AutoModelForCausalLM,
+    GptOssConfig,
+    LlamaConfig,
+    PreTrainedConfig,
+    PreTrainedTokenizerFast,
+    Qwen3Config,
+    Qwen3MoeConfig,
+)
 
 TEMPLATE = (
     "{% if messages[0]['role'] != 'system' %}<|im_start|>system\nYou help.<|im_end|>\n{% endif %}"
@@ -54,10 +62,20 @@ def chat_tokenizer(template: str | None = TEMPLATE, special: tuple[str, ...] = S
     return fast
 
 
-def tiny_chat_model(folder: Path, tied: bool = True, config: type[PreTrainedConfig] = LlamaConfig, **more: Any) -> Path:
+def harmony_tokenizer() -> PreTrainedTokenizerFast:
+    return chat_tokenizer(HARMONY, HARMONY_TOKENS, eos="<|return|>")
+
+
+def tiny_chat_model(
+    folder: Path,
+    tied: bool = True,
+    config: type[PreTrainedConfig] = LlamaConfig,
+    tokenizer: PreTrainedTokenizerFast | None = None,
+    **more: Any,
+) -> Path:
     """A random model over the byte tokenizer that every part of the system can load: 0.1 M parameters, 8,192 tokens of context."""
     torch.manual_seed(11)
-    tokenizer = chat_tokenizer()
+    tokenizer = tokenizer or chat_tokenizer()
     sizes: dict[str, Any] = {
         "vocab_size": 320,
         "hidden_size": 64,
@@ -70,8 +88,21 @@ def tiny_chat_model(folder: Path, tied: bool = True, config: type[PreTrainedConf
         "tie_word_embeddings": tied,
         "initializer_range": 0.1,
         "bos_token_id": tokenizer.convert_tokens_to_ids("<|endoftext|>"),
-        "eos_token_id": tokenizer.convert_tokens_to_ids("<|im_end|>"),
+        "eos_token_id": tokenizer.eos_token_id,
     }
-    AutoModelForCausalLM.from_config(config(**(sizes | more))).to(torch.bfloat16).save_pretrained(folder)
+    model = AutoModelForCausalLM.from_config(config(**(sizes | more)))
+    for name, parameter in model.named_parameters():
+        if name.endswith((".sinks", "bias")):  # zeros, which would hide what is done to them
+            torch.nn.init.normal_(parameter, std=0.5)
+    model.to(torch.bfloat16).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
+
+
+ARCHITECTURES: dict[str, dict[str, Any]] = {
+    "llama": {"config": LlamaConfig, "tied": True},
+    "qwen3": {"config": Qwen3Config, "tied": False},
+    "qwen3-moe": {"config": Qwen3MoeConfig, "tied": True, "moe_intermediate_size": 64, "num_experts": 4, "num_experts_per_tok": 2},
+    "gpt-oss": {"config": GptOssConfig, "tied": False, "num_local_experts": 4, "num_experts_per_tok": 2, "sliding_window": 48},
+}
+"""Name → what `tiny_chat_model` takes."""

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from configs.schema import RolloutSettings
 from learner.weights import make_version
 from rollout.engine import EngineRequest, EngineResult
-from rollout.weight_version import AdapterEntry
+from rollout.weight_version import AdapterEntry, checksum
 
 T = TypeVar("T")
 TOLERANCE_NATS = 0.05  # bfloat16 kernels of two libraries; wrong weights differ by whole nats
@@ -48,8 +48,20 @@ class LiveEngine:
         file.write_bytes(b"".join(bytes(bucket) for bucket in buckets))
         return f"1.{self.step}", manifest.pack(), file
 
+    def held(self) -> dict[str, str]:
+        """A checksum of every parameter and buffer in the engine. Needs VLLM_ALLOW_INSECURE_SERIALIZATION=1, before it starts."""
+        (sums,) = self.run(self.engine._llm.collective_rpc(_checksums))
+        return dict(sums)
+
     def load(self, tensors: Iterable[tuple[str, Tensor]]) -> float:
         return self.run(self.engine.load_weights(*self.version(tensors)))
+
+
+def _checksums(worker: Any) -> dict[str, str]:
+    """In the engine's process."""
+    model = worker.model_runner.get_model()
+    tensors = dict(model.named_parameters()) | dict(model.named_buffers())
+    return {name: checksum(tensor.detach().contiguous().flatten().view(torch.uint8).numpy().data) for name, tensor in tensors.items()}
 
 
 @contextlib.contextmanager
