@@ -8,13 +8,16 @@ it is optimal for unit jobs (Jackson 1955), so what it cannot meet, no order can
 k >= 0 at most k * P groups that stay behind are due by v + k.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 
-def first_unmeetable(dues: Iterable[int], version: int, prompts_per_step: int) -> int | None:
-    """The earliest due version that cannot be met when the next batch is taken at `version`; None if all can."""
-    for position, due in enumerate(sorted(dues)):
-        if due < version + position // prompts_per_step:
+def first_unmeetable(dues: Mapping[int, int], version: int, prompts_per_step: int) -> int | None:
+    """The earliest due version that cannot be met when the next batch is taken at `version`; None if all can. dues: due version to the
+    number of groups, of which the last to leave decides: there are as many due versions as the bound has, however many groups."""
+    groups = 0
+    for due in sorted(due for due, count in dues.items() if count > 0):
+        groups += dues[due]
+        if due < version + (groups - 1) // prompts_per_step:
             return due
     return None
 

@@ -7,9 +7,11 @@
 A lease is (group, attempt, lineage); nothing changes by a report whose key is not the current one. `ledger_rules` has the rest.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from math import ceil
+from itertools import chain
+from math import ceil, inf
 
 from rollout.ledger_state import LedgerState
 from rollout.ledger_values import (
@@ -57,6 +59,7 @@ class LeaseRules:
         self.suspects = Suspects(settings.poison_attempts, broke or {})
         self._accepted: dict[int, GroupKey] = {i: scored.group.key for i, scored in self.state.scored.items()}
         self._withheld_since_commit: dict[int, str] = {}
+        self._expiry_s = inf  # no lease ends before that
         self._without_signal = 0  # since the last reservation: what the refill of the next step has used up
         self.state.check_law()
 
@@ -73,10 +76,12 @@ class LeaseRules:
         """The group that the worker may have now; None if there is no room or it has to run empty first."""
         if self.capacity() == 0 or self.holds_suspect(worker):
             return None
-        alone = not busy and not self.holds(worker)
+        waiting = chain(self.state.pending, (self.state.issued,))
+        if not self.suspects or (not busy and not self.holds(worker)):
+            return next(waiting)
         tested = any(lease.prompt_index in self.suspects for lease in self.state.leased.values())
-        for group_id in (*self.state.pending, self.state.issued):
-            if alone or self._order.at(group_id).index not in self.suspects:
+        for group_id in waiting:
+            if self._order.at(group_id).index not in self.suspects:
                 return group_id
             if not tested:
                 return None
@@ -92,15 +97,19 @@ class LeaseRules:
         self._attempts[group_id] = attempt
         deadline_s = now_s + self.settings.lease_s
         lease = Lease("train", group_id, draw.index, draw.epoch, attempt, self.lineage, self.state.version, deadline_s, worker)
-        self.state.leased[group_id] = lease
+        self._hold(lease)
         return lease
 
+    def _hold(self, lease: Lease) -> None:
+        self.state.hold(lease)
+        self._expiry_s = min(self._expiry_s, lease.deadline_s)
+
     def holds(self, worker: str) -> bool:
-        return any(lease.worker == worker for lease in self.state.leased.values())
+        return bool(self.state.leases_of(worker))
 
     def holds_suspect(self, worker: str) -> bool:
         """Whether the worker tests a suspect, and is to get nothing else of any kind."""
-        return any(lease.worker == worker and lease.prompt_index in self.suspects for lease in self.state.leased.values())
+        return bool(self.suspects) and any(lease.prompt_index in self.suspects for lease in self.state.leases_of(worker))
 
     def renew(self, worker: str, keys: Iterable[GroupKey], now_s: float) -> list[GroupKey]:
         """Extends the worker's leases by lease_s. Returns the keys that are no longer its own: their work can be dropped."""
@@ -108,7 +117,7 @@ class LeaseRules:
         for key in keys:
             lease = self.state.leased.get(key.group_id)
             if lease is not None and lease.key == key and lease.worker == worker:
-                self.state.leased[key.group_id] = replace(lease, deadline_s=now_s + self.settings.lease_s)
+                self._hold(replace(lease, deadline_s=now_s + self.settings.lease_s))
             else:
                 lost.append(key)
         return lost
@@ -125,8 +134,7 @@ class LeaseRules:
             return self.withhold(*scored.key, scored.withheld_reason)
         self.suspects.clear(lease.prompt_index)
         self._accepted[scored.group_id] = scored.key
-        del self.state.leased[scored.group_id]
-        self.state.scored[scored.group_id] = Scored(scored, lease.version)
+        self.state.keep(Scored(scored, lease.version))
         self.state.check_law()
         return "scored"
 
@@ -141,7 +149,7 @@ class LeaseRules:
             return "late"
         self.suspects.clear(lease.prompt_index)
         self._accepted[group_id] = key
-        del self.state.leased[group_id]
+        self.state.drop(group_id)
         self._withhold(group_id, reason)
         if reason in LACKS_SIGNAL:
             self._without_signal += 1
@@ -149,16 +157,22 @@ class LeaseRules:
         return "withheld"
 
     def expire(self, now_s: float) -> list[int]:
-        """Requeues every group whose lease has passed its deadline; returns their ids."""
-        return self._requeue([i for i, lease in self.state.leased.items() if lease.deadline_s <= now_s], failed=True)
+        """Requeues every group whose lease has passed its deadline; returns their ids. Most calls look at nothing: a renewal moves a
+        lease's end away from the bound, and the bound follows when it is reached."""
+        self.state.check_law()
+        if now_s < self._expiry_s:
+            return []
+        requeued = self._requeue([i for i, lease in self.state.leased.items() if lease.deadline_s <= now_s], failed=True)
+        self._expiry_s = min((lease.deadline_s for lease in self.state.leased.values()), default=inf)
+        return requeued
 
     def worker_left(self, worker: str) -> list[int]:
         """The worker drained, or was ended for a reason that no prompt has. Requeues what it held; returns the ids."""
-        return self._requeue([i for i, lease in self.state.leased.items() if lease.worker == worker])
+        return self._requeue([lease.group_id for lease in self.state.leases_of(worker)])
 
     def worker_died(self, worker: str) -> tuple[Break, ...]:
         """Every group that the worker held is requeued as a suspect, or withheld as poison; one value for each, for the log."""
-        held = [lease for lease in self.state.leased.values() if lease.worker == worker]
+        held = self.state.leases_of(worker)
         self.suspects.accuse(worker, (lease.prompt_index for lease in held))
         breaks = tuple(
             Break(*lease.key, lease.prompt_index, self.suspects.workers(lease.prompt_index), self.suspects.is_poison(lease.prompt_index))
@@ -166,7 +180,7 @@ class LeaseRules:
         )
         for each in breaks:
             if each.poison:
-                del self.state.leased[each.group_id]
+                self.state.drop(each.group_id)
                 self._withhold(each.group_id, POISON)
         self._requeue([each.group_id for each in breaks if not each.poison])
         return breaks
@@ -175,8 +189,7 @@ class LeaseRules:
         """Leased or scored groups go back to pending, or are withheld when all their attempts are used up."""
         state, requeued = self.state, []
         for group_id in group_ids:
-            state.leased.pop(group_id, None)
-            state.scored.pop(group_id, None)
+            state.drop(group_id)
             self._failures[group_id] = self._failures.get(group_id, 0) + failed
             used = self._attempts.get(group_id, self._attempts_before) - self._attempts_before
             if self._failures[group_id] >= self.settings.max_attempts or used >= ATTEMPTS_PER_LEDGER:
@@ -215,8 +228,7 @@ class LeaseRules:
         return self.state.counts()
 
     def withheld_by_reason(self) -> dict[str, int]:
-        reasons = list(self.state.withheld.values())
-        return {reason: reasons.count(reason) for reason in sorted(set(reasons))}
+        return dict(sorted(Counter(self.state.withheld.values()).items()))
 
     def _unreplaced(self) -> int:
         return max(0, ceil(self._without_signal - self.settings.max_refill * self.settings.prompts_per_step))

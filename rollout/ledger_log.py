@@ -37,10 +37,10 @@ class LedgerLog:
         else:
             os.ftruncate(self._descriptor, path.read_bytes().rfind(b"\n") + 1)
 
-    def append(self, line: LogLine, durable: bool) -> None:
-        """Writes one line; returns once it is on disk if `durable`. A line that fails half-way is taken back."""
+    def append(self, *lines: LogLine, durable: bool) -> None:
+        """Writes the lines at once; returns when they are on disk if `durable`. Lines that fail half-way are taken back, all of them."""
         size_bytes = os.fstat(self._descriptor).st_size
-        rest = encode(line)
+        rest = b"".join(map(encode, lines))
         try:
             while rest:
                 rest = rest[os.write(self._descriptor, rest) :]

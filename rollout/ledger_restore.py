@@ -54,7 +54,10 @@ def restore(
     whole = {i: scored for i, scored in candidates.items() if i in open_ids and _is_whole(scored, spooled)}
     due = ((scored.born + settings.max_staleness, group_id) for group_id, scored in whole.items())
     kept = meetable(due, state.version, settings.prompts_per_step)
-    state.scored = {group_id: whole[group_id] for group_id in sorted(kept)}
+    for group_id in list(state.scored):
+        state.drop(group_id)
+    for group_id in sorted(kept):
+        state.keep(whole[group_id])
     state.pending = sorted(open_ids - kept)
     state.requeued += len(set(state.pending) - waiting)
     state.ended = state.ended and settings.steps <= state.version

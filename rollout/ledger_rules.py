@@ -16,7 +16,10 @@ from collections.abc import Iterable, Sequence
 from configs.errors import LedgerError, NoSignal
 from rollout.age_bound import first_unmeetable, meetable
 from rollout.ledger_leases import LeaseRules
-from rollout.ledger_values import Commit, Lease, Reservation, Scored
+from rollout.ledger_values import Commit, Lease, Reservation
+
+SHOWN_WORKERS = 8
+"""More are counted instead of named: a sentence is read by people."""
 
 
 class Ledger(LeaseRules):
@@ -71,7 +74,7 @@ class Ledger(LeaseRules):
             if self.reservation is None:
                 raise LedgerError(f"commit of step {step}: no batch is reserved")
             ids = self.reservation.group_ids
-        again = [group_id for group_id in ids if self.state.is_trained(group_id)]
+        again = self.state.trained_of(ids)
         if again or not ids or len(set(ids)) < len(ids):
             raise LedgerError(f"commit of step {step}: groups {ids} are none, not distinct, or trained before: {again}")
         withheld = tuple((i, reason) for i, reason in self._withheld_since_commit.items() if i not in ids)
@@ -92,8 +95,9 @@ class Ledger(LeaseRules):
         state.issued += len(unseen)
         trained = set(commit.group_ids)
         state.pending = [i for i in [*state.pending, *unseen] if i not in trained]
-        for place in (state.leased, state.scored, state.withheld, self._attempts, self._failures):
-            for group_id in trained:
+        for group_id in trained:
+            state.drop(group_id)
+            for place in (state.withheld, self._attempts, self._failures):
                 place.pop(group_id, None)
         state.trained += len(trained)
         state.version, state.last_group_ids = step, commit.group_ids
@@ -108,8 +112,9 @@ class Ledger(LeaseRules):
         """Everything that is left is withheld for `reason`; nothing is leased or taken any more."""
         state = self.state
         for group_id in [*state.pending, *state.leased, *state.scored]:
+            state.drop(group_id)
             self._withhold(group_id, reason)
-        state.pending, state.leased, state.scored = [], {}, {}
+        state.pending = []
         state.ended, self.reservation = True, None
         self.state.check_law()
 
@@ -119,7 +124,7 @@ class Ledger(LeaseRules):
         """The leased group that a full batch waits for because it would become too old if left behind; None if none does."""
         if self.reservation is not None or len(self.state.scored) < self.settings.prompts_per_step:
             return None
-        due = self._blocked_due(self.state.earliest(self.settings.prompts_per_step))
+        due = self._blocked_due()
         if due is None:
             return None
         late = [lease for lease in self.state.leased.values() if lease.version + self.settings.max_staleness <= due]
@@ -137,22 +142,22 @@ class Ledger(LeaseRules):
         if lease is not None:
             due = lease.version + self.settings.max_staleness
             return f"straggler group {lease.group_id} leased to {lease.worker} (attempt {lease.attempt}, due at version {due}); {there}"
-        workers = ", ".join(sorted({lease.worker for lease in state.leased.values()})) or "no worker"
+        names = state.workers()
+        workers = ", ".join(names) if len(names) <= SHOWN_WORKERS else f"{len(names)} workers"
+        workers = workers or "no worker"
         return f"{there}; {len(state.leased)} leased to {workers}, {len(state.pending)} pending, room for {self.capacity()} more"
 
     # ---- inside
 
-    def _blocked_due(self, batch: Sequence[Scored]) -> int | None:
-        """The first due version that could not be met if `batch` left now; None if it may leave."""
-        taken = {scored.group.group_id for scored in batch}
-        dues = [due for due, group_id in self.state.outstanding(self.settings.max_staleness) if group_id not in taken]
-        return first_unmeetable(dues, self.state.version + 1, self.settings.prompts_per_step)
+    def _blocked_due(self) -> int | None:
+        """The first due version that could not be met if the next batch left now; None if it may leave."""
+        per_step = self.settings.prompts_per_step
+        return first_unmeetable(self.state.left_behind(per_step, self.settings.max_staleness), self.state.version + 1, per_step)
 
     def _reserve(self, step: int) -> None:
-        batch = self.state.earliest(self.settings.prompts_per_step)
-        if self._blocked_due(batch) is not None:
+        if self._blocked_due() is not None:
             return
-        version = self.state.version
+        batch, version = self.state.earliest(self.settings.prompts_per_step), self.state.version
         old = [s.group.group_id for s in batch if version - s.group.version_min > self.settings.max_staleness]
         if old:
             raise LedgerError(f"groups {old} are older than {self.settings.max_staleness} versions at version {version}")

@@ -22,6 +22,9 @@ class Suspects:
         self._poison_attempts = poison_attempts
         self._broke = dict(broke)
 
+    def __len__(self) -> int:
+        return len(self._broke)
+
     def __contains__(self, prompt_index: int) -> bool:
         return prompt_index in self._broke
 

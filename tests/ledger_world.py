@@ -5,6 +5,7 @@ Every event leaves the world in a state whose invariants are checked. The coordi
 so that a death can fall between any two of them, and inside a commit between the log line and the acknowledgement.
 """
 
+from collections import Counter
 from dataclasses import replace
 from random import Random
 from typing import Any
@@ -256,7 +257,13 @@ class World:
         reserved = set(self.ledger.reservation.group_ids) if self.ledger.reservation else set()
         born = {i: lease.version for i, lease in state.leased.items()} | {i: scored.born for i, scored in state.scored.items()}
         dues = [version + settings.max_staleness for i, version in born.items() if i not in reserved]
-        assert first_unmeetable(dues, state.version + bool(reserved), settings.prompts_per_step) is None
+        for groups in (0, settings.prompts_per_step):
+            leaving = {scored.group.group_id for scored in state.earliest(groups)}
+            left = Counter(version + settings.max_staleness for i, version in born.items() if i not in leaving)
+            assert +Counter(state.left_behind(groups, settings.max_staleness)) == left
+        for worker in [*self.held, "nobody"]:
+            assert state.leases_of(worker) == [lease for lease in state.leased.values() if lease.worker == worker]
+        assert first_unmeetable(Counter(dues), state.version + bool(reserved), settings.prompts_per_step) is None
         assert state.issued - sum(map(len, places)) == sum(map(len, self.learner[: state.version])) == state.trained
 
     def work_until_finished(self) -> None:

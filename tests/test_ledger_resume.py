@@ -1,5 +1,6 @@
 """After a resume or a rollback: no burst of leases, and nothing that the abandoned lineage still sends is taken."""
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -67,7 +68,7 @@ def test_a_resume_with_a_smaller_staleness_keeps_what_can_still_be_trained_in_ti
     assert len(admitted_at_once(world)) == room
     assert oldest_at_its_step(world) <= world.settings.max_staleness
     dues = [scored.born + world.settings.max_staleness for scored in world.ledger.state.scored.values()]
-    assert first_unmeetable(dues, world.ledger.state.version, rules.prompts_per_step) is None
+    assert first_unmeetable(Counter(dues), world.ledger.state.version, rules.prompts_per_step) is None
 
 
 @settings(max_examples=200, deadline=None)
