@@ -8,6 +8,7 @@ Calls come one at a time, from the coordinator's `LearnerGroup`; each answers th
 """
 
 import contextlib
+import logging
 import os
 import socket
 import time
@@ -19,6 +20,8 @@ from typing import Any
 import ray
 
 from actors import logs, transport_object_store
+from actors.transport_ipc import IpcPublisher
+from actors.transport_nccl import NcclPublisher
 from configs.errors import MissingGroups, RecordError
 from configs.schema import RunSettings
 from learner import experience
@@ -26,12 +29,14 @@ from rollout import spool
 from rollout.ledger_values import ScoredGroup
 from rollout.weight_version import WeightVersion, version_label
 
+logger = logging.getLogger(__name__)
+
 _OBJECT_WAIT_S = 20.0  # for a group's cached object; its spool file is read when it does not come
 
 
 @dataclass(frozen=True)
 class LearnerPlace:
-    """What a rank is told once. `cores`: the CPU cores it may use; None leaves that to the machine."""
+    """What a rank is told once. `cores`: the CPU cores it may use; None leaves that to the machine. `transport`: the plan's choice."""
 
     run: RunSettings
     model_folder: str
@@ -40,6 +45,7 @@ class LearnerPlace:
     rank: int
     world_size: int
     cores: tuple[int, ...] | None
+    transport: str = "object_store"
 
 
 class LearnerRank:
@@ -51,6 +57,9 @@ class LearnerRank:
         self._place = place
         self._run_folder = Path(place.run_folder)
         self._versions: dict[int, WeightVersion | None] = {}
+        self._publisher: IpcPublisher | NcclPublisher | None = None  # the object store needs none
+        if place.transport != "object_store":
+            self._publisher = IpcPublisher() if place.transport == "ipc" else NcclPublisher(place.run.weights.deadline_s)
 
     def rendezvous(self) -> tuple[str, int]:
         """Address and a free port of rank 0, for all ranks to meet."""
@@ -100,13 +109,24 @@ class LearnerRank:
         if step not in self._versions:
             if step != self._learner.step:
                 return None
-            made = self._learner.weights(self._place.lineage)
-            self._versions[step] = None if made is None else transport_object_store.publish(*made)
+            self._versions[step] = self._make()
             for old in sorted(self._versions)[:-2]:  # a slow worker may still be fetching the version before
                 del self._versions[old]
         self._leave_the_device()
         version = self._versions[step]
         return None if version is None else (version, time.monotonic() - started_s)
+
+    def spare(self, step: int) -> WeightVersion | None:
+        """Version `step` in the object store, for an engine that cannot read it in this process's memory; None once it has a successor
+        there. Whatever keeps one engine out will keep it out, so later versions go to the object store at once."""
+        version = self._versions.get(step)
+        if version is not None and not version.handles:
+            made = self._learner.staged(step)
+            version = None if made is None else transport_object_store.publish(*made)
+            if version is not None:
+                self._versions[step], self._publisher = version, None
+                logger.warning("an engine cannot read the learner's memory: weight versions take the object store from now on")
+        return version
 
     def save(self, aside: str, step: int) -> tuple[int, ...]:
         """This rank's part of a checkpoint, into the folder aside, and the exported model; returns the step's group ids. Raises
@@ -121,6 +141,12 @@ class LearnerRank:
         step = self._learner.load(Path(folder) / "deepspeed")
         self._leave_the_device()
         return step
+
+    def _make(self) -> WeightVersion | None:
+        if self._publisher is not None:
+            return self._publisher.publish(self._learner, self._place.lineage)
+        made = self._learner.weights(self._place.lineage)
+        return None if made is None else transport_object_store.publish(*made)
 
     def _leave_the_device(self) -> None:
         """Shared placement: the engine has it until the next step."""

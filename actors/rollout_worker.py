@@ -4,7 +4,7 @@
     group task    waits for: the lease's version in the engine   unblocked by: the weight loop
                   make ─► deliver                                ends the worker when it takes longer than deadlines.group_s
     weight loop   waits for: a newer version in the ledger       unblocked by: the coordinator's commit
-                  fetch ─► gate.swapping() ─► engine.load_weights
+                  `weight_loader.py`: into the engine, between two judge batches
 
 No loop waits for another worker. The first error ends all loops, and `serve` raises it: the supervision decides what follows. A
 ledger that is replaced meanwhile only makes the calls to it take longer (`LedgerLink`).
@@ -20,9 +20,10 @@ from typing import Any
 
 import psutil
 
-from actors import logs, transport_object_store
+from actors import logs
 from actors.lease_loop import POLL_S, AnyLease, LeaseLoop
 from actors.ledger_link import LedgerLink
+from actors.weight_loader import WeightLoader
 from configs.errors import DeadlineExceeded, PublisherGone
 from configs.schema import RunSettings
 from rollout.contexts import Contexts, load_contexts
@@ -82,6 +83,7 @@ class RolloutWorker:
         self._engine = await _start_engine(place, contexts, context_limit)
         judge = make_judge(self._engine, contexts, texts, run.judge, context_limit)
         self._maker = GroupMaker(run, place.name, self._engine, judge, contexts, texts, lambda: self._held[1])
+        self._loader = WeightLoader(self._engine, self._maker.gate, place.name, run.rollout.tensor_parallel, run.weights.deadline_s)
 
     async def serve(self) -> None:
         """Works until `stop`. Raises the first error of any loop; every task has ended when it returns."""
@@ -112,6 +114,7 @@ class RolloutWorker:
             "score_s": maker.scoring.total_s,
             "idle_s": self._leases.idle_s,
             **self._sync,
+            "weight_fallbacks": self._loader.fallbacks,
         }
 
     async def sleep(self) -> None:
@@ -178,24 +181,18 @@ class RolloutWorker:
                 await asyncio.sleep(1.0)
 
     async def _load(self, version: WeightVersion) -> None:
-        deadline_s = self._place.run.weights.deadline_s
         started_s = time.monotonic()
         if version.manifest:
-            file = await transport_object_store.fetch(version, deadline_s)
-            try:
-                async with asyncio.timeout(deadline_s), self._maker.gate.swapping():
-                    pause_s = await self._engine.load_weights(version.label, version.manifest, file)
-                    self._held = (version.lineage, version.step)
-            except TimeoutError as error:
-                raise DeadlineExceeded(f"loading weight version {version.label} in {self._place.name}", deadline_s) from error
-            finally:
-                file.unlink(missing_ok=True)
+            pause_s = await self._loader.load(version, lambda: self._holds_now(version))
             self._sync["weight_sync_s"] += time.monotonic() - started_s
             self._sync["weight_sync_pause_s"] += pause_s
             self._sync["weight_syncs"] += 1
-        self._held = (version.lineage, version.step)
+        self._holds_now(version)
         async with self._loaded:
             self._loaded.notify_all()
+
+    def _holds_now(self, version: WeightVersion) -> None:
+        self._held = (version.lineage, version.step)
 
 
 async def _start_engine(place: WorkerPlace, contexts: Contexts, context_limit: int) -> Engine:

@@ -46,7 +46,14 @@ class Cluster:
         for rank in range(run.learner.ranks):
             seat = f"learner-{rank}"
             told = LearnerPlace(
-                run, str(self._ready.model_folder), place.run_folder, place.lineage, rank, run.learner.ranks, self._ready.cores.get(seat)
+                run,
+                str(self._ready.model_folder),
+                place.run_folder,
+                place.lineage,
+                rank,
+                run.learner.ranks,
+                self._ready.cores.get(seat),
+                self._plan.transport.name,
             )
             ranks.append(_actor(LearnerRank, run.learner.threads, gpus, **self._placed(seat)).remote(told))
         return tuple(ranks)

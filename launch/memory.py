@@ -62,8 +62,8 @@ def size(size_bytes: float) -> str:
     return gigabytes(size_bytes) if size_bytes >= 0.1 * GB else f"{size_bytes / 1e6:.1f} MB"
 
 
-def engine_memory(settings: RunSettings, shape: ModelShape) -> tuple[Part, ...]:
-    """One rollout worker's parts; those on the GPU are of each GPU that the engine is split over."""
+def engine_memory(settings: RunSettings, shape: ModelShape, staged: bool = False) -> tuple[Part, ...]:
+    """One rollout worker's parts; those on the GPU are of each GPU that the engine is split over. staged: see `learner_memory`."""
     pushed = f"{count(pushed_parameters(settings, shape))} x {precision_bytes(settings.rollout.dtype)} B"
     landed = Part("version landed", f"{pushed} in shared memory, on its way in", version_bytes(settings, shape))
     if settings.rollout.engine == "deterministic":
@@ -85,6 +85,7 @@ def engine_memory(settings: RunSettings, shape: ModelShape) -> tuple[Part, ...]:
         *((Part("weights asleep", "while the learner has the GPU", weights + padding),) if in_turn else ()),
         landed,
         _cuda("context, graphs", in_turn),
+        *((_staged(settings, shape),) if staged and in_turn else ()),
         Part("weights", model + divided, weights // gpus, "gpu"),
         *((Part("padding", "experts in the kernels' tiles", padding // gpus, "gpu"),) if padding else ()),
         *_engine_adapters(settings, shape, element),
@@ -125,8 +126,15 @@ def _engine_logits(settings: RunSettings, shape: ModelShape) -> Part:
     return Part("logits", f"{tokens:,} {of} x {shape.vocabulary:,} x {_SCORED_BYTES} B", tokens * shape.vocabulary * _SCORED_BYTES, "gpu")
 
 
-def learner_memory(settings: RunSettings, shape: ModelShape) -> tuple[Part, ...]:
-    """One rank's parts. ZeRO divides optimizer (stage 1), gradients (2), weights (3) by the number of ranks."""
+def _staged(settings: RunSettings, shape: ModelShape) -> Part:
+    """It stays where it is, whoever has the turn: another process reads there."""
+    formula = f"{count(pushed_parameters(settings, shape))} x {precision_bytes(settings.rollout.dtype)} B, rank 0's, sent from there"
+    return Part("version staged", formula, version_bytes(settings, shape), "gpu")
+
+
+def learner_memory(settings: RunSettings, shape: ModelShape, staged: bool = False) -> tuple[Part, ...]:
+    """One rank's parts. ZeRO divides optimizer (stage 1), gradients (2), weights (3) by the number of ranks. staged: versions are sent
+    from the GPU's memory."""
     learner = settings.learner
     where: Where = "gpu" if settings.placement.device == "gpu" else "host"
     element = precision_bytes(learner.precision)
@@ -152,6 +160,7 @@ def learner_memory(settings: RunSettings, shape: ModelShape) -> tuple[Part, ...]
         *((reference,) if settings.algorithm.kl_coef > 0 and learner.lora is None else ()),
         state("gradients", trained, element + STEP_GRADIENT_BYTES, 2),
         optimizer,
+        *((_staged(settings, shape),) if staged else ()),
         _activations(settings, shape, element, where),
         *_attention_scores(settings, shape, element, where),
         _logits(settings, shape, where),

@@ -7,7 +7,7 @@ from launch.disk import checkpoint_size, checkpoints_kept, disk_parts
 from launch.memory import Part, Where, common_memory, engine_memory, learner_memory, precision_bytes
 from launch.model_shape import ModelShape
 from launch.nodes import Cluster
-from launch.placement import Cores, Seat, Sharing, seat
+from launch.placement import Cores, Seat, Seating, Sharing, seat
 from launch.transport_choice import Transport, choose_transport
 
 
@@ -77,6 +77,20 @@ class PlacementPlan:
         actors = sum(actor.bytes_on("host") for actor in (self.rollout, self.learner) for place in actor.seats if place.node == node)
         return actors + sum(part.size_bytes for part in self.common)
 
+    def gpu_room(self, actor: ActorPlan) -> int | None:
+        """What the smallest GPU under such an actor has for it, in bytes; None where that is not known. Actors that take turns have the
+        whole GPU, each in its turn."""
+        seated = [(self.cluster.nodes[place.node], gpu) for place in actor.seats if place.node is not None for gpu in place.gpus]
+        sizes = [node.gpus[gpu] for node, gpu in seated]
+        if not sizes or 0 in sizes:
+            return None
+        return min(sizes) if self.sharing == "in turn" else int(min(sizes) * actor.gpu_share)
+
+    def too_large(self, actor: ActorPlan) -> bool:
+        """Its GPUs are known to have less memory than it takes."""
+        room_bytes = self.gpu_room(actor)
+        return room_bytes is not None and actor.bytes_on("gpu") > room_bytes
+
     @property
     def candidates_per_step(self) -> int:
         return self.settings.rollout.prompts_per_step * self.settings.rollout.group_size
@@ -112,22 +126,35 @@ def plan(settings: RunSettings, shape: ModelShape, cluster: Cluster, context_tok
 
     :param context_tokens: see `rollout.judge.context_tokens`.
     """
-    seating, on_gpu = seat(settings, cluster), settings.placement.device == "gpu"
+    seating = seat(settings, cluster)
+    transport = choose_transport(settings, seating.sharing)
+    made = _planned(settings, shape, cluster, context_tokens, seating, transport)
+    if settings.weights.transport == "auto" and (made.too_large(made.rollout) or made.too_large(made.learner)):
+        lean = Transport("object_store", f"a GPU has no room for a version to be sent from there by {transport.name}")
+        return made if transport.name == lean.name else _planned(settings, shape, cluster, context_tokens, seating, lean)
+    return made
+
+
+def _planned(
+    settings: RunSettings, shape: ModelShape, cluster: Cluster, context_tokens: int, seating: Seating, transport: Transport
+) -> PlacementPlan:
+    on_gpu = settings.placement.device == "gpu"
     engine_share = {"none": 1.0, "in turn": 0.5, "split": settings.placement.rollout_gpu_fraction}[seating.sharing]
     rank_share = 1.0 if seating.sharing == "none" else 1.0 - engine_share
     engine_gpus = settings.rollout.tensor_parallel if on_gpu else 0
+    staged = on_gpu and transport.name != "object_store"
     return PlacementPlan(
         settings=settings,
         shape=shape,
         cluster=cluster,
         context_tokens=context_tokens,
-        rollout=ActorPlan("rollout", seating.engines, engine_gpus, engine_share, engine_memory(settings, shape)),
-        learner=ActorPlan("learner", seating.ranks, 1 if on_gpu else 0, rank_share, learner_memory(settings, shape)),
+        rollout=ActorPlan("rollout", seating.engines, engine_gpus, engine_share, engine_memory(settings, shape, staged)),
+        learner=ActorPlan("learner", seating.ranks, 1 if on_gpu else 0, rank_share, learner_memory(settings, shape, staged)),
         sharing=seating.sharing,
         joining=seating.joining,
         more_engines=seating.more_engines,
         common=common_memory(settings, shape, cluster.started_here),
-        transport=choose_transport(settings, seating.sharing),
+        transport=transport,
         checkpoint=checkpoint_size(settings, shape),
         checkpoints=checkpoints_kept(settings),
         disk=disk_parts(settings, shape),

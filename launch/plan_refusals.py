@@ -7,7 +7,7 @@ from configs.schema import RunSettings
 from launch.memory import Part, Where, gigabytes, size, version_bytes
 from launch.nodes import Cluster
 from launch.placement import gpus_wanted
-from launch.plan import ActorPlan, PlacementPlan
+from launch.plan import PlacementPlan
 from launch.transport_choice import transport_mistakes
 
 _GPU_REMEDIES = {
@@ -136,22 +136,13 @@ def _host_refusals(plan: PlacementPlan) -> list[Mistake]:
 def _gpu_refusals(plan: PlacementPlan) -> list[Mistake]:
     mistakes = []
     for actor in (plan.rollout, plan.learner):
-        room_bytes, needed_bytes = gpu_room(plan, actor), actor.bytes_on("gpu")
-        if room_bytes is not None and needed_bytes > room_bytes:
-            largest = _largest(actor.memory, "gpu")
+        if plan.too_large(actor):
+            room_bytes, needed_bytes, largest = plan.gpu_room(actor) or 0, actor.bytes_on("gpu"), _largest(actor.memory, "gpu")
             rule = f"it needs {gigabytes(needed_bytes)} of a GPU, most of it for {largest.name} ({largest.formula})"
-            mistakes.append(Mistake(f"GPU memory of one {actor.name} actor", gigabytes(room_bytes), rule, _GPU_REMEDIES[actor.name]))
+            staged = any(part.name == "version staged" for part in actor.memory)
+            remedy = ("set weights.transport=auto, " if staged else "") + _GPU_REMEDIES[actor.name]
+            mistakes.append(Mistake(f"GPU memory of one {actor.name} actor", gigabytes(room_bytes), rule, remedy))
     return mistakes
-
-
-def gpu_room(plan: PlacementPlan, actor: ActorPlan) -> int | None:
-    """What the smallest GPU under such an actor has for it, in bytes; None where that is not known. Actors that take turns have the
-    whole GPU, each in its turn."""
-    seated = [(plan.cluster.nodes[place.node], gpu) for place in actor.seats if place.node is not None for gpu in place.gpus]
-    sizes = [node.gpus[gpu] for node, gpu in seated]
-    if not sizes or 0 in sizes:
-        return None
-    return min(sizes) if plan.sharing == "in turn" else int(min(sizes) * actor.gpu_share)
 
 
 def _largest(parts: Sequence[Part], where: Where) -> Part:

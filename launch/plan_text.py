@@ -2,9 +2,9 @@
 
 from collections.abc import Iterable, Iterator
 
+from launch.disk import mirror_part
 from launch.memory import Part, gigabytes, size, version_bytes
 from launch.plan import ActorPlan, PlacementPlan
-from launch.plan_refusals import gpu_room
 
 _WIDTHS = (20, 26, 9)
 
@@ -72,14 +72,16 @@ def _flow(plan: PlacementPlan) -> list[str]:
 
 def _disk(plan: PlacementPlan) -> list[str]:
     total = _row("disk", f"run folder, {plan.checkpoints} checkpoints", size(sum(part.size_bytes for part in plan.disk)))
-    return [total, *_parts(plan.disk)]
+    mirror = mirror_part(plan.settings, plan.shape)
+    beside = [] if mirror is None else [_row("mirror", "", size(mirror.size_bytes), mirror.formula)]
+    return [total, *_parts(plan.disk), *beside]
 
 
 def _actor_row(plan: PlacementPlan, actor: ActorPlan) -> str:
     name, each = f"{actor.name} x {actor.count}", "each" if actor.count > 1 else ""
     if not actor.gpus_per_actor:
         return _row(name, _runs_on(plan, actor), gigabytes(actor.bytes_on("host")), each)
-    room = gpu_room(plan, actor)
+    room = plan.gpu_room(actor)
     gpu = f"{gigabytes(room)} of " if room is not None else ""
     whose = f"each of its {actor.gpus_per_actor} GPUs" if actor.gpus_per_actor > 1 else "the GPU"
     note = f"of {gpu}{whose}{f' {each}' if each else ''}, and {gigabytes(actor.bytes_on('host'))} of the host"

@@ -9,9 +9,6 @@ from launch.placement import Sharing
 
 Name = Literal["object_store", "ipc", "nccl"]
 
-BUILT: tuple[Name, ...] = ("object_store",)
-"""The transports that this version has; the plan judges the others too, and refuses them."""
-
 
 @dataclass(frozen=True)
 class Transport:
@@ -27,9 +24,9 @@ def choose_transport(settings: RunSettings, shared: Sharing) -> Transport:
     if wanted != "auto":
         return Transport(wanted, f"weights.transport={wanted}")
     if obstacle(settings, shared, "ipc") is None:
-        return Transport("ipc", "learner and engine are on the same GPU")
+        return Transport("ipc", "learner and engine are on the same GPU; an engine that cannot read there takes the object store")
     if obstacle(settings, shared, "nccl") is None:
-        return Transport("nccl", "learner and engines have GPUs of their own; a worker that joins late takes the object store")
+        return Transport("nccl", "learner and engines have GPUs of their own; who is late for a broadcast takes the object store")
     return Transport("object_store", obstacle(settings, shared, "nccl") or "")
 
 
@@ -37,8 +34,6 @@ def obstacle(settings: RunSettings, shared: Sharing, name: Name) -> str | None:
     """Why a transport cannot work, or None."""
     if name == "object_store":
         return None
-    if name not in BUILT:
-        return f"this version has no transport {name}"
     if settings.rollout.engine == "deterministic":
         return "rollout.engine=deterministic has its weights in host memory"
     if settings.placement.device == "cpu":

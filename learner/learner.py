@@ -30,7 +30,7 @@ from learner.policy import Policy, load_policy
 from learner.rows import Row, build_rows, plan_rows
 from learner.schedule import learning_rate
 from learner.statistics import batch_statistics
-from learner.weights import DTYPES, Bytes, make_version
+from learner.weights import DTYPES, Bytes, Staging, make_version, stage_version
 from rollout.weight_version import Manifest, travelling_adapter
 
 MIB = 1 << 20
@@ -78,6 +78,7 @@ class Learner:
             self._reference = frozen.requires_grad_(False).eval().to(device)
         self._engine = DeepSpeedEngine(self._policy, settings.learner, device, settings.deadlines.step_s)
         self._state = LearnerState()
+        self._staging: Staging | None = None
         self._plan: _Plan | None = None
         self._trained: TrainingBatch | None = None
 
@@ -216,6 +217,25 @@ class Learner:
         tensors = self._released_form() if adapter is None else self._engine.whole(self._policy.adapter_weights())
         version = make_version(tensors, lineage, self.step, dtype, bucket_bytes, adapter)
         return version if self._rank == 0 else None
+
+    def stage(self, lineage: int) -> Staging | None:
+        """The same as `weights`, on the learner's own device and over the version staged before: on rank 0; None elsewhere. Collective."""
+        tensors = self._released_form()
+        if self._rank != 0:
+            for _ in tensors:  # each is gathered from all ranks
+                pass
+            return None
+        if self._staging is None:
+            self._staging = Staging(self._engine.device)
+        bucket_bytes = self._settings.weights.bucket_mib * MIB
+        stage_version(self._staging, tensors, lineage, self.step, self._settings.rollout.dtype, bucket_bytes)
+        return self._staging
+
+    def staged(self, step: int) -> tuple[Manifest, list[Bytes]] | None:
+        """The staged version with its bytes in host memory; None if it is not that of `step`."""
+        if self._staging is None or self._staging.manifest.step != step:
+            return None
+        return self._staging.on_host()
 
     def _released_form(self) -> Iterator[tuple[str, Tensor]]:
         """Name and whole tensor of every weight as in the released checkpoint, on rank 0. Collective, while it is iterated."""

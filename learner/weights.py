@@ -1,13 +1,19 @@
-"""A weight version from live tensors: cast and copied once, straight into the bytes that travel."""
+"""A weight version from live tensors: cast and copied once, straight into the bytes that travel.
+
+In host memory every version has buckets of its own. On a GPU (`Staging`) the buckets stay, and each version is written over the one
+before it, so that other processes can keep reading at the same addresses.
+"""
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from rollout.weight_version import AdapterEntry, BucketEntry, Manifest, TensorEntry, checksum
+from configs.errors import WeightsError
+from rollout.weight_version import AdapterEntry, BucketEntry, Manifest, TensorEntry, checksum, device_checksum
 
 Bytes = NDArray[np.uint8]
 
@@ -21,31 +27,62 @@ def _aligned(size_bytes: int) -> int:
     return -(-size_bytes // ALIGNMENT_BYTES) * ALIGNMENT_BYTES
 
 
+class Staging:
+    """The buckets of the newest version, on a device, allocated once."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self.kept: list[Tensor] = []
+        self.manifest = Manifest(0, 0, (), ())
+
+    def bucket(self, index: int, size_bytes: int) -> Tensor:
+        """Zeros: the kept bucket, or a new one of this size. A model's versions are all laid out alike."""
+        if index == len(self.kept):
+            self.kept.append(torch.zeros(size_bytes, dtype=torch.uint8, device=self.device))
+        if self.kept[index].numel() != size_bytes:
+            before = self.kept[index].numel()
+            raise WeightsError(f"bucket {index} has {size_bytes} bytes, {before} before: the model's tensors have changed")
+        return self.kept[index].zero_()
+
+    @property
+    def buckets(self) -> list[Tensor]:
+        """The version's bytes, as its manifest describes them."""
+        return [kept[: entry.size_bytes] for kept, entry in zip(self.kept, self.manifest.buckets, strict=True)]
+
+    def on_host(self) -> tuple[Manifest, list[Bytes]]:
+        """The same version with its bytes in host memory, checksums of both kinds."""
+        copies = [bucket.cpu().numpy() for bucket in self.buckets]
+        both = zip(self.manifest.buckets, copies, strict=True)
+        described = tuple(replace(entry, checksum=checksum(copy.data)) for entry, copy in both)
+        return replace(self.manifest, buckets=described), copies
+
+
 class _Buckets:
     """Buffers filled one after the other; a tensor larger than a bucket gets one of its own."""
 
-    def __init__(self, bucket_bytes: int) -> None:
-        self._bucket_bytes = bucket_bytes
-        self._open: Bytes | None = None
+    def __init__(self, bucket_bytes: int, staging: Staging | None) -> None:
+        self._bucket_bytes, self._staging = bucket_bytes, staging
+        self._open: Tensor | None = None
         self._used_bytes = 0
-        self.closed: list[Bytes] = []
+        self.closed: list[tuple[Tensor, int]] = []
 
-    def room(self, size_bytes: int) -> tuple[int, int, Bytes]:
+    def room(self, size_bytes: int) -> tuple[int, int, Tensor]:
         """(bucket number, offset in it, its bytes there) for `size_bytes` more bytes."""
         if self._open is None or self._used_bytes + size_bytes > len(self._open):
             self.close()
-            self._open = np.zeros(max(self._bucket_bytes, _aligned(size_bytes)), np.uint8)
+            whole = max(self._bucket_bytes, _aligned(size_bytes))
+            number = len(self.closed)
+            self._open = torch.zeros(whole, dtype=torch.uint8) if self._staging is None else self._staging.bucket(number, whole)
         offset = self._used_bytes
         self._used_bytes = _aligned(offset + size_bytes)
         return len(self.closed), offset, self._open[offset : offset + size_bytes]
 
     def close(self) -> None:
         if self._open is not None:
-            self.closed.append(self._open[: self._used_bytes])
+            self.closed.append((self._open, self._used_bytes))
         self._open, self._used_bytes = None, 0
 
 
-@torch.no_grad()
 def make_version(
     tensors: Iterable[tuple[str, Tensor]], lineage: int, step: int, dtype: str, bucket_bytes: int, adapter: AdapterEntry | None = None
 ) -> tuple[Manifest, list[Bytes]]:
@@ -54,17 +91,36 @@ def make_version(
     Each tensor is read once, while the iterable yields it, and may live on any device. Gaps between tensors are zero, so that equal
     tensors make equal checksums.
     """
-    buckets = _Buckets(bucket_bytes)
+    entries, buckets = _filled(tensors, dtype, _Buckets(bucket_bytes, None))
+    arrays = [whole.numpy()[:used_bytes] for whole, used_bytes in buckets]
+    described = tuple(BucketEntry(array.nbytes, checksum(array.data)) for array in arrays)
+    return Manifest(lineage, step, entries, described, adapter), arrays
+
+
+def stage_version(
+    staging: Staging, tensors: Iterable[tuple[str, Tensor]], lineage: int, step: int, dtype: str, bucket_bytes: int
+) -> Manifest:
+    """The same on the staging's device, over the version that was there. What is written is there for every stream when it returns."""
+    entries, buckets = _filled(tensors, dtype, _Buckets(bucket_bytes, staging))
+    sums = [device_checksum(whole[:used_bytes]) for whole, used_bytes in buckets]
+    described = tuple(BucketEntry(used_bytes, device_checksum=sum_) for (_, used_bytes), sum_ in zip(buckets, sums, strict=True))
+    staging.manifest = Manifest(lineage, step, entries, described)
+    return staging.manifest
+
+
+@torch.no_grad()
+def _filled(
+    tensors: Iterable[tuple[str, Tensor]], dtype: str, buckets: _Buckets
+) -> tuple[tuple[TensorEntry, ...], list[tuple[Tensor, int]]]:
     entries: list[TensorEntry] = []
     for name, tensor in tensors:
         wanted = DTYPES[dtype]
         size_bytes = tensor.numel() * wanted.itemsize
         bucket, offset, target = buckets.room(size_bytes)
-        torch.from_numpy(target).view(wanted).view(tensor.shape).copy_(tensor)
+        target.view(wanted).view(tensor.shape).copy_(tensor)
         entries.append(TensorEntry(name, tuple(tensor.shape), dtype, bucket, offset, size_bytes))
     buckets.close()
-    described = tuple(BucketEntry(bucket.nbytes, checksum(bucket.data)) for bucket in buckets.closed)
-    return Manifest(lineage, step, tuple(entries), described, adapter), buckets.closed
+    return tuple(entries), buckets.closed
 
 
 def read_version(manifest: Manifest, buckets: list[Bytes]) -> Iterator[tuple[str, Tensor]]:

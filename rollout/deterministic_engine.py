@@ -8,10 +8,10 @@ import asyncio
 import hashlib
 import math
 import random
-from pathlib import Path
 
 from rollout.engine import EngineRequest, EngineResult
 from rollout.records import VersionSpan
+from rollout.weight_source import Source
 from rollout.weight_version import Manifest, label_step
 
 
@@ -43,7 +43,7 @@ class DeterministicEngine:
         spans = (VersionSpan(version, 0, length),)
         return EngineResult(tuple(token_ids), logprobs_T, "stop" if stopped else "length", spans)
 
-    async def load_weights(self, label: str, manifest: bytes, file: Path) -> float:
+    async def load_weights(self, label: str, manifest: bytes, source: Source) -> float:
         Manifest.unpack(manifest)
         self._step = label_step(label)
         return 0.0

@@ -4,10 +4,10 @@
 """
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal, Protocol
 
 from rollout.records import VersionSpan
+from rollout.weight_source import Source
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,10 +52,11 @@ class Engine(Protocol):
 
     async def generate(self, request: EngineRequest) -> EngineResult: ...
 
-    async def load_weights(self, label: str, manifest: bytes, file: Path) -> float:
-        """Swap to the version in `file` (all buckets in order) while sequences are in flight; returns the pause in seconds.
+    async def load_weights(self, label: str, manifest: bytes, source: Source) -> float:
+        """Swap to the version that `source` brings while sequences are in flight; returns the pause in seconds.
 
-        An error of any kind leaves the engine dead: half of its weights may be new."""
+        Raises TransferFailed when nothing of it came: the engine goes on with the version it has. Any other error leaves the engine
+        dead: half of its weights may be new."""
         ...
 
     async def sleep(self) -> None:

@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from configs.errors import Mistake, UserError
-from rollout.weight_version import AdapterEntry, Manifest
+from rollout.weight_version import AdapterEntry, Manifest, TensorEntry
 
 _DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}
 
@@ -22,9 +22,12 @@ def tensors_in(file: Path, manifest: Manifest) -> Iterator[tuple[str, Tensor]]:
         return
     whole = torch.from_numpy(np.memmap(file, dtype=np.uint8, mode="c"))  # copy-on-write: torch wants writable memory
     for entry in manifest.tensors:
-        start = manifest.file_offset_bytes(entry)
-        flat = whole[start : start + entry.size_bytes]
-        yield entry.name, flat.view(_DTYPES[entry.dtype]).view(entry.shape)
+        yield entry.name, tensor_of(whole, entry, manifest.file_offset_bytes(entry))
+
+
+def tensor_of(flat: Tensor, entry: TensorEntry, offset_bytes: int) -> Tensor:
+    """A tensor of a version as a view of flat bytes, in which it begins at `offset_bytes`."""
+    return flat[offset_bytes : offset_bytes + entry.size_bytes].view(_DTYPES[entry.dtype]).view(entry.shape)
 
 
 def write_adapter(folder: Path, adapter: AdapterEntry, tensors: dict[str, Tensor]) -> None:

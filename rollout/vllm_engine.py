@@ -1,26 +1,24 @@
-"""The inference engine: vLLM's `AsyncLLM` behind `rollout.engine.Engine`, with new weights from a file in shared memory.
+"""The inference engine: vLLM's `AsyncLLM` behind `rollout.engine.Engine`, with new weights while sequences are in flight.
 
-Processes: this one (client, asyncio) and one EngineCore child that owns the model. The child is no Ray worker, so the last hop
-of a weight version is a path: the child maps the file and loads it through vLLM's weight-transfer API, which also stamps the
-version on every token sampled afterwards.
+Processes: this one (client, asyncio) and one EngineCore child that owns the model. The child takes a weight version through vLLM's
+weight-transfer API (`vllm_weights.py`), which also stamps the version on every token sampled afterwards. The child is no Ray worker,
+so of the object store it gets a path; a broadcast, or the learner's memory on the same GPU, it joins by itself.
 
     generate       waits while the door is shut ─► add_request under the salt of the version loaded ─► outputs
-    load_weights   shut the door, wait for requests on its threshold ─► pause(keep) ─► start_weight_update
-                   ─► update_weights(path) ─► finish(label) ─► resume, open the door
+    load_weights   prepare_weights (not for a file) ─► shut the door, wait for requests on its threshold ─► pause(keep)
+                   ─► start_weight_update ─► update_weights ─► finish(label) ─► resume, open the door
                    sequences in flight keep their key-values and go on under the new weights; what comes later has a new salt
                    and never meets a key-value of older weights
                    (a version that is an adapter replaces the one before it in place: sequences in flight go on under it too)
 
-An update that fails after its first write leaves a mixture of weights: the engine is marked dead and never resumed.
+An update that fails after its first write leaves a mixture of weights: the engine is marked dead and never resumed. One that cannot
+be prepared is TransferFailed, and the engine goes on with the version it has.
 """
 
 import asyncio
-import ctypes
 import os
-import signal
 import tempfile
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
@@ -32,14 +30,7 @@ os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
 import torch
 from vllm.config.lora import MaxLoRARanks
 from vllm.config.weight_transfer import WeightTransferConfig
-from vllm.distributed.weight_transfer.base import (
-    WeightTransferEngine,
-    WeightTransferInitInfo,
-    WeightTransferInitRequest,
-    WeightTransferUpdateInfo,
-    WeightTransferUpdateRequest,
-)
-from vllm.distributed.weight_transfer.factory import WeightTransferEngineFactory
+from vllm.distributed.weight_transfer.base import WeightTransferInitRequest, WeightTransferUpdateRequest
 from vllm.engine.arg_utils import AsyncEngineArgs
 from vllm.lora.request import LoRARequest
 from vllm.outputs import RequestOutput
@@ -47,67 +38,16 @@ from vllm.sampling_params import RequestOutputKind, SamplingParams, StructuredOu
 from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
 
-from configs.errors import DeadlineExceeded, EngineError, WeightsError
+from configs.errors import DeadlineExceeded, EngineError, TransferFailed, WeightsError
 from configs.schema import RolloutSettings
 from rollout.engine import EngineRequest, EngineResult
 from rollout.records import VersionSpan
 from rollout.version_file import tensors_in, untrained_adapter, write_adapter
-from rollout.vllm_reload import begin_reload, finish_reload, take_in
+from rollout.vllm_weights import BACKEND, EXTENSION
+from rollout.weight_source import Source, described
 from rollout.weight_version import AdapterEntry, Manifest, label_step
 
-_PR_SET_PDEATHSIG = 1  # Linux prctl option: deliver a signal when the parent dies
 _REQUEST_DEADLINE_S = 1800.0  # longest single request; a silent engine must not hold a lease for ever
-
-
-@dataclass
-class _FileInitInfo(WeightTransferInitInfo):
-    """The file backend needs no rendezvous."""
-
-
-@dataclass
-class _FileUpdateInfo(WeightTransferUpdateInfo):
-    path: str
-    manifest: bytes
-
-
-class FileWeightTransfer(WeightTransferEngine[_FileInitInfo, _FileUpdateInfo]):
-    """vLLM weight-transfer backend that reads a whole version from one file (in shared memory). Lives in EngineCore."""
-
-    init_info_cls = _FileInitInfo
-    update_info_cls = _FileUpdateInfo
-
-    def __init__(self, config: Any, vllm_config: Any, device: torch.device, model: torch.nn.Module) -> None:
-        super().__init__(config, vllm_config, device, model)
-        # Outside Ray an EngineCore outlives a killed parent and keeps the device.
-        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-
-    def init_transfer_engine(self, init_info: _FileInitInfo) -> None:
-        """Nothing to connect."""
-
-    def start_weight_update(self) -> None:
-        begin_reload(self.model)
-
-    def update_weights(self, update_info: dict[str, Any]) -> None:
-        # The base class ends with an accelerator synchronize, which a CPU does not have.
-        self.receive_weights(self.parse_update_info(update_info))
-        if self.device.type != "cpu":
-            torch.accelerator.synchronize()
-
-    def receive_weights(self, update_info: _FileUpdateInfo) -> None:
-        take_in(self.model, self.model_config, tensors_in(Path(update_info.path), Manifest.unpack(update_info.manifest)))
-
-    def finish_weight_update(self) -> None:
-        finish_reload(self.model, self.model_config)
-
-    def shutdown(self) -> None:
-        """Nothing to release."""
-
-
-class WorkerExtension:
-    """Importing this module in the EngineCore process is what registers the file backend there."""
-
-
-WeightTransferEngineFactory.register_engine("file", FileWeightTransfer)
 
 
 class _Adapter:
@@ -163,8 +103,8 @@ class VllmEngine:
             kv_cache_memory_bytes=int(settings.kv_cache_gib * 2**30) // settings.tensor_parallel,  # vLLM's figure is one GPU's
             enforce_eager=settings.eager,
             enable_prefix_caching=True,
-            worker_extension_cls="rollout.vllm_engine.WorkerExtension",
-            weight_transfer_config=WeightTransferConfig(backend="file"),
+            worker_extension_cls=EXTENSION,
+            weight_transfer_config=WeightTransferConfig(backend=BACKEND),
             enable_sleep_mode=torch.cuda.is_available(),
             disable_log_stats=True,
             **({} if held is None else held.engine_arguments()),
@@ -207,25 +147,27 @@ class VllmEngine:
                 self._on_threshold -= 1
                 self._door.notify_all()
 
-    async def load_weights(self, label: str, manifest: bytes, file: Path) -> float:
-        """See `Engine.load_weights`. Whatever ends it early, a cancellation too, leaves the engine dead."""
+    async def load_weights(self, label: str, manifest: bytes, source: Source) -> float:
+        """See `Engine.load_weights`. But for TransferFailed, whatever ends it early, a cancellation too, leaves the engine dead."""
+        started = time.monotonic()
+        whole: dict[str, Any] = {"source": described(source), "manifest": manifest}
+        if not isinstance(source, Path):
+            await self._prepare(label, whole)
+            whole["source"] = None
         llm = self._llm
         async with self._door:
             self._open = False
             await self._door.wait_for(lambda: self._on_threshold == 0)
-        started = time.monotonic()
         try:
-            described = Manifest.unpack(manifest)
-            if described.adapter != (None if self._adapter is None else self._adapter.entry):
-                raise WeightsError(f"version {label} brings {described.adapter or 'whole weights'}, the engine was started for others")
+            adapter = self._adapter_of(label, manifest)
             await llm.pause_generation(mode="keep", clear_cache=False)
-            if self._adapter is None:
+            if adapter is None:
                 await llm.start_weight_update()
-                await llm.update_weights(WeightTransferUpdateRequest(update_info={"path": str(file), "manifest": manifest}))
+                await llm.update_weights(WeightTransferUpdateRequest(update_info=whole))
                 await llm.finish_weight_update(weight_version=label)
             else:
-                self._adapter.write(dict(tensors_in(file, described)))
-                if not await llm.add_lora(self._adapter.request(load_inplace=True)):
+                adapter.write(dict(tensors_in(_file(source), Manifest.unpack(manifest))))
+                if not await llm.add_lora(adapter.request(load_inplace=True)):
                     raise WeightsError(f"vLLM did not take the adapter of version {label}")
                 await llm.update_weight_version(label)
             await llm.resume_generation()
@@ -237,6 +179,21 @@ class VllmEngine:
                 self._open = True
                 self._door.notify_all()
         return time.monotonic() - started
+
+    async def _prepare(self, label: str, whole: dict[str, Any]) -> None:
+        """Raises TransferFailed, which costs the engine nothing but the time."""
+        try:
+            answers = await self._llm.collective_rpc("prepare_weights", kwargs=whole)
+        except EngineDeadError as error:
+            raise self._died(f"EngineCore died: {error}") from error
+        if reasons := [answer for answer in answers if answer]:
+            raise TransferFailed(f"version {label}: {reasons[0]}")
+
+    def _adapter_of(self, label: str, manifest: bytes) -> _Adapter | None:
+        travels = Manifest.unpack(manifest).adapter
+        if travels != (None if self._adapter is None else self._adapter.entry):
+            raise WeightsError(f"version {label} brings {travels or 'whole weights'}, the engine was started for others")
+        return self._adapter
 
     async def sleep(self) -> None:
         if torch.cuda.is_available():
@@ -264,6 +221,12 @@ class VllmEngine:
         running, self._running, self._dead = self._running, None, self._dead or cause
         if running is not None:
             running.shutdown()
+
+
+def _file(source: Source) -> Path:
+    if not isinstance(source, Path):
+        raise WeightsError("an adapter comes as a file")
+    return source
 
 
 def _sampling_params(request: EngineRequest) -> SamplingParams:

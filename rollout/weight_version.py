@@ -6,6 +6,7 @@ the buckets by whatever transport was chosen; nothing is unpickled.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
 
 import msgpack
 import xxhash
@@ -13,7 +14,11 @@ import xxhash
 from configs.errors import WeightsError
 from configs.schema import RunSettings
 
-FORMAT = 2
+if TYPE_CHECKING:
+    from torch import Tensor
+
+FORMAT = 3
+_SUMMED_WORDS = 1 << 22  # 32 MiB at one time, whatever a bucket's size
 Buffer = bytes | bytearray | memoryview
 
 
@@ -31,10 +36,11 @@ class TensorEntry:
 
 @dataclass(frozen=True, slots=True)
 class BucketEntry:
-    """One bucket: its size and the xxh64 checksum of its bytes."""
+    """One bucket: its size, the xxh64 checksum of its bytes where they were in host memory, and `device_checksum` where they were not."""
 
     size_bytes: int
-    checksum: str
+    checksum: str = ""
+    device_checksum: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,13 +104,16 @@ class Manifest:
 
 @dataclass(frozen=True)
 class WeightVersion:
-    """What travels: the packed manifest, and one handle per bucket (opaque here; the transport knows what it is)."""
+    """What travels: the packed manifest, and one handle per bucket (opaque here; the transport knows what it is).
+
+    offer: a faster way than the handles, opaque too; None where there is no other."""
 
     lineage: int
     step: int
     manifest: bytes
     handles: tuple[object, ...]
     size_bytes: int
+    offer: object = None
 
     @property
     def label(self) -> str:
@@ -123,6 +132,21 @@ def label_step(label: str) -> int:
 
 def checksum(data: Buffer) -> str:
     return xxhash.xxh64(data).hexdigest()
+
+
+def device_checksum(bucket: "Tensor") -> str:
+    """Of flat bytes wherever they are, computed there: the sum of their 64-bit words, and of word times position, both modulo 2^64.
+
+    The bucket is a multiple of 8 bytes. A flipped bit always changes the first sum; bytes that lie in a wrong place, the second."""
+    import torch  # this module is imported where no tensor ever is
+
+    words = bucket.view(torch.int64)
+    plain, weighted = torch.zeros((2, 1), dtype=torch.int64, device=bucket.device)
+    for start in range(0, len(words), _SUMMED_WORDS):
+        part = words[start : start + _SUMMED_WORDS]
+        plain += part.sum()
+        weighted += (part * torch.arange(start + 1, start + 1 + len(part), device=bucket.device)).sum()
+    return f"{int(plain) % 2**64:016x}{int(weighted) % 2**64:016x}"
 
 
 def verified(manifest: Manifest, buckets: Sequence[Buffer]) -> Iterator[Buffer]:

@@ -73,32 +73,44 @@ TABLE = {
     "a running cluster with a core too few": Row(
         cluster(0, 0, cores=2), "rollout.workers=4", "0/ 0/ 1/ 1/", "nowhere", "object_store", ("placement.device",)
     ),
-    "a machine without a GPU": Row(here(8, 64), GPU, "nowhere", "nowhere", "object_store", ("placement.device",)),
-    "one GPU in turn": Row(here(8, 64, 1), IN_TURN, "0:0", "0:0", "object_store"),
+    "a machine without a GPU": Row(here(8, 64), GPU, "nowhere", "nowhere", "nccl", ("placement.device",)),
+    "one GPU in turn": Row(here(8, 64, 1), IN_TURN, "0:0", "0:0", "ipc"),
     "one GPU in turn, and an explicit transport that needs two": Row(
         here(8, 64, 1), f"{IN_TURN} weights.transport=nccl", "0:0", "0:0", "nccl", ("weights.transport",)
     ),
-    "one GPU split by memory": Row(here(8, 64, 1), GPU, "0:0", "0:0", "object_store"),
-    "one GPU of a running cluster, split": Row(cluster(1), GPU, "0:0", "0:0", "object_store"),
+    "one GPU split by memory": Row(here(8, 64, 1), GPU, "0:0", "0:0", "ipc"),
+    "one GPU of a running cluster, split": Row(cluster(1), GPU, "0:0", "0:0", "ipc"),
     "one small GPU split by memory": Row(
         here(8, 64, 1, 6 * GB), GPU, "0:0", "0:0", "object_store", ("GPU memory of one learner actor",)
     ),
-    "two GPUs": Row(here(8, 64, 2), GPU, "0:1", "0:0", "object_store"),
+    "one GPU split by memory, with no room for a version of its own": Row(
+        here(8, 64, 1, 10 * GB), GPU, "0:0", "0:0", "object_store"
+    ),
+    "the same, and an explicit transport": Row(
+        here(8, 64, 1, 10 * GB), f"{GPU} weights.transport=ipc", "0:0", "0:0", "ipc",
+        ("GPU memory of one learner actor",),
+    ),
+    "two GPUs, and an explicit way around them": Row(
+        here(8, 64, 2), f"{GPU} weights.transport=object_store", "0:1", "0:0", "object_store"
+    ),
+    "two GPUs, whole weights of a run that trains adapters": Row(here(8, 64, 2), f"{GPU} learner.lora={{}}", "0:1", "0:0", "nccl"),
+    "two GPUs, adapters alone": Row(here(8, 64, 2), f"{GPU} learner.lora={{}} weights.content=adapter", "0:1", "0:0", "object_store"),
+    "two GPUs": Row(here(8, 64, 2), GPU, "0:1", "0:0", "nccl"),
     "two GPUs, and an explicit transport on one": Row(
         here(8, 64, 2), f"{GPU} weights.transport=ipc", "0:1", "0:0", "ipc", ("weights.transport",)
     ),
     "one node of eight, engines of three GPUs": Row(
-        here(96, 500, 8), f"{GPU} rollout.tensor_parallel=3 rollout.workers=2 learner.ranks=2", "0:2,3,4 0:5,6,7", "0:0 0:1", "object_store"
+        here(96, 500, 8), f"{GPU} rollout.tensor_parallel=3 rollout.workers=2 learner.ranks=2", "0:2,3,4 0:5,6,7", "0:0 0:1", "nccl"
     ),
     "one node of four, pairs in turn": Row(
         here(96, 500, 4), f"{IN_TURN} rollout.workers=4 learner.ranks=4", "0:0 0:1 0:2 0:3", "0:0 0:1 0:2 0:3", "object_store"
     ),
     "one node of eight for nine": Row(
-        here(96, 500, 8), f"{GPU} rollout.workers=5 learner.ranks=4", "0:3 0:4 0:5 0:6 0:7", "0:0 0:1 0:2 nowhere", "object_store",
+        here(96, 500, 8), f"{GPU} rollout.workers=5 learner.ranks=4", "0:3 0:4 0:5 0:6 0:7", "0:0 0:1 0:2 nowhere", "nccl",
         ("placement.device",),
     ),
     "the large piece goes where it fits": Row(
-        cluster(1, 3, 1), f"{GPU} rollout.tensor_parallel=3 learner.ranks=2", "1:0,1,2", "0:0 2:0", "object_store"
+        cluster(1, 3, 1), f"{GPU} rollout.tensor_parallel=3 learner.ranks=2", "1:0,1,2", "0:0 2:0", "nccl"
     ),
     "an engine larger than any node": Row(
         cluster(6, 6), f"{GPU} rollout.tensor_parallel=8", "nowhere", "0:0", "object_store", ("rollout.tensor_parallel",), QWEN_8B
@@ -108,7 +120,7 @@ TABLE = {
         "0:0 0:1 0:2 0:3 0:4 0:5 0:6 0:7", "object_store", ("GPU memory of one learner actor",), QWEN_8B,
     ),
     "GPUs whose memory Ray does not tell": Row(
-        cluster(2, gpu_bytes=0), f"{GPU} rollout.kv_cache_gib=500", "0:1", "0:0", "object_store"
+        cluster(2, gpu_bytes=0), f"{GPU} rollout.kv_cache_gib=500", "0:1", "0:0", "nccl"
     ),
     "adapters alone": Row(
         here(26, 200, 1), f"{IN_TURN} learner.lora={{}} weights.content=adapter learner.token_budget=2048", "0:0", "0:0", "object_store",
@@ -239,6 +251,22 @@ def test_every_engine_on_a_node_lands_a_version_of_its_own_there() -> None:
     (landed,) = (part for part in result.rollout.memory if part.name == "version landed")
     assert landed.size_bytes == 8_190_735_360 * 2
     assert result.host_bytes(1) == 8 * result.rollout.bytes_on("host") + sum(part.size_bytes for part in result.common)
+
+
+def test_the_plan_names_the_transport_with_its_reason_and_the_memory_it_takes() -> None:
+    """134.5 M x 2 B of the learner's GPU; taking turns, also beside the engine, since it stays there."""
+    for overrides, reason, engines_too in ((IN_TURN, "on the same GPU", True), (GPU, "on the same GPU", False)):
+        result = plan(settings(overrides), SMOL, here(8, 64, 1), 1200)
+        staged = [[part.size_bytes for part in actor.memory if part.name == "version staged"] for actor in (result.learner, result.rollout)]
+        assert staged == [[134_515_008 * 2], [134_515_008 * 2] if engines_too else []]
+        (line,) = (line for line in plan_lines(result) if line.startswith("weight version"))
+        assert " ipc " in line
+        assert reason in line
+    (line,) = (line for line in plan_lines(plan(settings(GPU), SMOL, cluster(1, 1), 1200)) if line.startswith("weight version"))
+    assert " nccl " in line
+    assert "late for a broadcast" in line
+    small = plan(settings(GPU), SMOL, here(8, 64, 1, 10 * GB), 1200)
+    assert small.transport.reason == "a GPU has no room for a version to be sent from there by ipc"
 
 
 def test_an_object_store_transport_can_always_be_chosen() -> None:

@@ -40,7 +40,7 @@ def test_a_missing_bucket_is_refused() -> None:
         list(verified(MANIFEST, BUCKETS[:1]))
 
 
-@pytest.mark.parametrize("packed", [b"", b"\xc1", b"\x01", MANIFEST.pack()[:-3], MANIFEST.pack().replace(b"format\x02", b"format\x01")])
+@pytest.mark.parametrize("packed", [b"", b"\xc1", b"\x01", MANIFEST.pack()[:-3], MANIFEST.pack().replace(b"format\x03", b"format\x01")])
 def test_a_manifest_that_is_damaged_or_of_another_format_is_refused(packed: bytes) -> None:
     with pytest.raises(WeightsError, match="manifest"):
         Manifest.unpack(packed)

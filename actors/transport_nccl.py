@@ -1,0 +1,65 @@
+"""Weight transport between GPUs: learner rank 0 broadcasts a version to all engines that are there for it (`weight_group.py`).
+
+    learner rank 0   publish ─► end the epoch before ─► over the version before, in buckets that stay on the GPU
+                     ─► a copy into the object store ─► WeightVersion, and a thread that waits for READY and broadcasts
+    worker           READY ─► its place among the members ─► the engine's process joins, receives, verifies, loads
+
+The learner goes on with its next step meanwhile. Who is late, and everybody when the members do not come together, takes the copy.
+"""
+
+import asyncio
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import ray
+
+from actors import transport_object_store
+from rollout.weight_source import Place
+from rollout.weight_version import WeightVersion
+
+if TYPE_CHECKING:
+    from learner.learner import Learner
+    from rollout.weight_group import Root
+
+_WAITS = 8
+"""Parts of weights.deadline_s, one for each wait: for the members, for all of them to join, for `go` (two), for the bytes of a bucket.
+The rest is left for the object store."""
+
+
+@dataclass(frozen=True)
+class BroadcastOffer:
+    """Where the root's store is. deadline_s: of each wait."""
+
+    address: str
+    port: int
+    deadline_s: float
+
+
+class NcclPublisher:
+    """In a learner rank's process. deadline_s: weights.deadline_s."""
+
+    def __init__(self, deadline_s: float) -> None:
+        self._deadline_s = deadline_s / _WAITS
+        self._root: Root | None = None
+
+    def publish(self, learner: "Learner", lineage: int) -> WeightVersion | None:
+        """The version, in the object store and on its way; None on the other ranks. Collective."""
+        if self._root is not None:
+            self._root.settle()
+        staging = learner.stage(lineage)
+        if staging is None:
+            return None
+        if self._root is None:
+            from rollout.weight_group import Root  # brings torch, which not every reader of this module has
+
+            self._root = Root(ray.util.get_node_ip_address(), self._deadline_s)
+        stored = transport_object_store.publish(*staging.on_host())
+        self._root.send(stored.label, staging.buckets)
+        return replace(stored, offer=BroadcastOffer(self._root.address, self._root.port, self._deadline_s))
+
+
+async def place(offer: BroadcastOffer, version: WeightVersion, worker: str, ranks: int) -> Place:
+    """The worker's place among the members; its engine takes `ranks` ranks. Raises TransferFailed."""
+    from rollout.weight_group import ready
+
+    return await asyncio.to_thread(ready, offer.address, offer.port, version.label, worker, ranks, offer.deadline_s)
