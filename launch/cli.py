@@ -67,6 +67,9 @@ def dynalign() -> None:
 def train(config: str, overrides: Sequence[str]) -> int:
     """Train, or continue an interrupted run."""
     loaded = load_run(config, overrides)
+    from launch import ray_job
+
+    ray_job.show_own_lines_only()
     from launch.driver import train as run
 
     return run(loaded)

@@ -14,6 +14,9 @@ STOP_WAIT_S = 3
 _AFTER_STOP_S = 30
 """For the report and the summary, once the actors have ended."""
 
+_LOG_FILTERS = {"RAY_DEDUP_LOGS_ALLOW_REGEX": r" run=\S+ actor=\S+ version=", "RAY_DEDUP_LOGS_SKIP_REGEX": "^"}
+"""Of what actors print, Ray brings these lines (`actors.logs`) to the driver, each of them, and no other."""
+
 
 def inside() -> bool:
     return JOB_VARIABLE in os.environ
@@ -28,6 +31,14 @@ def in_working_copy(path: Path) -> bool:
     """Whether a path lies in the copy of the working directory that Ray unpacks for the job and removes after it."""
     uploaded = (_told().get("runtime_env") or {}).get("working_dir") or ""
     return bool(uploaded) and Path(uploaded).name.removesuffix(".zip") in path.resolve().parts
+
+
+def show_own_lines_only() -> None:
+    """Keeps what engines and libraries print out of a job's log, hundreds of lines per worker: it stays in each actor's own log. Has to be
+    called before Ray is imported; whoever has set a filter keeps it."""
+    if inside():
+        for variable, pattern in _LOG_FILTERS.items():
+            os.environ.setdefault(variable, pattern)
 
 
 def stop_warning(stop_s: float) -> str | None:

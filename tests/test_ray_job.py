@@ -1,6 +1,7 @@
 """What the entry point of a submitted Ray job knows about its job."""
 
 import json
+import os
 
 import pytest
 
@@ -43,3 +44,29 @@ def test_a_job_that_ray_would_kill_before_its_checkpoint_says_how_to_submit_it(j
     assert """--runtime-env-json '{"env_vars": {"RAY_JOB_STOP_WAIT_TIME_S": "150"}}'""" in warning
     job.setenv(ray_job.STOP_WAIT_VARIABLE, "120")
     assert ray_job.stop_warning(120) is None
+
+
+def test_a_job_s_log_takes_our_lines_from_its_actors_and_leaves_the_libraries_in_theirs(job: pytest.MonkeyPatch) -> None:
+    constants = pytest.importorskip("ray._private.ray_constants")
+    logging = pytest.importorskip("ray._private.ray_logging")
+    filters = ("RAY_DEDUP_LOGS_ALLOW_REGEX", "RAY_DEDUP_LOGS_SKIP_REGEX")
+    for variable in filters:
+        assert hasattr(constants, variable)
+        job.setenv(variable, "")  # so that it is as before when the test has ended
+        job.delenv(variable)
+    ray_job.show_own_lines_only()
+    ours = [f"2026-01-31 12:00:00,000 INFO run=mine actor=rollout-{index} version=1.2 actors.logs: on host, process 7" for index in (0, 1)]
+    printed = ["(EngineCore pid=1) WARNING 01-31 12:00:00 [cpu.py:224] no Triton", "", *ours, "Loading safetensors shards: 100%"]
+    log = logging.LogDeduplicator(5, *(os.environ[variable] for variable in filters))
+    assert [line for batch in log.deduplicate({"ip": "1", "pid": "1", "lines": printed}) for line in batch["lines"]] == ours
+
+
+def test_a_filter_that_is_set_stays_and_outside_a_job_none_is(job: pytest.MonkeyPatch) -> None:
+    job.setenv("RAY_DEDUP_LOGS_SKIP_REGEX", "noise")
+    job.setenv("RAY_DEDUP_LOGS_ALLOW_REGEX", "")
+    ray_job.show_own_lines_only()
+    assert os.environ["RAY_DEDUP_LOGS_SKIP_REGEX"] == "noise"
+    job.delenv(ray_job.JOB_VARIABLE)
+    job.delenv("RAY_DEDUP_LOGS_SKIP_REGEX")
+    ray_job.show_own_lines_only()
+    assert "RAY_DEDUP_LOGS_SKIP_REGEX" not in os.environ
