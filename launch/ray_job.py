@@ -34,7 +34,7 @@ def in_working_copy(path: Path) -> bool:
 
 
 def show_own_lines_only() -> None:
-    """Keeps what engines and libraries print out of a job's log, hundreds of lines per worker: it stays in each actor's own log. Has to be
+    """Keeps what engines and libraries print out of a job's log, 35 lines per engine and more: it stays in each actor's own log. Has to be
     called before Ray is imported; whoever has set a filter keeps it."""
     if inside():
         for variable, pattern in _LOG_FILTERS.items():
