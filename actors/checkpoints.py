@@ -69,17 +69,20 @@ def _room_for(aside: Path) -> None:
 
 def _prune(place: RunPlace, checkpoints: Path) -> list[Path]:
     """An old one that cannot be removed costs its space, not the run."""
-    settings, rewards = place.run.checkpoint, {}
-    if settings.keep_best:
-        items = read_heldout(checkpoints.parent)
-        means = {step: reward_mean([item for item in items if item.step == step], prompted=False) for step in {item.step for item in items}}
-        rewards = {step: mean for step, mean in means.items() if mean is not None}
+    keep = place.run.checkpoint
     try:
         checkpoint.clear_aside(checkpoints)
-        return checkpoint.prune(checkpoints, settings.keep_last, settings.keep_best, rewards)
+        return checkpoint.prune(checkpoints, keep.keep_last, keep.keep_best, heldout_rewards(checkpoints.parent, keep.keep_best))
     except OSError as error:
         logger.warning("an old checkpoint cannot be removed: %s", error)
         return []
+
+
+def heldout_rewards(run_folder: Path, keep_best: int) -> dict[int, float]:
+    """Mean held-out reward without the system prompt, by evaluated step; {} where no checkpoint is kept for it."""
+    items = read_heldout(run_folder) if keep_best else []
+    means = {step: reward_mean([item for item in items if item.step == step], prompted=False) for step in {item.step for item in items}}
+    return {step: mean for step, mean in means.items() if mean is not None}
 
 
 def _free_bytes(folder: Path) -> int | None:

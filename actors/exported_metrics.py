@@ -112,6 +112,10 @@ def _term(name: str) -> Value:
     return lambda known: known.ledger.get(name)
 
 
+def _mirror(name: str) -> Value:
+    return lambda known: (known.supervised.get("mirror") or {}).get(name)
+
+
 def prometheus_name(metric: Metric) -> str:
     """The name of a row's metric in base units: `learn_s` → `learn_seconds`, `judgements_per_s` → `judgements_per_second`."""
     return re.sub("_s$", "_second" if metric.unit.endswith("/s") else "_seconds", metric.name)
@@ -209,6 +213,8 @@ _RUN: tuple[Exported, ...] = (
         "Step of the newest whole checkpoint made since the coordinator's start.", lambda known: known.checkpoint_step),
     _gauge("checkpoint_timestamp_seconds", "Unix seconds", "When that checkpoint became whole.", lambda known: known.checkpoint_s),
     _counter("checkpoint_failures", "checkpoints", "Checkpoints that could not be written.", lambda known: known.checkpoint_failures),
+    _gauge("mirror_step", "steps", "Step of the newest checkpoint that `checkpoint.mirror` holds.", _mirror("step")),
+    _counter("mirror_failures", "attempts", "Copies to `checkpoint.mirror` that failed; each is tried again.", _mirror("failures")),
     _gauge("run_folder_free_bytes", "bytes", "Free space of the run folder's file system.", _disk(0)),
     _gauge("run_folder_size_bytes", "bytes", "Size of the run folder's file system.", _disk(1)),
 )  # fmt: skip

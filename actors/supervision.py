@@ -62,7 +62,7 @@ class Supervisor:
 
     place: the run, in the lineage and at the step where this driver begins. newest_step: of the newest whole checkpoint. poisoned:
     takes what the ledger says of groups that it has withheld as poison. cause: why the run is being ended, None while it is not.
-    status, ledger_status: the last ones heard.
+    status, ledger_status: the last ones heard. mirror: what the driver's `Mirror` reports, None for a run without one.
     """
 
     def __init__(
@@ -95,6 +95,7 @@ class Supervisor:
         self._left_calls: list[Any] = []
         self._asked: dict[str, float] = {}  # controls that a coordinator's successor is to be told again, and when they were asked for
         self.status: dict[str, Any] | None = None
+        self.mirror: dict[str, Any] | None = None
         self.ending: Any = None
         self.cause: str | None = None
 
@@ -149,6 +150,7 @@ class Supervisor:
             "gpus": self._gpus(),
             "restarts": dict(restarts),
             "sync_failures": restarts["worker/weights"],
+            "mirror": self.mirror,
         }
 
     def _gpus(self) -> float:

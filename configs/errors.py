@@ -113,6 +113,17 @@ class CheckpointWriteFailed(CheckpointError):
         return f"the checkpoint of step {self.step} was not written to {self.where}: {self.cause}{free}"
 
 
+class MirrorError(DynalignError, RuntimeError):
+    """The storage of `checkpoint.mirror` refuses something, or holds checkpoints that are not this run's."""
+
+    def __init__(self, place: str, cause: str) -> None:
+        self.place, self.cause = place, cause
+        super().__init__(place, cause)
+
+    def __str__(self) -> str:
+        return f"mirror {self.place}: {self.cause}"
+
+
 class WeightsError(DynalignError, RuntimeError):
     """A weight version that does not match its manifest or checksum, or whose load failed."""
 

@@ -25,6 +25,7 @@ _TYPES = {
 }
 PATTERNS = {
     "name": ("must be lower-case letters, digits, '.', '_' or '-', at most 64, the first a letter or digit", "set name=<another>"),
+    "checkpoint.mirror": ("must be like s3://bucket/path, gs://bucket/path or file:///path", "write one of these, or leave it out"),
     "date": ("must be a day like 2026-01-31", "write year, month and day, or leave it out"),
 }
 """What the schema's patterns say, by dotted path."""

@@ -7,6 +7,8 @@ because what it would judge is not what the user wrote.
 import re
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
 
 from configs.errors import Mistake
 from configs.schema import RunSettings
@@ -231,3 +233,21 @@ def a_learner_that_shares_its_gpu_can_leave_it(settings: RunSettings) -> Mistake
         return None
     why = "with placement.mode=shared the learner's states leave the GPU in turn, which DeepSpeed can do at stages 1 and 2"
     return Mistake("learner.zero_stage", stage, why, "set learner.zero_stage=1, or placement.mode=separate")
+
+
+@rule("checkpoint.mirror")
+def a_mirror_s_address_holds_no_secret(settings: RunSettings) -> Mistake | None:
+    address = urlsplit(settings.checkpoint.mirror or "")
+    if ":" not in address.netloc and not re.search(r"(access|secret|token)[^=]*=", address.query):
+        return None
+    rule = "holds credentials, which config.yaml and the logs would show"
+    return Mistake("checkpoint.mirror", None, rule, "leave them out, and set them in the driver's environment (AWS_ACCESS_KEY_ID, …)")
+
+
+@rule("checkpoint.mirror", "runs")
+def a_mirror_is_another_place_than_the_runs(settings: RunSettings) -> Mistake | None:
+    address, runs = urlsplit(settings.checkpoint.mirror or ""), Path(settings.runs).expanduser().absolute()
+    if address.scheme != "file" or not Path(address.path).is_relative_to(runs):
+        return None
+    why = f"lies among the runs in {runs}, whose loss it is for"
+    return Mistake("checkpoint.mirror", settings.checkpoint.mirror, why, "name a bucket, or a folder on another disk")

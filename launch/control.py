@@ -97,6 +97,8 @@ def status(run: str, runs: str) -> int:
     print(f"workers wanted: {told['workers_wanted']} ({told['why_wanted']})")
     if told["pool"]["now"]:
         print(f"sizing after the last step: {told['pool']['now']}")
+    if (mirror := told.get("mirror")) is not None:
+        print(f"mirror {mirror['place']}: step {mirror['step'] or 'none yet'}" + (f"; {mirror['problem']}" if mirror["problem"] else ""))
     if told["restarts"]:
         print("restarts: " + ", ".join(f"{what} {count}" for what, count in sorted(told["restarts"].items())))
     return 0

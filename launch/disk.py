@@ -22,6 +22,15 @@ def checkpoints_kept(settings: RunSettings) -> int:
     return settings.checkpoint.keep_last + settings.checkpoint.keep_best + 1
 
 
+def mirror_part(settings: RunSettings, shape: ModelShape) -> Part | None:
+    """What `checkpoint.mirror` holds at its most, which is not on this disk; None for a run without one."""
+    if settings.checkpoint.mirror is None:
+        return None
+    checkpoint, held = checkpoint_size(settings, shape), checkpoints_kept(settings)
+    place = settings.checkpoint.mirror.partition("?")[0]
+    return Part("mirror", f"{held} x {size(checkpoint.size_bytes)}, the same checkpoints, in {place}", held * checkpoint.size_bytes, "disk")
+
+
 def candidate_bytes(settings: RunSettings) -> int:
     """One row of THE Arrow schema, at most: the plain context and its text, and per completion token id, text, log-probabilities."""
     per_token = 4 + 4 + _TEXT_BYTES + (4 if settings.rollout.record_behaviour else 0)

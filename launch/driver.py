@@ -15,7 +15,7 @@ import logging
 import signal
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -25,13 +25,14 @@ from typing import Any, Self, cast
 import ray
 
 from actors import logs
+from actors.mirror import Mirror
 from actors.run_place import RunPlace
 from actors.supervision import Supervisor
 from actors.worker_pool import root_cause
 from configs.errors import DynalignError, Mistake, RunFailed, StaleLineage, UserError, one_line
 from configs.load import LoadedRun, load_run
 from configs.schema import RunSettings
-from launch import ray_job
+from launch import mirrored, ray_job
 from launch.cluster import Cluster
 from launch.connection import connect, reach
 from launch.control import take_requests, write_status
@@ -60,6 +61,7 @@ class Interrupts:
 
     def __init__(self) -> None:
         self.count = 0
+        self.first_s: float | None = None
         self._before: dict[signal.Signals, Any] = {}
         self.listen()
 
@@ -70,6 +72,7 @@ class Interrupts:
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.count += 1
+        self.first_s = time.monotonic() if self.first_s is None else self.first_s
 
     def restore(self) -> None:
         for number, handler in self._before.items():
@@ -128,21 +131,27 @@ def train(loaded: LoadedRun) -> int:
     if (ended := folder.finished(loaded.settings)) is not None:
         for line in summary_lines(ended):
             print(line)
-        return 0
-    loaded = _dated(loaded, folder)
+        return 0 if mirrored.catch_up(loaded.settings, folder) else 1
+    dated = _dated(loaded, folder)
     reach()
-    ready = preflight(loaded)
-    if ready.checkpoint is not None:
+    ready = preflight(dated)
+    lost = ready.mirrored is not None and ready.mirrored.lost is not None
+    if ready.checkpoint is not None and not lost:
         verify(step_folder(folder.path / "checkpoints", ready.checkpoint.step))  # every byte: the learner unpickles them
     interrupts = Interrupts()
-    mine = owner.acquire(folder.path, time.time(), ray_job.submission_id(), folder.newest_lineage())
+    newest_lineage = max(folder.newest_lineage(), ready.checkpoint.lineage if ready.checkpoint else 0)
+    mine = owner.acquire(folder.path, time.time(), ray_job.submission_id(), newest_lineage)
     if (warning := ray_job.stop_warning(loaded.settings.deadlines.stop_s)) is not None:
         print(warning)
     try:
-        folder.write_config(loaded)
         take_requests(folder.path)  # those that an earlier driver did not live to take
         with Heartbeat(mine) as heart:
-            return _Run(loaded.settings, folder.path, mine.lineage, ready, interrupts, heart).run()
+            if ready.mirrored is not None and lost:
+                mirrored.restore(ready.mirrored, folder.path, lambda: interrupts.count > 0)
+                dated = _dated(loaded, folder)
+            folder.write_config(dated)
+            with mirrored.kept(ready.mirrored, dated.settings, folder.path, mine) as mirror:
+                return _Run(dated.settings, folder.path, mine.lineage, ready, interrupts, heart, mirror).run()
     finally:
         with suppress(StaleLineage):  # the run is another driver's by now
             mine.release(time.time())
@@ -163,10 +172,17 @@ class _Run:
     """One driver's attempt at a run: everything between owning the folder and letting it go."""
 
     def __init__(
-        self, settings: RunSettings, folder: Path, lineage: int, ready: Prepared, interrupts: Interrupts, heart: Heartbeat
+        self,
+        settings: RunSettings,
+        folder: Path,
+        lineage: int,
+        ready: Prepared,
+        interrupts: Interrupts,
+        heart: Heartbeat,
+        mirror: Mirror | None,
     ) -> None:
         self.settings, self.folder, self.ready = settings, folder, ready
-        self.interrupts, self.heart = interrupts, heart
+        self.interrupts, self.heart, self.mirror = interrupts, heart, mirror
         self.started_s = time.time()
         self.step = ready.checkpoint.step if ready.checkpoint else 0
         self.place = RunPlace(settings, str(folder), lineage, self.step, ready.prompts.content_hash)
@@ -218,6 +234,7 @@ class _Run:
     def _watch(self, supervisor: Supervisor, view: ProgressView) -> str:
         """Until the coordinator's loop ends."""
         while supervisor.ending is None:
+            supervisor.mirror = None if self.mirror is None else self.mirror.report()
             supervisor.look(_POLL_S)
             self.heart.check()
             for what, count in take_requests(self.folder):
@@ -279,9 +296,17 @@ class _Run:
             print(f"summary and report cannot be written: {one_line(error)}")
         for line in summary_lines(summary):
             print(line)
+        whole = self.mirror is None or mirrored.finish(self.mirror, *self._last_copy())
         if state == "failed":
             return 1
-        return EXIT_INTERRUPTED if self.interrupts.count else 0
+        return EXIT_INTERRUPTED if self.interrupts.count else int(not whole)
+
+    def _last_copy(self) -> tuple[float, Callable[[], bool]]:
+        """The seconds that the mirror may still take, and when to give it up before: at the next signal."""
+        count, since_s = self.interrupts.count, self.interrupts.first_s
+        if since_s is None:
+            return self.settings.deadlines.checkpoint_s, lambda: self.interrupts.count > count
+        return max(0.0, self.settings.deadlines.stop_s - (time.monotonic() - since_s)), lambda: self.interrupts.count > count
 
 
 def _phase(status: Mapping[str, Any]) -> str:
@@ -289,6 +314,7 @@ def _phase(status: Mapping[str, Any]) -> str:
     starting = [worker["name"] for worker in status["workers"] if worker["state"] == "starting"]
     told = [
         status["notice"],
+        (status["mirror"] or {}).get("problem", ""),
         f"no room in the cluster yet for {', '.join(status['placing'])}" if status["placing"] else "",
         f"loading {', '.join(starting)}" if starting else "",
         status["phase"],

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from configs.errors import Mistake, UserError
 from configs.load import LoadedRun
@@ -31,6 +31,9 @@ from rollout.definition import ValueTexts, load_value_texts
 from rollout.judge import context_tokens, load_function
 from rollout.prompts import PromptSet, load_prompts, too_long
 
+if TYPE_CHECKING:
+    from launch.mirrored import Mirrored
+
 T = TypeVar("T")
 
 SHOWN_LONG_PROMPTS = 20
@@ -39,12 +42,14 @@ SHOWN_LONG_PROMPTS = 20
 
 @dataclass(frozen=True)
 class Prepared:
-    """What a run starts from. checkpoint: the manifest of the one to continue from, None for a new run."""
+    """What a run starts from. checkpoint: the manifest of the one to continue from, None for a new run. mirrored: what
+    `checkpoint.mirror` holds, which may be that checkpoint; None for a run without a mirror."""
 
     model_folder: Path
     prompts: PromptSet
     checkpoint: CheckpointManifest | None
     plan: PlacementPlan
+    mirrored: "Mirrored | None" = None
 
     def on(self, cluster: Cluster) -> "Prepared":
         """The same on a cluster that is known by now."""
@@ -82,14 +87,17 @@ def check(loaded: LoadedRun) -> Checked:
 
 
 def preflight(loaded: LoadedRun) -> Prepared:
-    """All that a run starts from. A model with a hub id is downloaded, if nothing else is wrong.
+    """All that a run starts from. A model with a hub id is downloaded, if nothing else is wrong; the mirror is written to, as a test.
 
     :raises UserError: every mistake. :raises CheckpointError: the newest checkpoint is damaged.
     """
-    settings, mistakes = loaded.settings, list[Mistake]()
+    from launch.mirrored import look_at_mirror  # brings pyarrow, for which `check` does not wait
+
+    settings, mistakes, folder = loaded.settings, list[Mistake](), open_run_folder(loaded)
     prompts = _collect(mistakes, lambda: load_prompts(settings.prompts.source))
     texts = _collect(mistakes, lambda: run_texts(settings))
-    checkpoint = _examine_run(settings, open_run_folder(loaded), prompts, mistakes)
+    mirrored = _collect(mistakes, lambda: look_at_mirror(settings, folder))
+    checkpoint = _examine_run(settings, folder, prompts, mistakes, None if mirrored is None else mirrored.lost)
     if settings.judge.kind == "function":
         _collect(mistakes, lambda: load_function(settings.judge.function or ""))
     model = _collect(mistakes, lambda: model_folder(settings.model))
@@ -107,7 +115,7 @@ def preflight(loaded: LoadedRun) -> Prepared:
         result = _plan(loaded, model, contexts or ESTIMATE, texts, mistakes)
     if mistakes or model is None or prompts is None or result is None:
         raise UserError(mistakes)
-    return Prepared(model, prompts, checkpoint, result)
+    return Prepared(model, prompts, checkpoint, result, mirrored)
 
 
 def run_contexts(settings: RunSettings, model: Path, texts: ValueTexts) -> Contexts:
@@ -130,18 +138,21 @@ def _collect(mistakes: list[Mistake], call: Callable[[], T]) -> T | None:
 
 
 def _examine_run(
-    settings: RunSettings, folder: RunFolder, prompts: PromptSet | None, mistakes: list[Mistake]
+    settings: RunSettings,
+    folder: RunFolder,
+    prompts: PromptSet | None,
+    mistakes: list[Mistake],
+    manifest: CheckpointManifest | None = None,
 ) -> CheckpointManifest | None:
-    """The run folder, and what a run that is continued there may not change; the manifest to continue from."""
+    """The run folder, and what a run that is continued there may not change; the manifest to continue from. manifest: of a checkpoint
+    that the run folder has lost."""
     mistakes += folder.mistakes(settings)
     if prompts is not None and settings.heldout.prompts > 0 and not prompts.heldout:
         remedy = "give some prompts the split heldout, or set heldout.prompts=0"
         mistakes.append(Mistake("heldout.prompts", settings.heldout.prompts, f"{settings.prompts.source} has no held-out prompt", remedy))
-    newest = folder.newest_checkpoint() if settings.resume == "auto" else None
-    if newest is None:
-        return None
-    manifest = read_manifest(newest)
-    if prompts is not None:
+    newest = folder.newest_checkpoint() if settings.resume == "auto" and manifest is None else None
+    manifest = manifest if newest is None else read_manifest(newest)
+    if manifest is not None and prompts is not None:
         mistakes += contradictions(manifest, settings, prompts.content_hash)
     return manifest
 

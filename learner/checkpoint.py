@@ -12,7 +12,7 @@ import math
 import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -91,21 +91,21 @@ def contradictions(checkpoint: CheckpointManifest, settings: RunSettings, prompt
     return mistakes
 
 
-def _checksum(file: Path) -> str:
-    digest = xxhash.xxh64()
-    with file.open("rb") as stream:
-        while block := stream.read(_READ_BYTES):
-            digest.update(block)
-    return digest.hexdigest()
-
-
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
     """Waits until a file or folder is on the disk, whoever wrote it."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _checksum(file: Path) -> str:
+    digest = xxhash.xxh64()
+    with file.open("rb") as stream:
+        while block := stream.read(_READ_BYTES):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def seal(checkpoints: Path, run: str, lineage: int, step: int, group_ids: tuple[int, ...], settings: dict[str, Any]) -> Path:
@@ -116,17 +116,17 @@ def seal(checkpoints: Path, run: str, lineage: int, step: int, group_ids: tuple[
     aside, folder = aside_folder(checkpoints, step, lineage), step_folder(checkpoints, step)
     files: dict[str, FileEntry] = {}
     for path in sorted(aside.rglob("*")):
-        _sync(path)
+        sync(path)
         if path.is_file() and path.name != MANIFEST:
             files[path.relative_to(aside).as_posix()] = FileEntry(path.stat().st_size, _checksum(path))
     manifest = CheckpointManifest(run, lineage, step, group_ids, settings, files)
     (aside / MANIFEST).write_text(json.dumps({"format": FORMAT} | asdict(manifest), indent=1))
-    _sync(aside / MANIFEST)
-    _sync(aside)
+    sync(aside / MANIFEST)
+    sync(aside)
     if folder.exists():
         folder.rename(aside_folder(checkpoints, step, 0))  # no lineage is 0: the replaced one, until `clear_aside`
     aside.rename(folder)
-    _sync(checkpoints)
+    sync(checkpoints)
     return folder
 
 
@@ -134,18 +134,29 @@ def read_manifest(folder: Path) -> CheckpointManifest:
     """:raises CheckpointError: there is no readable manifest in `folder`, or it has an unknown format."""
     file = folder / MANIFEST
     try:
-        data = json.loads(file.read_text())
+        return decode_manifest(file.read_text(), str(file))
+    except OSError as error:
+        raise CheckpointError(f"{file} cannot be read ({error!r}); {_way_out(folder.name)}") from error
+
+
+def decode_manifest(text: str, file: str) -> CheckpointManifest:
+    """The manifest that `seal` wrote. file: its place, which ends with the checkpoint's folder, for errors.
+
+    :raises CheckpointError: it is damaged, or has an unknown format.
+    """
+    try:
+        data = json.loads(text)
         found = data.pop("format")
         if found != FORMAT:
             raise CheckpointError(f"{file} has format {found!r}, this version reads {FORMAT}; use the version that wrote it")
         files = {name: FileEntry(**entry) for name, entry in data.pop("files").items()}
         return CheckpointManifest(**data | {"group_ids": tuple(data["group_ids"])}, files=files)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise CheckpointError(f"{file} cannot be read ({error!r}); {_way_out(folder)}") from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"{file} cannot be read ({error!r}); {_way_out(file.split('/')[-2])}") from error
 
 
-def _way_out(folder: Path) -> str:
-    return f"remove the folder {folder.name} to continue from the checkpoint before it"
+def _way_out(name: str) -> str:
+    return f"remove the folder {name} to continue from the checkpoint before it"
 
 
 def verify(folder: Path) -> CheckpointManifest:
@@ -157,21 +168,31 @@ def verify(folder: Path) -> CheckpointManifest:
     for name, entry in manifest.files.items():
         path = folder / name
         if not path.is_file() or path.stat().st_size != entry.size_bytes or _checksum(path) != entry.checksum:
-            raise CheckpointError(f"{path} is missing or damaged; {_way_out(folder)}")
+            raise CheckpointError(f"{path} is missing or damaged; {_way_out(folder.name)}")
     return manifest
 
 
-def _steps(checkpoints: Path) -> Iterator[Path]:
+def step_of(name: str) -> int | None:
+    """The step of a folder with a final name; None for any other folder."""
+    match = _STEP.fullmatch(name)
+    return None if match is None else int(match[1])
+
+
+def _steps(checkpoints: Path) -> dict[int, Path]:
     """The folders with a final name, newest step first."""
-    named = [(match, path) for path in checkpoints.glob("step-*") if (match := _STEP.fullmatch(path.name))]
-    for _, path in sorted(named, key=lambda pair: int(pair[0][1]), reverse=True):
-        yield path
+    named = {step: path for path in checkpoints.glob("step-*") if (step := step_of(path.name)) is not None}
+    return dict(sorted(named.items(), reverse=True))
+
+
+def whole(checkpoints: Path) -> dict[int, Path]:
+    """The checkpoints with a manifest, which is written last, newest step first."""
+    return {step: folder for step, folder in _steps(checkpoints).items() if (folder / MANIFEST).is_file()}
 
 
 def newest_whole(checkpoints: Path) -> Path | None:
     """The newest checkpoint with a manifest, which is written last; None without one. Call `verify` before using it: a checkpoint
     that was damaged later is an error to be seen, not a reason to go back further in silence."""
-    return next((folder for folder in _steps(checkpoints) if (folder / MANIFEST).is_file()), None)
+    return next(iter(whole(checkpoints).values()), None)
 
 
 def clear_aside(checkpoints: Path) -> None:
@@ -180,21 +201,25 @@ def clear_aside(checkpoints: Path) -> None:
         _remove(folder)
 
 
-def prune(checkpoints: Path, keep_last: int, keep_best: int = 0, heldout_rewards: Mapping[int, float] | None = None) -> list[Path]:
-    """Removes all checkpoints but the newest `keep_last` and, of those before them, the `keep_best` with the highest held-out reward:
-    that of the evaluation at their step, or of the last one before it. Folders that are not whole go, too. Returns what was removed.
+def kept(steps: Iterable[int], keep_last: int, keep_best: int = 0, heldout_rewards: Mapping[int, float] | None = None) -> set[int]:
+    """Which whole checkpoints stay: the newest `keep_last` and, of those before them, the `keep_best` with the highest held-out reward:
+    that of the evaluation at their step, or of the last one before it.
 
     heldout_rewards: by evaluated step.
     """
-    whole = [folder for folder in _steps(checkpoints) if (folder / MANIFEST).is_file()]
-    rewards = heldout_rewards or {}
+    newest_first, rewards = sorted(steps, reverse=True), heldout_rewards or {}
 
-    def reward(folder: Path) -> float:
-        step = int(folder.name.removeprefix("step-"))
+    def reward(step: int) -> float:
         return max(((at, value) for at, value in rewards.items() if at <= step), default=(0, -math.inf))[1]
 
-    best = sorted(whole[keep_last:], key=reward, reverse=True)[:keep_best]
-    doomed = [folder for folder in _steps(checkpoints) if folder not in [*whole[:keep_last], *best]]
+    best = sorted(newest_first[keep_last:], key=reward, reverse=True)[:keep_best]
+    return {*newest_first[:keep_last], *best}
+
+
+def prune(checkpoints: Path, keep_last: int, keep_best: int = 0, heldout_rewards: Mapping[int, float] | None = None) -> list[Path]:
+    """Removes all checkpoints but those of `kept`. Folders that are not whole go, too. Returns what was removed."""
+    staying = kept(whole(checkpoints), keep_last, keep_best, heldout_rewards)
+    doomed = [folder for step, folder in _steps(checkpoints).items() if step not in staying]
     for folder in doomed:
         _remove(folder)
     return doomed

@@ -30,7 +30,8 @@ def worker(name: str = "rollout-0", state: str = "serving", step: int = 0) -> di
 def supervised(step: int = 0, wanted: int = 2, **changed: Any) -> dict[str, Any]:
     """As `Supervisor.report` says it."""
     report = {"workers": [worker(step=step), worker("rollout-1", step=step)], "workers_wanted": wanted, "why_wanted": "rollout.workers"}
-    return report | {"restarts": {"worker/died": 1}, "sync_failures": 0} | changed
+    mirror = {"place": "s3://bucket/run", "step": 2, "problem": "", "failures": 0}
+    return report | {"restarts": {"worker/died": 1}, "sync_failures": 0, "mirror": mirror} | changed
 
 
 def whole_row(step: int, **changed: Any) -> dict[str, Any]:

@@ -49,6 +49,7 @@ def healthy() -> Series:
     judge = {"unparsed_fraction": 0.03, "score_saturation_fraction": 0.1, "score_length_correlation": 0.2, "logprob_mismatch_mean": 0.035}
     reward = {"reward_mean": 2.5, "heldout_prompted_reward_mean": 2.4}
     disk = {"run_folder_free_bytes": 5e11, "run_folder_size_bytes": 1e12, "checkpoint_failures_total": 0.0}
+    disk |= {"checkpoint_step": f"0+2x{MINUTES}", "mirror_step": f"0+2x{MINUTES}", "mirror_failures_total": 0.0}
     pool = {"learner_wait_fraction": 0.1, "workers_wanted": 2.0, "weight_sync_failures_total": 0.0}
     plain = ages | step | law | flight | judge | reward | disk | pool
     found = states("running") | {name("up"): flat(1)}
@@ -95,6 +96,11 @@ CASES = (
     Case("the disk has 8 % left", one("run_folder_free_bytes", 8e10), ("DynalignDiskNearlyFull",)),
     Case("a checkpoint failed half an hour ago", one("checkpoint_failures_total", f"0x95 1x{MINUTES}"), ("DynalignCheckpointFailing",)),
     Case("a checkpoint failed two hours ago", one("checkpoint_failures_total", f"0x50 1x{MINUTES}")),
+    Case("the mirror refuses every copy", one("mirror_failures_total", f"0x60 1+1x{MINUTES}") | one("mirror_step", ""),
+         ("DynalignMirrorBehind",)),
+    Case("the mirror refused one copy", one("mirror_failures_total", f"0x90 1x{MINUTES}")),
+    Case("a copy hangs", one("mirror_step", f"0+2x60 120x{MINUTES}"), ("DynalignMirrorBehind",)),
+    Case("there is no mirror", one("mirror_step", "") | one("mirror_failures_total", "")),
     Case("nine of ten groups have no signal", NO_SIGNAL, ("DynalignRewardCollapse",)),
     Case("all scores are 5", one("score_saturation_fraction", 0.97), ("DynalignRewardCollapse",)),
     Case("a third of the verdicts cannot be read", one("unparsed_fraction", 0.33), ("DynalignUnparsedVerdicts",)),

@@ -120,6 +120,8 @@ def test_a_section_can_be_switched_off_from_the_command_line() -> None:
         ("steps.x=3", ["steps", "is one value, not a section"]),
         ("name=My Run", ["name", "must be lower-case"]),
         ("date=tomorrow", ["date", "must be a day like 2026-01-31"]),
+        ("checkpoint.mirror=bucket/runs", ["checkpoint.mirror", "must be like s3://bucket/path"]),
+        ("checkpoint.mirror=s3://", ["checkpoint.mirror", "must be like s3://bucket/path"]),
         ("steps", ["steps", "is not of the form section.key=value", "write steps=<value>"]),
         ("rollout..workers=2", ["has an empty key"]),
         ("runs=[1", ["runs (command line)", "cannot be read as settings"]),

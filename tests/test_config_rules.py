@@ -39,6 +39,8 @@ BROKEN = {
         ["placement.mode=shared", "placement.device=gpu", "algorithm.max_staleness=0", "learner.zero_stage=3"],
         "learner.zero_stage",
     ),
+    "a_mirror_s_address_holds_no_secret": (["checkpoint.mirror=s3://key:word@bucket/runs"], "checkpoint.mirror"),
+    "a_mirror_is_another_place_than_the_runs": (["runs=/data/runs", "checkpoint.mirror=file:///data/runs/mirror"], "checkpoint.mirror"),
 }
 """Rule → overrides of a run with 4 prompts of 8 candidates, 8 steps, an evaluation every 4, 512 + 48 tokens; and the place it names."""
 
@@ -61,6 +63,8 @@ MENDED = [
     ["placement.mode=shared", "algorithm.max_staleness=0", "rollout.workers=2"],
     ["rollout.tensor_parallel=2", "placement.device=gpu"],
     ["weights.content=adapter", "learner.lora.rank=512", "weights.transport=object_store"],
+    ["checkpoint.mirror=s3://bucket/runs?endpoint_override=minio:9000&scheme=http"],
+    ["runs=/data/runs", "checkpoint.mirror=file:///data/mirror"],
 ]
 
 

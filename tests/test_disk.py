@@ -6,7 +6,7 @@ import pytest
 
 from configs.load import load_run
 from configs.schema import RunSettings
-from launch.disk import candidate_bytes, checkpoint_size, checkpoints_kept, disk_parts
+from launch.disk import candidate_bytes, checkpoint_size, checkpoints_kept, disk_parts, mirror_part
 from rollout.arrow_schema import encode, to_batch
 from rollout.records import Group, Verdict
 from tests.test_model_shape import SMOL
@@ -33,6 +33,16 @@ def test_the_disk_holds_all_that_is_kept_and_one_more_being_written() -> None:
     (kept,) = (part for part in disk_parts(settings, SMOL) if part.name == "checkpoints")
     assert kept.size_bytes == 6 * 134_515_008 * 16
     assert "keep_last 3 + keep_best 2 + 1 being written" in kept.formula
+
+
+def test_a_mirror_holds_as_many_checkpoints_as_the_disk_and_takes_none_of_it() -> None:
+    settings = run("checkpoint.mirror=s3://bucket/runs?region=here", "checkpoint.keep_last=1")
+    mirror = mirror_part(settings, SMOL)
+    assert mirror is not None
+    assert mirror.size_bytes == 2 * 134_515_008 * 16
+    assert mirror.formula.endswith("in s3://bucket/runs")
+    assert [part.name for part in disk_parts(settings, SMOL)] == [part.name for part in disk_parts(run(), SMOL)]
+    assert mirror_part(run(), SMOL) is None
 
 
 @pytest.mark.parametrize(("overrides", "steps"), [([], 8), (["experience.keep_steps=3"], 3), (["experience.keep_steps=0"], 0)])
