@@ -7,10 +7,12 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from configs.schema import LoraSettings
+from configs.schema import LearnerSettings, LoraSettings
 from learner.export import export_model
+from learner.policy import load_policy
 from learner.weights import read_version
 from tests.one_rank import Learner
+from tests.test_policy import MXFP4, released
 from tests.tiny_groups import payloads, random_groups
 from tests.tiny_models import settings, tiny_llama
 
@@ -62,3 +64,20 @@ def test_a_large_model_is_written_in_shards(llama: Path, tmp_path: Path) -> None
     assert shards[0] == f"model-00001-of-{len(shards):05d}.safetensors"
     loaded = AutoModelForCausalLM.from_pretrained(tmp_path).state_dict()
     assert all(torch.equal(loaded[name], tensor.to(torch.bfloat16)) for name, tensor in tensors)
+
+
+@torch.no_grad()
+def test_adapters_on_a_release_in_mxfp4_are_exported_as_one_plain_model(tmp_path: Path) -> None:
+    folder, _ = released(tmp_path / "released", MXFP4)
+    lora = LearnerSettings(lora=LoraSettings(rank=4, targets=("q_proj", "k_proj", "v_proj", "o_proj")))
+    initial, trained = (load_policy(folder, lora, torch.bfloat16, 0, "adapter").eval() for _ in range(2))
+    for name, parameter in trained.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.2)
+    export_model(trained.on_disk((weight.name, weight.value()) for weight in trained.weights()), folder, tmp_path / "hf")
+    exported = AutoModelForCausalLM.from_pretrained(tmp_path / "hf", attn_implementation="eager")
+    assert {parameter.dtype for parameter in exported.parameters()} == {torch.bfloat16}
+    for policy in (initial, trained):
+        policy.model.set_attn_implementation("eager")
+    before, mine, theirs = (model(IDS).logits.float() for model in (initial.model, trained.model, exported))
+    assert (mine - theirs).abs().max() < 0.1 * (mine - before).abs().max()
