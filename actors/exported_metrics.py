@@ -267,6 +267,8 @@ _SUPERVISED: tuple[Exported, ...] = (
         "Time with candidates being scored; may overlap generation.", _of_workers("score_s"), ("worker",)),
     Exported("worker_idle_seconds", "counter", "seconds", "Time without any work.", _of_workers("idle_s"), ("worker",)),
     Exported("worker_weight_syncs", "counter", "versions", "Weight versions loaded.", _of_workers("weight_syncs"), ("worker",)),
+    Exported("worker_weight_fallbacks", "counter", "versions",
+        "Of these, those that the plan's transport did not bring and the object store did.", _of_workers("weight_fallbacks"), ("worker",)),
     Exported("worker_weight_sync_seconds", "counter", "seconds",
         "Fetching and loading weight versions.", _of_workers("weight_sync_s"), ("worker",)),
     Exported("worker_weight_pause_seconds", "counter", "seconds",

@@ -225,8 +225,8 @@ FAULTS = Dashboard(
                 ),
                 Panel(
                     "Weight versions that failed",
-                    "Workers ended over a version, since the run's driver began.",
-                    (of("weight_sync_failures_total"),),
+                    "Workers ended over a version, since the run's driver began, and versions that the object store had to bring.",
+                    (of("weight_sync_failures_total"), of("worker_weight_fallbacks_total", "{{run}} {{worker}} by the object store")),
                 ),
                 Panel(
                     "Waiting for a straggler",
@@ -259,14 +259,20 @@ FAULTS = Dashboard(
                         Query(f"clamp_min(predict_linear(dynalign_run_folder_free_bytes{RUN}[1h], 4 * 3600), 0)", "{{run}} free in 4 h"),
                     ),
                     "bytes",
-                    width=12,
+                ),
+                Panel(
+                    "Mirror",
+                    "Steps that the newest checkpoint is ahead of checkpoint.mirror, and copies that failed. Lasting: DynalignMirrorBehind.",
+                    (
+                        Query(f"dynalign_checkpoint_step{RUN} - dynalign_mirror_step{RUN}", "{{run}} behind"),
+                        of("mirror_failures_total", "{{run}} failed"),
+                    ),
                 ),
                 Panel(
                     "Start-up",
                     "Seconds from the coordinator's start to its first commit: what every restart of the learner costs.",
                     (of("time_to_first_step_seconds"),),
                     "s",
-                    width=12,
                 ),
             ),
         ),

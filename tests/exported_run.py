@@ -23,8 +23,8 @@ def ledger(step: int, **changed: Any) -> dict[str, Any]:
 
 def worker(name: str = "rollout-0", state: str = "serving", step: int = 0) -> dict[str, Any]:
     told = {"completion_tokens_total": 900 * step, "judgements_total": 32 * step, "generate_s": 6.0 * step, "score_s": 2.0 * step}
-    sync = {"idle_s": 1.0 * step, "weight_sync_s": 0.4 * step, "weight_sync_pause_s": 0.2 * step, "weight_syncs": step}
-    return {"name": name, "state": state, "version": step, "groups_in_flight": 2} | told | sync
+    sync = {"weight_sync_s": 0.4 * step, "weight_sync_pause_s": 0.2 * step, "weight_syncs": step, "weight_fallbacks": 0}
+    return {"name": name, "state": state, "version": step, "groups_in_flight": 2, "idle_s": 1.0 * step} | told | sync
 
 
 def supervised(step: int = 0, wanted: int = 2, **changed: Any) -> dict[str, Any]:
