@@ -17,6 +17,9 @@ from actors.seat import Seat
 from configs.errors import DeadlineExceeded, DynalignError, WeightsError, one_line
 from configs.schema import RunSettings
 
+_ASKED_S = 10.0
+"""Seconds within which a node that has room starts an actor's process."""
+
 _STORAGE = (errno.ENOSPC, errno.EROFS, errno.EDQUOT)
 
 
@@ -62,8 +65,10 @@ class WorkerPool:
 
     @property
     def settling(self) -> bool:
-        """Workers are loading or draining. One for which the cluster has no room is not on its way."""
-        return any(seat.state in ("starting", "draining") for seat in self._seats.values())
+        """Workers are loading or draining, or were asked for just now. One for which the cluster has no room is not on its way."""
+        asked_s = self._clock() - _ASKED_S
+        seats = self._seats.values()
+        return any(seat.state in ("starting", "draining") or (seat.state == "placing" and seat.since_s > asked_s) for seat in seats)
 
     def serving(self) -> list[tuple[str, Any]]:
         return [(seat.worker, seat.actor) for seat in self._seats.values() if seat.state == "serving"]

@@ -55,9 +55,10 @@ def trained(run_folder: Path) -> list[tuple[int, ...]]:
     return [tuple(sorted(commit.group_ids)) for commit in committed(read(run_folder / "ledger.log"))]
 
 
-def until(file: Path, text: str, deadline_s: float) -> None:
+def until(process: "subprocess.Popen[str]", file: Path, text: str, deadline_s: float) -> None:
     end_s = time.monotonic() + deadline_s
     while not (file.exists() and text in file.read_text()):
+        assert process.poll() is None, process.communicate()[0]
         assert time.monotonic() < end_s, f"{text!r} did not come to stand in {file}"
         time.sleep(0.05)
 
@@ -84,7 +85,7 @@ def test_three_steps_a_kill_and_three_more_are_six(tmp_path: Path) -> None:
     well(train(file, "name=straight"))
     folder = tmp_path / "runs" / "killed"
     process = started(dynalign("train", str(file), f"runs={tmp_path / 'runs'}", "name=killed"))
-    until(folder / "checkpoints" / "step-000003" / "manifest.json", "step", 300)
+    until(process, folder / "checkpoints" / "step-000003" / "manifest.json", "step", 300)
     process.kill()
     process.wait(timeout=30)
     assert len(trained(folder)) < 6, "it was killed too late"
@@ -97,7 +98,7 @@ def test_ctrl_c_ends_with_a_checkpoint_and_a_copy_of_the_folder_continues_elsewh
     file = config(tmp_path, algorithm={"max_staleness": 1})
     folder = tmp_path / "runs" / "tiny"
     process = started(dynalign("train", str(file), f"runs={tmp_path / 'runs'}", "steps=100000"))
-    until(folder / "metrics.jsonl", '"step": 5,', 300)
+    until(process, folder / "metrics.jsonl", '"step": 5,', 300)
     process.send_signal(signal.SIGINT)
     output, _ = process.communicate(timeout=120)
     assert process.returncode == 130, output
@@ -117,7 +118,7 @@ def test_a_killed_driver_leaves_no_process_and_its_run_continues(tmp_path: Path)
     file = config(tmp_path, algorithm={"max_staleness": 1})
     folder = tmp_path / "runs" / "tiny"
     process = started(dynalign("train", str(file), f"runs={tmp_path / 'runs'}", "steps=100000"))
-    until(folder / "metrics.jsonl", '"step": 5,', 300)
+    until(process, folder / "metrics.jsonl", '"step": 5,', 300)
     process.kill()
     process.wait(timeout=30)
     end_s = time.monotonic() + 60

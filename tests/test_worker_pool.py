@@ -175,6 +175,8 @@ def test_workers_for_which_the_cluster_has_no_room_are_waited_for_in_sight_and_n
     world.pool.look()
     world.pool.look()
     assert world.pool.placing() == ["rollout-0", "rollout-1"]
+    assert world.pool.settling  # asked for just now
+    world.late_s += 11.0
     assert not world.pool.settling
     world.late_s += RUN.deadlines.place_s + 1
     with pytest.raises(DeadlineExceeded, match="room in the cluster for rollout-0, rollout-1"):

@@ -16,7 +16,7 @@ import yaml
 from actors.events import read_events
 from benchmarks.chaos_audit import audit
 from tests.command import ENVIRONMENT, MARK, Ended, dynalign, left_over, train
-from tests.test_runs_e2e import config, started, until
+from tests.test_runs_e2e import config, started
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(900)]
 
@@ -168,7 +168,7 @@ def test_beyond_its_budget_a_run_ends_with_the_cause_and_no_process(tmp_path: Pa
 def test_a_signal_ends_a_run_in_its_stated_time_with_a_checkpoint_and_no_process(tmp_path: Path, number: signal.Signals) -> None:
     file, folder = config(tmp_path, algorithm={"max_staleness": 1}), tmp_path / "runs" / "tiny"
     process = started(dynalign("train", str(file), f"runs={tmp_path / 'runs'}", *ENDLESS, "checkpoint.every_steps=1000000"))
-    until(folder / "metrics.jsonl", '"step": 5,', 300)
+    wait_for(alive(process, lambda: steps(folder) > 4), "the first steps")
     began_s = time.monotonic()
     os.kill(process.pid, number)
     output, _ = process.communicate(timeout=120)

@@ -1,0 +1,110 @@
+"""A pool that grows and shrinks while the run goes on: by an operator's word, and by the run's own measure."""
+
+import json
+import subprocess
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from actors.events import Event, read_events
+from benchmarks.chaos_audit import audit
+from learner.experience import read_step
+from tests.chaos.test_deaths import ENDLESS, ROOT, alive, finish, judged_by, steps, wait_for
+from tests.command import ENVIRONMENT, dynalign
+from tests.test_runs_e2e import config, started
+
+pytestmark = [pytest.mark.chaos, pytest.mark.timeout(900)]
+
+
+def scale(folder: Path, workers: int) -> "subprocess.CompletedProcess[str]":
+    command = dynalign("scale", str(folder), str(workers))
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, env=ENVIRONMENT)
+
+
+def status(folder: Path) -> dict[str, Any]:
+    file = folder / "status.json"
+    told: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {"workers": [], "workers_wanted": 0}
+    return told
+
+
+def serving(folder: Path) -> list[str]:
+    return sorted(worker["name"] for worker in status(folder)["workers"] if worker["state"] == "serving")
+
+
+def scaled(folder: Path) -> list[Event]:
+    return [event for event in read_events(folder) if event.what == "scaled"]
+
+
+def trained_by(folder: Path) -> set[str]:
+    """The workers that made the groups of the steps that are kept."""
+    workers: set[str] = set()
+    for file in (folder / "experience").glob("step-*.arrow"):
+        with suppress(FileNotFoundError):  # pruned meanwhile
+            workers |= {group.worker for group, _ in read_step(file)}
+    return workers
+
+
+def test_an_operator_scales_up_and_down_while_the_run_goes_on_and_no_group_is_lost(tmp_path: Path) -> None:
+    file, folder = config(tmp_path, algorithm={"max_staleness": 1}), tmp_path / "runs" / "tiny"
+    process = started(dynalign("train", str(file), f"runs={tmp_path / 'runs'}", *ENDLESS, "rollout.workers=1"))
+    wait_for(alive(process, lambda: steps(folder) > 3), "the first steps")
+    told = scale(folder, 3)
+    assert told.returncode == 0, told.stdout + told.stderr
+    wait_for(alive(process, lambda: status(folder)["workers_wanted"] == 3), "the number to be taken over")
+    again = scale(folder, 2)
+    assert again.returncode == 2
+    assert "is still on its way to 3 workers" in again.stderr
+    wait_for(alive(process, lambda: serving(folder) == ["rollout-0", "rollout-1", "rollout-2"]), "three workers")
+    wait_for(alive(process, lambda: trained_by(folder) & {"rollout-1", "rollout-2"}), "groups of the new workers")
+    assert scale(folder, 1).returncode == 0
+    wait_for(alive(process, lambda: serving(folder) == ["rollout-0"]), "one worker")
+    now = steps(folder)
+    wait_for(alive(process, lambda: steps(folder) > now + 2), "steps by the one that is left")
+    assert scale(folder, 2).returncode == 0
+    wait_for(alive(process, lambda: serving(folder) == ["rollout-0", "rollout-1.2"]), "a second worker, of another name")
+    finish(file, folder, process)
+    drained = [event.actor for event in read_events(folder) if event.what == "drains"]
+    assert sorted(drained) == ["rollout-1", "rollout-2"]
+    assert not [event for event in read_events(folder) if event.what == "died"]
+    assert audit(folder, 1).late == 0
+
+
+def test_a_second_driver_on_the_run_folder_is_refused_by_name(tmp_path: Path) -> None:
+    file, folder = config(tmp_path), tmp_path / "runs" / "tiny"
+    process = started(dynalign("train", str(file), f"runs={tmp_path / 'runs'}", *ENDLESS))
+    wait_for(alive(process, lambda: steps(folder) > 1), "the first steps")
+    began_s = time.monotonic()
+    second = subprocess.run(dynalign("train", str(file), *ENDLESS), capture_output=True, text=True, timeout=120, env=ENVIRONMENT)
+    assert second.returncode == 2, second.stdout + second.stderr
+    (line,) = [line for line in second.stderr.splitlines() if "tiny" in line]
+    assert f"process {process.pid}" in line
+    assert time.monotonic() - began_s < 60
+    finish(file, folder, process, staleness=0)
+
+
+def test_a_pool_with_bounds_grows_when_its_learner_starves_and_says_why(tmp_path: Path) -> None:
+    file, folder = judged_by(tmp_path, "slow"), tmp_path / "runs" / "tiny"
+    command = dynalign("train", str(file), f"runs={tmp_path / 'runs'}", *ENDLESS, "rollout.workers={min: 1, max: 2}")
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=ENVIRONMENT | {"PYTHONPATH": str(ROOT)}, cwd=ROOT
+    )
+    wait_for(alive(process, lambda: serving(folder) == ["rollout-0", "rollout-1"]), "a second worker", 400)
+    (grown,) = scaled(folder)
+    assert "the learner starves: learner waited" in grown.detail
+    assert subprocess.run(dynalign("stop", str(folder)), timeout=120).returncode == 0
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, output
+
+
+def test_a_pool_with_bounds_lets_idle_workers_go(tmp_path: Path) -> None:
+    file, folder = config(tmp_path, algorithm={"max_staleness": 1}), tmp_path / "runs" / "tiny"
+    heavy = ["rollout.prompts_per_step=8", "rollout.max_completion_tokens=200"]  # learning takes longer than this engine's answers
+    process = started(dynalign("train", str(file), f"runs={tmp_path / 'runs'}", *ENDLESS, *heavy, "rollout.workers={min: 1, max: 3}"))
+    wait_for(alive(process, lambda: steps(folder) > 1), "the first steps")
+    assert scale(folder, 3).returncode == 0
+    wait_for(alive(process, lambda: serving(folder) == ["rollout-0"]), "workers to be let go", 400)
+    assert any("workers idle: learner waited" in event.detail for event in scaled(folder))
+    finish(file, folder, process)
