@@ -262,7 +262,7 @@ FAULTS = Dashboard(
                 ),
                 Panel(
                     "Mirror",
-                    "Steps that the newest checkpoint is ahead of checkpoint.mirror, and copies that failed. Lasting: DynalignMirrorBehind.",
+                    "Steps that checkpoint.mirror is behind the newest checkpoint, and copies that failed. Lasting: DynalignMirrorBehind.",
                     (
                         Query(f"dynalign_checkpoint_step{RUN} - dynalign_mirror_step{RUN}", "{{run}} behind"),
                         of("mirror_failures_total", "{{run}} failed"),
