@@ -61,7 +61,7 @@ def _checksums(worker: Any) -> dict[str, str]:
     """In the engine's process."""
     model = worker.model_runner.get_model()
     tensors = dict(model.named_parameters()) | dict(model.named_buffers())
-    return {name: checksum(tensor.detach().contiguous().flatten().view(torch.uint8).numpy().data) for name, tensor in tensors.items()}
+    return {name: checksum(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data) for name, tensor in tensors.items()}
 
 
 @contextlib.contextmanager
