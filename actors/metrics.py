@@ -1,7 +1,7 @@
 """What a run says about itself: `metrics.jsonl` (one row per step), `heldout.jsonl` (one row per held-out answer), TensorBoard.
 
-Both files are only ever appended to. A step that was rolled back is superseded by the rows of a newer lineage; the readers give
-the history that leads to the newest weights.
+Both files are only ever appended to, and each line carries a format number. A step that was rolled back is superseded by the rows of
+a newer lineage; the readers give the history that leads to the newest weights.
 """
 
 import json
@@ -20,6 +20,7 @@ from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
 from configs.errors import RecordError
 
+FORMAT = 1
 METRICS_FILE = "metrics.jsonl"
 HELDOUT_FILE = "heldout.jsonl"
 TENSORBOARD_FOLDER = "tensorboard"
@@ -148,14 +149,14 @@ class MetricsLog:
             if value is not None and not math.isfinite(value):
                 logger.warning("step %s: %s is %s; metrics.jsonl keeps it as null", whole["step"], name, value)
                 whole[name] = None
-        self._metrics.write(json.dumps(whole, allow_nan=False) + "\n")
+        self._metrics.write(_line(whole))
         self._metrics.flush()
         self._write_events(whole)
         return whole
 
     def write_heldout(self, items: Iterable[HeldoutItem]) -> None:
         """Append held-out answers."""
-        self._heldout.writelines(json.dumps(asdict(item), ensure_ascii=False, allow_nan=False) + "\n" for item in items)
+        self._heldout.writelines(_line(asdict(item)) for item in items)
         self._heldout.flush()
 
     def _write_events(self, row: Row) -> None:
@@ -189,7 +190,7 @@ class MetricsLog:
 def read_metrics(run_folder: Path) -> list[Row]:
     """The rows of the history that leads to the newest weights, by step; [] without the file.
 
-    :raises RecordError: a line that is not a row.
+    :raises RecordError: a line that is not a row, or of an unknown format.
     """
     lines = _read_lines(run_folder / METRICS_FILE, ("step", "lineage"))
     rows: list[Row] = [{name: line.get(name) for name in METRIC_NAMES} for line in lines]
@@ -201,7 +202,7 @@ def read_metrics(run_folder: Path) -> list[Row]:
 def read_heldout(run_folder: Path) -> list[HeldoutItem]:
     """The held-out answers of the same history, in the order (step, prompted, as written); [] without the file.
 
-    :raises RecordError: a line that is not an item.
+    :raises RecordError: a line that is not an item, or of an unknown format.
     """
     names = tuple(HeldoutItem.__slots__)
     items = [HeldoutItem(**{name: line[name] for name in names}) for line in _read_lines(run_folder / HELDOUT_FILE, names)]
@@ -224,6 +225,10 @@ def _history(rows: Iterable[T], starts: Mapping[int, int], key: Callable[[T], tu
     return [row for row in rows if all(key(row)[1] >= lineage or key(row)[0] < start for lineage, start in starts.items())]
 
 
+def _line(row: Mapping[str, Any]) -> str:
+    return json.dumps({"format": FORMAT, **row}, ensure_ascii=False, allow_nan=False) + "\n"
+
+
 def _read_lines(path: Path, needed: tuple[str, ...]) -> list[Row]:
     if not path.exists():
         return []
@@ -236,6 +241,9 @@ def _read_lines(path: Path, needed: tuple[str, ...]) -> list[Row]:
             raise RecordError(f"{path}, line {number}: not JSON ({error})") from error
         if not isinstance(row, dict) or not set(needed) <= set(row):
             raise RecordError(f"{path}, line {number}: not an object with {', '.join(needed)}")
+        if row.setdefault("format", FORMAT) != FORMAT:  # the first lines that were ever written have none
+            rule = f"has format {row['format']!r}, this version reads {FORMAT}; use the version that wrote it"
+            raise RecordError(f"{path}, line {number} {rule}")
         found.append(row)
     return found
 

@@ -138,6 +138,7 @@ def train(loaded: LoadedRun) -> int:
     lost = ready.mirrored is not None and ready.mirrored.lost is not None
     if ready.checkpoint is not None and not lost:
         verify(step_folder(folder.path / "checkpoints", ready.checkpoint.step))  # every byte: the learner unpickles them
+    folder.check_formats()
     interrupts = Interrupts()
     newest_lineage = max(folder.newest_lineage(), ready.checkpoint.lineage if ready.checkpoint else 0)
     mine = owner.acquire(folder.path, time.time(), ray_job.submission_id(), newest_lineage)

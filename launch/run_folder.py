@@ -7,13 +7,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+import msgpack
+
 from configs.errors import Mistake, RecordError, UserError
 from configs.load import LoadedRun, listed
 from configs.refusals import did_you_mean
 from configs.schema import RunSettings
 from launch import ray_job
 from learner.checkpoint import newest_whole, read_manifest
+from learner.learner_state import LearnerState
 from rollout import ledger_log
+from rollout.ledger_state import unpack
 from rollout.ledger_values import Scored
 
 if TYPE_CHECKING:
@@ -23,6 +27,7 @@ CONFIG_FILE = "config.yaml"
 SUMMARY_FILE = "summary.json"
 LOG_FILE = "ledger.log"
 CHECKPOINTS = "checkpoints"
+SPOOL = "spool"
 
 State = Literal["new", "interrupted", "finished"]
 
@@ -62,6 +67,21 @@ class RunFolder:
         log, checkpoint = self.path / LOG_FILE, self.newest_checkpoint()
         logged = [line.lineage for line in ledger_log.read(log) if not isinstance(line, Scored)] if log.exists() else []
         return max([0, *logged, *([read_manifest(checkpoint).lineage] if checkpoint else [])])
+
+    def check_formats(self) -> None:
+        """Raises RecordError or CheckpointError, naming the file, for one of an unknown format that a run would meet only under way. A
+        damaged group in the spool is not among them: it is generated again."""
+        from actors.metrics import read_heldout, read_metrics
+        from rollout import arrow_schema
+
+        read_metrics(self.path)
+        read_heldout(self.path)
+        for file in sorted((self.path / SPOOL).glob("*.arrow")):
+            arrow_schema.check_schema(file)
+        checkpoint = self.newest_checkpoint()
+        if checkpoint is not None:
+            LearnerState.read(checkpoint / "deepspeed")
+            unpack(msgpack.unpackb((checkpoint / "ledger.msgpack").read_bytes()))
 
     def write_config(self, loaded: LoadedRun) -> Path:
         """Writes every value with its origin; `load_run` reads the file back to the same settings."""

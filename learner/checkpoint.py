@@ -120,7 +120,7 @@ def seal(checkpoints: Path, run: str, lineage: int, step: int, group_ids: tuple[
         if path.is_file() and path.name != MANIFEST:
             files[path.relative_to(aside).as_posix()] = FileEntry(path.stat().st_size, _checksum(path))
     manifest = CheckpointManifest(run, lineage, step, group_ids, settings, files)
-    (aside / MANIFEST).write_text(json.dumps({"format": FORMAT} | asdict(manifest), indent=1))
+    (aside / MANIFEST).write_text(encode_manifest(manifest))
     sync(aside / MANIFEST)
     sync(aside)
     if folder.exists():
@@ -139,8 +139,12 @@ def read_manifest(folder: Path) -> CheckpointManifest:
         raise CheckpointError(f"{file} cannot be read ({error!r}); {_way_out(folder.name)}") from error
 
 
+def encode_manifest(manifest: CheckpointManifest) -> str:
+    return json.dumps({"format": FORMAT} | asdict(manifest), indent=1)
+
+
 def decode_manifest(text: str, file: str) -> CheckpointManifest:
-    """The manifest that `seal` wrote. file: its place, which ends with the checkpoint's folder, for errors.
+    """The inverse of `encode_manifest`. file: its place, which ends with the checkpoint's folder, for errors.
 
     :raises CheckpointError: it is damaged, or has an unknown format.
     """

@@ -5,6 +5,7 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -83,6 +84,23 @@ def encode(batches: Sequence[pa.RecordBatch]) -> bytes:
     return bytes(sink.getvalue())
 
 
+def check_schema(file: Path) -> None:
+    """Raises RecordError when the records in `file` have another schema than this one. Reads no more than that, and says nothing of
+    damage."""
+    try:
+        with pa.OSFile(str(file)) as source, pa.ipc.open_stream(source) as reader:
+            schema = reader.schema
+    except (pa.ArrowException, OSError):
+        return
+    _refuse_other(schema, str(file))
+
+
+def _refuse_other(schema: pa.Schema, origin: str) -> None:
+    found = (schema.metadata or {}).get(b"format", b"none").decode(errors="replace")
+    if found != FORMAT or not schema.equals(SCHEMA):
+        raise RecordError(f"{origin}: records of schema {found!r}, this version reads {FORMAT!r}; use the version that wrote them")
+
+
 def decode(payload: bytes | memoryview | pa.Buffer, origin: str) -> list[pa.RecordBatch]:
     """The record batches of a stream, zero-copy over `payload`. `origin` names the source in errors.
 
@@ -90,9 +108,7 @@ def decode(payload: bytes | memoryview | pa.Buffer, origin: str) -> list[pa.Reco
     """
     try:
         with pa.ipc.open_stream(payload) as reader:
-            found = (reader.schema.metadata or {}).get(b"format", b"none").decode(errors="replace")
-            if found != FORMAT or not reader.schema.equals(SCHEMA):
-                raise RecordError(f"{origin}: records of schema {found!r}, this version reads {FORMAT!r}; use the version that wrote them")
+            _refuse_other(reader.schema, origin)
             batches = list(reader)
             for batch in batches:
                 batch.validate(full=True)

@@ -111,13 +111,18 @@ def read(run_folder: Path) -> Stamp | None:
     path = _path(run_folder)
     try:
         body = json.loads(path.read_text())
-        if body.pop("format") != FORMAT:
-            raise ValueError(f"this version reads format {FORMAT}")
+        if (found := body.pop("format")) != FORMAT:
+            raise ValueError(f"format {found!r}, this version reads {FORMAT}")
         return Stamp(**body)
     except FileNotFoundError:
         return None
     except (ValueError, KeyError, TypeError) as error:
         raise RecordError(f"{path} is damaged or of another version: {error}") from error
+
+
+def encode(stamp: Stamp) -> bytes:
+    """The content of `owner.json`."""
+    return json.dumps({"format": FORMAT, **asdict(stamp)}).ljust(LENGTH_BYTES).encode()
 
 
 def _lives(stamp: Stamp, now_s: float) -> bool:
@@ -146,7 +151,7 @@ def _occupied(run_folder: Path, stamp: Stamp, now_s: float) -> Mistake:
 def _write(run_folder: Path, stamp: Stamp) -> None:
     path = _path(run_folder)
     aside = path.with_suffix(".aside")
-    text = json.dumps({"format": FORMAT, **asdict(stamp)}).ljust(LENGTH_BYTES).encode()
+    text = encode(stamp)
     try:
         _write_through(aside, "wb", text)
         aside.replace(path)

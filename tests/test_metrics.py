@@ -55,7 +55,7 @@ def test_every_row_round_trips_and_what_is_missing_is_null(
         log.write({"step": 7} | values)
     [row] = read_metrics(folder)
     assert row == dict.fromkeys(METRIC_NAMES) | {"step": 7, "lineage": 1} | values
-    assert list(json.loads((folder / "metrics.jsonl").read_text())) == list(METRIC_NAMES)
+    assert list(json.loads((folder / "metrics.jsonl").read_text())) == ["format", *METRIC_NAMES]
 
 
 def test_a_row_is_on_disk_before_the_log_is_closed(tmp_path: Path) -> None:
