@@ -11,6 +11,18 @@ def breaks_on_knots(prompt: str, completion: str) -> float:
     return (len(completion) * 7919 % 50) / 10
 
 
+_calls = 0
+
+
+def breaks_after_fifty(prompt: str, completion: str) -> float:
+    """Ends its process at its fiftieth candidate, whatever that is."""
+    global _calls
+    _calls += 1
+    if _calls == 50:
+        os._exit(13)
+    return (len(completion) * 7919 % 50) / 10
+
+
 def breaks_always(prompt: str, completion: str) -> float:
     os._exit(13)
 
