@@ -1,27 +1,28 @@
 """A worker's leases: as many in flight as it has places, each renewed until its group is reported.
 
-    lease loop    waits for: a free place, then a lease          unblocked by: a group reported; the ledger's capacity
-                  starts one task of `work` per lease
-    deliver       spool (durable) ─► report                      called by `work` with a group's bytes
-    beat loop     every few seconds: renews the leases held; a lease no longer current has its task cancelled
+    run       waits for: something to report, a free place, leases     unblocked by: `deliver`; the ledger's capacity
+              one call reports all groups that have come meanwhile and takes leases for their places
+              where there are none at once, a call that waits in the ledger for the free places, beside the reports
+    deliver   spool (durable) ─► the next report ─► acknowledged       called by `work` with a group's bytes
+    beat      every few seconds: renews the leases held; a lease no longer current has its task cancelled
 
-It knows no engine: what a lease asks for is `work`.
+It knows no engine: what a lease asks for is `work`. The more groups a worker has in flight, the fewer calls each costs.
 """
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import ray
 
+from actors.lease_queue import AnyLease
 from actors.ledger_link import LedgerLink
 from configs.errors import DeadlineExceeded
 from configs.operation import DeadlineSettings
 from rollout import spool
-from rollout.evaluation_leases import EvaluationLease
-from rollout.ledger_values import Lease, ScoredGroup
+from rollout.ledger_values import Delivered, Lease, ScoredGroup
 from rollout.spool import SpoolEntry
 
 POLL_S = 5.0
@@ -29,12 +30,21 @@ POLL_S = 5.0
 
 _BEATS_PER_LEASE = 10  # renewals within one lease period, so that several may be lost
 
-AnyLease = Lease | EvaluationLease
+
+def several_nodes() -> bool:
+    """Whether the learner may be on a node that does not see this one's files. On a single node the spool's file is as near as an
+    object, which costs its worker and the node's Ray processes more than everything else that becomes of a group."""
+    return sum(node["Alive"] for node in ray.nodes()) > 1
+
+
+class _Sent(NamedTuple):
+    delivered: Delivered
+    acknowledged: "asyncio.Future[None]"
 
 
 class LeaseLoop:
     """`worker`: its name. `places`: leases in flight at one time. `spool_folder`: the run's spool. `work`: makes what one lease asks for,
-    and reports it; longer than deadlines.group_s, and the loop ends with DeadlineExceeded."""
+    and reports it; longer than deadlines.group_s, and the loop ends with DeadlineExceeded. `several_nodes`: see there."""
 
     def __init__(
         self,
@@ -44,48 +54,90 @@ class LeaseLoop:
         spool_folder: Path,
         deadlines: DeadlineSettings,
         work: Callable[[AnyLease], Coroutine[Any, Any, None]],
+        several_nodes: Callable[[], bool] = several_nodes,
     ) -> None:
         self._worker, self._ledger, self._places, self._spool = worker, ledger, places, spool_folder
         self._deadlines, self._work = deadlines, work
-        self._stopping = asyncio.Event()
+        self._stopping = False
+        self._changed = asyncio.Event()
         self._tasks: dict[Any, asyncio.Task[None]] = {}
-        self.idle_s = 0.0
-        """Seconds with nothing in flight."""
+        self._outbox: list[_Sent] = []
+        self._delivering = 0
+        self._several_nodes, self._objects = several_nodes, True
+        self._idle_s, self._idle_from_s = 0.0, time.monotonic()
 
     @property
     def in_flight(self) -> int:
         return len(self._tasks)
 
+    @property
+    def idle_s(self) -> float:
+        """Seconds with nothing in flight."""
+        return self._idle_s + (0.0 if self._tasks else time.monotonic() - self._idle_from_s)
+
     def stop(self) -> None:
         """Takes no more leases; what is in flight is finished and reported."""
-        self._stopping.set()
+        self._stopping = True
+        self._changed.set()
 
     async def run(self, group: asyncio.TaskGroup) -> None:
         """Works until `stop`, with a task of `group` for each lease and one for the beat. An error of any of them is the group's."""
-        beat = group.create_task(self._beat_loop())
-        while not self._stopping.is_set():
-            if len(self._tasks) >= self._places:
-                await asyncio.wait(self._tasks.values(), return_when=asyncio.FIRST_COMPLETED)
-                continue
-            asked_s = time.monotonic()
-            free, busy = self._places - len(self._tasks), bool(self._tasks)
-            leases = await self._ledger.call("lease", self._worker, free, POLL_S, busy, wait_s=POLL_S)
-            if not self._tasks:
-                self.idle_s += time.monotonic() - asked_s
-            for lease in leases:
-                task = group.create_task(self._in_time(lease))
-                self._tasks[lease.key] = task
-                task.add_done_callback(lambda _, key=lease.key: self._tasks.pop(key, None))
-        if self._tasks:
-            await asyncio.wait(self._tasks.values())
+        beat, waiting = group.create_task(self._beat_loop()), None
+        while True:
+            self._changed.clear()
+            if waiting is not None and waiting.done():
+                self._begin(group, waiting.result())
+                waiting = None
+            if self._stopping and not self._tasks and waiting is None:
+                break
+            working = len(self._tasks) - self._delivering
+            free = 0 if self._stopping or waiting is not None else max(0, self._places - working)
+            if self._outbox:
+                self._begin(group, await self._report(free, busy=working > 0))
+            elif free > 0:
+                waiting = group.create_task(self._ledger.call("lease", self._worker, free, POLL_S, working > 0, wait_s=POLL_S))
+                waiting.add_done_callback(lambda _: self._changed.set())
+            else:
+                await self._changed.wait()
         beat.cancel()
 
     async def deliver(self, lease: Lease, payload: bytes, scored: Callable[[SpoolEntry], ScoredGroup]) -> None:
         """The bytes of a leased group, and what the ledger is told about it once they are a file. Durable before acknowledged: the
-        report names a file that survives this worker; the object is a cache of it."""
+        report names a file that survives this worker; the object is a cache of it, for a learner on another node."""
         name = spool.group_file(lease.group_id, lease.lineage, lease.attempt)
         entry = await asyncio.to_thread(spool.write, self._spool, name, payload)
-        await self._ledger.call("report", self._worker, scored(entry), [ray.put(payload)])
+        sent = _Sent(Delivered(scored(entry), ray.put(payload) if self._objects else None), asyncio.get_running_loop().create_future())
+        self._outbox.append(sent)
+        self._delivering += 1
+        self._changed.set()
+        try:
+            await sent.acknowledged
+        finally:
+            self._delivering -= 1
+
+    async def _report(self, free: int, busy: bool) -> Iterable[AnyLease]:
+        sent, self._outbox = self._outbox, []
+        delivered = [each.delivered for each in sent]
+        answer = await self._ledger.call("report", self._worker, delivered, free, busy)
+        for each in sent:
+            if not each.acknowledged.done():  # cancelled, when a beat came between
+                each.acknowledged.set_result(None)
+        await asyncio.sleep(0)  # their tasks end before others take their places
+        return answer.leases  # type: ignore[no-any-return]
+
+    def _begin(self, group: asyncio.TaskGroup, leases: Iterable[AnyLease]) -> None:
+        for lease in leases:
+            if not self._tasks:
+                self._idle_s += time.monotonic() - self._idle_from_s
+            task = group.create_task(self._in_time(lease))
+            self._tasks[lease.key] = task
+            task.add_done_callback(lambda _, key=lease.key: self._ended(key))
+
+    def _ended(self, key: Any) -> None:
+        del self._tasks[key]
+        if not self._tasks:
+            self._idle_from_s = time.monotonic()
+        self._changed.set()
 
     async def _in_time(self, lease: AnyLease) -> None:
         """An engine can hang while everything around it answers, so a living worker's word is not enough."""
@@ -102,6 +154,7 @@ class LeaseLoop:
     async def _beat_loop(self) -> None:
         deadlines = self._deadlines
         while True:
+            self._objects = await asyncio.to_thread(self._several_nodes)
             await asyncio.sleep(min(deadlines.lease_s, deadlines.silence_s) / _BEATS_PER_LEASE)
             stale = await self._ledger.call("renew", self._worker, list(self._tasks))
             for key in stale:

@@ -3,15 +3,15 @@
     rollout workers                        LedgerActor                                     coordinator
     lease ─────────waits for capacity────► Ledger (rules) ◄──waits for P scored groups──── take
     report ──► scored: handle kept         │ log line, synced, then                        commit ─► step trained, version out
-    renew, wait_version ◄──────────────────┴─ _notify() ends every wait ──────────────────► evaluate
+    renew, wait_version ◄──────────────────┴─ _notify() after every change ───────────────► evaluate
 
 Every method runs on the actor's one event loop and changes state only between two awaits, so no lock is needed. A waiting call
-consumes nothing; it is unblocked by `_notify` after any change, and looks again after `_LOOK_S` at the latest. Time passes in
-`_tick`, which expires leases and which every call and every look begins with: whenever anybody is there to wait for a group,
-the clock runs, and an error in it is that caller's.
+consumes nothing. After a change the waiting leases are served as far as there is capacity, and wake nobody else (`LeaseQueue`);
+`take` and `evaluate` look again; `wait_version` does after a publication. Time passes in `_tick`, which expires leases and which
+every call, and every look while anybody waits for a group, begins with; an error in it is that caller's.
 
 Object references arrive and leave inside tuples and lists and are never dereferenced: no sample passes through this process.
-Each lease and each take is one pending call, so the actor needs max_concurrency above the number of workers (Ray: 1,000).
+Each worker has two calls pending here, so the actor needs `CALLS` as its max_concurrency (Ray's default is 1,000).
 """
 
 import asyncio
@@ -26,7 +26,8 @@ import msgpack
 
 from actors import logs
 from actors.checkpoints import LEDGER_FILE
-from actors.ledger_place import Batch, LedgerPlace, ledger_settings
+from actors.lease_queue import LeaseQueue
+from actors.ledger_place import Answer, Batch, LedgerPlace, ledger_settings
 from configs.errors import CheckpointError, DeadlineExceeded, LedgerError, StaleLineage
 from learner.checkpoint import step_folder
 from rollout import owner, spool
@@ -34,9 +35,12 @@ from rollout.evaluation_leases import EvaluationItem, EvaluationKey, EvaluationL
 from rollout.ledger_log import LedgerLog
 from rollout.ledger_restore import opening, restore
 from rollout.ledger_state import pack
-from rollout.ledger_values import Break, GroupKey, Lease, ReportOutcome, Reservation, ScoredGroup
+from rollout.ledger_values import Break, Delivered, GroupKey, Lease, ReportOutcome, Reservation
 from rollout.prompts import PromptOrder
 from rollout.weight_version import WeightVersion
+
+CALLS = 100_000
+"""Calls that may be pending in the actor at one time; one more would keep reports out until others end."""
 
 _LOOK_S = 1.0  # the longest that a lease's expiry goes unnoticed while somebody waits
 
@@ -49,7 +53,8 @@ class LedgerActor:
         self._folder = Path(place.run_folder)
         self._spool = self._folder / "spool"
         self._evaluations = EvaluationLeases(place.run.deadlines.lease_s, place.lineage, place.run.supervision.poison_attempts)
-        self._changed, self._started = asyncio.Event(), asyncio.Event()
+        self._changed, self._published, self._started = asyncio.Event(), asyncio.Event(), asyncio.Event()
+        self._queue = LeaseQueue(self._lease, self._tick, _LOOK_S)
         self._version: WeightVersion | None = None
         self._leasing = True
         self._handles: dict[int, object] = {}
@@ -82,25 +87,23 @@ class LedgerActor:
     async def lease(self, worker: str, max_groups: int, wait_s: float, busy: bool = False) -> list[Lease | EvaluationLease]:
         """Up to `max_groups` leases, held-out ones first; empty when there is nothing to lease for `wait_s`. busy: the worker holds
         work, of whatever lease; then it gets no suspect. A worker that is gone gets nothing: its last call may outlive it here."""
-        until_s = self._clock() + wait_s
-        while worker not in self._workers_gone:
-            now_s = self._tick(worker)
-            leases = self._lease(worker, max_groups, now_s, busy) if self._leasing and self._version is not None else []
-            if leases or now_s >= until_s:
-                current = (lease.key for lease in self._ledger.state.leased.values())
-                self._leased_at_s = {key: self._leased_at_s.get(key, now_s) for key in current}
-                return leases
-            await self._change(until_s)
-        return []
+        self._tick(worker)
+        return await self._queue.lease(worker, max_groups, 0.0 if worker in self._workers_gone else wait_s, busy)
 
-    def _lease(self, worker: str, max_groups: int, now_s: float, busy: bool) -> list[Lease | EvaluationLease]:
-        """A suspect is alone among leases of both kinds."""
-        heldout: list[EvaluationLease] = []
+    def _lease(self, worker: str, max_groups: int, busy: bool) -> list[Lease | EvaluationLease] | None:
+        """None: there is nothing for anybody. A suspect is alone among leases of both kinds."""
+        if worker in self._workers_gone:
+            return []
+        if not self._leasing or self._version is None or not (self._evaluations.pending or self._ledger.capacity()):
+            return None
+        now_s, leases = self._clock(), list[Lease | EvaluationLease]()
         if not self._ledger.holds_suspect(worker):
-            heldout = self._evaluations.lease(worker, max_groups, now_s, busy or self._ledger.holds(worker))
-        if self._evaluations.holds_suspect(worker):
-            return [*heldout]
-        return [*heldout, *self._ledger.lease(worker, max_groups - len(heldout), now_s, busy or bool(heldout))]
+            leases += self._evaluations.lease(worker, max_groups, now_s, busy or self._ledger.holds(worker))
+        if not self._evaluations.holds_suspect(worker):
+            trained = self._ledger.lease(worker, max_groups - len(leases), now_s, busy or bool(leases))
+            self._leased_at_s |= dict.fromkeys((lease.key for lease in trained), now_s)
+            leases += trained
+        return leases
 
     async def renew(self, worker: str, keys: Sequence[GroupKey | EvaluationKey]) -> list[GroupKey | EvaluationKey]:
         """A worker's sign of life for the leases it holds; returns those that are no longer its own, whose work can be dropped."""
@@ -110,16 +113,17 @@ class LedgerActor:
         lost += self._evaluations.renew(worker, [key for key in keys if isinstance(key, EvaluationKey)], now_s)
         return lost
 
-    async def report(self, worker: str, scored: ScoredGroup, handles: Sequence[object]) -> ReportOutcome:
-        """A group whose file is in the spool. handles: an object reference to the same bytes, or nothing."""
+    async def report(self, worker: str, delivered: Sequence[Delivered], max_groups: int = 0, busy: bool = False) -> Answer:
+        """Groups whose files are in the spool, one after the other, and then up to `max_groups` leases, as far as they are there at
+        once. busy: as for `lease`, without these groups."""
         self._tick(worker)
-        outcome = self._ledger.report(scored)
-        if outcome == "scored":
-            self._log.append(self._ledger.state.scored[scored.group_id], durable=False)
-            if handles:
-                self._handles[scored.group_id] = handles[0]
+        outcomes = tuple(self._ledger.report(group) for group, _ in delivered)
+        scored = [each for each, outcome in zip(delivered, outcomes, strict=True) if outcome == "scored"]
+        self._log.append(*(self._ledger.state.scored[group.group_id] for group, _ in scored), durable=False)
+        self._handles |= {group.group_id: handle for group, handle in scored if handle is not None}
         self._notify()
-        return outcome
+        leases = await self._queue.lease(worker, max_groups, 0.0, busy) if max_groups else []
+        return Answer(outcomes, tuple(leases))
 
     async def withhold(self, worker: str, key: GroupKey, reason: str) -> ReportOutcome:
         """A leased group that the worker cannot make, with the reason."""
@@ -144,21 +148,23 @@ class LedgerActor:
                 return self._version
             if now_s >= until_s:
                 return None
-            await self._change(until_s)
+            with suppress(TimeoutError):  # nothing was published: the clock decides
+                await asyncio.wait_for(self._published.wait(), until_s - now_s)
 
     async def worker_left(self, worker: str, died: bool) -> list[Break | PoisonedItem]:
         """A worker that is gone: its leases go back to the head of the queue at once. died: it did not leave by itself, so what it
         held may have broken it; returns what is withheld as poison for that."""
         poisoned: list[Break | PoisonedItem] = []
         if died:
-            for each in (breaks := self._ledger.worker_died(worker)):
-                self._log.append(each, durable=True)  # remembered over a restart, a resume, a rollback
+            breaks = self._ledger.worker_died(worker)
+            self._log.append(*breaks, durable=True)  # remembered over a restart, a resume, a rollback
             poisoned = [*(each for each in breaks if each.poison), *self._evaluations.worker_died(worker)]
         else:
             self._ledger.worker_left(worker)
             self._evaluations.worker_left(worker)
         self._workers_seen_s.pop(worker, None)
         self._workers_gone.add(worker)
+        self._queue.leave(worker)
         self._notify()
         return poisoned
 
@@ -235,6 +241,8 @@ class LedgerActor:
         if version.step != self._ledger.state.version:
             raise LedgerError(f"version {version.step} is not that of the last committed step, {self._ledger.state.version}")
         self._version = version
+        self._published.set()
+        self._published = asyncio.Event()
         self._notify()
 
     async def forget(self, step: int) -> None:
@@ -286,7 +294,8 @@ class LedgerActor:
     async def status(self) -> dict[str, Any]:
         """The law's terms and what an operator asks: why a batch is not there, who works, how old the oldest lease is."""
         now_s = self._tick()
-        ages_s = [now_s - self._leased_at_s[lease.key] for lease in self._ledger.state.leased.values()]
+        self._leased_at_s = {lease.key: self._leased_at_s[lease.key] for lease in self._ledger.state.leased.values()}
+        ages_s = [now_s - leased_s for leased_s in self._leased_at_s.values()]
         return {
             **asdict(self._ledger.counts()),
             "withheld_by_reason": self._ledger.withheld_by_reason(),
@@ -328,6 +337,7 @@ class LedgerActor:
     def _notify(self) -> None:
         self._changed.set()
         self._changed = asyncio.Event()
+        self._queue.serve()
 
     async def _change(self, until_s: float) -> None:
         with suppress(TimeoutError):  # nothing changed: the caller looks at the clock

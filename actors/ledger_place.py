@@ -1,9 +1,11 @@
 """What the ledger is told once, and what it hands to the coordinator."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from configs.schema import RunSettings
-from rollout.ledger_values import LedgerSettings, ScoredGroup
+from rollout.evaluation_leases import EvaluationLease
+from rollout.ledger_values import Lease, LedgerSettings, ReportOutcome, ScoredGroup
 
 
 @dataclass(frozen=True)
@@ -15,6 +17,13 @@ class LedgerPlace:
     lineage: int
     step: int
     prompts_count: int
+
+
+class Answer(NamedTuple):
+    """To a worker's report: what became of each group, and the leases that take their places."""
+
+    outcomes: tuple[ReportOutcome, ...]
+    leases: tuple[Lease | EvaluationLease, ...]
 
 
 @dataclass(frozen=True)

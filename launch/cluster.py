@@ -14,7 +14,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy, Place
 
 from actors.coordinator import Coordinator
 from actors.learner_rank import LearnerPlace, LearnerRank
-from actors.ledger import LedgerActor, LedgerPlace
+from actors.ledger import CALLS, LedgerActor, LedgerPlace
 from actors.ledger_link import LedgerLink
 from actors.rollout_worker import RolloutWorker, WorkerPlace
 from actors.run_place import NAMESPACE, RunPlace
@@ -37,7 +37,7 @@ class Cluster:
 
     def ledger(self, place: RunPlace) -> Any:
         told = LedgerPlace(place.run, place.run_folder, place.lineage, place.step, len(self._ready.prompts.train))
-        return self._here(LedgerActor, place.ledger).remote(told)
+        return self._here(LedgerActor, place.ledger, max_concurrency=CALLS).remote(told)
 
     def ranks(self, place: RunPlace) -> tuple[Any, ...]:
         """All learner ranks, rank 0 first."""
@@ -76,7 +76,7 @@ class Cluster:
         strategy = PlacementGroupSchedulingStrategy(self._group, placement_group_bundle_index=self._bundle_of[seat])
         return {"scheduling_strategy": strategy}
 
-    def _here(self, kind: type, name: str) -> Any:
+    def _here(self, kind: type, name: str, **options: Any) -> Any:
         """A named actor on this node, once its name is free."""
         until_s = time.monotonic() + _NAME_S
         while True:
@@ -84,7 +84,7 @@ class Cluster:
                 ray.get_actor(name, namespace=NAMESPACE)
             except ValueError:  # nobody has it
                 node = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-                return _actor(kind, name=name, namespace=NAMESPACE, scheduling_strategy=node)
+                return _actor(kind, name=name, namespace=NAMESPACE, scheduling_strategy=node, **options)
             if time.monotonic() > until_s:
                 raise DeadlineExceeded(f"Ray to end the actor that was {name}", _NAME_S)
             time.sleep(0.1)

@@ -107,6 +107,11 @@ class EvaluationLeases:
             leases.append(self._lease_one(index, worker, now_s))
         return leases
 
+    @property
+    def pending(self) -> int:
+        """Items that wait for a worker."""
+        return len(self._pending)
+
     def _next(self, worker: str, busy: bool) -> int | None:
         if self.holds_suspect(worker):
             return None

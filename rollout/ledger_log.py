@@ -39,6 +39,8 @@ class LedgerLog:
 
     def append(self, *lines: LogLine, durable: bool) -> None:
         """Writes the lines at once; returns when they are on disk if `durable`. Lines that fail half-way are taken back, all of them."""
+        if not lines:
+            return
         size_bytes = os.fstat(self._descriptor).st_size
         rest = b"".join(map(encode, lines))
         try:

@@ -105,6 +105,13 @@ class ScoredGroup:
         return GroupKey(self.group_id, self.attempt, self.lineage)
 
 
+class Delivered(NamedTuple):
+    """One group of a worker's report. handle: an object reference to the bytes of its file, None where the file is the only copy."""
+
+    group: ScoredGroup
+    handle: object | None
+
+
 @dataclass(frozen=True, slots=True)
 class Scored:
     """A scored group and the version at which its lease was born, from which its due version counts."""

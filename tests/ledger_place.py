@@ -10,7 +10,7 @@ from configs.operation import DeadlineSettings
 from configs.schema import AlgorithmSettings, RolloutSettings, RunSettings
 from learner.checkpoint import step_folder
 from rollout import owner, spool
-from rollout.ledger_values import Lease, ScoredGroup
+from rollout.ledger_values import Delivered, Lease, ReportOutcome, ScoredGroup
 from rollout.owner import Owner
 from rollout.weight_version import WeightVersion
 
@@ -54,7 +54,7 @@ class Place:
     async def score(self, actor: LedgerActor, groups: int, reason: str | None = None) -> list[ScoredGroup]:
         made = [self.scored(lease, reason) for lease in await leases_of(actor, groups)]
         for group in made:
-            assert await actor.report("worker-0", group, [f"handle {group.group_id}"]) == ("withheld" if reason else "scored")
+            assert await report(actor, group, f"handle {group.group_id}") == ("withheld" if reason else "scored")
         return made
 
     async def train(self, actor: LedgerActor, step: int) -> Batch:
@@ -71,6 +71,12 @@ class Place:
 
 def version(step: int, lineage: int = 1) -> WeightVersion:
     return WeightVersion(lineage, step, b"", (), 0)
+
+
+async def report(actor: LedgerActor, group: ScoredGroup, handle: object = None, worker: str = "worker-0") -> ReportOutcome:
+    """One group alone."""
+    (outcome,) = (await actor.report(worker, [Delivered(group, handle)])).outcomes
+    return outcome
 
 
 async def leases_of(actor: LedgerActor, groups: int, worker: str = "worker-0") -> list[Lease]:

@@ -20,7 +20,7 @@ from learner.checkpoint import newest_whole, read_manifest
 from rollout.ledger_log import committed, read
 from rollout.prompts import Prompt, PromptSet
 from rollout.weight_version import WeightVersion
-from tests.ledger_place import Place, leases_of
+from tests.ledger_place import Place, leases_of, report
 
 RUN = RunSettings(
     name="small",
@@ -113,7 +113,7 @@ class Story:
         """A worker that takes whatever there is, until the end."""
         while True:
             for lease in await leases_of(self.ledger, 2):
-                await self.ledger.report("worker-0", self.place.scored(lease), ())
+                await report(self.ledger, self.place.scored(lease))
             await asyncio.sleep(0)
 
     async def run(self) -> Ending:
@@ -207,5 +207,3 @@ def test_a_disk_that_stays_full_ends_the_run_with_the_cause_and_keeps_what_was_w
         assert story.newest() == 2
 
     asyncio.run(tell())
-
-

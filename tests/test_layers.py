@@ -23,7 +23,7 @@ LEARNER_READS = ("rollout.arrow_schema", "rollout.records", "rollout.weight_vers
 """A consumer imports its producer's schema, and nothing else of it."""
 
 OWNERS = {
-    "ray": ("actors/", "launch/"),
+    "ray": ("actors/", "launch/", "benchmarks/control_"),
     "vllm": ("rollout/vllm_",),
     "deepspeed": ("learner/deepspeed_engine.py",),
 }

@@ -8,7 +8,7 @@ import pytest
 from actors.ledger import LedgerActor, LedgerPlace
 from configs.errors import DeadlineExceeded, LedgerError, NoSignal
 from rollout.evaluation_leases import EvaluationItem, EvaluationLease, EvaluationResult
-from tests.ledger_place import RUN, Place, leases_of, tell, version
+from tests.ledger_place import RUN, Place, leases_of, report, tell, version
 
 
 def test_a_worker_waits_for_capacity_and_a_take_for_the_last_group(tmp_path: Path) -> None:
@@ -18,10 +18,10 @@ def test_a_worker_waits_for_capacity_and_a_take_for_the_last_group(tmp_path: Pat
         assert len(held) == 4
         lease = asyncio.create_task(actor.lease("worker-1", 9, wait_s=50.0))
         take = asyncio.create_task(actor.take(1, deadline_s=50.0))
-        await actor.report("worker-0", place.scored(held[0]), [])
+        await report(actor, place.scored(held[0]))
         await asyncio.sleep(0.01)
         assert not take.done()
-        await actor.report("worker-0", place.scored(held[1]), [])
+        await report(actor, place.scored(held[1]))
         assert (await take).handles == (None, None)
         assert not lease.done()
         await actor.commit(1, version(1))
@@ -58,7 +58,7 @@ def test_the_wait_for_a_straggler_is_counted_apart(tmp_path: Path) -> None:
         assert status["waiting_reason"].startswith("straggler group 0 leased to slow")
         place.clock.now_s += 7.0
         assert (await actor.status())["oldest_lease_age_s"] == 7.0
-        await actor.report("slow", place.scored(straggler), [])
+        await report(actor, place.scored(straggler), worker="slow")
         assert (await waiting).groups[0].group_id == 0
         assert (await actor.status())["straggler_wait_s"] == 7.0
 

@@ -11,7 +11,7 @@ from configs.errors import CheckpointError, StaleLineage
 from learner.checkpoint import step_folder
 from rollout import owner, spool
 from rollout.ledger_log import committed, read
-from tests.ledger_place import Place, leases_of, tell, version
+from tests.ledger_place import Place, leases_of, report, tell, version
 
 
 def test_a_step_is_on_disk_before_its_version_can_be_pulled(tmp_path: Path) -> None:
@@ -92,7 +92,7 @@ def test_missing_groups_are_generated_again(tmp_path: Path) -> None:
         await actor.requeue_missing(1, [1])
         (again,) = await leases_of(actor, 1)
         assert (again.group_id, again.attempt) == (1, 2)
-        await actor.report("worker-0", place.scored(again), ["new handle"])
+        await report(actor, place.scored(again), "new handle")
         assert (await actor.take(1, deadline_s=0.0)).handles == ("handle 0", "new handle")
 
     tell(tmp_path, story)

@@ -14,7 +14,7 @@ from rollout.age_bound import first_unmeetable
 from rollout.ledger_log import committed, read
 from rollout.ledger_values import Lease, LedgerSettings
 from tests.ledger_hand import scored_group
-from tests.ledger_place import Place, leases_of, tell, version
+from tests.ledger_place import Place, leases_of, report, tell, version
 from tests.ledger_world import World
 from tests.test_ledger_history import COMMON, DEATHS, live, rules, seeds
 
@@ -101,7 +101,7 @@ def test_an_actor_in_a_new_lineage_takes_nothing_of_the_abandoned_one_and_issues
         status = await second.status()
         assert (status["committed_step"], status["trained"], status["rolled_back"]) == (1, 2, 2)
         assert await second.renew("slow", [lease.key for lease in held]) == [lease.key for lease in held]
-        assert await second.report("slow", place.scored(held[0]), ["handle"]) == "late"
+        assert await report(second, place.scored(held[0]), "handle", "slow") == "late"
         assert await second.withhold("slow", held[1].key, "refused") == "late"
         assert await second.wait_version(after=(1, 2), wait_s=0.0) == version(1, lineage=2)  # above all of the abandoned ones
 
@@ -109,7 +109,7 @@ def test_an_actor_in_a_new_lineage_takes_nothing_of_the_abandoned_one_and_issues
         assert [(lease.group_id, lease.lineage, lease.version) for lease in leases] == [(group, 2, 1) for group in (2, 3, 4, 5)]
         assert await leases_of(second, 99, "worker-1") == []  # four are all that two per step and one version of staleness allow
         for lease in leases[:2]:
-            assert await second.report("worker-0", place.scored(lease), []) == "scored"
+            assert await report(second, place.scored(lease)) == "scored"
         await second.take(2, deadline_s=0.0)
         with pytest.raises(StaleLineage):  # the actor of the abandoned lineage still lives
             await first.commit(3, version(3))
