@@ -8,6 +8,7 @@ The learner goes on with its next step meanwhile. Who is late, and everybody whe
 """
 
 import asyncio
+import logging
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,8 @@ from rollout.weight_version import WeightVersion
 if TYPE_CHECKING:
     from learner.learner import Learner
     from rollout.weight_group import Root
+
+logger = logging.getLogger(__name__)
 
 _WAITS = 8
 """Parts of weights.deadline_s, one for each wait: for the members, for all of them to join, for `go` (two), for the bytes of a bucket.
@@ -44,8 +47,12 @@ class NcclPublisher:
 
     def publish(self, learner: "Learner", lineage: int) -> WeightVersion | None:
         """The version, in the object store and on its way; None on the other ranks. Collective."""
-        if self._root is not None:
-            self._root.settle()
+        if self._root is not None and not self._hangs and not self._root.settle():
+            self._hangs = True
+            logger.error("a broadcast of weights hangs in the driver: versions take the object store from now on")
+        if self._hangs:
+            made = learner.weights(lineage)
+            return None if made is None else transport_object_store.publish(*made)
         staging = learner.stage(lineage)
         if staging is None:
             return None

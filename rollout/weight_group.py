@@ -34,6 +34,7 @@ from rollout.weight_source import Place
 logger = logging.getLogger(__name__)
 
 _POLL_S = 0.005
+_HANGS = 4  # deadlines after which an epoch that is to end is taken to hang: joining, connecting and a bucket have one each
 _WATCHDOG = "TORCH_NCCL_ASYNC_ERROR_HANDLING"
 
 
@@ -101,7 +102,6 @@ class Root:
         self._labels: list[str] = []
         self._settling = threading.Event()
         self._thread: threading.Thread | None = None
-        self.received = 0
 
     def send(self, label: str, buckets: Sequence[Tensor]) -> None:
         """The buckets, all on one device, must stay as they are until `settle` has returned."""
@@ -110,24 +110,29 @@ class Root:
         self._thread = threading.Thread(target=self._epoch, args=(label, buckets), name=f"weights-{label}", daemon=True)
         self._thread.start()
 
-    def settle(self) -> None:
-        """What is under way ends, by its deadlines at the latest; who asks from now on is late."""
+    def settle(self) -> bool:
+        """What is under way ends, by its deadlines at the latest; who asks from now on is late. False when it does not end: a driver
+        hangs in it, and neither root nor buckets must be used again."""
         self._settling.set()
         if self._thread is None:
-            return
-        self._thread.join()
+            return True
+        self._thread.join(_HANGS * self._deadline_s)
+        if self._thread.is_alive():
+            return False
         self._thread = None
-        self._membership.over(self._ready(self._labels[-1]))
+        if asked := self._ready(self._labels[-1]):
+            self._membership.over(asked)
         for label in self._labels[:-1]:  # the newest one stays, to tell a latecomer that it is one
             for key in self._store.list_keys():
                 if key.startswith(f"{label}/"):
                     self._store.delete_key(key)
         del self._labels[:-1]
+        return True
 
     def _epoch(self, label: str, buckets: Sequence[Tensor]) -> None:
         try:
             ready = self._gather(label)
-            epoch = self._membership.close(ready)
+            epoch = self._membership.close(ready) if ready else Epoch("", {}, 1)
             self._store.set(f"{label}/members", json.dumps(asdict(epoch)))
             if not ready:
                 return
@@ -139,7 +144,6 @@ class Root:
                 wire = self._wire_of(epoch, buckets[0].device)
                 for bucket in buckets:
                     wire.broadcast(bucket)
-            self.received += len(ready)
         except RuntimeError as error:  # torch's own errors of store and group are RuntimeErrors too
             logger.warning("version %s did not reach its engines by broadcast: %s", label, error)
             self._membership.broken()

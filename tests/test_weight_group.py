@@ -140,13 +140,19 @@ def test_a_member_that_dies_under_the_broadcast_ends_it_for_all_within_the_deadl
     assert same(take(replacement, place, manifest), 2)
 
 
-def test_a_version_that_nobody_asks_for_does_not_hold_up_the_next(root: Root) -> None:
-    staging = Staging(CPU)
-    version(staging, 1)
-    root.send("1.1", staging.buckets)
-    started_s = time.monotonic()
-    root.settle()
-    assert time.monotonic() - started_s < 0.5
+def test_a_version_that_nobody_asks_for_holds_up_nothing_and_costs_no_group(root: Root) -> None:
+    staging, incoming, groups = Staging(CPU), IncomingWeights(CPU, 0), []
+    for step in (1, 2, 3):
+        manifest = version(staging, step)
+        root.send(f"1.{step}", staging.buckets)
+        if step != 2:
+            place = at(root, f"1.{step}", "a")
+            assert same(take(incoming, place, manifest), step)
+            groups.append(place.group)
+        started_s = time.monotonic()
+        assert root.settle()
+        assert time.monotonic() - started_s < 0.5
+    assert len(set(groups)) == 1
 
 
 def test_a_root_that_is_gone_is_a_failed_transfer(root: Root) -> None:
