@@ -26,8 +26,8 @@ that caused it."""
 class LearnerGroup:
     """The ranks' handles, rank 0 first. Every method raises LearnerLost when a rank has died or does not answer in time."""
 
-    def __init__(self, ranks: Sequence[Any], deadlines: DeadlineSettings) -> None:
-        self._ranks, self._deadlines = tuple(ranks), deadlines
+    def __init__(self, ranks: Sequence[Any], deadlines: DeadlineSettings, settle_s: float = _SETTLE_S) -> None:
+        self._ranks, self._deadlines, self._settle_s = tuple(ranks), deadlines, settle_s
 
     async def start(self) -> None:
         """All ranks meet at rank 0's address and load the initial policy. A rank for which the cluster has no room is waited for."""
@@ -72,7 +72,7 @@ class LearnerGroup:
         tasks = [asyncio.ensure_future(call) for call in calls]
         _, pending = await asyncio.wait(tasks, timeout=deadline_s, return_when=asyncio.FIRST_EXCEPTION)
         if pending and any(task.done() and task.exception() for task in tasks):
-            _, pending = await asyncio.wait(tasks, timeout=_SETTLE_S)
+            _, pending = await asyncio.wait(tasks, timeout=self._settle_s)
         errors = [task.exception() if task.done() else None for task in tasks]
         for rank, error in enumerate(errors):
             if isinstance(error, ray.exceptions.RayActorError):
