@@ -14,8 +14,13 @@ STOP_WAIT_S = 3
 _AFTER_STOP_S = 30
 """For the report and the summary, once the actors have ended."""
 
-_LOG_FILTERS = {"RAY_DEDUP_LOGS_ALLOW_REGEX": r" run=\S+ actor=\S+ version=", "RAY_DEDUP_LOGS_SKIP_REGEX": "^"}
-"""Of what actors print, Ray brings these lines (`actors.logs`) to the driver, each of them, and no other."""
+_SHOWN = (
+    r" run=\S+ actor=\S+ version=",  # actors.logs
+    r"^(Adding|Removing) \d+ node|^Resized to \d|^No available node types can",  # an autoscaler
+    r"due to memory pressure|node running low on memory",  # Ray, which has killed something on a node
+)
+_LOG_FILTERS = {"RAY_DEDUP_LOGS_ALLOW_REGEX": "|".join(_SHOWN), "RAY_DEDUP_LOGS_SKIP_REGEX": "^"}
+"""Of what is printed in the cluster Ray brings these lines to the driver, each of them, and no other."""
 
 
 def inside() -> bool:

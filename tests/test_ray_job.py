@@ -46,7 +46,9 @@ def test_a_job_that_ray_would_kill_before_its_checkpoint_says_how_to_submit_it(j
     assert ray_job.stop_warning(120) is None
 
 
-def test_a_job_s_log_takes_our_lines_from_its_actors_and_leaves_the_libraries_in_theirs(job: pytest.MonkeyPatch) -> None:
+def test_a_job_s_log_takes_our_lines_and_the_cluster_s_and_leaves_the_libraries_to_the_actors_own(
+    job: pytest.MonkeyPatch,
+) -> None:
     constants = pytest.importorskip("ray._private.ray_constants")
     logging = pytest.importorskip("ray._private.ray_logging")
     filters = ("RAY_DEDUP_LOGS_ALLOW_REGEX", "RAY_DEDUP_LOGS_SKIP_REGEX")
@@ -56,6 +58,12 @@ def test_a_job_s_log_takes_our_lines_from_its_actors_and_leaves_the_libraries_in
         job.delenv(variable)
     ray_job.show_own_lines_only()
     ours = [f"2026-01-31 12:00:00,000 INFO run=mine actor=rollout-{index} version=1.2 actors.logs: on host, process 7" for index in (0, 1)]
+    ours += [
+        "Adding 2 node(s) of type rollout.",
+        "Resized to 9 CPUs, 2 GPUs.",
+        "No available node types can fulfill cluster constraint: {}",
+    ]
+    ours += ["2 Workers (tasks / actors) killed due to memory pressure (OOM), 0 Workers crashed due to other reasons at node"]
     printed = ["(EngineCore pid=1) WARNING 01-31 12:00:00 [cpu.py:224] no Triton", "", *ours, "Loading safetensors shards: 100%"]
     log = logging.LogDeduplicator(5, *(os.environ[variable] for variable in filters))
     assert [line for batch in log.deduplicate({"ip": "1", "pid": "1", "lines": printed}) for line in batch["lines"]] == ours
