@@ -29,10 +29,14 @@ BUCKET_ELEMENTS = 50_000_000
 """Gradients reduced at once; DeepSpeed's default of 5e8 would reserve 2 GB per buffer for the smallest model."""
 
 
-def _configuration(settings: LearnerSettings, clips: bool) -> dict[str, Any]:
+def _configuration(settings: LearnerSettings, clips: bool, ranks: int) -> dict[str, Any]:
+    sharded = settings.zero_stage == 3
     zero = {
         "stage": settings.zero_stage,
-        "reduce_bucket_size": BUCKET_ELEMENTS,
+        # A gradient above this size is reduced where it lies: with one rank there is nothing to reduce, and no copy is needed for it.
+        "reduce_bucket_size": BUCKET_ELEMENTS if ranks > 1 or sharded else 1,
+        # At stages 1 and 2 DeepSpeed's "scatter" is an all-reduce as well, on a flattened copy that is copied back.
+        "reduce_scatter": sharded,
         "allgather_bucket_size": BUCKET_ELEMENTS,
         "overlap_comm": False,
         "contiguous_gradients": True,
@@ -91,7 +95,8 @@ class DeepSpeedEngine:
         plain = settings.zero_stage == 0 and settings.precision == "float32"  # DeepSpeed clips here without telling the norm
         if plain:
             self._optimizer.register_step_pre_hook(self._clip)
-        self._engine, *_ = deepspeed.initialize(model=policy, optimizer=self._optimizer, config=_configuration(settings, not plain))
+        configuration = _configuration(settings, not plain, self.ranks)
+        self._engine, *_ = deepspeed.initialize(model=policy, optimizer=self._optimizer, config=configuration)
         if settings.zero_stage == 0:
             self._optimizer.state.clear()  # the step on zeros has counted as one, which would bend Adam's bias correction
         self.failed = FailedWrites()
@@ -102,9 +107,9 @@ class DeepSpeedEngine:
         parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
         self._own_norm = nn.utils.clip_grad_norm_(parameters, self._settings.grad_clip)
 
-    def forward(self, *inputs: object) -> tuple[Tensor, Tensor]:
+    def forward(self, *inputs: object) -> tuple[Tensor, ...]:
         """`Policy.forward`; under `torch.no_grad()` too."""
-        outputs: tuple[Tensor, Tensor] = self._engine(*inputs)
+        outputs: tuple[Tensor, ...] = self._engine(*inputs)
         return outputs
 
     def backward(self, loss: Tensor) -> None:

@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import astuple, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,7 +25,7 @@ from learner.batch import TrainingBatch, decode_groups
 from learner.deepspeed_engine import DeepSpeedEngine
 from learner.export import export_model
 from learner.learner_state import LearnerState, Report
-from learner.loss import LossStatistics, grpo_loss, importance_weights, kl_k2_loss, kl_k3
+from learner.loss import LossStatistics, RowLoss, kl_k3
 from learner.packing import minibatches
 from learner.policy import Policy, load_policy
 from learner.rows import Row, build_rows, plan_rows
@@ -142,38 +143,44 @@ class Learner:
     @torch.no_grad()
     def _logprobs_at_start(self, rows_of_minibatches: list[list[Row]]) -> list[list[Tensor | None]]:
         """log π of every row before the first update; None in the first minibatch, whose own forward is that."""
-        later: list[list[Tensor | None]] = [[self._forward(row)[0] for row in rows_R] for rows_R in rows_of_minibatches[1:]]
+        later: list[list[Tensor | None]] = [[self._logprobs(row) for row in rows_R] for rows_R in rows_of_minibatches[1:]]
         first: list[list[Tensor | None]] = [[None for _ in rows_R] for rows_R in rows_of_minibatches[:1]]
         return first + later
 
     def _train_row(self, row: Row, old_logprobs_T: Tensor | None) -> tuple[_Sums, LossStatistics]:
         """Forward and backward of one row."""
         algorithm = self._settings.algorithm
+        recorded_T = None if row.behaviour_logprobs_T is None else self._tensor(row.behaviour_logprobs_T)
         reference_T = self._reference_logprobs(row)
-        logprobs_T, entropy_T = self._forward(row)
-        old_T = logprobs_T.detach() if old_logprobs_T is None else old_logprobs_T
-        advantages_T, weights_T = self._tensor(row.advantages_T), self._tensor(row.weights_T)
-        importance_T, mismatch_T, kl_T = None, logprobs_T.new_zeros(0), logprobs_T.new_zeros(0)
-        if row.behaviour_logprobs_T is not None:
-            recorded_T = self._tensor(row.behaviour_logprobs_T)
-            importance_T = importance_weights(old_T, torch.where(recorded_T.isnan(), old_T, recorded_T))
-            mismatch_T = (old_T - recorded_T)[~recorded_T.isnan()].abs()
-        loss = grpo_loss(logprobs_T, old_T, advantages_T, weights_T, algorithm.clip_low, algorithm.clip_high, importance_T)
-        if reference_T is not None:
-            loss = loss + algorithm.kl_coef * kl_k2_loss(logprobs_T, reference_T, weights_T)
-            kl_T = kl_k3(logprobs_T, reference_T)
-        self._engine.backward(loss)
-        ratios = LossStatistics.of(logprobs_T.detach(), old_T, advantages_T, algorithm.clip_low, algorithm.clip_high, importance_T)
-        sums_4 = torch.stack([loss.detach(), entropy_T.sum(), kl_T.sum(), mismatch_T.sum()]).double()  # one transfer from the device
+        loss = RowLoss(
+            self._tensor(row.advantages_T),
+            self._tensor(row.weights_T),
+            algorithm.clip_low,
+            algorithm.clip_high,
+            algorithm.kl_coef,
+            old_logprobs_T,
+            recorded_T,
+            reference_T,
+        )
+        value, logprobs_T, entropy_T = self._engine.forward(*self._inputs(row), loss)
+        self._engine.backward(value)
+        old_T = loss.old(logprobs_T)
+        ratios = LossStatistics.of(logprobs_T, old_T, loss.advantages_T, algorithm.clip_low, algorithm.clip_high, loss.importance(old_T))
+        kl_T = logprobs_T.new_zeros(0) if reference_T is None else kl_k3(logprobs_T, reference_T)
+        mismatch_T = logprobs_T.new_zeros(0) if recorded_T is None else (old_T - recorded_T)[~recorded_T.isnan()].abs()
+        sums_4 = torch.stack([value.detach(), entropy_T.sum(), kl_T.sum(), mismatch_T.sum()]).double()  # one transfer from the device
         loss_sum, entropy_sum, kl_sum, mismatch_sum = sums_4.tolist()
         return _Sums(loss_sum, entropy_sum, kl_sum, mismatch_sum, len(mismatch_T)), ratios
 
-    def _forward(self, row: Row, other: Policy | None = None) -> tuple[Tensor, Tensor]:
-        """(logprobs_T, entropy_T) of a row by the policy in training, or by `other`."""
+    def _inputs(self, row: Row) -> tuple[Any, ...]:
+        """What `Policy.forward` wants of a row."""
         tokens = self._tensor(row.input_ids_S), self._tensor(row.position_ids_S), row.layout
-        wanted = self._tensor(row.predicting_T), self._tensor(row.targets_T), row.chunks
-        outputs: tuple[Tensor, Tensor] = (self._engine.forward if other is None else other)(*tokens, *wanted)
-        return outputs
+        return *tokens, self._tensor(row.predicting_T), self._tensor(row.targets_T), row.chunks
+
+    def _logprobs(self, row: Row, other: Policy | None = None) -> Tensor:
+        """logprobs_T of a row by the policy in training, or by `other`."""
+        logprobs_T, _ = (self._engine.forward if other is None else other)(*self._inputs(row))
+        return logprobs_T
 
     @torch.no_grad()
     def _reference_logprobs(self, row: Row) -> Tensor | None:
@@ -181,9 +188,9 @@ class Learner:
         if self._settings.algorithm.kl_coef == 0:
             return None
         if self._reference is not None:
-            return self._forward(row, self._reference)[0]
+            return self._logprobs(row, self._reference)
         with self._policy.initial():
-            return self._forward(row)[0]
+            return self._logprobs(row)
 
     def _tensor(self, values: NDArray[np.generic]) -> Tensor:
         return torch.from_numpy(values).to(self._engine.device)

@@ -86,6 +86,46 @@ def kl_k3(logprobs_T: Tensor, reference_logprobs_T: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
+class RowLoss:
+    """The loss of one row as a function of its log-probabilities. It is a sum over tokens, so it can be had in parts: `tokens` says
+    which ones an argument is about.
+
+    old_logprobs_T: None where the row's own forward is the start of the step. behaviour_logprobs_T: NaN where none was recorded; None
+    without correction. reference_logprobs_T: None without KL term.
+    """
+
+    advantages_T: Tensor
+    weights_T: Tensor
+    clip_low: float
+    clip_high: float
+    kl_coef: float = 0.0
+    old_logprobs_T: Tensor | None = None
+    behaviour_logprobs_T: Tensor | None = None
+    reference_logprobs_T: Tensor | None = None
+
+    def __call__(self, logprobs_t: Tensor, tokens: slice = slice(None)) -> Tensor:
+        """A scalar with the gradient by `logprobs_t`, the log-probabilities of `tokens`."""
+        old_t = self.old(logprobs_t, tokens)
+        importance_t = self.importance(old_t, tokens)
+        advantages_t, weights_t = self.advantages_T[tokens], self.weights_T[tokens]
+        loss = grpo_loss(logprobs_t, old_t, advantages_t, weights_t, self.clip_low, self.clip_high, importance_t)
+        if self.reference_logprobs_T is not None:
+            loss = loss + self.kl_coef * kl_k2_loss(logprobs_t, self.reference_logprobs_T[tokens], weights_t)
+        return loss
+
+    def old(self, logprobs_t: Tensor, tokens: slice = slice(None)) -> Tensor:
+        """log π at the start of the step."""
+        return logprobs_t.detach() if self.old_logprobs_T is None else self.old_logprobs_T[tokens]
+
+    def importance(self, old_t: Tensor, tokens: slice = slice(None)) -> Tensor | None:
+        """`importance_weights`, 1 where no log-probability was recorded; None without correction."""
+        if self.behaviour_logprobs_T is None:
+            return None
+        recorded_t = self.behaviour_logprobs_T[tokens]
+        return importance_weights(old_t, torch.where(recorded_t.isnan(), old_t, recorded_t))
+
+
+@dataclass(frozen=True)
 class LossStatistics:
     """What the ratios of some tokens look like, as terms that merge with ``+`` over micro-batches and ranks.
 

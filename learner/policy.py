@@ -17,6 +17,7 @@ from transformers.utils.quantization_config import Mxfp4Config
 from configs.errors import Mistake, UserError
 from configs.schema import LearnerSettings, LoraSettings
 from learner.attention import PACKED
+from learner.fused_head import TokenLoss, head_loss, is_fusable
 from learner.logprobs import completion_logprobs
 from learner.rows import Layout
 
@@ -46,13 +47,28 @@ class Policy(nn.Module):
         self.chunk_tokens = chunk_tokens
 
     def forward(
-        self, input_ids_S: Tensor, position_ids_S: Tensor, layout: Layout, predicting_T: Tensor, targets_T: Tensor, chunks: int
-    ) -> tuple[Tensor, Tensor]:
-        """``(logprobs_T, entropy_T)`` of a `rows.Row`, float32 nats; logits exist for `chunk_tokens` completion tokens at a time."""
+        self,
+        input_ids_S: Tensor,
+        position_ids_S: Tensor,
+        layout: Layout,
+        predicting_T: Tensor,
+        targets_T: Tensor,
+        chunks: int,
+        loss: TokenLoss | None = None,
+    ) -> tuple[Tensor, ...]:
+        """``(logprobs_T, entropy_T)`` of a `rows.Row`, float32 nats; logits exist for `chunk_tokens` completion tokens at a time.
+
+        :param loss: a sum over completion tokens. With it, ``(loss, logprobs_T, entropy_T)``, of which the first carries the gradient.
+        """
         decoder, head = self.model.get_decoder(), self.model.get_output_embeddings()  # type: ignore[no-untyped-call]
         output = decoder(input_ids=input_ids_S[None], position_ids=position_ids_S[None], use_cache=False, layout=layout)
         hidden_TH = output.last_hidden_state[0].index_select(0, predicting_T)
-        return completion_logprobs(hidden_TH, head, targets_T, self.chunk_tokens, chunks)
+        if loss is not None and is_fusable(head):
+            return head_loss(hidden_TH, head.weight, targets_T, loss, self.chunk_tokens)
+        logprobs_T, entropy_T = completion_logprobs(hidden_TH, head, targets_T, self.chunk_tokens, chunks)
+        if loss is None:
+            return logprobs_T, entropy_T
+        return loss(logprobs_T, slice(None)), logprobs_T.detach(), entropy_T
 
     @property
     def vocabulary_size(self) -> int:
@@ -90,7 +106,6 @@ class Policy(nn.Module):
                 yield _merged(name, tensor, adapters[name])
             else:
                 yield NamedWeight(name, (tensor,) if isinstance(tensor, nn.Parameter) else (), tensor.detach)
-
 
     def on_disk(self, tensors: Iterable[tuple[str, Tensor]]) -> Iterator[tuple[str, Tensor]]:
         """The same tensors under the names and in the layout of the released checkpoint, which engines expect: transformers fuses the

@@ -23,6 +23,7 @@ from transformers import (
 from configs.errors import UserError
 from configs.schema import LearnerSettings, LoraSettings
 from learner.batch import TrainingBatch, decode_groups
+from learner.loss import RowLoss
 from learner.policy import Policy, load_policy
 from learner.rows import Row, build_rows, plan_rows
 from tests.tiny_groups import VOCABULARY, payloads, random_groups
@@ -76,9 +77,9 @@ def rows_of(token_budget: int = 64) -> tuple[TrainingBatch, list[Row]]:
     return batch, build_rows(plan_rows(batch, range(3), run, 1), 0, 16)
 
 
-def packed(policy: Policy, row: Row) -> tuple[Tensor, Tensor]:
+def packed(policy: Policy, row: Row, *loss: RowLoss) -> tuple[Tensor, ...]:
     ids, positions, predicting, targets = map(torch.from_numpy, (row.input_ids_S, row.position_ids_S, row.predicting_T, row.targets_T))
-    outputs: tuple[Tensor, Tensor] = policy(ids, positions, row.layout, predicting, targets, row.chunks)
+    outputs: tuple[Tensor, ...] = policy(ids, positions, row.layout, predicting, targets, row.chunks, *loss)
     return outputs
 
 
@@ -109,6 +110,28 @@ def test_a_packed_row_equals_its_sequences_one_by_one(folder: Path) -> None:
     for (name, mine), theirs in zip(policy.model.named_parameters(), plain.parameters(), strict=True):
         assert mine.grad is not None
         assert torch.allclose(mine.grad, theirs.grad, rtol=1e-4, atol=1e-5 * float(theirs.grad.abs().max())), name
+
+
+def gradients_of(policy: Policy, row: Row, loss: RowLoss, handed_in: bool) -> list[Tensor]:
+    policy.zero_grad()
+    if handed_in:
+        value, *_ = packed(policy, row, loss)
+    else:
+        value = loss(packed(policy, row)[0])
+    value.backward()
+    return [parameter.grad for parameter in policy.parameters() if parameter.grad is not None]
+
+
+@pytest.mark.parametrize("lora", [None, LoraSettings(rank=4, targets=("q_proj", "o_proj")), LoraSettings(rank=4, targets=("lm_head",))])
+def test_a_loss_that_is_handed_in_has_the_gradient_that_it_has_outside(folder: Path, lora: LoraSettings | None) -> None:
+    """Once in one pass over the logits, once by autograd; an adapter on the head takes the second way in any case."""
+    policy = load_policy(folder, LearnerSettings(logprob_chunk_tokens=16, lora=lora), torch.float32, 0)
+    row = rows_of()[1][0]
+    generator = torch.Generator().manual_seed(4)
+    advantages_T, weights_T = torch.randn(len(row.targets_T), generator=generator), torch.rand(len(row.targets_T), generator=generator)
+    loss = RowLoss(advantages_T, weights_T, 0.2, 0.28)
+    for mine, theirs in zip(*(gradients_of(policy, row, loss, handed_in) for handed_in in (True, False)), strict=True):
+        assert torch.allclose(mine, theirs, rtol=1e-4, atol=1e-5 * float(theirs.abs().max()))
 
 
 def test_gradient_checkpointing_changes_no_gradient(llama: Path) -> None:
