@@ -99,7 +99,7 @@ class LearnerRank:
         report = self._learner.run(step)
         if self._place.rank == 0 and self._place.run.experience.keep_steps != 0:
             self._learner.write_experience(step, self._run_folder / "experience")
-            experience.prune(self._run_folder / "experience", self._place.run.experience.keep_steps)
+            experience.prune(self._run_folder / "experience", self._place.run.experience.keep_steps, step)
         return report, self._learner.trained_group_ids(step)
 
     def publish(self, step: int) -> tuple[WeightVersion, float] | None:

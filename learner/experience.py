@@ -43,10 +43,13 @@ def read_step(file: Path) -> Iterator[tuple[Group, tuple[float, ...]]]:
             yield to_group(record), tuple(record.column("advantage").to_pylist())
 
 
-def prune(folder: Path, keep_steps: int | None) -> list[Path]:
-    """Removes all but the newest `keep_steps` files and returns what was removed; None keeps all."""
-    files = sorted(folder.glob("step-*.arrow"), key=lambda file: int(file.stem.removeprefix("step-")))
-    doomed = [] if keep_steps is None else files[: max(0, len(files) - keep_steps)]
+def prune(folder: Path, keep_steps: int | None, newest_step: int) -> list[Path]:
+    """Removes all but the newest `keep_steps` files up to `newest_step` and returns what was removed; None keeps all of these. Steps
+    above it were trained in a history that was given up."""
+    files = {int(file.stem.removeprefix("step-")): file for file in folder.glob("step-*.arrow")}
+    valid = sorted(step for step in files if step <= newest_step)
+    kept = valid if keep_steps is None else valid[max(0, len(valid) - keep_steps) :]
+    doomed = [files[step] for step in sorted(files) if step not in kept]
     for file in doomed:
         file.unlink(missing_ok=True)
     return doomed

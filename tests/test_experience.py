@@ -7,7 +7,7 @@ import pytest
 
 from configs.errors import RecordError
 from learner.batch import TrainingBatch, decode_groups
-from learner.experience import read_step, step_file, write_step
+from learner.experience import prune, read_step, step_file, write_step
 from tests.tiny_groups import payloads, random_groups
 
 
@@ -46,3 +46,15 @@ def test_a_file_cut_short_is_refused_by_name(tmp_path: Path) -> None:
     file.write_bytes(file.read_bytes()[:-200])
     with pytest.raises(RecordError, match=r"step-000001.arrow: damaged"):
         list(read_step(file))
+
+
+@pytest.mark.parametrize(("keep_steps", "kept"), [(None, [1, 2, 9, 10, 11]), (3, [9, 10, 11]), (1, [11]), (0, []), (50, [1, 2, 9, 10, 11])])
+def test_the_newest_steps_are_kept_by_number_and_those_of_a_history_that_was_given_up_go(
+    tmp_path: Path, keep_steps: int | None, kept: list[int]
+) -> None:
+    """The learner went back and has just trained step 11 again; 12 and 13 are from before."""
+    for step in (1, 2, 9, 10, 11, 12, 13):
+        step_file(tmp_path, step).write_bytes(b"")
+    removed = prune(tmp_path, keep_steps, 11)
+    assert sorted(tmp_path.iterdir()) == [step_file(tmp_path, step) for step in kept]
+    assert removed == [step_file(tmp_path, step) for step in (1, 2, 9, 10, 11, 12, 13) if step not in kept]

@@ -41,7 +41,7 @@ def test_a_run_whose_folder_is_lost_goes_on_from_the_mirror_with_its_history(tmp
     verify(mirror / "step-000002")
 
     shutil.rmtree(folder)
-    longer = train(file, "steps=4")
+    longer = train(file, "steps=4", "experience.keep_steps=1")
     assert longer.code == 0, longer.output
     assert "continuing from the mirror: step 2" in longer.output
     newest = newest_whole(folder / "checkpoints")
@@ -51,6 +51,7 @@ def test_a_run_whose_folder_is_lost_goes_on_from_the_mirror_with_its_history(tmp
     assert [row["step"] for row in read_metrics(folder)] == [0, 1, 2, 3, 4]
     assert [item for item in read_heldout(folder) if item.step <= 1] == [item for item in answers if item.step <= 1]
     assert [commit.step for commit in committed(read(folder / "ledger.log"))] == [3, 4]
+    assert [path.name for path in (folder / "experience").iterdir()] == ["step-000004.arrow"]
     summary = json.loads((folder / "summary.json").read_text())
     assert (summary["trained"], summary["pending"], summary["leased"], summary["scored"]) == (4 * 2, 0, 0, 0)
     assert next(line for line in began.splitlines() if line.startswith("date")).partition("#")[0] in (folder / "config.yaml").read_text()
