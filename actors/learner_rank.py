@@ -145,7 +145,7 @@ class LearnerRank:
     def _make(self) -> WeightVersion | None:
         if self._publisher is not None:
             return self._publisher.publish(self._learner, self._place.lineage)
-        made = self._learner.weights(self._place.lineage)
+        made = self._learner.weights(self._place.lineage, lent=True)  # the object store copies them
         return None if made is None else transport_object_store.publish(*made)
 
     def _leave_the_device(self) -> None:

@@ -1,7 +1,7 @@
 """A weight version from live tensors: cast and copied once, straight into the bytes that travel.
 
-In host memory every version has buckets of its own. On a GPU (`Staging`) the buckets stay, and each version is written over the one
-before it, so that other processes can keep reading at the same addresses.
+Buckets that stay (`Staging`) are written over by the next version: on a GPU so that other processes can keep reading at the same
+addresses, in host memory because fresh pages cost three times the copy. Without a staging a version has buckets of its own.
 """
 
 from collections.abc import Iterable, Iterator
@@ -36,13 +36,13 @@ class Staging:
         self.manifest = Manifest(0, 0, (), ())
 
     def bucket(self, index: int, size_bytes: int) -> Tensor:
-        """Zeros: the kept bucket, or a new one of this size. A model's versions are all laid out alike."""
+        """The kept bucket, with what was in it, or a new one of this size. A model's versions are all laid out alike."""
         if index == len(self.kept):
-            self.kept.append(torch.zeros(size_bytes, dtype=torch.uint8, device=self.device))
+            self.kept.append(torch.empty(size_bytes, dtype=torch.uint8, device=self.device))
         if self.kept[index].numel() != size_bytes:
             before = self.kept[index].numel()
             raise WeightsError(f"bucket {index} has {size_bytes} bytes, {before} before: the model's tensors have changed")
-        return self.kept[index].zero_()
+        return self.kept[index]
 
     @property
     def buckets(self) -> list[Tensor]:
@@ -72,9 +72,10 @@ class _Buckets:
             self.close()
             whole = max(self._bucket_bytes, _aligned(size_bytes))
             number = len(self.closed)
-            self._open = torch.zeros(whole, dtype=torch.uint8) if self._staging is None else self._staging.bucket(number, whole)
+            self._open = torch.empty(whole, dtype=torch.uint8) if self._staging is None else self._staging.bucket(number, whole)
         offset = self._used_bytes
         self._used_bytes = _aligned(offset + size_bytes)
+        self._open[offset + size_bytes : self._used_bytes] = 0
         return len(self.closed), offset, self._open[offset : offset + size_bytes]
 
     def close(self) -> None:
@@ -84,14 +85,22 @@ class _Buckets:
 
 
 def make_version(
-    tensors: Iterable[tuple[str, Tensor]], lineage: int, step: int, dtype: str, bucket_bytes: int, adapter: AdapterEntry | None = None
+    tensors: Iterable[tuple[str, Tensor]],
+    lineage: int,
+    step: int,
+    dtype: str,
+    bucket_bytes: int,
+    adapter: AdapterEntry | None = None,
+    staging: Staging | None = None,
 ) -> tuple[Manifest, list[Bytes]]:
     """Version (lineage, step) of `tensors`, floating-point ones cast to `dtype` ("bfloat16", "float32"), and its buckets.
 
     Each tensor is read once, while the iterable yields it, and may live on any device. Gaps between tensors are zero, so that equal
     tensors make equal checksums.
+
+    :param staging: in host memory; the buckets are views of it, and those of the version before are no more.
     """
-    entries, buckets = _filled(tensors, dtype, _Buckets(bucket_bytes, None))
+    entries, buckets = _filled(tensors, dtype, _Buckets(bucket_bytes, staging))
     arrays = [whole.numpy()[:used_bytes] for whole, used_bytes in buckets]
     described = tuple(BucketEntry(array.nbytes, checksum(array.data)) for array in arrays)
     return Manifest(lineage, step, entries, described, adapter), arrays

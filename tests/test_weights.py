@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from configs.errors import WeightsError
-from learner.weights import ALIGNMENT_BYTES, make_version, read_version
+from learner.weights import ALIGNMENT_BYTES, Bytes, Staging, make_version, read_version
 from rollout.weight_version import Manifest, verified
 
 shapes = st.lists(st.lists(st.integers(0, 9), max_size=3).map(tuple), max_size=12)
@@ -55,6 +55,22 @@ def test_equal_tensors_make_equal_checksums_whatever_lay_in_memory_before() -> N
     del dirty
     second, _ = make_version(tensors, 1, 1, "bfloat16", 1 << 16)
     assert first.buckets == second.buckets
+
+
+def test_a_version_in_kept_buckets_equals_one_of_its_own_and_is_written_over_by_the_next() -> None:
+    staging = Staging(torch.device("cpu"))
+    staging.kept += [torch.full((320,), 255, dtype=torch.uint8) for _ in range(2)]  # no zeros in the gaps
+
+    def made(value: float, kept: Staging | None) -> tuple[Manifest, list[Bytes]]:
+        return make_version([("a", torch.full((3, 7), value)), ("b", torch.full((70,), value))], 1, 1, "float32", 320, None, kept)
+
+    first = made(1.0, staging)
+    assert first[0] == made(1.0, None)[0]
+    assert list(verified(first[0], [memoryview(bucket) for bucket in first[1]]))
+    second = made(2.0, staging)
+    assert second[0] == made(2.0, None)[0]
+    with pytest.raises(WeightsError, match="does not match"):
+        list(verified(first[0], [memoryview(bucket) for bucket in first[1]]))
 
 
 def test_a_tensor_is_read_while_it_is_lent() -> None:
