@@ -7,7 +7,7 @@
 `prepare` reads and writes no weight of the model: whatever it raises leaves the engine as it was. What fails later ends the engine.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +23,10 @@ from rollout.weight_version import Manifest, device_checksum
 
 
 class IncomingWeights:
-    """In the engine's process; `part`: which of the engine's processes."""
+    """In the engine's process; `part`: which of the engine's processes. open_memory: how a bucket of the learner's is opened."""
 
-    def __init__(self, device: torch.device, part: int) -> None:
-        self._device, self._part = device, part
+    def __init__(self, device: torch.device, part: int, open_memory: Callable[[MemoryHandle, torch.device], Tensor] = opened) -> None:
+        self._device, self._part, self._open_memory = device, part, open_memory
         self._member = Member(device)
         self._from: Path | Wire | list[Tensor] | None = None
         self._manifest: Manifest | None = None
@@ -41,7 +41,7 @@ class IncomingWeights:
         else:
             handles = [MemoryHandle(**handle) for handle in source["memory"]]
             described = zip(handles, self._manifest.buckets, strict=True)
-            self._from = [opened(handle, self._device)[: entry.size_bytes] for handle, entry in described]
+            self._from = [self._open_memory(handle, self._device)[: entry.size_bytes] for handle, entry in described]
             self._verify_all()
 
     def tensors(self) -> Iterator[tuple[str, Tensor]]:
