@@ -94,6 +94,7 @@ def test_a_submitted_run_trains_to_its_end_with_an_engine_on_each_node(place: Pl
     logs = place.shell(RAY, "job", "logs", "whole").stdout
     for actor in ("driver", "coordinator", "learner-0", "rollout-0", "rollout-1"):
         assert f"run=whole actor={actor} version=" in logs, logs
+    assert "EngineCore" not in logs, "what libraries print belongs into the actors' own logs"
 
 
 def test_what_is_uploaded_is_the_product_alone_and_what_runs(place: Place) -> None:
