@@ -49,7 +49,7 @@ class MirrorStorage:
         with self._refusals():
             self._files, path = fs.FileSystem.from_uri(uri)
         self._root = f"{path.rstrip('/')}/{run}"
-        self._has_folders = self._files.type_name not in ("s3", "gcs")
+        self._on_disk = self._files.type_name == "local"
         self._sent: dict[str, FileEntry] = {}
 
     def probe(self) -> None:
@@ -138,7 +138,7 @@ class MirrorStorage:
 
     def _make_folder(self, path: str) -> None:
         """That of a file, where the storage has folders."""
-        if self._has_folders:
+        if self._on_disk:
             self._files.create_dir(path.rpartition("/")[0], recursive=True)
 
     def _read(self, path: str) -> bytes | None:
@@ -161,6 +161,8 @@ class MirrorStorage:
                     sink.write(block)
                     digest.update(block)
                     size_bytes += len(block)
+            if self._on_disk:
+                sync(Path(path))
         return FileEntry(size_bytes, digest.hexdigest())
 
     def _fetch_file(self, path: str, target: Path, go_on: Callable[[], None]) -> None:
