@@ -30,7 +30,8 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Ratio:
-    """`over` / `under`, both figures measured by `job`; without a job it is not measured by this version. One of the aims is set."""
+    """`over` / `under`, both figures measured by `job`; `over` itself where `under` is empty; without a job it is not measured by this
+    version. One of the aims is set."""
 
     job: str | None
     over: str
@@ -40,10 +41,15 @@ class Ratio:
 
     @property
     def aim(self) -> str:
-        return f"≥ {self.at_least:.2f}" if self.at_least is not None else f"≤ {self.at_most:.2f}"
+        return f"≥ {readable(self.at_least)}" if self.at_least is not None else f"≤ {readable(self.at_most or 0.0)}"
 
     def met(self, value: float) -> bool:
         return (self.at_least is None or value >= self.at_least) and (self.at_most is None or value <= self.at_most)
+
+
+def readable(ratio: float) -> str:
+    """Most ratios lie near 1."""
+    return f"{ratio:,.0f}" if ratio >= 100 else f"{ratio:.2f}" if ratio >= 0.1 else f"{ratio:.4f}"
 
 
 ENGINE_CORE, LEARNER_CORE = 0, -1
@@ -60,9 +66,25 @@ JOBS = {
     "trl_environment": Job(None, 600.0),
     "trl_transformers": Job(None, 1800.0, after=("whole_step", "trl_environment")),
     "trl_vllm": Job(None, 900.0, after=("whole_step", "trl_environment")),
+    "control_plane": Job(None, 900.0),
 }
 """In the order in which they run."""
 
+CONTROL_WORKERS = (1, 10, 100, 1000)
+_CONTROL = {
+    "groups_per_s": Kind("1/s", "reported by {} workers whose engines make 3,000/s, 100 kB each"),
+    "lease_p50_s": Kind("s", "median latency of leases that fall due at 500/s by the clock, {} workers"),
+    "lease_p99_s": Kind("s", "99th percentile of the same"),
+    "starved_fraction": Kind("1", "share of a step that a learner of 450/s waits for groups, {} workers whose engines make 600/s"),
+    "wire_bytes": Kind("bytes", "through sockets, per group of 100 kB, {} workers"),
+    "file_bytes": Kind("bytes", "written and read by workers and learner, per group, {} workers"),
+    "ledger_cpu_ms": Kind("ms", "processor time per group: the ledger, {} workers"),
+    "coordinator_cpu_ms": Kind("ms", "processor time per group: the coordinator, {} workers"),
+    "learner_cpu_ms": Kind("ms", "processor time per group: fetching its bytes, {} workers"),
+    "workers_cpu_ms": Kind("ms", "processor time per group: all simulated workers, {}"),
+    "driver_cpu_ms": Kind("ms", "processor time per group: the supervision's questions, {} workers"),
+    "ray_cpu_ms": Kind("ms", "processor time per group: Ray's own processes, {} workers"),
+}
 FIGURES = {
     "generate_tokens_per_s": Kind("tokens/s", "completion tokens by GroupMaker, a step's groups all in flight, records encoded"),
     "generate_tokens_per_s_as_shipped": Kind("tokens/s", "the same with rollout.groups_in_flight groups at a time"),
@@ -97,6 +119,11 @@ FIGURES = {
     "memory_gcs_mib": Kind("MiB", "peak resident: Ray's control store"),
     "memory_ray_others_mib": Kind("MiB", "peak resident: Ray's agents, monitors and idle workers together"),
 }
+FIGURES |= {f"control_{name}_{n}": Kind(kind.unit, kind.what.format(n)) for n in CONTROL_WORKERS for name, kind in _CONTROL.items()}
+FIGURES |= {
+    "control_per_worker_of_1": Kind("1/s", "groups of one worker, 8 in flight, engine 0.2 s each: 800 groups"),
+    "control_per_worker_of_8": Kind("1/s", "groups of each of 8 workers that make the same 800"),
+}
 
 RATIOS = {
     "step_vs_trl_transformers": Ratio("trl_transformers", "step_trl_transformers_s", "step_s", at_least=3.0),
@@ -108,9 +135,9 @@ RATIOS = {
     "async_wall_vs_slower_side": Ratio("whole_run", "step_wall_s", "slower_side_s", at_most=1.1),
     "pause_vs_reload": Ratio("weight_sync", "generation_pause_s", "bare_reload_s", at_most=1.25),
     "sync_vs_reload": Ratio("weight_sync", "publish_to_loaded_s", "bare_reload_s", at_most=2.0),
-    "control_groups_per_s": Ratio(None, "", "", at_least=1000.0),
-    "control_lease_p99_s": Ratio(None, "", "", at_most=0.02),
-    "control_efficiency_8": Ratio(None, "", "", at_least=0.95),
+    "control_groups_per_s": Ratio("control_plane", "control_groups_per_s_100", "", at_least=1000.0),
+    "control_lease_p99_s": Ratio("control_plane", "control_lease_p99_s_100", "", at_most=0.02),
+    "control_efficiency_8": Ratio("control_plane", "control_per_worker_of_8", "control_per_worker_of_1", at_least=0.95),
 }
 
 

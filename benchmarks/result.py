@@ -95,9 +95,9 @@ def figures_of(samples: Samples) -> dict[str, Figure]:
 
 
 def quotient(key: str, figures: Mapping[str, Figure]) -> float:
-    """The ratio of the two medians."""
+    """The ratio of the two medians, or the one median."""
     ratio = RATIOS[key]
-    return figures[ratio.over].median / figures[ratio.under].median
+    return figures[ratio.over].median / (figures[ratio.under].median if ratio.under else 1.0)
 
 
 def ratios_of(

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from benchmarks.catalog import RATIOS
+from benchmarks.catalog import RATIOS, readable
 from benchmarks.result import Host, Result
 
 _NAME, _NUMBER, _UNIT = 34, 10, 9
@@ -35,7 +35,8 @@ def _ratio_row(key: str, value: float | None, reasons: dict[str, str]) -> str:
     if value is None:
         return _row(key, ("–", ratio.aim), what=reasons[key])
     verdict = "" if ratio.met(value) else "; falls short"
-    return _row(key, (f"{value:.2f}", ratio.aim), what=f"{ratio.over} / {ratio.under}{verdict}")
+    what = f"{ratio.over} / {ratio.under}" if ratio.under else ratio.over
+    return _row(key, (readable(value), ratio.aim), what=what + verdict)
 
 
 def _row(name: str, numbers: tuple[str, ...], unit: str = "", n: str = "", what: str = "") -> str:

@@ -1,0 +1,136 @@
+"""Simulated rollout workers: the real lease loop, spool, objects and calls around an engine that sleeps and hands out recorded bytes.
+
+    closed   each worker has `places` leases in flight, as a rollout worker does        for groups per second
+    open     leases fall due by the clock, whatever became of those before (Poisson)    for the latency of a lease
+    both     each worker waits for every new version, renews its leases, and answers the supervision
+
+Many workers share a process, because a thousand processes do not fit a small machine: what a worker costs its own machine counts here
+against the control plane.
+"""
+
+import asyncio
+import random
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import ray
+
+from actors.lease_loop import POLL_S, AnyLease, LeaseLoop
+from actors.ledger_link import LedgerLink
+from actors.run_place import RunPlace
+from rollout.ledger_values import Lease, ScoredGroup
+from rollout.spool import SpoolEntry
+from rollout.weight_version import WeightVersion
+
+STATS = {
+    "completion_tokens_total": 0,
+    "judgements_total": 0,
+    "generate_s": 0.0,
+    "score_s": 0.0,
+    "idle_s": 0.0,
+    "weight_sync_s": 0.0,
+    "weight_sync_pause_s": 0.0,
+    "weight_syncs": 0,
+}
+"""What a worker's `stats` tell, besides its name."""
+
+
+class SimulatedWorker:
+    """One worker. engine_s: how long its engine sleeps over a group."""
+
+    def __init__(self, name: str, place: RunPlace, ledger: LedgerLink, payload: bytes, engine_s: float, places: int) -> None:
+        self.name, self._ledger, self._payload, self._engine_s = name, ledger, payload, engine_s
+        self.leases = LeaseLoop(name, ledger, places, Path(place.run_folder) / "spool", place.run.deadlines, self.work)
+        self._held = (0, 0)
+        self._loaded = asyncio.Condition()
+        self.delivered = 0
+        self.quota: int | None = None
+
+    async def serve(self) -> None:
+        async with asyncio.TaskGroup() as group:
+            versions = group.create_task(self.versions())
+            await self.leases.run(group)
+            versions.cancel()
+
+    async def versions(self) -> None:
+        """The weight loop; there is nothing to load."""
+        while True:
+            version: WeightVersion | None = await self._ledger.call("wait_version", self._held, POLL_S, wait_s=POLL_S)
+            if version is not None:
+                self._held = (version.lineage, version.step)
+                async with self._loaded:
+                    self._loaded.notify_all()
+
+    async def work(self, lease: AnyLease) -> None:
+        assert isinstance(lease, Lease)  # nothing is held out
+        async with self._loaded:
+            await self._loaded.wait_for(lambda: self._held >= (lease.lineage, lease.version))
+        await asyncio.sleep(self._engine_s)
+        await self.leases.deliver(lease, self._payload, lambda entry: _scored(lease, entry))
+        self.delivered += 1
+        if self.quota is not None and self.delivered >= self.quota:
+            self.leases.stop()
+
+    async def lease_late_s(self, due_s: float) -> tuple[Sequence[Lease], float]:
+        """One lease that fell due at `due_s` on the monotonic clock, and how long after that it was there."""
+        leases: Sequence[Lease] = await self._ledger.call("lease", self.name, 1, POLL_S, True, wait_s=POLL_S)
+        return leases, time.monotonic() - due_s
+
+
+class WorkerHost:
+    """The Ray actor: a process full of workers."""
+
+    def __init__(self, place: RunPlace, payload: bytes, seed: int) -> None:
+        self._place, self._payload, self._random = place, payload, random.Random(seed)
+        self._ledger = LedgerLink(place.ledger, place.run.deadlines.start_s)
+        self._workers: list[SimulatedWorker] = []
+
+    async def stats(self) -> dict[str, Any]:
+        """Stands for each of its workers when coordinator and supervision ask."""
+        return {"name": "", "version": 0, "groups_in_flight": 0, **STATS}
+
+    async def closed(self, names: Sequence[str], places: int, engine_s: float, quota: int | None = None) -> float:
+        """All workers at work until `stop`, or until each has delivered `quota` groups; the seconds that took."""
+        began_s = time.monotonic()
+        self._workers = [SimulatedWorker(name, self._place, self._ledger, self._payload, engine_s, places) for name in names]
+        for worker in self._workers:
+            worker.quota = quota
+        await asyncio.gather(*(worker.serve() for worker in self._workers))
+        return time.monotonic() - began_s
+
+    async def stop(self) -> None:
+        for worker in self._workers:
+            worker.leases.stop()
+
+    async def open(self, names: Sequence[str], rate_per_s: float, wait_s: float, seconds: float, engine_s: float) -> list[float]:
+        """Leases that fall due at `rate_per_s` for `seconds`, after `wait_s` for the workers to settle; each one's latency in seconds."""
+        self._workers = [SimulatedWorker(name, self._place, self._ledger, self._payload, engine_s, 1) for name in names]
+        versions = [asyncio.ensure_future(worker.versions()) for worker in self._workers]
+        await asyncio.sleep(wait_s)
+        due_s, until_s = time.monotonic(), time.monotonic() + seconds
+        calls: list[asyncio.Task[float]] = []
+        while (due_s := due_s + self._random.expovariate(rate_per_s)) < until_s:
+            await asyncio.sleep(max(0.0, due_s - time.monotonic()))
+            calls.append(asyncio.ensure_future(self._one(self._random.choice(self._workers), due_s)))
+        latencies_s = await asyncio.gather(*calls)
+        for version in versions:
+            version.cancel()
+        return latencies_s
+
+    async def _one(self, worker: SimulatedWorker, due_s: float) -> float:
+        leases, late_s = await worker.lease_late_s(due_s)
+        for lease in leases:
+            await worker.work(lease)
+        return late_s
+
+
+def _scored(lease: Lease, entry: SpoolEntry) -> ScoredGroup:
+    version = lease.version
+    return ScoredGroup(*lease.key, entry.name, entry.size_bytes, entry.checksum, version, version, score_mean=2.5, score_std=0.5)
+
+
+def hosts(place: RunPlace, payload: bytes, count: int) -> list[Any]:
+    kind = ray.remote(WorkerHost).options(num_cpus=0, max_concurrency=100)
+    return [kind.remote(place, payload, seed) for seed in range(count)]
