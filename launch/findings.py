@@ -51,7 +51,7 @@ def judge(examined: Examined, run: RunSettings | None, refused: Sequence[Mistake
     """Every check with its result. run: None where no configuration was given. refused: what its plan, or its configuration, has
     against it on this cluster. planned: whether there is a plan at all."""
     found = [*_silent(examined), *_versions(examined, run), *_gpus(examined)]
-    found += [*_protection(examined), *_clocks(examined), *_limits(examined)]
+    found += [*_protection(examined), *_clocks(examined), *_limits(examined), *_command(examined)]
     if run is not None:
         found += [*_storage(examined, run), *_model(examined, run), *_port(examined, run), *_stop(examined, run), *_plan(refused, planned)]
     return found
@@ -144,6 +144,15 @@ def _limits(examined: Examined) -> list[Finding]:
             found.append(Finding("warning", f"{rule}; free some, or start Ray with --temp-dir elsewhere"))
     store = f"; the smallest object store has {gigabytes(min(stores.values()))}" if any(stores.values()) else ""
     return found or [Finding("ok", f"open files, shared memory and Ray's disk {_on(list(examined.nodes), examined)}{store}")]
+
+
+def _command(examined: Examined) -> list[Finding]:
+    """Ray's jobs run on the head, with the PATH that Ray was started with."""
+    if examined.protected is None or examined.head not in examined.nodes or examined.nodes[examined.head].finds_command:
+        return []
+    rule = f"{examined.head}: a submitted job does not find the command dynalign, which is not on the PATH of `ray start`"
+    remedy = "start Ray there with dynalign's environment active, or submit `python -m launch.cli train …`"
+    return [Finding("warning", f"{rule}; {remedy}")]
 
 
 def _storage(examined: Examined, run: RunSettings) -> list[Finding]:

@@ -47,7 +47,8 @@ class Question:
 class NodeFacts:
     """gpus: that the driver knows. torch_gpus: that torch can use, None where it was not asked. model_there: None where it was not asked.
     port_error: why the port cannot be listened on. open_files: the hard limit, to which Ray raises its own. Sizes in bytes; a total is
-    0 where the folder does not exist. variables: those of the environment that decide how Ray behaves."""
+    0 where the folder does not exist. variables: those of the environment that decide how Ray behaves. finds_command: `dynalign` is on
+    the PATH that Ray was started with, and that its jobs have."""
 
     versions: Mapping[str, str | None]
     gpus: int
@@ -59,6 +60,7 @@ class NodeFacts:
     temporary_bytes: int
     temporary_free_bytes: int
     variables: Mapping[str, str] = field(default_factory=dict)
+    finds_command: bool = True
 
 
 def gather(question: Question) -> NodeFacts:
@@ -76,6 +78,7 @@ def gather(question: Question) -> NodeFacts:
         temporary_bytes=temporary[0],
         temporary_free_bytes=temporary[1],
         variables={name: os.environ[name] for name in ("RAY_JOB_STOP_WAIT_TIME_S",) if name in os.environ},
+        finds_command=shutil.which("dynalign") is not None,
     )
 
 

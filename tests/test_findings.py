@@ -123,6 +123,11 @@ TABLE: list[tuple[Examined, str]] = [
         "--temp-dir elsewhere",
     ),
     (
+        two_nodes(head=facts(finds_command=False)),
+        "warning   head: a submitted job does not find the command dynalign, which is not on the PATH of `ray start`; start Ray there with "
+        "dynalign's environment active, or submit `python -m launch.cli train …`",
+    ),
+    (
         two_nodes(unwritable={"other": "Permission denied"}),
         "must fix  runs = '/shared/runs' cannot be written to by other (Permission denied); mount it there, or set runs elsewhere",
     ),
