@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from actors.learner_rank import LearnerPlace, LearnerRank
-from rollout.weight_version import Manifest
+from rollout.weight_version import WeightVersion
 
 
 class RecordedLearner:
@@ -29,10 +29,6 @@ class RecordedLearner:
     def trained_group_ids(self, step: int) -> tuple[int, ...]:
         return self._trained[step]
 
-    def weights(self, lineage: int) -> tuple[Manifest, list[bytes]]:
-        """No tensors: how they travel is measured elsewhere."""
-        return Manifest(lineage, self.step, (), ()), []
-
     def save(self, folder: Path) -> None:
         folder.mkdir(parents=True)
         (folder / "weights").write_bytes(b"none")
@@ -53,6 +49,10 @@ class SimulatedRank(LearnerRank):
 
     def start(self, address: str, port: int) -> None:
         """There is nobody to meet."""
+
+    def publish(self, step: int) -> tuple[WeightVersion, float] | None:
+        """No tensors: how they travel is measured elsewhere."""
+        return WeightVersion(self._place.lineage, step, b"", (), 0), 0.0
 
     def pace(self, learn_s: float) -> None:
         self._learner.learn_s = learn_s  # type: ignore[attr-defined]
