@@ -166,7 +166,7 @@ def test_beyond_its_budget_a_run_ends_with_the_cause_and_no_process(tmp_path: Pa
 
 def test_beyond_its_budget_a_run_that_has_trained_ends_with_a_whole_checkpoint_and_goes_on_later(tmp_path: Path) -> None:
     file, folder = judged_by(tmp_path, "breaks_after_fifty"), tmp_path / "runs" / "tiny"
-    limits = ["supervision.restarts=1", "supervision.poison_attempts=100", "checkpoint.every_steps=1000000"]
+    limits = ["supervision.restarts=1", "supervision.poison_attempts=100", "checkpoint.every_steps=10000"]
     ended = in_the_checkout("train", str(file), f"runs={tmp_path / 'runs'}", *ENDLESS, *limits)
     assert (ended.code, ended.left_over) == (1, ()), ended.output
     assert "rollout-0 ended 2 times in 3600 s" in ended.output
@@ -181,7 +181,7 @@ def test_beyond_its_budget_a_run_that_has_trained_ends_with_a_whole_checkpoint_a
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_a_run_in_its_stated_time_with_a_checkpoint_and_no_process(tmp_path: Path, number: signal.Signals) -> None:
     file, folder = config(tmp_path, algorithm={"max_staleness": 1}), tmp_path / "runs" / "tiny"
-    process = started(dynalign("train", str(file), f"runs={tmp_path / 'runs'}", *ENDLESS, "checkpoint.every_steps=1000000"))
+    process = started(dynalign("train", str(file), f"runs={tmp_path / 'runs'}", *ENDLESS, "checkpoint.every_steps=10000"))
     wait_for(alive(process, lambda: steps(folder) > 4), "the first steps")
     began_s = time.monotonic()
     os.kill(process.pid, number)
