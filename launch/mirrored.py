@@ -87,7 +87,10 @@ def finish(mirror: Mirror, deadline_s: float, given_up: Callable[[], bool]) -> b
     """Waits for the last copies, and says how that went; False when the mirror lacks one."""
     problem = mirror.finish(deadline_s, given_up)
     step = mirror.report()["step"]
-    print(f"not mirrored: {problem}; the same command again copies it" if problem else f"mirrored: step {step} in {mirror.place}")
+    if problem:
+        print(f"not mirrored: {problem}; the same command again copies it")
+    elif step is not None:
+        print(f"mirrored: step {step} in {mirror.place}")
     return not problem
 
 
