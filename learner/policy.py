@@ -144,7 +144,7 @@ def load_policy(
     known = {"dtype": dtype, "attn_implementation": PACKED, "local_files_only": True} | _unquantized(model_folder)
     model = AutoModelForCausalLM.from_pretrained(model_folder, **known)
     if "quantization_config" in known:
-        model._weight_conversions = None  # how it was unpacked, which `on_disk` must not try to revert
+        vars(model)["_weight_conversions"] = None  # how it was unpacked, which `on_disk` must not try to revert
     for module in model.modules():
         if isinstance(module, nn.Dropout):
             module.p = 0.0
