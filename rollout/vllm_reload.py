@@ -12,13 +12,12 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from torch import Tensor, nn
-from vllm.model_executor.layers.fused_moe.routed_experts import RoutedExperts
 from vllm.model_executor.model_loader.reload import finalize_layerwise_reload, initialize_layerwise_reload
 from vllm.model_executor.model_loader.reload.layerwise import get_layerwise_info
 from vllm.model_executor.model_loader.reload.meta import SKIP_LOAD_TENSORS, SKIP_TENSORS
-from vllm.platforms import current_platform
 
 from configs.errors import WeightsError
+from rollout.vllm_cpu import pack_again
 
 # vLLM writes gpt-oss's attention sinks past the weight loaders that a reload waits for. Taken away for the reload, they would come back
 # with their old values; left in place, they are written there.
@@ -47,14 +46,7 @@ def take_in(model: Any, config: Any, tensors: Iterable[tuple[str, Tensor]]) -> N
 
 def finish_reload(model: Any, config: Any) -> None:
     finalize_layerwise_reload(model, config)  # type: ignore[no-untyped-call]
-    if not current_platform.is_cpu():
-        return
-    if config.hf_text_config.tie_word_embeddings:  # the head keeps its own packed copy of the embedding
-        model.lm_head.quant_method.process_weights_after_loading(model.lm_head)
-    for layer in model.modules():
-        if isinstance(layer, RoutedExperts):  # vLLM packs them when it makes their kernel, and never again
-            experts: Any = layer
-            experts.quant_method.moe_kernel.fused_experts.process_weights_after_loading(experts)
+    pack_again(model, config.hf_text_config.tie_word_embeddings)
 
 
 def _one_expert_at_a_time(tensors: Iterable[tuple[str, Tensor]]) -> Iterator[tuple[str, Tensor]]:
