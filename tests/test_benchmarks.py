@@ -232,7 +232,7 @@ def test_what_a_failed_job_leaves_in_its_session_is_gone_too(tmp_path: Path) -> 
 
 def test_trl_is_given_the_runs_own_work(tmp_path: Path) -> None:
     workload = Workload(tmp_path / "model", tmp_path, tmp_path, quick=False)
-    run = whole_step.settings(workload, best=False)
+    run = whole_step.settings(workload)
     assert trl_step.prompts(run)[: run.rollout.prompts_per_step] == [draw.prompt.prompt for draw in workload.draws()]
     assert len(trl_step.prompts(run)) == run.steps * run.rollout.prompts_per_step
     config = trl_step.config(run, tmp_path)
