@@ -16,7 +16,8 @@ _NVIDIA_SMI_DEADLINE_S = 30.0  # a driver that was just loaded takes seconds to 
 def this_machine(with_gpus: bool) -> Node:
     """This machine as a node. :param with_gpus: also ask for GPUs, which takes up to seconds."""
     cores = tuple(sorted(os.sched_getaffinity(0)))
-    return Node("this machine", cores, free_memory_bytes(_CGROUP), _gpus() if with_gpus else ())
+    amx = "amx_tile" in _read(Path("/proc/cpuinfo")).split()
+    return Node("this machine", cores, free_memory_bytes(_CGROUP), _gpus() if with_gpus else (), amx=amx)
 
 
 def free_memory_bytes(cgroup: Path) -> int:

@@ -8,13 +8,15 @@ from typing import Any
 @dataclass(frozen=True)
 class Node:
     """cores: ids of the CPU cores that may be used. memory_bytes: free host memory. gpus: memory of each GPU in bytes, 0 where unknown.
-    object_store_bytes: of Ray's object store; None where the driver starts one."""
+    object_store_bytes: of Ray's object store; None where the driver starts one. amx: its cores have Intel's matrix units; True where
+    unknown."""
 
     name: str
     cores: tuple[int, ...]
     memory_bytes: int
     gpus: tuple[int, ...] = ()
     object_store_bytes: int | None = None
+    amx: bool = True
 
 
 @dataclass(frozen=True)

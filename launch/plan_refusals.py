@@ -96,6 +96,10 @@ def _model_refusals(plan: PlacementPlan) -> list[Mistake]:
         rule = f"the model is released in {shape.release.method}, which full weights cannot be loaded into"
         remedy = "set learner.lora={} weights.content=adapter, or give an unquantized copy of the model"
         mistakes.append(Mistake("weights.content", settings.weights.content, rule, remedy))
+    on_cpu = settings.placement.device == "cpu" and not all(node.amx for node in plan.cluster.nodes)
+    if shape.release is not None and shape.release.method == "mxfp4" and on_cpu:
+        rule = "the model is released in mxfp4, whose experts vLLM computes on GPUs, and on CPUs with AMX, which is not there"
+        mistakes.append(Mistake("placement.device", "cpu", rule, "set placement.device=gpu, or give an unquantized copy of the model"))
     parts = settings.rollout.tensor_parallel
     if shape.heads % parts:
         rule = f"the model's {shape.heads} attention heads cannot be dealt over {parts} GPUs"

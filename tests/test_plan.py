@@ -298,6 +298,13 @@ def test_the_paper_s_model_is_not_trained_whole_on_one_gpu() -> None:
     assert "optimizer (20.91 G x 12 B)" in learner.rule
 
 
+def test_experts_in_mxfp4_are_computed_on_a_gpu_or_on_a_cpu_with_amx() -> None:
+    (node,) = PAPER_GPU.nodes
+    without = replace(PAPER_GPU, nodes=(replace(node, amx=False),))
+    assert "placement.device" in places(paper("placement.device=cpu", on=without))
+    assert "placement.device" not in places(paper("placement.device=cpu")) + places(paper(on=without))
+
+
 def test_merged_weights_are_not_pushed_into_a_quantized_engine() -> None:
     assert "weights.content" in places(paper("weights.content=full", "placement.object_store_gib=100"))
     plain = replace(shape_of(GPT_OSS_20B), release=None)
