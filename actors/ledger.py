@@ -10,8 +10,8 @@ consumes nothing. After a change the waiting leases are served as far as there i
 `take` and `evaluate` look again; `wait_version` does after a publication. Time passes in `_tick`, which expires leases and which
 every call, and every look while anybody waits for a group, begins with; an error in it is that caller's.
 
-Object references arrive and leave inside tuples and lists and are never dereferenced: no sample passes through this process.
-Each worker has two calls pending here, so the actor needs `CALLS` as its max_concurrency (Ray's default is 1,000).
+Object references arrive and leave inside tuples and are never dereferenced: no sample passes through this process. Each worker
+has two calls pending here, so the actor needs `CALLS` as its max_concurrency (Ray's default is 1,000).
 """
 
 import asyncio
@@ -41,7 +41,6 @@ from rollout.weight_version import WeightVersion
 
 CALLS = 100_000
 """Calls that may be pending in the actor at one time; one more would keep reports out until others end."""
-
 _LOOK_S = 1.0  # the longest that a lease's expiry goes unnoticed while somebody waits
 
 
@@ -149,7 +148,8 @@ class LedgerActor:
             if now_s >= until_s:
                 return None
             with suppress(TimeoutError):  # nothing was published: the clock decides
-                await asyncio.wait_for(self._published.wait(), until_s - now_s)
+                async with asyncio.timeout(until_s - now_s):
+                    await self._published.wait()
 
     async def worker_left(self, worker: str, died: bool) -> list[Break | PoisonedItem]:
         """A worker that is gone: its leases go back to the head of the queue at once. died: it did not leave by itself, so what it
@@ -341,7 +341,8 @@ class LedgerActor:
 
     async def _change(self, until_s: float) -> None:
         with suppress(TimeoutError):  # nothing changed: the caller looks at the clock
-            await asyncio.wait_for(self._changed.wait(), max(0.0, min(until_s - self._clock(), _LOOK_S)))
+            async with asyncio.timeout(max(0.0, min(until_s - self._clock(), _LOOK_S))):
+                await self._changed.wait()
 
     async def _change_before(self, until_s: float, deadline_s: float, waiting_for: Callable[[], str]) -> None:
         if self._clock() >= until_s:

@@ -39,9 +39,11 @@ class LedgerLink:
             try:
                 if self._actor is None:
                     found = ray.get_actor(self._name, namespace=NAMESPACE)
-                    await asyncio.wait_for(found.started.remote(), self._give_up_s)
+                    async with asyncio.timeout(self._give_up_s):
+                        await found.started.remote()
                     self._actor = found
-                return await asyncio.wait_for(self._actor.__getattr__(method).remote(*arguments), wait_s + ANSWER_S)
+                async with asyncio.timeout(wait_s + ANSWER_S):  # wait_for would lose a cancellation that an answer comes together with
+                    return await self._actor.__getattr__(method).remote(*arguments)
             except (ray.exceptions.RayActorError, ValueError, TimeoutError) as error:
                 if isinstance(error, ray.exceptions.RayTaskError):  # the ledger's own answer, which happens to be an error
                     raise

@@ -36,7 +36,7 @@ T = TypeVar("T")
 
 PROMPTS_PER_STEP = 1024
 GROUP_BYTES = 100_000
-_DEADLINE_S = 60.0
+_DEADLINE_S = 180.0
 _OBJECT_STORE_BYTES = 2 * 2**30
 _TITLES = {"ray::LedgerActor": "ledger", "ray::Coordinator": "coordinator", "ray::WorkerHost": "workers", "ray::SimulatedRank": "learner"}
 

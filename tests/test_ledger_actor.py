@@ -147,6 +147,28 @@ def test_nothing_is_leased_before_the_first_version_or_while_paused(tmp_path: Pa
     tell(tmp_path, story)
 
 
+def test_a_wait_that_is_cancelled_while_its_answer_comes_ends_one_way_or_the_other(tmp_path: Path) -> None:
+    """A worker that leaves cancels its wait for a version; swallowed, that would leave it waiting for ever."""
+
+    async def story(place: Place) -> None:
+        actor = await place.ledger()
+        for step in range(1, 5):
+            await place.score(actor, 2)
+            await actor.take(step, deadline_s=0.0)
+            waiting = asyncio.create_task(actor.wait_version((1, step - 1), wait_s=50.0))
+            await asyncio.sleep(0)
+            await actor.commit(step, version(step))
+            for _ in range(step - 1):
+                await asyncio.sleep(0)
+            if waiting.cancel():
+                with pytest.raises(asyncio.CancelledError):
+                    await waiting
+            else:
+                assert await waiting == version(step)
+
+    tell(tmp_path, story)
+
+
 def test_without_signal_a_step_takes_what_is_there_or_says_that_nothing_is(tmp_path: Path) -> None:
     async def story(place: Place) -> None:
         actor = await place.ledger()
