@@ -19,6 +19,7 @@ from statistics import fmean, stdev
 from typing import Any
 
 import psutil
+from ray.util import metrics
 
 from actors import logs
 from actors.lease_loop import POLL_S, AnyLease, LeaseLoop
@@ -204,7 +205,8 @@ async def _start_engine(place: WorkerPlace, contexts: Contexts, context_limit: i
         return DeterministicEngine(range(size // 2, size), contexts.tokenizer.eos_token_id, label)
     from rollout.vllm_engine import VllmEngine
 
-    return await VllmEngine.start(place.model_folder, run.rollout, context_limit, label, run.seed, travelling_adapter(run))
+    adapter, name = travelling_adapter(run), f"{run.name}/{place.name}"
+    return await VllmEngine.start(place.model_folder, run.rollout, context_limit, label, run.seed, adapter, name, metrics)
 
 
 def _encode(group: Group) -> bytes:

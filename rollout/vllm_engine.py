@@ -85,11 +85,19 @@ class VllmEngine:
 
     @staticmethod
     async def start(
-        model: str, settings: RolloutSettings, max_model_len: int, label: str, seed: int = 0, adapter: AdapterEntry | None = None
+        model: str,
+        settings: RolloutSettings,
+        max_model_len: int,
+        label: str,
+        seed: int = 0,
+        adapter: AdapterEntry | None = None,
+        name: str | None = None,
+        metrics: Any = None,
     ) -> "VllmEngine":
         """Loads the folder `model` as version `label`; contexts and completions together hold `max_model_len` tokens.
 
         adapter: what `travelling_adapter` says of the run. With it every version must be such an adapter, without it none may be.
+        metrics: the module ray.util.metrics, through which vLLM then reports its own metrics as the model `name`; None: it reports none.
         """
         held = None if adapter is None else _Adapter(adapter, Path(model))
         arguments = AsyncEngineArgs(
@@ -106,10 +114,12 @@ class VllmEngine:
             worker_extension_cls=EXTENSION,
             weight_transfer_config=WeightTransferConfig(backend=BACKEND),
             enable_sleep_mode=torch.cuda.is_available(),
+            served_model_name=name,
             disable_log_stats=True,
             **({} if held is None else held.engine_arguments()),
         )
-        engine = VllmEngine(AsyncLLM.from_engine_args(arguments), label, held)
+        loggers = None if metrics is None else [ray_logger(metrics)]
+        engine = VllmEngine(AsyncLLM.from_engine_args(arguments, stat_loggers=loggers), label, held)
         await engine._llm.init_weight_transfer_engine(WeightTransferInitRequest(init_info={}))
         await engine._llm.update_weight_version(label)
         return engine
@@ -227,6 +237,15 @@ def _file(source: Source) -> Path:
     if not isinstance(source, Path):
         raise WeightsError("an adapter comes as a file")
     return source
+
+
+def ray_logger(metrics: Any) -> Any:
+    """vLLM's logger for Ray's metrics. vLLM looks for them itself only where Ray Serve is installed."""
+    from vllm.v1.metrics import ray_wrappers  # brings Ray, which an engine outside a cluster does without
+
+    wrappers: Any = ray_wrappers
+    wrappers.ray_metrics = metrics
+    return wrappers.RayPrometheusStatLogger
 
 
 def _sampling_params(request: EngineRequest) -> SamplingParams:
