@@ -68,7 +68,7 @@ def _run_jobs(jobs: Iterable[str], quick: bool) -> tuple[dict[str, list[float]],
                 failures[name] = f"{failed} failed: {failures[failed]}"
                 continue
             try:
-                samples |= _run_job(name, workload)
+                samples |= run_job(name, workload)
             except NotMeasurable as error:
                 impossible[name] = str(error)
                 click.echo(f"{name}: {error}", err=True)
@@ -78,7 +78,8 @@ def _run_jobs(jobs: Iterable[str], quick: bool) -> tuple[dict[str, list[float]],
     return samples, failures, impossible
 
 
-def _run_job(name: str, workload: Workload) -> dict[str, list[float]]:
+def run_job(name: str, workload: Workload) -> dict[str, list[float]]:
+    """What it has measured. Raises NotMeasurable, RunFailed with its last line, or DeadlineExceeded."""
     started_s = time.monotonic()
     click.echo(f"{name} …", err=True)
     run_python(["-m", "benchmarks.job", name, str(workload.scratch)], workload.scratch / f"{name}.log", JOBS[name].deadline_s)

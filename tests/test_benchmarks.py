@@ -3,18 +3,20 @@
 import asyncio
 import importlib.util
 import json
+import os
 import subprocess
 import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 from pydantic import ValidationError
 
-from benchmarks import job as one_job
 from benchmarks import trl_step, whole_step
+from benchmarks.__main__ import run_job
 from benchmarks.alternate import alternated
 from benchmarks.catalog import FIGURES, JOBS, RATIOS, chosen_ratios, jobs_for
 from benchmarks.memory import role
@@ -22,10 +24,11 @@ from benchmarks.process import run_python
 from benchmarks.result import FORMAT, LEFT_OUT, Host, Result, figures_of, ratios_of
 from benchmarks.table import table_lines
 from benchmarks.trl_environment import trl_python
-from benchmarks.whole_run import rollout_side_s
+from benchmarks.whole_run import rollout_side_s, step_walls_s
 from benchmarks.workload import Workload
-from configs.errors import DeadlineExceeded, RunFailed, UserError
+from configs.errors import DeadlineExceeded, NotMeasurable, RunFailed, UserError
 from learner.batch import TrainingBatch, decode_groups
+from learner.experience import step_file
 from learner.rows import build_rows, plan_rows
 from tests.product import ROOT
 from tests.tiny_groups import payloads, random_groups
@@ -203,6 +206,14 @@ def test_generation_and_scoring_at_one_time_count_once() -> None:
     assert rollout_side_s(row | {"rollout_idle_fraction": 0.0}) == 10.0
 
 
+def test_a_steps_wall_is_from_one_experience_file_to_the_next(tmp_path: Path) -> None:
+    rows: list[dict[str, Any]] = [{"step": step} for step in (1, 2, 3)]
+    for row, ended_s in zip(rows, (100.0, 117.5, 130.0), strict=True):
+        step_file(tmp_path, row["step"]).touch()
+        os.utime(step_file(tmp_path, row["step"]), (0.0, ended_s))
+    assert step_walls_s(rows, tmp_path) == [17.5, 12.5]
+
+
 def test_processes_are_told_apart_by_their_titles() -> None:
     titles = ["VLLM::EngineCore", "ray::RolloutWorker.serve", "ray::LearnerRank", "raylet", "ray::IDLE", "python"]
     assert [role(title) for title in titles] == ["engine_core", "rollout_worker", "learner", "raylet", "ray_others", "ray_others"]
@@ -249,9 +260,8 @@ def test_where_trl_cannot_run_with_vllm_the_job_says_why_and_has_not_failed(tmp_
     python.chmod(0o755)
     workload = Workload(tmp_path / "model", tmp_path, tmp_path, quick=True)
     workload.write()
-    one_job.main("trl_vllm", tmp_path)
-    assert workload.reason_file("trl_vllm").read_text() == "TRL's vLLM mode does not run here: RuntimeError: no such weights"
-    assert not workload.samples_file("trl_vllm").exists()
+    with pytest.raises(NotMeasurable, match="^TRL's vLLM mode does not run here: RuntimeError: no such weights$"):
+        run_job("trl_vllm", workload)
 
 
 def test_bare_torch_does_the_learners_work_packed_and_padded(tmp_path: Path) -> None:
