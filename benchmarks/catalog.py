@@ -54,6 +54,8 @@ def readable(ratio: float) -> str:
 
 ENGINE_CORE, LEARNER_CORE = 0, -1
 NOT_MEASURED = "not measured by this version"
+TRL = "trl==1.16.0"
+"""Its current release: the one that is measured."""
 
 JOBS = {
     "record": Job(ENGINE_CORE, 600.0),
@@ -103,9 +105,9 @@ FIGURES = {
     "rollout_side_s": Kind("s", "generate + score of a step; time in which both go on counts once"),
     "learn_s": Kind("s", "the learner's part of a step"),
     "step_s": Kind("s", "whole step of a run, 64 new tokens: bfloat16 over float32 weights, all cores, as shipped"),
-    "step_trl_transformers_s": Kind("s", "TRL's, the same work, precision and cores, with transformers' generation"),
-    "step_trl_transformers_best_s": Kind("s", "TRL's with the settings that are fastest for it"),
-    "step_trl_vllm_s": Kind("s", "TRL's, the same work, precision and cores, with vLLM's generation in its process"),
+    "step_trl_transformers_s": Kind("s", f"{TRL}, the same work, precision and cores, with transformers' generation"),
+    "step_trl_transformers_best_s": Kind("s", "the same with what should be TRL's fastest: bfloat16 weights alone, so no casts"),
+    "step_trl_vllm_s": Kind("s", f"{TRL}, the same work, precision and cores, with vLLM's generation in its process"),
     "reward_last_steps": Kind("points", "mean reward of the candidates of the run's last steps"),
     "reward_last_steps_trl": Kind("points", "TRL's, of the same steps at equal precision: as many samples"),
     "memory_rollout_worker_mib": Kind("MiB", "peak resident: the worker's own process"),

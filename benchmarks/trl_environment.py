@@ -8,11 +8,10 @@ import site
 import venv
 from pathlib import Path
 
+from benchmarks.catalog import TRL
 from benchmarks.process import run_python
 from benchmarks.workload import Workload
 
-REQUIREMENT = "trl==1.16.0"
-"""Its current release."""
 _INSTALL_DEADLINE_S = 500.0
 
 
@@ -29,5 +28,5 @@ def measure(workload: Workload) -> dict[str, list[float]]:
     lines = [f"import site; site.addsitedir({folder!r})" for folder in site.getsitepackages()]
     (packages / "these_libraries.pth").write_text("\n".join(lines) + "\n")
     log = workload.scratch / "trl-install.log"
-    run_python(["-m", "pip", "--python", str(python), "install", "--quiet", REQUIREMENT], log, _INSTALL_DEADLINE_S, os.environ)
+    run_python(["-m", "pip", "--python", str(python), "install", "--quiet", TRL], log, _INSTALL_DEADLINE_S, os.environ)
     return {}
