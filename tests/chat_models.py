@@ -1,9 +1,11 @@
 """A chat tokenizer and a tiny chat model made on the spot: every byte is a token, ChatML template with a default system text."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import (
     AutoModelForCausalLM,
@@ -96,6 +98,23 @@ def tiny_chat_model(
             torch.nn.init.normal_(parameter, std=0.5)
     model.to(torch.bfloat16).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+    return folder
+
+
+def in_mxfp4(folder: Path) -> Path:
+    """A gpt-oss with its experts as they are released: four bits a number, and a power of two for every 32 of them. Drawn anew, so that
+    nothing is rounded."""
+    file = folder / "model.safetensors"
+    tensors = load_file(file)
+    for name in [name for name in tensors if name.endswith((".gate_up_proj", ".down_proj"))]:
+        experts, inputs, outputs = tensors.pop(name).shape
+        tensors[f"{name}_blocks"] = torch.randint(0, 256, (experts, outputs, inputs // 32, 16), dtype=torch.uint8)
+        tensors[f"{name}_scales"] = torch.randint(121, 124, (experts, outputs, inputs // 32), dtype=torch.uint8)
+    save_file(tensors, file, metadata={"format": "pt"})
+    plain = ["model.layers.*.self_attn", "model.layers.*.mlp.router", "model.embed_tokens", "lm_head"]
+    config = json.loads((folder / "config.json").read_text())
+    quantization = {"quantization_config": {"quant_method": "mxfp4", "modules_to_not_convert": plain}}
+    (folder / "config.json").write_text(json.dumps(config | quantization))
     return folder
 
 

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
+from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 from configs.schema import RunSettings
@@ -65,8 +66,9 @@ class Aloud:
 
 @dataclass(frozen=True)
 class Story:
-    """asked: the requests of both steps. groups: of both. versions: names that each push brought. pushed, fresh: what two engines hold
-    of the last version, and answer. exported: the folder of the last version, initial: of the first."""
+    """asked: the requests of both steps. groups: of both. published: names of the last version. before, pushed, fresh: the answer to
+    `probe` by the initial policy, after both pushes, and by a fresh engine. pushed_held, fresh_held: checksums of what the last two hold.
+    lacking: what an engine said to a version without its last norm. exported: the folder of the last version, initial: of the first."""
 
     initial: Path
     exported: Path
@@ -79,6 +81,7 @@ class Story:
     fresh: EngineResult
     pushed_held: dict[str, str]
     fresh_held: dict[str, str]
+    lacking: str
 
 
 def made(live: LiveEngine, by: GroupMaker, step: int) -> list[Group]:
@@ -128,7 +131,11 @@ def story(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         with live_engine(folder / "hf", context_tokens=limit) as live:
             (fresh,) = live.ask(probe(contexts))
             fresh_held = live.held()
-    return Story(folder, folder / "hf", contexts, aloud.asked, groups, published, before, pushed, fresh, pushed_held, fresh_held)
+            tensors = load_file(folder / "hf" / "model.safetensors")
+            with pytest.raises(Exception, match="engine's tensors") as refused:
+                live.load((name, tensor) for name, tensor in tensors.items() if name != "model.norm.weight")
+            lacking = str(refused.value)
+    return Story(folder, folder / "hf", contexts, aloud.asked, groups, published, before, pushed, fresh, pushed_held, fresh_held, lacking)
 
 
 def test_every_tensor_of_the_engine_is_the_one_that_an_engine_loads_from_disk(story: Story) -> None:
@@ -138,6 +145,10 @@ def test_every_tensor_of_the_engine_is_the_one_that_an_engine_loads_from_disk(st
 
 def test_every_log_probability_is_too(story: Story) -> None:
     assert story.pushed.prefill_logprobs_T == story.fresh.prefill_logprobs_T
+
+
+def test_a_version_that_lacks_a_tensor_is_refused_by_its_name(story: Story) -> None:
+    assert "left 1 of the engine's tensors as they were, the first is model.norm.weight" in story.lacking
 
 
 def test_both_are_what_transformers_computes_from_the_exported_folder_and_far_from_the_initial_policy(story: Story) -> None:

@@ -17,7 +17,7 @@ from rollout.contexts import load_contexts
 from rollout.engine import EngineRequest, EngineResult
 from rollout.version_file import write_adapter
 from rollout.weight_version import travelling_adapter
-from tests.chat_models import tiny_chat_model
+from tests.chat_models import ARCHITECTURES, in_mxfp4, tiny_chat_model
 from tests.live_engine import TOLERANCE_NATS, LiveEngine, live_engine, log_softmax, mismatch_nats
 
 pytestmark = pytest.mark.e2e
@@ -27,10 +27,18 @@ RUN = RunSettings.model_validate({"name": "r", "model": "m", "learner": {"lora":
 ADAPTER = travelling_adapter(RUN)
 
 
-@pytest.fixture(scope="module")
-def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveEngine]:
-    with live_engine(tiny_chat_model(tmp_path_factory.mktemp("model")), ADAPTER) as engine:
-        yield engine
+@pytest.fixture(scope="module", params=["llama", "qwen3-moe", "gpt-oss", "gpt-oss in mxfp4"])
+def live(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveEngine]:
+    architecture, _, released = request.param.partition(" in ")
+    folder = tiny_chat_model(tmp_path_factory.mktemp("model"), **ARCHITECTURES[architecture])
+    if released:
+        if not (torch.cuda.is_available() or torch.cpu._is_amx_tile_supported()):
+            pytest.skip("vLLM computes mxfp4 experts on GPUs, and on CPUs with AMX only")
+        in_mxfp4(folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("VLLM_ALLOW_INSECURE_SERIALIZATION", "1")  # for `held`
+        with live_engine(folder, ADAPTER) as engine:
+            yield engine
 
 
 def trained(folder: Path, seed: int) -> Policy:
@@ -110,6 +118,13 @@ def test_sequences_in_flight_go_on_under_the_new_adapter(live: LiveEngine, tmp_p
         apart_T = np.abs([row[token] - mine for row, token, mine in zip(expected, result.token_ids, result.logprobs_T, strict=True)])
         assert apart_T[: before.end].mean() < TOLERANCE_NATS
         assert apart_T[after.start :].mean() > 10 * TOLERANCE_NATS
+
+
+def test_the_weights_stay_as_released_under_every_adapter(live: LiveEngine) -> None:
+    before = live.held()
+    live.load(factors(trained(live.folder, 6)).items())
+    assert live.held() == before
+    assert len(before) > 10
 
 
 def test_an_adapter_weighs_a_fraction_of_the_model(live: LiveEngine) -> None:
