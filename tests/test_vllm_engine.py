@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,15 @@ import numpy as np
 import psutil
 import pytest
 import torch
+from torch import Tensor
 from transformers import AutoModelForCausalLM
 
-from configs.errors import EngineError
+from configs.errors import EngineError, TransferFailed
+from learner.weights import Staging, stage_version
 from rollout.contexts import Contexts, load_contexts
 from rollout.engine import EngineRequest, EngineResult
+from rollout.weight_group import Root, ready
+from rollout.weight_source import Place
 from tests.chat_models import tiny_chat_model
 from tests.live_engine import TOLERANCE_NATS, LiveEngine, live_engine, log_softmax, mismatch_nats
 
@@ -31,12 +36,23 @@ class Live:
     def ask(self, *requests: EngineRequest) -> list[EngineResult]:
         return self.engine.ask(*requests)
 
-    def published(self, seed: int) -> tuple[str, bytes, Path]:
-        """New random weights in the transformers model, and the same as a version in a file."""
+    def renewed(self, seed: int) -> list[tuple[str, Tensor]]:
+        """New random weights in the transformers model, under their names on disk."""
         torch.manual_seed(seed)
         for parameter in self.model.parameters():
             parameter.data.add_(torch.randn_like(parameter) * 0.05)
-        return self.engine.version((name, tensor) for name, tensor in self.model.state_dict().items() if name != "lm_head.weight")
+        return [(name, tensor) for name, tensor in self.model.state_dict().items() if name != "lm_head.weight"]
+
+    def published(self, seed: int) -> tuple[str, bytes, Path]:
+        """New random weights, as a version in a file."""
+        return self.engine.version(self.renewed(seed))
+
+    def staged(self, seed: int) -> tuple[str, bytes, list[Tensor]]:
+        """New random weights: label, manifest and buckets of a version that is to be sent."""
+        self.engine.step += 1
+        staging = Staging(torch.device("cpu"))
+        manifest = stage_version(staging, self.renewed(seed), 1, self.engine.step, "bfloat16", 1 << 16)
+        return f"1.{self.engine.step}", manifest.pack(), staging.buckets
 
     def push(self, seed: int) -> None:
         self.engine.run(self.engine.engine.load_weights(*self.published(seed)))
@@ -123,6 +139,35 @@ def test_sequences_in_flight_go_on_under_the_new_weights_with_every_token_stampe
     switched = [result for result in results if len(result.spans) == 2]
     assert switched
     assert {tuple(span.version for span in result.spans) for result in switched} == {(live.engine.step - 1, live.engine.step)}
+    assert 0 < pause_s < 30
+
+
+def test_a_version_comes_by_broadcast_and_one_whose_epoch_fails_leaves_the_engine_as_it_was(live: Live) -> None:
+    ids, digits = context(live, "By broadcast"), live.contexts.digit_ids()
+    (before,) = live.ask(EngineRequest(ids, digit_ids=digits))
+    root = Root("127.0.0.1", deadline_s=4.0, gather_s=0.5)
+
+    def places(*names: str) -> list[Place]:
+        with ThreadPoolExecutor(len(names)) as pool:
+            return list(pool.map(lambda name: ready("127.0.0.1", root.port, label, name, 1, 4.0), names))
+
+    label, manifest, buckets = live.staged(seed=6)
+    root.send(label, buckets)
+    place, _ = places("rollout-0", "one that dies")
+    with pytest.raises(TransferFailed, match="another member"):
+        live.engine.run(live.engine.engine.load_weights(label, manifest, place))
+    (still,) = live.ask(EngineRequest(ids, digit_ids=digits))
+    assert (still.spans, still.digit_logprobs_6) == (before.spans, before.digit_logprobs_6)
+    root.settle()
+    label, manifest, buckets = live.staged(seed=7)
+    root.send(label, buckets)
+    (place,) = places("rollout-0")
+    pause_s = live.engine.run(live.engine.engine.load_weights(label, manifest, place))
+    root.settle()
+    (after,) = live.ask(EngineRequest(ids, digit_ids=digits))
+    assert np.abs(live.log_softmax(ids)[-1][list(digits)] - np.array(after.digit_logprobs_6)).max() < 2 * TOLERANCE_NATS
+    assert np.abs(np.array(after.digit_logprobs_6) - before.digit_logprobs_6).max() > 10 * TOLERANCE_NATS
+    assert after.spans[0].version == live.engine.step
     assert 0 < pause_s < 30
 
 

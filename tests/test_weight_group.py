@@ -17,7 +17,7 @@ from rollout.weight_source import Place, described
 from rollout.weight_version import Manifest, device_checksum
 
 CPU = torch.device("cpu")
-DEADLINE_S, GATHER_S = 1.0, 0.3
+DEADLINE_S, GATHER_S = 1.5, 0.5
 
 
 @pytest.fixture
