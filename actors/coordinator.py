@@ -12,6 +12,7 @@ coordinator knows can be learned again from ledger and learner, so one that has 
 import asyncio
 import time
 from collections.abc import Awaitable, Collection, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -48,7 +49,7 @@ class Ending:
 
 
 class StopRequested(Exception):
-    """Ends a wait for a batch; never leaves the coordinator."""
+    """Ends a wait for a batch or an evaluation; never leaves the coordinator."""
 
 
 class Coordinator:
@@ -179,12 +180,12 @@ class Coordinator:
         heldout: list[HeldoutItem] = []
         if self._heldout_due():
             self._phase = f"evaluating step {self.step} on held-out prompts"
-            heldout = await evaluate(self.run, self._prompts, self._ledger, self.step, self.place.lineage)
+            with suppress(StopRequested):  # the step's row then has no held-out figures
+                heldout = await self._or_stop(evaluate(self.run, self._prompts, self._ledger, self.step, self.place.lineage))
             self._heldout += heldout
             self.log.write_heldout(heldout)
         row = step_row(self.step, self.place.lineage, learned, self._ledger_status, status, self._totals, totals, heldout)
-        self._ledger_status = status
-        self._totals = await self._worker_totals()  # the evaluation's own work belongs to no step
+        self._ledger_status, self._totals = status, await self._worker_totals()  # the evaluation's own work belongs to no step
         self._row = self.log.write(row | {"worker_restarts": self._restarts()})
         self._exporter.trained(self._ages if learned else ())
         self._exporter.row(self._row)

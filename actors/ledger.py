@@ -93,12 +93,12 @@ class LedgerActor:
         """None: there is nothing for anybody. A suspect is alone among leases of both kinds."""
         if worker in self._workers_gone:
             return []
-        if not self._leasing or self._version is None or not (self._evaluations.pending or self._ledger.capacity()):
+        if self._version is None or not (self._evaluations.pending or (self._leasing and self._ledger.capacity())):
             return None
         now_s, leases = self._clock(), list[Lease | EvaluationLease]()
         if not self._ledger.holds_suspect(worker):
             leases += self._evaluations.lease(worker, max_groups, now_s, busy or self._ledger.holds(worker))
-        if not self._evaluations.holds_suspect(worker):
+        if self._leasing and not self._evaluations.holds_suspect(worker):
             trained = self._ledger.lease(worker, max_groups - len(leases), now_s, busy or bool(leases))
             self._leased_at_s |= dict.fromkeys((lease.key for lease in trained), now_s)
             leases += trained
@@ -274,7 +274,7 @@ class LedgerActor:
             await self._change_before(until_s, deadline_s, self._evaluations.waiting_reason)
 
     async def pause(self) -> None:
-        """Nothing is leased until `resume`; what is leased goes on."""
+        """No training group is leased until `resume`; what is leased goes on, and an evaluation to its end."""
         self._leasing = False
 
     async def resume(self) -> None:

@@ -147,6 +147,20 @@ def test_nothing_is_leased_before_the_first_version_or_while_paused(tmp_path: Pa
     tell(tmp_path, story)
 
 
+def test_an_evaluation_goes_on_while_training_groups_are_held_back(tmp_path: Path) -> None:
+    async def story(place: Place) -> None:
+        actor = await place.ledger()
+        await actor.pause()
+        waiting = asyncio.create_task(actor.evaluate(0, [EvaluationItem(5, prompted=False)], deadline_s=50.0))
+        await asyncio.sleep(0)
+        (lease,) = await actor.lease("worker-0", 3, wait_s=0.0)
+        assert isinstance(lease, EvaluationLease)
+        await actor.report_evaluation("worker-0", EvaluationResult(*lease.key, 2.0, 3, "So.", False))
+        assert [result.score for result in await waiting] == [2.0]
+
+    tell(tmp_path, story)
+
+
 def test_a_wait_that_is_cancelled_while_its_answer_comes_ends_one_way_or_the_other(tmp_path: Path) -> None:
     """A worker that leaves cancels its wait for a version; swallowed, that would leave it waiting for ever."""
 
