@@ -2,7 +2,7 @@
 
     offer        READY, or memory handles ─► engine.load_weights                     TransferFailed: nothing was written
       or none
-    object store fetch ─► checksums ─► file in shared memory ─► engine.load_weights
+    object store fetch ─► checksums ─► file in memory ─► engine.load_weights
 
 No judge batch runs while a version is loaded (`SwapGate`).
 """
@@ -12,9 +12,10 @@ import logging
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from actors import transport_ipc, transport_nccl, transport_object_store
+from actors import transport_ipc, transport_nccl
 from actors.transport_ipc import MemoryOffer
 from actors.transport_nccl import BroadcastOffer
+from actors.transport_object_store import Landing
 from configs.errors import DeadlineExceeded, TransferFailed
 from rollout.engine import Engine
 from rollout.group_maker import SwapGate
@@ -30,6 +31,7 @@ class WeightLoader:
     def __init__(self, engine: Engine, gate: SwapGate, worker: str, ranks: int, deadline_s: float) -> None:
         self._engine, self._gate, self._worker, self._ranks, self._deadline_s = engine, gate, worker, ranks, deadline_s
         self.fallbacks = 0
+        self._landing = Landing()
 
     async def load(self, version: WeightVersion, loaded: Callable[[], None]) -> float:
         """Seconds that generation paused. loaded: called before the next judge batch begins.
@@ -43,11 +45,8 @@ class WeightLoader:
                 logger.warning("%s takes it from the object store: %s", self._worker, failed)
         if isinstance(version.offer, MemoryOffer):
             version = await transport_ipc.spare(version.offer, version, self._deadline_s)
-        file = await transport_object_store.fetch(version, self._deadline_s)
-        try:
-            return await self._swap(version, lambda: _at_hand(file), loaded)
-        finally:
-            file.unlink(missing_ok=True)
+        file = await self._landing.fetch(version, self._deadline_s)
+        return await self._swap(version, lambda: _at_hand(file), loaded)
 
     async def _swap(self, version: WeightVersion, find: Callable[[], Awaitable[Source]], loaded: Callable[[], None]) -> float:
         try:

@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from actors import transport_object_store
+from actors.transport_object_store import Landing
 from benchmarks import bare_vllm
 from benchmarks.alternate import alternated
 from benchmarks.catalog import ENGINE_CORE, LEARNER_CORE
@@ -61,7 +62,7 @@ def measure(workload: Workload) -> dict[str, list[float]]:
     os.sched_setaffinity(0, {cores[LEARNER_CORE]})
     learner = start_learner(workload)
     learner.export(workload.memory)
-    lineage = 1
+    lineage, landing = 1, Landing()
     long_answers = [_long(side, index) for index in range(side.run.rollout.prompts_per_step * side.run.rollout.group_size)]
 
     async def ours() -> Mapping[str, float]:
@@ -75,7 +76,7 @@ def measure(workload: Workload) -> dict[str, list[float]]:
             raise RuntimeError("rank 0 has made no version")
         version = transport_object_store.publish(*made)
         published_s = time.monotonic() - started_s
-        pause_s = await asyncio.wrap_future(thread.call(_load(side, version)))
+        pause_s = await asyncio.wrap_future(thread.call(_load(side, version, landing)))
         synced_s = time.monotonic() - started_s
         in_flight = not flying.done()
         flying.cancel()
@@ -108,13 +109,10 @@ async def _fly(side: RolloutSide, requests: list[EngineRequest]) -> None:
     await asyncio.gather(*map(side.engine.generate, requests))
 
 
-async def _load(side: RolloutSide, version: WeightVersion) -> float:
+async def _load(side: RolloutSide, version: WeightVersion, landing: Landing) -> float:
     """Fetches and loads as a rollout worker does; the pause in seconds."""
-    file = await transport_object_store.fetch(version, _DEADLINE_S)
-    try:
-        return await side.engine.load_weights(version.label, version.manifest, file)
-    finally:
-        file.unlink()
+    file = await landing.fetch(version, _DEADLINE_S)
+    return await side.engine.load_weights(version.label, version.manifest, file)
 
 
 async def _idle(side: RolloutSide) -> None:

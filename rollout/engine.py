@@ -53,7 +53,8 @@ class Engine(Protocol):
     async def generate(self, request: EngineRequest) -> EngineResult: ...
 
     async def load_weights(self, label: str, manifest: bytes, source: Source) -> float:
-        """Swap to the version that `source` brings while sequences are in flight; returns the pause in seconds.
+        """Swap to the version that `source` brings while sequences are in flight; returns the pause in seconds, from the end of the last
+        step under the old weights until the engine may step again.
 
         Raises TransferFailed when nothing of it came: the engine goes on with the version it has. Any other error leaves the engine
         dead: half of its weights may be new."""
