@@ -17,8 +17,8 @@ from actors.seat import Seat
 from configs.errors import DeadlineExceeded, DynalignError, WeightsError, one_line
 from configs.schema import RunSettings
 
-_ASKED_S = 10.0
-"""Seconds within which a node that has room starts an actor's process."""
+_ASKED_S = 30.0
+"""Seconds within which a node that has room starts an actor's process, a busy one too."""
 
 _STORAGE = (errno.ENOSPC, errno.EROFS, errno.EDQUOT)
 

@@ -22,7 +22,7 @@ RUN = RunSettings(
     name="pool",
     model="m",
     rollout=RolloutSettings(workers=WorkersSettings(min=2, max=2)),
-    deadlines=DeadlineSettings(silence_s=30.0, drain_s=30.0, place_s=30.0),
+    deadlines=DeadlineSettings(silence_s=30.0, drain_s=30.0, place_s=90.0),
     supervision=SupervisionSettings(restarts=2),
 )
 
@@ -176,7 +176,7 @@ def test_workers_for_which_the_cluster_has_no_room_are_waited_for_in_sight_and_n
     world.pool.look()
     assert world.pool.placing() == ["rollout-0", "rollout-1"]
     assert world.pool.settling  # asked for just now
-    world.late_s += 11.0
+    world.late_s += 31.0
     assert not world.pool.settling
     world.late_s += RUN.deadlines.place_s + 1
     with pytest.raises(DeadlineExceeded, match="room in the cluster for rollout-0, rollout-1"):
