@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,9 +63,8 @@ def node(environment: dict[str, str], ready: Path, *arguments: str) -> Iterator[
 
 
 @contextmanager
-def cluster(nodes: int = 1, cpus: int = 2, head: Sequence[str] = (), **variables: str) -> Iterator[Cluster]:
-    """`nodes` nodes of `cpus` cores each on this machine, started in the environment of this Python. head: more arguments of the first.
-    variables: more of the environment of all."""
+def cluster(nodes: int = 1, cpus: int = 2, **variables: str) -> Iterator[Cluster]:
+    """`nodes` nodes of `cpus` cores each on this machine, started in the environment of this Python. variables: more of theirs."""
     folder = Path(tempfile.mkdtemp(prefix="ray-"))  # short: Ray's socket names go below it
     token = secrets.token_hex(16)
     (folder / "token").write_text(token)
@@ -73,7 +72,7 @@ def cluster(nodes: int = 1, cpus: int = 2, head: Sequence[str] = (), **variables
     own = {"HOME": str(folder), "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(folder / "token")}
     own["PATH"] = f"{Path(RAY).parent}:{os.environ['PATH']}"
     environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"} | own | variables
-    first = ["--head", "--port=0", f"--dashboard-port={dashboard}", f"--temp-dir={folder / 'ray'}", f"--num-cpus={cpus}", *head]
+    first = ["--head", "--port=0", f"--dashboard-port={dashboard}", f"--temp-dir={folder / 'ray'}", f"--num-cpus={cpus}"]
     try:
         with ExitStack() as started:
             started.enter_context(node(environment, folder / "head.log", *first))

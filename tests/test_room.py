@@ -1,5 +1,4 @@
-"""Room for a run in a cluster: what is asked of its autoscaler, and a real one that adds nodes for it."""
-
+"""Room for a run in a cluster: what is asked of its autoscaler."""
 
 import pytest
 
