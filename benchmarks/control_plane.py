@@ -24,7 +24,7 @@ OFFERED_PER_S = 3000.0
 DUE_PER_S = 500.0
 """Half of the aim."""
 ENGINES_PER_S, LEARNER_PER_S = 600.0, 450.0
-_PLACES = 16  # in flight in each worker, of few; many workers have one each
+_PLACES, _IN_FLIGHT = 16, 1600  # groups in flight in a worker, as an engine with 128 sequences has; in all, below what two steps admit
 _SETTLE_S = 3.0
 _WINDOW_S = 2.0
 _STEPS = 4  # of the paced learner
@@ -53,7 +53,7 @@ async def _measure(plane: ControlPlane, runs: int, sizes: tuple[int, ...]) -> di
 
 async def _size(plane: ControlPlane, runs: int, workers: int) -> dict[str, list[float]]:
     shares = await plane.enlist(workers)
-    places = max(1, math.ceil(_PLACES / workers))
+    places = max(1, min(_PLACES, _IN_FLIGHT // workers))
     samples = await _saturated(plane, shares, places, runs)
     samples |= await _paced(plane, shares, places)
     samples |= await _open(plane, shares)
