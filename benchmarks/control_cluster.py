@@ -95,6 +95,12 @@ class ControlPlane:
         answer: dict[str, Any] = await self._ledger.status.remote()
         return answer
 
+    async def steps(self, count: int) -> None:
+        """Returns after that many more steps."""
+        until = (await self.status())["committed_step"] + count
+        while len(read_metrics(self._folder)) <= until:  # row 0 is that before training
+            await asyncio.sleep(0.5)
+
     def starved_fractions(self, steps: int) -> list[float]:
         """Of each of the last steps, the share that the learner waited for a batch."""
         rows = read_metrics(self._folder)[-steps:]

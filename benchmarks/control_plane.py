@@ -96,7 +96,7 @@ async def _paced(plane: ControlPlane, shares: list[Any], places: int) -> dict[st
     step_s = PROMPTS_PER_STEP / LEARNER_PER_S
     await plane.rank.pace.remote(step_s)
     calls = await _start(plane, shares, places, sum(map(len, shares)) * places / ENGINES_PER_S)
-    await plane.watching(asyncio.sleep(_STEPS * step_s))
+    await plane.watching(plane.steps(_STEPS))
     starved = plane.starved_fractions(_STEPS - 1)
     await plane.rank.pace.remote(0.0)
     await _stop(plane, calls)

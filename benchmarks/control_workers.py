@@ -80,16 +80,21 @@ class SimulatedWorker:
             self.reached_s = time.monotonic()
             self.leases.stop()
 
-    async def one(self, due_s: float) -> float:
-        """One lease that fell due at `due_s` on the monotonic clock, and all that follows from it, without the lease loop: that asks
-        when a place is free, and not by the clock. How long after `due_s` the lease was there."""
-        leases: Sequence[Lease] = await self._ledger.call("lease", self.name, 1, POLL_S, True, wait_s=POLL_S)
+    async def one(self, due_s: float, finished: list[Delivered]) -> float:
+        """One lease that fell due at `due_s` on the monotonic clock, and its group, without the lease loop: that asks when a place is
+        free, and not by the clock. As there, one call reports what is finished and takes the lease. finished: of all workers of the
+        process. How long after `due_s` the lease was there."""
+        reported, finished[:] = list(finished), []
+        leases: Sequence[AnyLease] = (await self._ledger.call("report", self.name, reported, 1, True)).leases
+        if not leases:
+            leases = await self._ledger.call("lease", self.name, 1, POLL_S, True, wait_s=POLL_S)
         late_s = time.monotonic() - due_s
         for lease in leases:
+            assert isinstance(lease, Lease)
             await self.generate(lease)
             name = spool.group_file(lease.group_id, lease.lineage, lease.attempt)
             entry = await asyncio.to_thread(spool.write, self._spool, name, self._payload)
-            await self._ledger.call("report", self.name, [Delivered(_scored(lease, entry), None)])
+            finished.append(Delivered(_scored(lease, entry), None))
         return late_s
 
 
@@ -125,11 +130,12 @@ class WorkerHost:
         versions = [asyncio.ensure_future(worker.versions()) for worker in self._workers]
         await asyncio.sleep(wait_s)
         due_s, until_s = time.monotonic(), time.monotonic() + seconds
-        calls: list[asyncio.Task[float]] = []
+        calls, finished = list[asyncio.Task[float]](), list[Delivered]()
         while (due_s := due_s + self._random.expovariate(rate_per_s)) < until_s:
             await asyncio.sleep(max(0.0, due_s - time.monotonic()))
-            calls.append(asyncio.ensure_future(self._random.choice(self._workers).one(due_s)))
+            calls.append(asyncio.ensure_future(self._random.choice(self._workers).one(due_s, finished)))
         latencies_s = await asyncio.gather(*calls)
+        await self._ledger.call("report", names[0], finished)
         for version in versions:
             version.cancel()
         return latencies_s
