@@ -44,6 +44,7 @@ class NcclPublisher:
     def __init__(self, deadline_s: float) -> None:
         self._deadline_s = deadline_s / _WAITS
         self._root: Root | None = None
+        self._hangs = False
 
     def publish(self, learner: "Learner", lineage: int) -> WeightVersion | None:
         """The version, in the object store and on its way; None on the other ranks. Collective."""
