@@ -65,10 +65,15 @@ class WorkerPool:
 
     @property
     def settling(self) -> bool:
-        """Workers are loading or draining, or were asked for just now. One for which the cluster has no room is not on its way."""
-        asked_s = self._clock() - _ASKED_S
-        seats = self._seats.values()
-        return any(seat.state in ("starting", "draining") or (seat.state == "placing" and seat.since_s > asked_s) for seat in seats)
+        """The pool is on its way to what is wanted: workers are loading or draining, or were asked for just now. One for which the
+        cluster has no room is not on its way."""
+        staying = [seat for seat in self._seats.values() if seat.state != "draining"]
+        return len(staying) != self.wanted or len(staying) < len(self._seats) or any(self._is_coming(seat) for seat in staying)
+
+    def _is_coming(self, seat: Seat) -> bool:
+        if seat.state == "placing":
+            return self._clock() - seat.since_s < _ASKED_S
+        return seat.state == "starting" or (seat.state == "waiting" and seat.died_s is None)
 
     def serving(self) -> list[tuple[str, Any]]:
         return [(seat.worker, seat.actor) for seat in self._seats.values() if seat.state == "serving"]

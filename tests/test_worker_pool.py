@@ -110,10 +110,16 @@ def world(local_ray: None, tmp_path: Path) -> Iterator[World]:
 def test_as_many_serve_as_are_wanted_the_youngest_drains_and_a_seat_s_next_worker_has_a_name_of_its_own(world: World) -> None:
     world.until_told("rollout-0 joined", "rollout-1 joined")
     world.until(lambda: [told["version"] for told in world.pool.stats()] == [7, 7])
+    assert not world.pool.settling
     world.pool.wanted = 1
+    assert world.pool.settling
     world.until_told("rollout-1 leaving", "rollout-1 left")
+    assert not world.pool.settling
     assert [event.what for event in read_events(world.folder)] == ["drains"]
     world.pool.wanted = 2
+    for _ in range(3):
+        assert world.pool.settling
+        world.pool.look()
     world.until_told("rollout-1.2 joined")
     assert not world.pool.restarts
     assert not world.pool.settling
