@@ -77,7 +77,8 @@ def test_a_second_driver_on_the_run_folder_is_refused_by_name(tmp_path: Path) ->
     process = started(dynalign("train", str(file), f"runs={tmp_path / 'runs'}", *ENDLESS))
     wait_for(alive(process, lambda: steps(folder) > 1), "the first steps")
     began_s = time.monotonic()
-    second = subprocess.run(dynalign("train", str(file), *ENDLESS), capture_output=True, text=True, timeout=120, env=ENVIRONMENT)
+    again = dynalign("train", str(file), f"runs={tmp_path / 'runs'}", *ENDLESS)
+    second = subprocess.run(again, capture_output=True, text=True, timeout=120, env=ENVIRONMENT)
     assert second.returncode == 2, second.stdout + second.stderr
     (line,) = [line for line in second.stderr.splitlines() if "tiny" in line]
     assert f"process {process.pid}" in line
