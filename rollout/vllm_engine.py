@@ -111,6 +111,8 @@ class VllmEngine:
             kv_cache_memory_bytes=int(settings.kv_cache_gib * 2**30) // settings.tensor_parallel,  # vLLM's figure is one GPU's
             enforce_eager=settings.eager,
             enable_prefix_caching=True,
+            # A seeded request whose prompt is cut in two ends vLLM's process on a CPU, whose random generators cannot be set back.
+            enable_chunked_prefill=None if torch.cuda.is_available() else False,
             worker_extension_cls=EXTENSION,
             weight_transfer_config=WeightTransferConfig(backend=BACKEND),
             enable_sleep_mode=torch.cuda.is_available(),
