@@ -47,24 +47,22 @@ def trained_by(folder: Path) -> set[str]:
     return workers
 
 
-def test_an_operator_scales_up_and_down_while_the_run_goes_on_and_no_group_is_lost(tmp_path: Path) -> None:
+def test_an_operator_scales_down_and_up_while_the_run_goes_on_and_no_group_is_lost(tmp_path: Path) -> None:
     file, folder = config(tmp_path, algorithm={"max_staleness": 1}), tmp_path / "runs" / "tiny"
-    process = started(dynalign("train", str(file), f"runs={tmp_path / 'runs'}", *ENDLESS, "rollout.workers=1"))
-    wait_for(alive(process, lambda: steps(folder) > 3), "the first steps")
+    process = started(dynalign("train", str(file), f"runs={tmp_path / 'runs'}", *ENDLESS, "rollout.workers=3"))  # as many have room
+    wait_for(alive(process, lambda: steps(folder) > 3 and len(serving(folder)) == 3), "three workers")
+    assert scale(folder, 1).returncode == 0
+    wait_for(alive(process, lambda: serving(folder) == ["rollout-0"]), "one worker")
+    now = steps(folder)
+    wait_for(alive(process, lambda: steps(folder) > now + 2), "steps by the one that is left")
     told = scale(folder, 3)
     assert told.returncode == 0, told.stdout + told.stderr
     wait_for(alive(process, lambda: status(folder)["workers_wanted"] == 3), "the number to be taken over")
     again = scale(folder, 2)
     assert again.returncode == 2
     assert "is still on its way to 3 workers" in again.stderr
-    wait_for(alive(process, lambda: serving(folder) == ["rollout-0", "rollout-1", "rollout-2"]), "three workers")
-    wait_for(alive(process, lambda: trained_by(folder) & {"rollout-1", "rollout-2"}), "groups of the new workers")
-    assert scale(folder, 1).returncode == 0
-    wait_for(alive(process, lambda: serving(folder) == ["rollout-0"]), "one worker")
-    now = steps(folder)
-    wait_for(alive(process, lambda: steps(folder) > now + 2), "steps by the one that is left")
-    assert scale(folder, 2).returncode == 0
-    wait_for(alive(process, lambda: serving(folder) == ["rollout-0", "rollout-1.2"]), "a second worker, of another name")
+    wait_for(alive(process, lambda: serving(folder) == ["rollout-0", "rollout-1.2", "rollout-2.2"]), "two more, of other names")
+    wait_for(alive(process, lambda: trained_by(folder) & {"rollout-1.2", "rollout-2.2"}), "groups of the new workers")
     finish(file, folder, process)
     drained = [event.actor for event in read_events(folder) if event.what == "drains"]
     assert sorted(drained) == ["rollout-1", "rollout-2"]
