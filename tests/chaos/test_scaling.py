@@ -99,9 +99,9 @@ def test_a_pool_with_bounds_grows_when_its_learner_starves_and_says_why(tmp_path
 
 
 def test_a_pool_with_bounds_lets_idle_workers_go(tmp_path: Path) -> None:
-    file, folder = config(tmp_path, algorithm={"max_staleness": 1}), tmp_path / "runs" / "tiny"
-    heavy = ["rollout.prompts_per_step=8", "rollout.max_completion_tokens=200"]  # learning takes longer than this engine's answers
-    process = started(dynalign("train", str(file), f"runs={tmp_path / 'runs'}", *ENDLESS, *heavy, "rollout.workers={min: 1, max: 3}"))
+    heavy = {"prompts_per_step": 8, "max_completion_tokens": 200}  # learning takes longer than this engine's answers
+    file, folder = config(tmp_path, algorithm={"max_staleness": 1}, rollout=heavy), tmp_path / "runs" / "tiny"
+    process = started(dynalign("train", str(file), f"runs={tmp_path / 'runs'}", *ENDLESS, "rollout.workers={min: 1, max: 3}"))
     wait_for(alive(process, lambda: steps(folder) > 1), "the first steps")
     assert scale(folder, 3).returncode == 0
     wait_for(alive(process, lambda: len(serving(folder)) == 3), "three workers")
