@@ -128,6 +128,7 @@ def train(loaded: LoadedRun) -> int:
     """
     logs.configure(loaded.settings, "driver")
     folder = open_run_folder(loaded)
+    owner.refuse_occupied(folder.path, time.time())
     if (ended := folder.finished(loaded.settings)) is not None:
         for line in summary_lines(ended):
             print(line)

@@ -87,14 +87,22 @@ def acquire(run_folder: Path, now_s: float, job: str = "", newest_lineage: int =
     """
     run_folder.mkdir(parents=True, exist_ok=True)
     with _locked(run_folder):
-        before = read(run_folder)
-        if before is not None and _lives(before, now_s):
-            raise UserError([_occupied(run_folder, before, now_s)])
+        before = refuse_occupied(run_folder, now_s)
         lineage = max(newest_lineage, before.lineage if before else 0) + 1
         started_s = psutil.Process().create_time()
         stamp = Stamp(lineage, socket.gethostname(), os.getpid(), started_s, job, now_s, "running")
         _write(run_folder, stamp)
     return Owner(run_folder, stamp)
+
+
+def refuse_occupied(run_folder: Path, now_s: float) -> Stamp | None:
+    """Who owned the run folder last. Asked before anything else of it is read, which a living driver would change meanwhile.
+
+    Raises UserError while another driver lives, RecordError for a damaged `owner.json`."""
+    before = read(run_folder)
+    if before is not None and _lives(before, now_s):
+        raise UserError([_occupied(run_folder, before, now_s)])
+    return before
 
 
 def check(run_folder: Path, lineage: int) -> None:
