@@ -2,7 +2,7 @@
 #
 #   make quickstart        fetch a small model and train it on this machine's CPU      (FRESH=1: start over, the old run is kept aside)
 #   make test              lint, types, tests
-#   make e2e               whole runs with real engines, some minutes
+#   make e2e              whole runs with real engines, and with actors that die: about an hour
 #   make bench             benchmarks                                                   (JSON=FILE  ONLY=NAME)
 #   make chaos             kill every kind of actor, a node and the driver of a long run  (KILLS=50 SEED=7)
 #   make lint              ruff and mypy alone
@@ -32,7 +32,7 @@ test: $(STAMP)
 	@failed=0; .venv/bin/ruff check . || failed=1; .venv/bin/mypy || failed=1; .venv/bin/python -m pytest || failed=1; exit $$failed
 
 e2e: $(STAMP)
-	@.venv/bin/python -m pytest -m e2e
+	@.venv/bin/python -m pytest -m "e2e or chaos"
 
 bench: $(STAMP)
 	@.venv/bin/python -m benchmarks $(if $(JSON),--json "$(JSON)") $(if $(ONLY),--only "$(ONLY)")
