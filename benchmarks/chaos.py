@@ -18,6 +18,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -25,11 +26,15 @@ from typing import Any
 import click
 import psutil
 
+from actors.events import read_events
 from benchmarks.chaos_audit import Audit, audit
 from configs.errors import DeadlineExceeded, RunFailed
 
 WEIGHTS = {"worker": 5, "worker hangs": 2, "ledger": 4, "coordinator": 4, "learner": 3, "node": 2, "driver": 2}
 """What is killed, and how often of 22 times."""
+
+SAID_OF = {kind: kind for kind in WEIGHTS} | {"worker hangs": "worker", "node": "worker"}
+"""Of whom the events speak then: the second node holds a worker."""
 
 MARK = "DYNALIGN_CHAOS"
 """In the environment of every process of this storm, so that no other one is killed."""
@@ -105,10 +110,9 @@ class Storm:
         for number in range(1, kills + 1):
             time.sleep(rng.uniform(0.0, 3.0))
             kind = rng.choices(list(WEIGHTS), list(WEIGHTS.values()))[0]
-            step, began_s = self._status()["step"], time.monotonic()
+            recoveries, step, began_s = self._recoveries(kind), self._status()["step"], time.monotonic()
             self._kill(kind, rng)
-            # A step of the new order, so that what recovers has really worked; a learner may have gone back before it.
-            self._until(f"recovery from kill {number}, {kind}", lambda step=step: self._serves() and self._moved(step))
+            self._until(f"recovery from kill {number}, {kind}", partial(self._recovered, kind, recoveries, step))
             lost_s[kind].append(time.monotonic() - began_s)
             click.echo(f"kill {number:3} {kind:13} all serves again after {lost_s[kind][-1]:5.1f} s, step {self._status()['step']}")
         return lost_s
@@ -171,6 +175,16 @@ class Storm:
         # The file of a driver that was killed is old; a ledger or coordinator that is away leaves it unwritten or unchanged.
         fresh = time.time() - (self.folder / "status.json").stat().st_mtime < 3.0 if told else False
         return fresh and told["state"] == "running" and len(serving) == WORKERS and told["ledger"]["leasing"]
+
+    def _recoveries(self, kind: str) -> int:
+        """How often the run has said that it recovered from this; a new driver says it by its lineage."""
+        if kind == "driver":
+            return int(self._status()["lineage"])
+        return sum(event.what == "recovered" and event.kind == SAID_OF[kind] for event in read_events(self.folder))
+
+    def _recovered(self, kind: str, recoveries: int, step: int) -> bool:
+        """Said, and seen by a step of the new order: what recovers has really worked. A learner may have gone back before `step`."""
+        return self._recoveries(kind) > recoveries and self._serves() and self._moved(step)
 
     def _moved(self, step: int) -> bool:
         """Two different steps are seen, both written after the kill."""
