@@ -3,7 +3,6 @@
 import asyncio
 import logging
 import shutil
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -26,16 +25,9 @@ class Saver(Protocol):
     async def save(self, aside: Path, step: int) -> tuple[int, ...]: ...
 
 
-@dataclass(frozen=True)
-class Written:
-    """A whole checkpoint, and those that were removed because it is there."""
-
-    folder: Path
-    removed: tuple[Path, ...]
-
-
-async def write_checkpoint(place: RunPlace, step: int, learner: Saver, ledger: bytes) -> Written:
-    """Writes aside, then renames; removes older ones afterwards, so that a full disk costs the new checkpoint, never the last one.
+async def write_checkpoint(place: RunPlace, step: int, learner: Saver, ledger: bytes) -> Path:
+    """Writes aside, then renames, and returns the whole checkpoint's folder. Older ones are removed afterwards, so that a full disk costs
+    the new checkpoint, never the last one.
 
     Raises CheckpointWriteFailed for whatever the storage refuses, here or at a learner rank: the checkpoints before are untouched,
     learner and ledger go on, and it can be tried again. Raises StaleLineage when another driver has taken the run over, and what the
@@ -57,7 +49,8 @@ async def write_checkpoint(place: RunPlace, step: int, learner: Saver, ledger: b
     except (OSError, RuntimeError, SafetensorError) as error:  # torch and safetensors have their own words for a full disk
         await asyncio.to_thread(shutil.rmtree, aside, ignore_errors=True)
         raise CheckpointWriteFailed(step, str(error), str(checkpoints), _free_bytes(run_folder)) from error
-    return Written(whole, tuple(await asyncio.to_thread(_prune, place, checkpoints)))
+    await asyncio.to_thread(_prune, place, checkpoints)
+    return whole
 
 
 def _room_for(aside: Path) -> None:
@@ -67,15 +60,14 @@ def _room_for(aside: Path) -> None:
     aside.mkdir()
 
 
-def _prune(place: RunPlace, checkpoints: Path) -> list[Path]:
+def _prune(place: RunPlace, checkpoints: Path) -> None:
     """An old one that cannot be removed costs its space, not the run."""
     keep = place.run.checkpoint
     try:
         checkpoint.clear_aside(checkpoints)
-        return checkpoint.prune(checkpoints, keep.keep_last, keep.keep_best, heldout_rewards(checkpoints.parent, keep.keep_best))
+        checkpoint.prune(checkpoints, keep.keep_last, keep.keep_best, heldout_rewards(checkpoints.parent, keep.keep_best))
     except OSError as error:
         logger.warning("an old checkpoint cannot be removed: %s", error)
-        return []
 
 
 def heldout_rewards(run_folder: Path, keep_best: int) -> dict[int, float]:

@@ -188,7 +188,8 @@ class RolloutWorker:
             self._sync["weight_sync_s"] += time.monotonic() - started_s
             self._sync["weight_sync_pause_s"] += pause_s
             self._sync["weight_syncs"] += 1
-        self._holds_now(version)
+        else:
+            self._holds_now(version)
         async with self._loaded:
             self._loaded.notify_all()
 

@@ -5,9 +5,11 @@ import subprocess
 import sys
 import time
 import uuid
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -46,3 +48,21 @@ def train(config: Path, *overrides: str) -> Ended:
     command = dynalign("train", str(config), f"runs={config.parent / 'runs'}", *overrides)
     done = subprocess.run(command, capture_output=True, text=True, timeout=900, env=ENVIRONMENT)
     return Ended(done.returncode, done.stdout + done.stderr, time.monotonic() - started_s, left_over())
+
+
+def wait_for(there: Callable[[], Any], what: str, deadline_s: float = 240.0) -> None:
+    """Looks again and again; fails with `what` when it is still not there."""
+    end_s = time.monotonic() + deadline_s
+    while not there():
+        assert time.monotonic() < end_s, what
+        time.sleep(0.2)
+
+
+def alive(process: "subprocess.Popen[str]", there: Callable[[], Any]) -> Callable[[], Any]:
+    """The same question, which fails at once when the driver has ended."""
+
+    def ask() -> Any:
+        assert process.poll() is None, process.communicate()[0]
+        return there()
+
+    return ask

@@ -1,6 +1,8 @@
 import json
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -27,19 +29,26 @@ def runs(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_a_request_ends_when_the_driver_has_taken_it(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    owner.acquire(runs / "r", time.time())
+@contextmanager
+def taking_requests(folder: Path) -> Iterator[list[tuple[str, int]]]:
+    """A driver that takes the first requests it sees."""
     taken: list[tuple[str, int]] = []
 
     def driver() -> None:
         while not taken:
-            taken.extend(control.take_requests(runs / "r"))
+            taken.extend(control.take_requests(folder))
             time.sleep(0.01)
 
     thread = threading.Thread(target=driver, daemon=True)
     thread.start()
-    assert control.ask("r", str(runs), "pause") == 0
+    yield taken
     thread.join(timeout=5)
+
+
+def test_a_request_ends_when_the_driver_has_taken_it(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    owner.acquire(runs / "r", time.time())
+    with taking_requests(runs / "r") as taken:
+        assert control.ask("r", str(runs), "pause") == 0
     assert taken == [("pause", 0)]
     assert "pauses after the step under way" in capsys.readouterr().out
     assert control.take_requests(runs / "r") == []
@@ -103,15 +112,6 @@ def test_a_run_that_has_ended_or_was_never_there_is_not_scaled(runs: Path) -> No
 def test_a_wanted_number_reaches_the_driver(runs: Path) -> None:
     owner.acquire(runs / "r", time.time())
     control.write_status(runs / "r", STATUS)
-    taken: list[tuple[str, int]] = []
-
-    def driver() -> None:
-        while not taken:
-            taken.extend(control.take_requests(runs / "r"))
-            time.sleep(0.01)
-
-    thread = threading.Thread(target=driver, daemon=True)
-    thread.start()
-    assert control.scale("r", str(runs), 5) == 0
-    thread.join(timeout=5)
+    with taking_requests(runs / "r") as taken:
+        assert control.scale("r", str(runs), 5) == 0
     assert taken == [("scale", 5)]

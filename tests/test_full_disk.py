@@ -39,7 +39,7 @@ def place_on(disk: Path) -> RunPlace:
 
 
 def write(place: RunPlace, step: int, learner: Learner) -> Path:
-    return asyncio.run(write_checkpoint(place, step, learner, b"ledger")).folder
+    return asyncio.run(write_checkpoint(place, step, learner, b"ledger"))
 
 
 def names(folder: Path) -> list[str]:

@@ -44,7 +44,7 @@ def test_a_checkpoint_that_fails_in_deepspeed_or_in_the_export_changes_nothing_f
         place = RunPlace(run, str(disk), owner.acquire(disk, now_s=1.0).lineage, 0, "hash")
 
         def write(step: int) -> Path:
-            return asyncio.run(write_checkpoint(place, step, Rank(learner), b"ledger")).folder
+            return asyncio.run(write_checkpoint(place, step, Rank(learner), b"ledger"))
 
         assert loss_of(learner, 1) == loss_of(straight, 1)
         size_kib = sum(entry.size_bytes for entry in verify(write(1)).files.values()) // 1024

@@ -8,7 +8,6 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 from transformers import (
     AutoModelForCausalLM,
@@ -26,6 +25,7 @@ from learner.batch import TrainingBatch, decode_groups
 from learner.loss import RowLoss
 from learner.policy import Policy, load_policy
 from learner.rows import Row, build_rows, plan_rows
+from tests.chat_models import in_mxfp4
 from tests.tiny_groups import VOCABULARY, payloads, random_groups
 from tests.tiny_models import settings, tiny_llama
 
@@ -255,22 +255,13 @@ def released(folder: Path, quantization: dict[str, object]) -> tuple[Path, Tenso
     """A tiny gpt-oss as it is released, experts in MXFP4, and what the first expert layer's matrices are worth."""
     sizes = SIZES | {"hidden_size": 64, "intermediate_size": 32, "head_dim": 16}
     saved(GptOssConfig(**sizes, sliding_window=6, num_local_experts=2, num_experts_per_tok=1), folder)
-    with safe_open(folder / "model.safetensors", framework="pt") as file:
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    worth = torch.empty(0)
-    for name in [name for name in tensors if name.endswith(("gate_up_proj", "down_proj"))]:
-        experts, inputs, outputs = tensors.pop(name).shape
-        blocks = torch.randint(0, 256, (experts, outputs, inputs // 32, 16), dtype=torch.uint8)
-        scales = torch.randint(120, 128, (experts, outputs, inputs // 32), dtype=torch.uint8)
-        tensors |= {f"{name}_blocks": blocks, f"{name}_scales": scales}
-        if name == "model.layers.0.mlp.experts.gate_up_proj":
-            digits = torch.stack([blocks & 15, blocks >> 4], -1).flatten(-2)  # the low half comes first
-            values = FP4[digits.long()] * 2.0 ** (scales[..., None].float() - 127)
-            worth = values.flatten(-2).transpose(1, 2)
-    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    with safe_open(in_mxfp4(folder) / "model.safetensors", framework="pt") as file:
+        blocks, scales = (file.get_tensor(f"model.layers.0.mlp.experts.gate_up_proj_{part}") for part in ("blocks", "scales"))
     config = json.loads((folder / "config.json").read_text()) | {"quantization_config": quantization}
     (folder / "config.json").write_text(json.dumps(config))
-    return folder, worth
+    digits = torch.stack([blocks & 15, blocks >> 4], -1).flatten(-2)  # the low half comes first
+    values = FP4[digits.long()] * 2.0 ** (scales[..., None].float() - 127)
+    return folder, values.flatten(-2).transpose(1, 2)
 
 
 def test_experts_released_in_mxfp4_are_trained_around_in_bfloat16(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from actors.metrics import read_metrics
 from learner.experience import read_step
 from rollout.ledger_log import committed, read
 from tests.chat_models import tiny_chat_model
-from tests.command import ENVIRONMENT, Ended, dynalign, left_over, train
+from tests.command import ENVIRONMENT, Ended, alive, dynalign, left_over, train, wait_for
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1200)]
 
@@ -56,11 +56,8 @@ def trained(run_folder: Path) -> list[tuple[int, ...]]:
 
 
 def until(process: "subprocess.Popen[str]", file: Path, text: str, deadline_s: float) -> None:
-    end_s = time.monotonic() + deadline_s
-    while not (file.exists() and text in file.read_text()):
-        assert process.poll() is None, process.communicate()[0]
-        assert time.monotonic() < end_s, f"{text!r} did not come to stand in {file}"
-        time.sleep(0.05)
+    there = alive(process, lambda: file.exists() and text in file.read_text())
+    wait_for(there, f"{text!r} did not come to stand in {file}", deadline_s)
 
 
 def well(ended: Ended) -> None:

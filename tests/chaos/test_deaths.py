@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ import yaml
 
 from actors.events import read_events
 from benchmarks.chaos_audit import audit
-from tests.command import ENVIRONMENT, MARK, Ended, dynalign, left_over, train
+from tests.command import ENVIRONMENT, MARK, Ended, alive, dynalign, left_over, train, wait_for
 from tests.test_runs_e2e import config, started
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(900)]
@@ -35,23 +34,6 @@ def processes(title: str) -> list[psutil.Process]:
         except psutil.Error:  # gone, or not ours to look at
             continue
     return found
-
-
-def wait_for(there: Callable[[], Any], what: str, deadline_s: float = 240.0) -> None:
-    end_s = time.monotonic() + deadline_s
-    while not there():
-        assert time.monotonic() < end_s, what
-        time.sleep(0.2)
-
-
-def alive(process: "subprocess.Popen[str]", there: Callable[[], Any]) -> Callable[[], Any]:
-    """The same question, which fails at once when the driver has ended."""
-
-    def ask() -> Any:
-        assert process.poll() is None, process.communicate()[0]
-        return there()
-
-    return ask
 
 
 def steps(folder: Path) -> int:

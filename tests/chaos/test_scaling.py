@@ -12,8 +12,8 @@ import pytest
 from actors.events import Event, read_events
 from benchmarks.chaos_audit import audit
 from learner.experience import read_step
-from tests.chaos.test_deaths import ENDLESS, ROOT, alive, finish, judged_by, steps, wait_for
-from tests.command import ENVIRONMENT, dynalign
+from tests.chaos.test_deaths import ENDLESS, ROOT, finish, judged_by, steps
+from tests.command import ENVIRONMENT, alive, dynalign, wait_for
 from tests.test_runs_e2e import config, started
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(900)]
