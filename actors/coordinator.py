@@ -185,7 +185,7 @@ class Coordinator:
             self._heldout += heldout
             self.log.write_heldout(heldout)
         row = step_row(self.step, self.place.lineage, learned, self._ledger_status, status, self._totals, totals, heldout)
-        self._ledger_status, self._totals = status, await self._worker_totals()  # the evaluation's own work belongs to no step
+        self._ledger_status, self._totals = status, await self._worker_totals() if heldout else totals  # an evaluation is no step's work
         self._row = self.log.write(row | {"worker_restarts": self._restarts()})
         self._exporter.trained(self._ages if learned else ())
         self._exporter.row(self._row)

@@ -15,6 +15,7 @@ has two calls pending here, so the actor needs `CALLS` as its max_concurrency (R
 """
 
 import asyncio
+import gc
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -75,6 +76,7 @@ class LedgerActor:
         order = PromptOrder(place.prompts_count, place.run.seed)
         self._ledger = restore(ledger_settings(place.run), order, snapshot, self._log.lines, spooled, place.lineage)
         self._log.append(opening(self._ledger, snapshot, self._log.lines), durable=True)
+        gc.freeze()  # what is there by now stays; walking through it stops every call for 60 ms
         self._started.set()
 
     async def started(self) -> None:
@@ -107,10 +109,8 @@ class LedgerActor:
     async def renew(self, worker: str, keys: Sequence[GroupKey | EvaluationKey]) -> list[GroupKey | EvaluationKey]:
         """A worker's sign of life for the leases it holds; returns those that are no longer its own, whose work can be dropped."""
         now_s = self._tick(worker)
-        lost: list[GroupKey | EvaluationKey] = []
-        lost += self._ledger.renew(worker, [key for key in keys if isinstance(key, GroupKey)], now_s)
-        lost += self._evaluations.renew(worker, [key for key in keys if isinstance(key, EvaluationKey)], now_s)
-        return lost
+        lost = self._ledger.renew(worker, [key for key in keys if isinstance(key, GroupKey)], now_s)
+        return [*lost, *self._evaluations.renew(worker, [key for key in keys if isinstance(key, EvaluationKey)], now_s)]
 
     async def report(self, worker: str, delivered: Sequence[Delivered], max_groups: int = 0, busy: bool = False) -> Answer:
         """Groups whose files are in the spool, one after the other, and then up to `max_groups` leases, as far as they are there at

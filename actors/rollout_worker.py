@@ -11,6 +11,7 @@ ledger that is replaced meanwhile only makes the calls to it take longer (`Ledge
 """
 
 import asyncio
+import gc
 import os
 import time
 from dataclasses import dataclass
@@ -84,6 +85,7 @@ class RolloutWorker:
         self._engine = await _start_engine(place, contexts, context_limit)
         judge = make_judge(self._engine, contexts, texts, run.judge, context_limit)
         self._maker = GroupMaker(run, place.name, self._engine, judge, contexts, texts, lambda: self._held[1])
+        gc.freeze()  # libraries: a collection would walk through all of them, and stop lease loop and engine client
         self._loader = WeightLoader(self._engine, self._maker.gate, place.name, run.rollout.tensor_parallel, run.weights.deadline_s)
 
     async def serve(self) -> None:

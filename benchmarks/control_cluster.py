@@ -7,6 +7,7 @@ hosts                       one process per core of this machine
 """
 
 import asyncio
+import itertools
 import os
 import time
 from collections.abc import Awaitable, Iterator, Sequence
@@ -23,7 +24,7 @@ from actors.ledger import CALLS, LedgerActor
 from actors.ledger_link import LedgerLink
 from actors.ledger_place import LedgerPlace
 from actors.metrics import read_metrics
-from actors.pulse import Pulse
+from actors.pulse import EVERY_S, Pulse
 from actors.run_place import NAMESPACE, RunPlace
 from benchmarks.control_learner import SimulatedRank
 from benchmarks.control_workers import hosts
@@ -37,6 +38,7 @@ T = TypeVar("T")
 PROMPTS_PER_STEP = 1024
 GROUP_BYTES = 100_000
 _DEADLINE_S = 180.0
+_LOOKS_PER_S = 20
 _OBJECT_STORE_BYTES = 2 * 2**30
 _TITLES = {"ray::LedgerActor": "ledger", "ray::Coordinator": "coordinator", "ray::WorkerHost": "workers", "ray::SimulatedRank": "learner"}
 
@@ -107,11 +109,13 @@ class ControlPlane:
         return [row["learner_wait_s"] / row["step_s"] for row in rows]
 
     async def watching(self, awaited: Awaitable[T], deadline_s: float = _DEADLINE_S) -> T:
-        """Waits, and looks at every worker's pulse once a second meanwhile, as the driver does."""
+        """Waits, and looks at every worker's pulse once a second meanwhile, as the driver does; one after the other, as the pulses of
+        workers are that have not started in the same moment."""
         task, until_s = asyncio.ensure_future(awaited), time.monotonic() + deadline_s
+        turns = itertools.cycle(range(_LOOKS_PER_S))
         while not task.done() and time.monotonic() < until_s:
-            await asyncio.wait([task], timeout=1.0)
-            for pulse in self.pulses:
+            await asyncio.wait([task], timeout=EVERY_S / _LOOKS_PER_S)
+            for pulse in self.pulses[next(turns) :: _LOOKS_PER_S]:
                 pulse.look()
         return await asyncio.wait_for(task, 0.0 if not task.done() else None)
 

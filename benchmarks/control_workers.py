@@ -9,6 +9,7 @@ against the control plane.
 """
 
 import asyncio
+import gc
 import random
 import time
 from collections.abc import Sequence
@@ -36,10 +37,11 @@ STATS = {
     "weight_syncs": 0,
 }
 """What a worker's `stats` tell, besides its name."""
+_JITTER = 0.5  # answers are of different lengths: engines do not finish in step
 
 
 class SimulatedWorker:
-    """One worker. engine_s: how long its engine sleeps over a group."""
+    """One worker. engine_s: how long its engine sleeps over a group, on average."""
 
     def __init__(self, name: str, place: RunPlace, ledger: LedgerLink, payload: bytes, engine_s: float, places: int) -> None:
         self.name, self._ledger, self._payload, self._engine_s = name, ledger, payload, engine_s
@@ -69,7 +71,7 @@ class SimulatedWorker:
     async def generate(self, lease: Lease) -> None:
         async with self._loaded:
             await self._loaded.wait_for(lambda: self._held >= (lease.lineage, lease.version))
-        await asyncio.sleep(self._engine_s)
+        await asyncio.sleep(self._engine_s * random.uniform(1 - _JITTER, 1 + _JITTER))
 
     async def work(self, lease: AnyLease) -> None:
         assert isinstance(lease, Lease)  # nothing is held out
@@ -105,6 +107,7 @@ class WorkerHost:
         self._place, self._payload, self._random = place, payload, random.Random(seed)
         self._ledger = LedgerLink(place.ledger, place.run.deadlines.start_s)
         self._workers: list[SimulatedWorker] = []
+        gc.freeze()  # as a worker does
 
     async def stats(self) -> dict[str, Any]:
         """Stands for each of its workers when coordinator and supervision ask."""
