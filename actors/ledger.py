@@ -7,8 +7,9 @@
 
 Every method runs on the actor's one event loop and changes state only between two awaits, so no lock is needed. A waiting call
 consumes nothing. After a change the waiting leases are served as far as there is capacity, and wake nobody else (`LeaseQueue`);
-`take` and `evaluate` look again; `wait_version` does after a publication. Time passes in `_tick`, which expires leases and which
-every call, and every look while anybody waits for a group, begins with; an error in it is that caller's.
+`take` and `evaluate` look again. Who waits for a version is told after a publication, one after the other (`NewestVersion`). Time
+passes in `_tick`, which expires leases and which every call, and every look while anybody waits for a group, begins with; an error
+in it is that caller's.
 
 Object references arrive and leave inside tuples and are never dereferenced: no sample passes through this process. Each worker
 has two calls pending here, so the actor needs `CALLS` as its max_concurrency (Ray's default is 1,000).
@@ -29,6 +30,7 @@ from actors import logs
 from actors.checkpoints import LEDGER_FILE
 from actors.lease_queue import LeaseQueue
 from actors.ledger_place import Answer, Batch, LedgerPlace, ledger_settings
+from actors.newest_version import NewestVersion
 from configs.errors import CheckpointError, DeadlineExceeded, LedgerError, StaleLineage
 from learner.checkpoint import step_folder
 from rollout import owner, spool
@@ -53,9 +55,9 @@ class LedgerActor:
         self._folder = Path(place.run_folder)
         self._spool = self._folder / "spool"
         self._evaluations = EvaluationLeases(place.run.deadlines.lease_s, place.lineage, place.run.supervision.poison_attempts)
-        self._changed, self._published, self._started = asyncio.Event(), asyncio.Event(), asyncio.Event()
+        self._changed, self._started = asyncio.Event(), asyncio.Event()
         self._queue = LeaseQueue(self._lease, self._tick, _LOOK_S)
-        self._version: WeightVersion | None = None
+        self._newest = NewestVersion()
         self._leasing = True
         self._handles: dict[int, object] = {}
         self._trained_files: dict[str, int] = {}
@@ -67,7 +69,7 @@ class LedgerActor:
     async def start(self) -> None:
         """Rebuilds the ledger from checkpoint, log and spool. Raises CheckpointError, RecordError or StaleLineage if they do not fit."""
         place = self._place
-        logs.configure(place.run, "ledger", lambda: self._version.label if self._version else "-")
+        logs.configure(place.run, "ledger", lambda: self._newest.version.label if self._newest.version else "-")
         owner.check(self._folder, place.lineage)
         snapshot = self._read_snapshot() if place.step else None
         self._log = LedgerLog(self._folder / "ledger.log")
@@ -95,7 +97,7 @@ class LedgerActor:
         """None: there is nothing for anybody. A suspect is alone among leases of both kinds."""
         if worker in self._workers_gone:
             return []
-        if self._version is None or not (self._evaluations.pending or (self._leasing and self._ledger.capacity())):
+        if self._newest.version is None or not (self._evaluations.pending or (self._leasing and self._ledger.capacity())):
             return None
         now_s, leases = self._clock(), list[Lease | EvaluationLease]()
         if not self._ledger.holds_suspect(worker):
@@ -138,18 +140,9 @@ class LedgerActor:
         return outcome
 
     async def wait_version(self, after: tuple[int, int], wait_s: float) -> WeightVersion | None:
-        """The newest published version once it is above `after`, a (lineage, step); None if there is none within `wait_s`. A version
-        of a newer lineage is above all of an older one, whatever their steps: what was rolled back is not served any more."""
-        until_s = self._clock() + wait_s
-        while True:
-            now_s = self._tick()
-            if self._version is not None and (self._version.lineage, self._version.step) > after:
-                return self._version
-            if now_s >= until_s:
-                return None
-            with suppress(TimeoutError):  # nothing was published: the clock decides
-                async with asyncio.timeout(until_s - now_s):
-                    await self._published.wait()
+        """The newest published version once it is above `after`, a (lineage, step); None if there is none within `wait_s`."""
+        self._tick()
+        return await self._newest.wait(after, wait_s)
 
     async def worker_left(self, worker: str, died: bool) -> list[Break | PoisonedItem]:
         """A worker that is gone: its leases go back to the head of the queue at once. died: it did not leave by itself, so what it
@@ -240,9 +233,7 @@ class LedgerActor:
             raise StaleLineage(version.lineage, self._place.lineage)
         if version.step != self._ledger.state.version:
             raise LedgerError(f"version {version.step} is not that of the last committed step, {self._ledger.state.version}")
-        self._version = version
-        self._published.set()
-        self._published = asyncio.Event()
+        self._newest.publish(version)
         self._notify()
 
     async def forget(self, step: int) -> None:

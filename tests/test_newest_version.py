@@ -1,0 +1,62 @@
+"""Who waits for a weight version is told of it, one after the other."""
+
+import asyncio
+import time
+
+import pytest
+
+from actors.newest_version import APART_S, NewestVersion
+from rollout.weight_version import WeightVersion
+
+
+def version(lineage: int, step: int) -> WeightVersion:
+    return WeightVersion(lineage, step, b"", (), 0)
+
+
+def test_what_is_there_already_is_told_at_once() -> None:
+    newest = NewestVersion()
+    newest.publish(version(1, 3))
+    assert asyncio.run(newest.wait((1, 2), 0.0)) == version(1, 3)
+
+
+def test_nothing_newer_within_the_time_is_none() -> None:
+    newest = NewestVersion()
+    newest.publish(version(1, 3))
+    assert asyncio.run(newest.wait((1, 3), 0.01)) is None
+
+
+@pytest.mark.parametrize(("after", "told"), [((1, 9), True), ((2, 3), False), ((2, 2), True)])
+def test_a_newer_lineage_is_above_all_of_an_older_one(after: tuple[int, int], told: bool) -> None:
+    newest = NewestVersion()
+    newest.publish(version(2, 3))
+    assert (newest.above(after) is not None) is told
+
+
+def test_all_who_wait_are_told_in_their_order_and_apart() -> None:
+    async def scene() -> list[tuple[int, float]]:
+        newest, told = NewestVersion(), list[tuple[int, float]]()
+
+        async def waiter(number: int) -> None:
+            assert await newest.wait((1, 0), 10.0) == version(1, 1)
+            told.append((number, time.monotonic()))
+
+        tasks = [asyncio.create_task(waiter(number)) for number in range(20)]
+        await asyncio.sleep(0.01)
+        newest.publish(version(1, 1))
+        await asyncio.gather(*tasks)
+        return told
+
+    told = asyncio.run(scene())
+    assert [number for number, _ in told] == list(range(20))
+    assert told[-1][1] - told[0][1] >= 18 * APART_S
+
+
+def test_the_end_of_the_wait_before_ones_turn_tells_the_version_too() -> None:
+    async def scene() -> list[WeightVersion | None]:
+        newest = NewestVersion()
+        tasks = [asyncio.create_task(newest.wait((1, 0), 0.05)) for _ in range(200)]  # the last one's turn is at 0.4 s
+        await asyncio.sleep(0.01)
+        newest.publish(version(1, 1))
+        return await asyncio.gather(*tasks)
+
+    assert set(asyncio.run(scene())) == {version(1, 1)}
