@@ -1,17 +1,20 @@
 """The newest published weight version, and those who wait for it.
 
-Answers go out one after the other, `APART_S` apart: when all of a thousand workers hear of a version in the same moment, their answers and
-their next questions keep the ledger from everything else for a second, and leases wait.
+Answers go out one after the other: when a hundred workers hear of a version in the same moment, their answers, their next questions and
+the groups that have waited for it keep the ledger from everything else for a third of a second, and leases wait. Workers that pull
+one after the other also do not all pull the same bytes from one node at once.
 """
 
 import asyncio
 import itertools
-from contextlib import suppress
+from collections.abc import Iterator
 
 from rollout.weight_version import WeightVersion
 
-APART_S = 0.002
-"""Three times what an answer and the question behind it cost their process, so that leases pass in between."""
+APART_S = 0.01
+"""From one answer to the next."""
+LONGEST_S = 1.0
+"""The last one's answer is no later than this, however many wait."""
 
 
 class NewestVersion:
@@ -19,12 +22,14 @@ class NewestVersion:
 
     def __init__(self) -> None:
         self.version: WeightVersion | None = None
-        self._published, self._places = asyncio.Event(), itertools.count()
+        self._published, self._waiting = asyncio.Event(), 0
+        self._delays_s: Iterator[float] = itertools.count()
 
     def publish(self, version: WeightVersion) -> None:
         self.version = version
         self._published.set()
-        self._published, self._places = asyncio.Event(), itertools.count()
+        self._published = asyncio.Event()
+        self._delays_s = itertools.count(0.0, min(APART_S, LONGEST_S / max(1, self._waiting)))
 
     def above(self, after: tuple[int, int]) -> WeightVersion | None:
         """The newest version if it is above `after`, a (lineage, step). One of a newer lineage is above all of an older one, whatever
@@ -34,9 +39,14 @@ class NewestVersion:
 
     async def wait(self, after: tuple[int, int], wait_s: float) -> WeightVersion | None:
         """The newest version once it is above `after`; None if there is none within `wait_s`."""
-        with suppress(TimeoutError):  # nothing was published: the clock decides
+        self._waiting += 1
+        try:
             async with asyncio.timeout(wait_s):
                 while self.above(after) is None:
                     await self._published.wait()
-                    await asyncio.sleep(next(self._places) * APART_S)
+                    await asyncio.sleep(next(self._delays_s))
+        except TimeoutError:
+            pass  # nothing was published, or this one's turn had not come: the clock decides
+        finally:
+            self._waiting -= 1
         return self.above(after)

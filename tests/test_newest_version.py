@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from actors.newest_version import APART_S, NewestVersion
+from actors.newest_version import APART_S, LONGEST_S, NewestVersion
 from rollout.weight_version import WeightVersion
 
 
@@ -51,10 +51,23 @@ def test_all_who_wait_are_told_in_their_order_and_apart() -> None:
     assert told[-1][1] - told[0][1] >= 18 * APART_S
 
 
+def test_however_many_wait_the_last_is_told_within_a_second() -> None:
+    async def scene() -> float:
+        newest = NewestVersion()
+        tasks = [asyncio.create_task(newest.wait((1, 0), 10.0)) for _ in range(1000)]
+        await asyncio.sleep(0.1)
+        newest.publish(version(1, 1))
+        published_s = time.monotonic()
+        await asyncio.gather(*tasks)
+        return time.monotonic() - published_s
+
+    assert 0.5 * LONGEST_S < asyncio.run(scene()) < 3 * LONGEST_S
+
+
 def test_the_end_of_the_wait_before_ones_turn_tells_the_version_too() -> None:
     async def scene() -> list[WeightVersion | None]:
         newest = NewestVersion()
-        tasks = [asyncio.create_task(newest.wait((1, 0), 0.05)) for _ in range(200)]  # the last one's turn is at 0.4 s
+        tasks = [asyncio.create_task(newest.wait((1, 0), 0.05)) for _ in range(50)]  # the last one's turn is at 0.5 s
         await asyncio.sleep(0.01)
         newest.publish(version(1, 1))
         return await asyncio.gather(*tasks)
