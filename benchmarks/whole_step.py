@@ -26,6 +26,7 @@ def overrides(workload: Workload) -> tuple[str, ...]:
     """Of the shipped run; whatever is no part of a step is off."""
     steps = _QUICK_STEPS if workload.quick else _STEPS
     work = ["rollout.max_completion_tokens=64", "judge.function=rollout.reward_functions:short_words", "learner.learning_rate=5e-5"]
+    work += ["learner.token_budget=4096"]  # as shipped, a step in one row
     work += [f"model={workload.model_folder}", f"judge.values={workload.scratch / 'values'}", f"steps={steps}"]
     off = ["heldout.prompts=0", "tensorboard=false", f"checkpoint.every_steps={steps}"]
     return (*work, *off, *workload.overrides())  # a small trial's settings come last
