@@ -84,10 +84,10 @@ TABLE = {
         here(8, 64, 1, 6 * GB), GPU, "0:0", "0:0", "object_store", ("GPU memory of one learner actor",)
     ),
     "one GPU split by memory, with no room for a version of its own": Row(
-        here(8, 64, 1, 10 * GB), GPU, "0:0", "0:0", "object_store"
+        here(8, 64, 1, 25 * GB // 2), GPU, "0:0", "0:0", "object_store"
     ),
     "the same, and an explicit transport": Row(
-        here(8, 64, 1, 10 * GB), f"{GPU} weights.transport=ipc", "0:0", "0:0", "ipc",
+        here(8, 64, 1, 25 * GB // 2), f"{GPU} weights.transport=ipc", "0:0", "0:0", "ipc",
         ("GPU memory of one learner actor",),
     ),
     "two GPUs, and an explicit way around them": Row(

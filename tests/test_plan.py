@@ -183,7 +183,7 @@ def test_a_run_that_takes_more_gpus_than_there_are_is_refused_with_both_numbers(
 def test_too_little_memory_is_refused_with_the_largest_part() -> None:
     (mistake,) = refusals(planned(on=machine((0, 1), 4_000_000_000)))
     assert (mistake.place, mistake.value) == ("memory", "4.0 GB free")
-    assert "optimizer (134.5 M x 12 B)" in mistake.rule
+    assert "activations (2,048 tokens x 30 layers x 36,096 B)" in mistake.rule
 
 
 def test_an_object_store_must_hold_two_versions_of_the_weights() -> None:

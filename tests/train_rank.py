@@ -98,3 +98,6 @@ if __name__ == "__main__":
 
             (out / f"{name}.json").write_text(json.dumps(trained[0]))
             save_file(trained[1], out / f"{name}.safetensors")
+    from torch.distributed import destroy_process_group
+
+    destroy_process_group()  # a rank that ends while gloo's threads still run may abort
