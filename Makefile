@@ -2,7 +2,7 @@
 #
 #   make quickstart        fetch a small model and train it on this machine's CPU      (FRESH=1: start over, the old run is kept aside)
 #   make test              lint, types, tests
-#   make e2e              whole runs with real engines, and with actors that die: about an hour
+#   make e2e               whole runs with real engines, and with actors that die: about an hour
 #   make bench             benchmarks                                                   (JSON=FILE  ONLY=NAME)
 #   make chaos             kill every kind of actor, a node and the driver of a long run  (KILLS=50 SEED=7)
 #   make lint              ruff and mypy alone
