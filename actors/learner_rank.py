@@ -19,9 +19,11 @@ from typing import Any
 
 import ray
 
-from actors import logs, transport_object_store
+from actors import logs
 from actors.transport_ipc import IpcPublisher
 from actors.transport_nccl import NcclPublisher
+from actors.transport_object_store import StorePublisher
+from actors.transport_shared_memory import SharedMemoryPublisher
 from configs.errors import MissingGroups, RecordError
 from configs.schema import RunSettings
 from learner import experience
@@ -57,9 +59,6 @@ class LearnerRank:
         self._place = place
         self._run_folder = Path(place.run_folder)
         self._versions: dict[int, WeightVersion | None] = {}
-        self._publisher: IpcPublisher | NcclPublisher | None = None  # the object store needs none
-        if place.transport != "object_store":
-            self._publisher = IpcPublisher() if place.transport == "ipc" else NcclPublisher(place.run.weights.deadline_s)
 
     def rendezvous(self) -> tuple[str, int]:
         """Address and a free port of rank 0, for all ranks to meet."""
@@ -77,6 +76,7 @@ class LearnerRank:
         from learner.learner import Learner  # reads the environment set above
 
         self._learner = Learner(place.run, Path(place.model_folder), place.rank, place.world_size)
+        self._publisher = _publisher(place)
         logs.configure(place.run, f"learner-{place.rank}", lambda: version_label(place.lineage, self._learner.step))
         self._leave_the_device()
 
@@ -109,7 +109,7 @@ class LearnerRank:
         if step not in self._versions:
             if step != self._learner.step:
                 return None
-            self._versions[step] = self._make()
+            self._versions[step] = self._publisher.publish(self._learner, self._place.lineage)
             for old in sorted(self._versions)[:-2]:  # a slow worker may still be fetching the version before
                 del self._versions[old]
         self._leave_the_device()
@@ -118,14 +118,12 @@ class LearnerRank:
 
     def spare(self, step: int) -> WeightVersion | None:
         """Version `step` in the object store, for an engine that cannot read it in this process's memory; None once it has a successor
-        there. Whatever keeps one engine out will keep it out, so later versions go to the object store at once."""
+        there."""
         version = self._versions.get(step)
-        if version is not None and not version.handles:
-            made = self._learner.staged(step)
-            version = None if made is None else transport_object_store.publish(*made)
+        if version is not None and not version.handles and isinstance(self._publisher, IpcPublisher | SharedMemoryPublisher):
+            version = self._publisher.spare(self._learner, version)
             if version is not None:
-                self._versions[step], self._publisher = version, None
-                logger.warning("an engine cannot read the learner's memory: weight versions take the object store from now on")
+                self._versions[step] = version
         return version
 
     def save(self, aside: str, step: int) -> tuple[int, ...]:
@@ -142,12 +140,6 @@ class LearnerRank:
         self._leave_the_device()
         return step
 
-    def _make(self) -> WeightVersion | None:
-        if self._publisher is not None:
-            return self._publisher.publish(self._learner, self._place.lineage)
-        made = self._learner.weights(self._place.lineage, lent=True)  # the object store copies them
-        return None if made is None else transport_object_store.publish(*made)
-
     def _leave_the_device(self) -> None:
         """Shared placement: the engine has it until the next step."""
         if self._place.run.placement.mode == "shared":
@@ -163,3 +155,12 @@ class LearnerRank:
             return spool.read(self._run_folder / "spool", spool.SpoolEntry(group.name, group.size_bytes, group.checksum))
         except (RecordError, OSError):
             return None
+
+
+def _publisher(place: LearnerPlace) -> IpcPublisher | NcclPublisher | SharedMemoryPublisher | StorePublisher:
+    if place.transport == "nccl":
+        return NcclPublisher(place.run.weights.deadline_s)
+    if place.transport == "object_store":
+        return StorePublisher()
+    kind = IpcPublisher if place.transport == "ipc" else SharedMemoryPublisher
+    return kind(ray.get_runtime_context().current_actor)

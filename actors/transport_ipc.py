@@ -6,18 +6,19 @@
 No byte leaves the GPU. An engine that cannot read there asks rank 0 for the same version in the object store.
 """
 
-import asyncio
+import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import ray
-
-from configs.errors import DeadlineExceeded, PublisherGone
+from actors import transport_object_store
+from actors.transport_object_store import StorePublisher
 from rollout.weight_source import MemoryHandle
 from rollout.weight_version import WeightVersion
 
 if TYPE_CHECKING:
     from learner.learner import Learner
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -29,13 +30,17 @@ class MemoryOffer:
 
 
 class IpcPublisher:
-    """In learner rank 0's process."""
+    """In a learner rank's process. publisher: see `MemoryOffer`."""
 
-    def __init__(self) -> None:
+    def __init__(self, publisher: Any) -> None:
+        self._publisher = publisher
         self._handles: list[MemoryHandle] = []
+        self._store: StorePublisher | None = None
 
     def publish(self, learner: "Learner", lineage: int) -> WeightVersion | None:
         """The version on the learner's GPU; None on the other ranks. Collective."""
+        if self._store is not None:
+            return self._store.publish(learner, lineage)
         staging = learner.stage(lineage)
         if staging is None:
             return None
@@ -43,19 +48,15 @@ class IpcPublisher:
 
         self._handles += [shared(bucket) for bucket in staging.kept[len(self._handles) :]]
         manifest = staging.manifest
-        offer = MemoryOffer(tuple(self._handles), ray.get_runtime_context().current_actor)
+        offer = MemoryOffer(tuple(self._handles), self._publisher)
         return WeightVersion(lineage, learner.step, manifest.pack(), (), manifest.size_bytes, offer)
 
-
-async def spare(offer: MemoryOffer, version: WeightVersion, deadline_s: float) -> WeightVersion:
-    """The same version in the object store. Raises DeadlineExceeded, or PublisherGone where a later one has taken its place."""
-    try:
-        async with asyncio.timeout(deadline_s):
-            stored: WeightVersion | None = await offer.publisher.spare.remote(version.step)
-    except TimeoutError as error:
-        raise DeadlineExceeded(f"weight version {version.label} in the object store", deadline_s) from error
-    except ray.exceptions.RayActorError as error:
-        raise PublisherGone(f"the publisher of weight version {version.label} has died: {error}") from error
-    if stored is None:
-        raise PublisherGone(f"weight version {version.label} has a successor by now")
-    return stored
+    def spare(self, learner: "Learner", version: WeightVersion) -> WeightVersion | None:
+        """The same version in the object store; None once it has a successor. Whatever keeps one engine out will keep it out, so later
+        versions go to the object store at once."""
+        made = learner.staged(version.step)
+        if made is None:
+            return None
+        self._store = StorePublisher()
+        logger.warning("an engine cannot read the learner's memory: weight versions take the object store from now on")
+        return transport_object_store.publish(*made)

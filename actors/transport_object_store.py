@@ -3,7 +3,8 @@
     learner rank 0   publish ─► ray.put(bucket) × n ─► WeightVersion(manifest, references)
     worker           Landing.fetch: get all buckets ─► verify checksums ─► one file in memory ─► engine loads the path
 
-The engine's process is not a Ray worker, so a path in memory is its cheapest last hop.
+The engine's process is not a Ray worker, so a path in memory is its cheapest last hop. Transports that reach some workers only keep
+this one behind them: rank 0's actor puts a version there when a worker asks for its `spare`.
 """
 
 import asyncio
@@ -11,6 +12,7 @@ import mmap
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import ray
@@ -18,11 +20,46 @@ import ray
 from configs.errors import DeadlineExceeded, PublisherGone
 from rollout.weight_version import Manifest, WeightVersion, verified
 
+if TYPE_CHECKING:
+    from learner.learner import Learner
+
 
 def publish(manifest: Manifest, buckets: Sequence[np.ndarray]) -> WeightVersion:
     """The version can be fetched when this returns. The caller's process owns the objects and keeps the references alive."""
     handles = tuple(ray.put(bucket) for bucket in buckets)
     return WeightVersion(manifest.lineage, manifest.step, manifest.pack(), handles, manifest.size_bytes)
+
+
+class StorePublisher:
+    """In a learner rank's process. Rank 0's buckets stay, since the object store copies them."""
+
+    def __init__(self) -> None:
+        import torch  # workers read this module too, and may have no torch
+
+        from learner.weights import Staging
+
+        self._staging = Staging(torch.device("cpu"))
+
+    def publish(self, learner: "Learner", lineage: int) -> WeightVersion | None:
+        """The version; None on the other ranks. Collective."""
+        made = learner.weights(lineage, self._staging)
+        return None if made is None else publish(*made)
+
+
+async def spare(publisher: Any, version: WeightVersion, deadline_s: float) -> WeightVersion:
+    """The same version in the object store, which `publisher`, learner rank 0's actor, has put there when this returns.
+
+    Raises DeadlineExceeded, or PublisherGone where a later version has taken its place."""
+    try:
+        async with asyncio.timeout(deadline_s):
+            stored: WeightVersion | None = await publisher.spare.remote(version.step)
+    except TimeoutError as error:
+        raise DeadlineExceeded(f"weight version {version.label} in the object store", deadline_s) from error
+    except ray.exceptions.RayActorError as error:
+        raise PublisherGone(f"the publisher of weight version {version.label} has died: {error}") from error
+    if stored is None:
+        raise PublisherGone(f"weight version {version.label} has a successor by now")
+    return stored
 
 
 class Landing:

@@ -1,7 +1,7 @@
 """A worker's way to a version: the fastest one offered, and the object store where that brings nothing.
 
-    offer        READY, or memory handles ─► engine.load_weights                     TransferFailed: nothing was written
-      or none
+    offer        READY, memory handles, or the learner's file with its checksums ─► engine.load_weights
+      TransferFailed (nothing was written), or no offer within reach
     object store fetch ─► checksums ─► file in memory ─► engine.load_weights
 
 No judge batch runs while a version is loaded (`SwapGate`).
@@ -9,13 +9,13 @@ No judge batch runs while a version is loaded (`SwapGate`).
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
-from pathlib import Path
+from collections.abc import Callable
 
-from actors import transport_ipc, transport_nccl
+from actors import transport_nccl, transport_object_store, transport_shared_memory
 from actors.transport_ipc import MemoryOffer
 from actors.transport_nccl import BroadcastOffer
 from actors.transport_object_store import Landing
+from actors.transport_shared_memory import FileOffer
 from configs.errors import DeadlineExceeded, TransferFailed
 from rollout.engine import Engine
 from rollout.group_maker import SwapGate
@@ -37,33 +37,34 @@ class WeightLoader:
         """Seconds that generation paused. loaded: called before the next judge batch begins.
 
         Raises DeadlineExceeded, PublisherGone, or whatever ended the engine."""
-        if version.offer is not None:
+        elsewhere = isinstance(version.offer, FileOffer) and not version.offer.within_reach
+        if version.offer is not None and not elsewhere:
             try:
-                return await self._swap(version, lambda: self._offered(version), loaded)
+                return await self._offered(version, loaded)
             except TransferFailed as failed:
                 self.fallbacks += 1
                 logger.warning("%s takes it from the object store: %s", self._worker, failed)
-        if isinstance(version.offer, MemoryOffer):
-            version = await transport_ipc.spare(version.offer, version, self._deadline_s)
-        file = await self._landing.fetch(version, self._deadline_s)
-        return await self._swap(version, lambda: _at_hand(file), loaded)
+        if isinstance(version.offer, MemoryOffer | FileOffer) and not version.handles:
+            version = await transport_object_store.spare(version.offer.publisher, version, self._deadline_s)
+        return await self._swap(version, await self._landing.fetch(version, self._deadline_s), loaded)
 
-    async def _swap(self, version: WeightVersion, find: Callable[[], Awaitable[Source]], loaded: Callable[[], None]) -> float:
+    async def _offered(self, version: WeightVersion, loaded: Callable[[], None]) -> float:
+        if isinstance(version.offer, FileOffer):
+            async with transport_shared_memory.reading(version.offer, version) as file:
+                return await self._swap(version, file, loaded)
+        if isinstance(version.offer, MemoryOffer):
+            return await self._swap(version, version.offer.handles, loaded)
+        if isinstance(version.offer, BroadcastOffer):
+            return await self._swap(version, version.offer, loaded)
+        raise TransferFailed(f"an unknown offer: {type(version.offer).__name__}")
+
+    async def _swap(self, version: WeightVersion, source: Source | BroadcastOffer, loaded: Callable[[], None]) -> float:
         try:
             async with asyncio.timeout(self._deadline_s), self._gate.swapping():
-                pause_s = await self._engine.load_weights(version.label, version.manifest, await find())
+                if isinstance(source, BroadcastOffer):  # READY only now: nothing keeps the other members waiting any more
+                    source = await transport_nccl.place(source, version, self._worker, self._ranks)
+                pause_s = await self._engine.load_weights(version.label, version.manifest, source)
                 loaded()
                 return pause_s
         except TimeoutError as error:
             raise DeadlineExceeded(f"loading weight version {version.label} in {self._worker}", self._deadline_s) from error
-
-    async def _offered(self, version: WeightVersion) -> Source:
-        if isinstance(version.offer, BroadcastOffer):
-            return await transport_nccl.place(version.offer, version, self._worker, self._ranks)
-        if isinstance(version.offer, MemoryOffer):
-            return version.offer.handles
-        raise TransferFailed(f"an unknown offer: {type(version.offer).__name__}")
-
-
-async def _at_hand(file: Path) -> Source:
-    return file

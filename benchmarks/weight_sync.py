@@ -1,7 +1,7 @@
 """From the learner's weights to an engine that has loaded them, and the pause of generation, against the bare engine's own reload.
 
-    main thread, learner's core      Learner.weights ─► object store
-    engine thread, engine's core     fetch, checksums, file in shared memory ─► load_weights, sequences in flight
+    main thread, learner's core      Learner.weights ─► a file in shared memory
+    engine thread, engine's core     checksums ─► load_weights, sequences in flight
 
 What a run adds is the way of the news (commit, long poll) and the wait for a judge batch.
 """
@@ -14,10 +14,8 @@ from collections.abc import Coroutine, Mapping
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
-import numpy as np
-
-from actors import transport_object_store
-from actors.transport_object_store import Landing
+from actors import transport_shared_memory
+from actors.transport_shared_memory import FileOffer, SharedMemoryPublisher
 from benchmarks import bare_vllm
 from benchmarks.alternate import alternated
 from benchmarks.catalog import ENGINE_CORE, LEARNER_CORE
@@ -25,7 +23,7 @@ from benchmarks.learner_side import start_learner
 from benchmarks.rollout_side import RolloutSide
 from benchmarks.workload import Workload
 from rollout.engine import EngineRequest
-from rollout.weight_version import Manifest, WeightVersion
+from rollout.weight_version import WeightVersion
 
 T = TypeVar("T")
 
@@ -55,14 +53,15 @@ class EngineThread:
 
 
 def measure(workload: Workload) -> dict[str, list[float]]:
-    _start_ray()
     cores = sorted(os.sched_getaffinity(0))
     thread = EngineThread(cores[ENGINE_CORE])
     side: RolloutSide = thread.call(RolloutSide.start(workload)).result(timeout=_DEADLINE_S)
     os.sched_setaffinity(0, {cores[LEARNER_CORE]})
     learner = start_learner(workload)
     learner.export(workload.memory)
-    lineage, landing = 1, Landing()
+    lineage, publisher = 1, SharedMemoryPublisher(None)
+    for _ in range(2):  # as from a run's third version on: both files have their pages
+        publisher.publish(learner, lineage)
     long_answers = [_long(side, index) for index in range(side.run.rollout.prompts_per_step * side.run.rollout.group_size)]
 
     async def ours() -> Mapping[str, float]:
@@ -71,12 +70,11 @@ def measure(workload: Workload) -> dict[str, list[float]]:
         flying = thread.call(_fly(side, long_answers))
         await asyncio.sleep(_IN_FLIGHT_AFTER_S)
         started_s = time.monotonic()
-        made = learner.weights(lineage, lent=True)
-        if made is None:
+        version = publisher.publish(learner, lineage)
+        if version is None:
             raise RuntimeError("rank 0 has made no version")
-        version = transport_object_store.publish(*made)
         published_s = time.monotonic() - started_s
-        pause_s = await asyncio.wrap_future(thread.call(_load(side, version, landing)))
+        pause_s = await asyncio.wrap_future(thread.call(_load(side, version)))
         synced_s = time.monotonic() - started_s
         in_flight = not flying.done()
         flying.cancel()
@@ -94,12 +92,6 @@ def measure(workload: Workload) -> dict[str, list[float]]:
     return samples
 
 
-def _start_ray() -> None:
-    """Ray starts itself at the first put: here, so that it has settled long before the first version is published."""
-    os.environ["RAY_ADDRESS"] = "local"  # a cluster of this process's own, whatever else runs on this machine
-    transport_object_store.publish(Manifest(0, 0, (), ()), [np.zeros(1, np.uint8)])
-
-
 def _long(side: RolloutSide, index: int) -> EngineRequest:
     context_ids = side.contexts.sampling_context("Write a long story about a village that shares one well.")
     return EngineRequest(context_ids, max_tokens=_FLYING_TOKENS, seed=index)
@@ -109,10 +101,12 @@ async def _fly(side: RolloutSide, requests: list[EngineRequest]) -> None:
     await asyncio.gather(*map(side.engine.generate, requests))
 
 
-async def _load(side: RolloutSide, version: WeightVersion, landing: Landing) -> float:
-    """Fetches and loads as a rollout worker does; the pause in seconds."""
-    file = await landing.fetch(version, _DEADLINE_S)
-    return await side.engine.load_weights(version.label, version.manifest, file)
+async def _load(side: RolloutSide, version: WeightVersion) -> float:
+    """Verifies and loads as a rollout worker does; the pause in seconds."""
+    if not isinstance(version.offer, FileOffer):
+        raise RuntimeError("the version is in no file")
+    async with transport_shared_memory.reading(version.offer, version) as file:
+        return await side.engine.load_weights(version.label, version.manifest, file)
 
 
 async def _idle(side: RolloutSide) -> None:

@@ -10,9 +10,10 @@ from configs.section import NotNegative, Positive, Seconds, Section
 class WeightsSettings(Section):
     """How a new version reaches the engines."""
 
-    transport: Literal["auto", "object_store", "ipc", "nccl"] = "auto"
-    """`object_store`: the Ray object store, zero-copy on one node, works everywhere; `ipc`: CUDA memory of one GPU that learner and
-    engine share; `nccl`: between GPUs; `auto`: what the placement plan chooses."""
+    transport: Literal["auto", "object_store", "shared_memory", "ipc", "nccl"] = "auto"
+    """`object_store`: the Ray object store, works everywhere; `shared_memory`: a file in the learner's memory that engines on its host map,
+    the object store for others; `ipc`: CUDA memory of one GPU that learner and engine share; `nccl`: between GPUs; `auto`: what the
+    placement plan chooses."""
     content: Literal["full", "adapter"] = "full"
     """`full`: all weights, adapters merged in; `adapter`: only the LoRA adapters, which the engines apply to the weights as released."""
     bucket_mib: Annotated[int, Field(ge=1, le=4096)] = 64

@@ -62,12 +62,13 @@ def size(size_bytes: float) -> str:
     return gigabytes(size_bytes) if size_bytes >= 0.1 * GB else f"{size_bytes / 1e6:.1f} MB"
 
 
-def engine_memory(settings: RunSettings, shape: ModelShape, staged: bool = False) -> tuple[Part, ...]:
-    """One rollout worker's parts; those on the GPU are of each GPU that the engine is split over. staged: see `learner_memory`."""
+def engine_memory(settings: RunSettings, shape: ModelShape, staged: bool = False, lands: bool = True) -> tuple[Part, ...]:
+    """One rollout worker's parts; those on the GPU are of each GPU that the engine is split over. staged: see `learner_memory`. lands: a
+    version is copied on its way in."""
     pushed = f"{count(pushed_parameters(settings, shape))} x {precision_bytes(settings.rollout.dtype)} B"
-    landed = Part("version landed", f"{pushed} in shared memory, on its way in", version_bytes(settings, shape))
+    landed = (Part("version landed", f"{pushed} in shared memory, on its way in", version_bytes(settings, shape)),) if lands else ()
     if settings.rollout.engine == "deterministic":
-        return Part("process", "tokenizer, no model", SMALL_ENGINE_BYTES), landed
+        return Part("process", "tokenizer, no model", SMALL_ENGINE_BYTES), *landed
     element, gpus = precision_bytes(settings.rollout.dtype), settings.rollout.tensor_parallel
     model = f"as released ({shape.release.method})" if shape.release else f"{count(shape.parameters)} x {element} B"
     weights, in_turn = shape.engine_bytes(element), settings.placement.mode == "shared"
@@ -76,14 +77,14 @@ def engine_memory(settings: RunSettings, shape: ModelShape, staged: bool = False
         process = Part("process", "vLLM without a model", ACTOR_BYTES + ENGINE_CORE_BYTES)
         packed = Part("weights", f"2 (plain, and packed for the CPU's kernels) x {model}", 2 * weights)
         cache = f"rollout.kv_cache_gib, {shape.kv_bytes_per_token(element):,} B per token"
-        return process, packed, Part("key-values", cache, kv_bytes), landed
+        return process, packed, Part("key-values", cache, kv_bytes), *landed
     padding = shape.release.padding_bytes if shape.release else 0
     divided = f" / {gpus} GPUs" if gpus > 1 else ""
     cache = f"rollout.kv_cache_gib{divided}, {shape.kv_bytes_per_token(element, gpus):,} B per token"
     return (
         Part("process", f"vLLM without a model{f', {gpus} GPUs' if gpus > 1 else ''}", ACTOR_BYTES + gpus * ENGINE_CORE_BYTES),
         *((Part("weights asleep", "while the learner has the GPU", weights + padding),) if in_turn else ()),
-        landed,
+        *landed,
         _cuda("context, graphs", in_turn),
         *((_staged(settings, shape),) if staged and in_turn else ()),
         Part("weights", model + divided, weights // gpus, "gpu"),
@@ -215,11 +216,12 @@ def _logits(settings: RunSettings, shape: ModelShape, where: Where) -> Part:
     return Part("logits", formula, tokens * shape.vocabulary * 12, where)
 
 
-def common_memory(settings: RunSettings, shape: ModelShape, started_here: bool) -> tuple[Part, ...]:
-    """What a node has beside its actors. A cluster that is already running has processes and an object store of its own."""
+def common_memory(settings: RunSettings, shape: ModelShape, started_here: bool, versions: int) -> tuple[Part, ...]:
+    """What a node has beside its actors. A cluster that is already running has processes and an object store of its own. versions: that
+    rank 0 keeps."""
     element = precision_bytes(settings.rollout.dtype)
-    what = f"{count(pushed_parameters(settings, shape))} x {element} B, rank 0's buckets"
-    made = Part("version made", what, version_bytes(settings, shape))
+    what = f"{'' if versions == 1 else f'{versions} x '}{count(pushed_parameters(settings, shape))} x {element} B, rank 0's buckets"
+    made = Part("version made", what, versions * version_bytes(settings, shape))
     if not started_here:
         return (made,)
     store = Part("object store", "placement.object_store_gib", int(settings.placement.object_store_gib * 2**30))

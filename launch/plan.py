@@ -127,7 +127,7 @@ def plan(settings: RunSettings, shape: ModelShape, cluster: Cluster, context_tok
     :param context_tokens: see `rollout.judge.context_tokens`.
     """
     seating = seat(settings, cluster)
-    transport = choose_transport(settings, seating.sharing)
+    transport = choose_transport(settings, seating.sharing, len(cluster.nodes) <= 1)
     made = _planned(settings, shape, cluster, context_tokens, seating, transport)
     if settings.weights.transport == "auto" and (made.too_large(made.rollout) or made.too_large(made.learner)):
         lean = Transport("object_store", f"a GPU has no room for a version to be sent from there by {transport.name}")
@@ -142,18 +142,18 @@ def _planned(
     engine_share = {"none": 1.0, "in turn": 0.5, "split": settings.placement.rollout_gpu_fraction}[seating.sharing]
     rank_share = 1.0 if seating.sharing == "none" else 1.0 - engine_share
     engine_gpus = settings.rollout.tensor_parallel if on_gpu else 0
-    staged = on_gpu and transport.name != "object_store"
+    staged, mapped = on_gpu and transport.name in ("ipc", "nccl"), transport.name == "shared_memory"
     return PlacementPlan(
         settings=settings,
         shape=shape,
         cluster=cluster,
         context_tokens=context_tokens,
-        rollout=ActorPlan("rollout", seating.engines, engine_gpus, engine_share, engine_memory(settings, shape, staged)),
+        rollout=ActorPlan("rollout", seating.engines, engine_gpus, engine_share, engine_memory(settings, shape, staged, not mapped)),
         learner=ActorPlan("learner", seating.ranks, 1 if on_gpu else 0, rank_share, learner_memory(settings, shape, staged)),
         sharing=seating.sharing,
         joining=seating.joining,
         more_engines=seating.more_engines,
-        common=common_memory(settings, shape, cluster.started_here),
+        common=common_memory(settings, shape, cluster.started_here, 2 if mapped else 1),
         transport=transport,
         checkpoint=checkpoint_size(settings, shape),
         checkpoints=checkpoints_kept(settings),

@@ -7,7 +7,7 @@ from configs.errors import Mistake
 from configs.schema import RunSettings
 from launch.placement import Sharing
 
-Name = Literal["object_store", "ipc", "nccl"]
+Name = Literal["object_store", "shared_memory", "ipc", "nccl"]
 
 
 @dataclass(frozen=True)
@@ -18,11 +18,14 @@ class Transport:
     reason: str
 
 
-def choose_transport(settings: RunSettings, shared: Sharing) -> Transport:
-    """What the setting names; for `auto` the fastest that works: CUDA IPC on a GPU in common, NCCL between GPUs, else the object store."""
+def choose_transport(settings: RunSettings, shared: Sharing, one_host: bool) -> Transport:
+    """What the setting names; for `auto` the fastest that works: CUDA IPC on a GPU in common, NCCL between GPUs, shared memory on one host
+    without any, else the object store."""
     wanted = settings.weights.transport
     if wanted != "auto":
         return Transport(wanted, f"weights.transport={wanted}")
+    if settings.placement.device == "cpu" and one_host:
+        return Transport("shared_memory", "engines map what the learner writes; one that joins from afar takes the object store")
     if obstacle(settings, shared, "ipc") is None:
         return Transport("ipc", "learner and engine are on the same GPU; an engine that cannot read there takes the object store")
     if obstacle(settings, shared, "nccl") is None:
@@ -32,7 +35,7 @@ def choose_transport(settings: RunSettings, shared: Sharing) -> Transport:
 
 def obstacle(settings: RunSettings, shared: Sharing, name: Name) -> str | None:
     """Why a transport cannot work, or None."""
-    if name == "object_store":
+    if name in ("object_store", "shared_memory"):
         return None
     if settings.rollout.engine == "deterministic":
         return "rollout.engine=deterministic has its weights in host memory"

@@ -80,7 +80,6 @@ class Learner:
         self._engine = DeepSpeedEngine(self._policy, settings.learner, device, settings.deadlines.step_s)
         self._state = LearnerState()
         self._staging: Staging | None = None
-        self._host_staging = Staging(torch.device("cpu"))
         self._plan: _Plan | None = None
         self._trained: TrainingBatch | None = None
 
@@ -215,15 +214,15 @@ class Learner:
             "logprob_mismatch_mean": total.mismatch / total.mismatch_tokens if total.mismatch_tokens else None,
         } | all_ratios.finish()
 
-    def weights(self, lineage: int, lent: bool = False) -> tuple[Manifest, list[Bytes]] | None:
+    def weights(self, lineage: int, staging: Staging | None = None) -> tuple[Manifest, list[Bytes]] | None:
         """Version (lineage, `step`) in the rollout's precision, on rank 0; None elsewhere. Collective.
 
-        It is made of all weights, or of the adapters alone, as `weights.content` says. lent: its bytes are good until the next version.
+        It is made of all weights, or of the adapters alone, as `weights.content` says. staging: see `make_version`.
         """
         dtype, bucket_bytes = self._settings.rollout.dtype, self._settings.weights.bucket_mib * MIB
         adapter = travelling_adapter(self._settings)
         tensors = self._released_form() if adapter is None else self._engine.whole(self._policy.adapter_weights())
-        version = make_version(tensors, lineage, self.step, dtype, bucket_bytes, adapter, self._host_staging if lent else None)
+        version = make_version(tensors, lineage, self.step, dtype, bucket_bytes, adapter, staging)
         return version if self._rank == 0 else None
 
     def stage(self, lineage: int) -> Staging | None:

@@ -4,7 +4,7 @@ Buckets that stay (`Staging`) are written over by the next version: on a GPU so 
 addresses, in host memory because fresh pages cost three times the copy. Without a staging a version has buckets of its own.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -28,17 +28,20 @@ def _aligned(size_bytes: int) -> int:
 
 
 class Staging:
-    """The buckets of the newest version, on a device, allocated once."""
+    """The buckets of the newest version, on a device, allocated once.
 
-    def __init__(self, device: torch.device) -> None:
+    allocate: makes a bucket of so many bytes; it is told how many the buckets before it hold."""
+
+    def __init__(self, device: torch.device, allocate: Callable[[int, int], Tensor] | None = None) -> None:
         self.device = device
         self.kept: list[Tensor] = []
         self.manifest = Manifest(0, 0, (), ())
+        self._allocate = allocate or (lambda _, size_bytes: torch.empty(size_bytes, dtype=torch.uint8, device=device))
 
-    def bucket(self, index: int, size_bytes: int) -> Tensor:
+    def bucket(self, index: int, start_bytes: int, size_bytes: int) -> Tensor:
         """The kept bucket, with what was in it, or a new one of this size. A model's versions are all laid out alike."""
         if index == len(self.kept):
-            self.kept.append(torch.empty(size_bytes, dtype=torch.uint8, device=self.device))
+            self.kept.append(self._allocate(start_bytes, size_bytes))
         if self.kept[index].numel() != size_bytes:
             before = self.kept[index].numel()
             raise WeightsError(f"bucket {index} has {size_bytes} bytes, {before} before: the model's tensors have changed")
@@ -71,8 +74,8 @@ class _Buckets:
         if self._open is None or self._used_bytes + size_bytes > len(self._open):
             self.close()
             whole = max(self._bucket_bytes, _aligned(size_bytes))
-            number = len(self.closed)
-            self._open = torch.empty(whole, dtype=torch.uint8) if self._staging is None else self._staging.bucket(number, whole)
+            number, start = len(self.closed), sum(used_bytes for _, used_bytes in self.closed)
+            self._open = torch.empty(whole, dtype=torch.uint8) if self._staging is None else self._staging.bucket(number, start, whole)
         offset = self._used_bytes
         self._used_bytes = _aligned(offset + size_bytes)
         self._open[offset + size_bytes : self._used_bytes] = 0

@@ -111,7 +111,7 @@ def test_a_section_can_be_switched_off_from_the_command_line() -> None:
         ("weights.deadline_s=1e400", ["at most 86,400.0"]),
         ("rollout.eager=yes", ["'yes'", "must be true or false"]),
         ("rollout.dtype=bf16", ["must be one of bfloat16, float32", "set rollout.dtype=bfloat16"]),
-        ("weights.transport=ncl", ["must be one of auto, object_store, ipc, nccl", "weights.transport=nccl"]),
+        ("weights.transport=ncl", ["must be one of auto, object_store, shared_memory, ipc, nccl", "weights.transport=nccl"]),
         ("rollout.temperature=0.7", ["can only be 1.0", "biases the importance ratio"]),
         ("model=3", ["must be text"]),
         ("learner.lora={targets: q_proj}", ["learner.lora.targets", "must be a list"]),

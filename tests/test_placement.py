@@ -61,9 +61,9 @@ GPU = "placement.device=gpu"
 IN_TURN = f"{GPU} placement.mode=shared algorithm.max_staleness=0"
 
 TABLE = {
-    "two cores": Row(here(2, 16), "", "0/0", "0/1", "object_store"),
-    "two cores, too little memory": Row(here(2, 4), "", "0/0", "0/1", "object_store", ("memory",)),
-    "two cores, three workers": Row(here(2, 32), "rollout.workers=3", "0/0 0/1 0/0", "0/1", "object_store"),
+    "two cores": Row(here(2, 16), "", "0/0", "0/1", "shared_memory"),
+    "two cores, too little memory": Row(here(2, 4), "", "0/0", "0/1", "shared_memory", ("memory",)),
+    "two cores, three workers": Row(here(2, 32), "rollout.workers=3", "0/0 0/1 0/0", "0/1", "shared_memory"),
     "two cores, an explicit transport between GPUs": Row(
         here(2, 16), "weights.transport=nccl", "0/0", "0/1", "nccl", ("weights.transport",)
     ),

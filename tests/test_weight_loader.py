@@ -14,6 +14,7 @@ import torch
 
 from actors.transport_ipc import MemoryOffer
 from actors.transport_nccl import BroadcastOffer
+from actors.transport_shared_memory import FileOffer, SharedMemoryPublisher
 from actors.weight_loader import WeightLoader
 from configs.errors import DeadlineExceeded, EngineError, PublisherGone, TransferFailed
 from learner.weights import make_version
@@ -23,7 +24,8 @@ from rollout.weight_group import Root
 from rollout.weight_source import MemoryHandle, Place, Source
 from rollout.weight_version import WeightVersion
 
-MANIFEST, BUCKETS = make_version([("a", torch.arange(40.0)), ("b", torch.ones(9))], 1, 3, "float32", 128)
+TENSORS = [("a", torch.arange(40.0)), ("b", torch.ones(9))]
+MANIFEST, BUCKETS = make_version(TENSORS, 1, 3, "float32", 128)
 HANDLES = (MemoryHandle("GPU-0", 64, b"m", 64, 0, b"c", 0, b"e", False),)
 
 
@@ -98,6 +100,39 @@ def test_an_engine_that_cannot_read_there_gets_the_same_version_from_the_object_
     engine = Engine(fails=TransferFailed("another GPU"))
     _, loader, told = load(engine, lambda: stored(handles=(), offer=MemoryOffer(HANDLES, publisher(spare))))
     assert (loader.fallbacks, told, engine.given, asked) == (1, ["loaded"], [HANDLES, WHOLE], [3])
+
+
+def in_memory(**changed: object) -> WeightVersion:
+    """As a learner on this host publishes it."""
+    learner: Any = SimpleNamespace(weights=lambda lineage, staging: make_version(TENSORS, lineage, 3, "float32", 128, None, staging))
+    version = SharedMemoryPublisher(None).publish(learner, 1)
+    assert version is not None
+    assert isinstance(version.offer, FileOffer)
+    return replace(version, offer=replace(version.offer, **changed))  # type: ignore[arg-type]
+
+
+def test_the_learner_s_file_on_this_host_is_loaded_without_a_copy() -> None:
+    engine = Engine()
+    pause_s, loader, told = load(engine, in_memory)
+    assert (pause_s, loader.fallbacks, told) == (0.25, 0, ["loaded"])
+    assert engine.given[0][: len(WHOLE)] == WHOLE
+    assert not engine.source.exists(), "the worker has closed it: the learner may write again"
+
+
+@pytest.mark.parametrize(("changed", "fallbacks"), [({"host": "another"}, 0), ({"path": "/proc/1/fd/987654"}, 1)])
+def test_a_worker_that_does_not_reach_the_file_asks_for_the_version_in_the_object_store(changed: dict[str, str], fallbacks: int) -> None:
+    async def spare(step: int) -> WeightVersion:
+        return stored()
+
+    engine = Engine()
+    _, loader, told = load(engine, lambda: in_memory(**changed, publisher=publisher(spare)))
+    assert (loader.fallbacks, told, engine.given) == (fallbacks, ["loaded"], [WHOLE])
+
+
+def test_a_version_that_is_in_the_object_store_too_is_fetched_there_from_afar() -> None:
+    engine = Engine()
+    _, loader, _ = load(engine, lambda: replace(in_memory(host="another"), handles=stored().handles))
+    assert (loader.fallbacks, engine.given) == (0, [WHOLE])
 
 
 def test_a_version_that_has_a_successor_by_then_is_as_gone_as_its_publisher() -> None:
