@@ -16,7 +16,7 @@ from typing import Any, Literal
 import psutil
 import ray
 
-from actors.pulse import Pulse
+from actors.pulse import EVERY_S, Pulse
 from configs.errors import WorkerHangs
 from configs.operation import DeadlineSettings
 
@@ -55,7 +55,7 @@ class Seat:
         self._enter("waiting", None)
         self.since_s = self.clock() + delay_s
 
-    def look(self) -> bool:
+    def look(self, pulse_every_s: float = EVERY_S) -> bool:
         """Goes on as far as it can without waiting; True when a worker has just become ready to serve (call `serve`).
 
         Raises what ended the worker: RayActorError when it died, WorkerHangs, or the error of its own.
@@ -69,7 +69,7 @@ class Seat:
         if self.state in ("starting", "draining") and self.clock() - self.since_s > self._limit_s():
             raise WorkerHangs(f"{self.worker}, {self.state}", self._limit_s())
         if self._pulse is not None:
-            self._pulse.look()
+            self._pulse.look(pulse_every_s)
             if self._pulse.silent_s > self.deadlines.silence_s:
                 raise WorkerHangs(f"a sign of life of {self.worker}", self.deadlines.silence_s)
         return False

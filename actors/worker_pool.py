@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import ray
 
 from actors.events import EventLog
+from actors.pulse import every_s
 from actors.restart_budget import RestartBudget
 from actors.seat import Seat
 from configs.errors import DeadlineExceeded, DynalignError, WeightsError, one_line
@@ -90,9 +91,10 @@ class WorkerPool:
 
         Raises DeadlineExceeded when no worker finds room in the cluster.
         """
+        pulse_every_s = every_s(len(self._seats))
         for seat in list(self._seats.values()):
             try:
-                if seat.look():
+                if seat.look(pulse_every_s):
                     self._joined(seat)
             except (ray.exceptions.RayError, DynalignError, OSError) as error:
                 self._lost(seat, error)
