@@ -19,6 +19,7 @@ import ray
 
 from actors.lease_queue import AnyLease
 from actors.ledger_link import LedgerLink
+from actors.version_news import VersionNews
 from configs.errors import DeadlineExceeded
 from configs.operation import DeadlineSettings
 from rollout import spool
@@ -44,7 +45,8 @@ class _Sent(NamedTuple):
 
 class LeaseLoop:
     """`worker`: its name. `places`: leases in flight at one time. `spool_folder`: the run's spool. `work`: makes what one lease asks for,
-    and reports it; longer than deadlines.group_s, and the loop ends with DeadlineExceeded. `several_nodes`: see there."""
+    and reports it; longer than deadlines.group_s, and the loop ends with DeadlineExceeded. `news`: told what the answers to reports bring.
+    `several_nodes`: see there."""
 
     def __init__(
         self,
@@ -54,10 +56,11 @@ class LeaseLoop:
         spool_folder: Path,
         deadlines: DeadlineSettings,
         work: Callable[[AnyLease], Coroutine[Any, Any, None]],
+        news: VersionNews,
         several_nodes: Callable[[], bool] = several_nodes,
     ) -> None:
         self._worker, self._ledger, self._places, self._spool = worker, ledger, places, spool_folder
-        self._deadlines, self._work = deadlines, work
+        self._deadlines, self._work, self._news = deadlines, work, news
         self._stopping = False
         self._changed = asyncio.Event()
         self._tasks: dict[Any, asyncio.Task[None]] = {}
@@ -118,7 +121,8 @@ class LeaseLoop:
     async def _report(self, free: int, busy: bool) -> Iterable[AnyLease]:
         sent, self._outbox = self._outbox, []
         delivered = [each.delivered for each in sent]
-        answer = await self._ledger.call("report", self._worker, delivered, free, busy)
+        answer = await self._ledger.call("report", self._worker, delivered, free, busy, self._news.known)
+        self._news.tell(answer.version)
         for each in sent:
             if not each.acknowledged.done():  # cancelled, when a beat came between
                 each.acknowledged.set_result(None)

@@ -114,9 +114,11 @@ class LedgerActor:
         lost = self._ledger.renew(worker, [key for key in keys if isinstance(key, GroupKey)], now_s)
         return [*lost, *self._evaluations.renew(worker, [key for key in keys if isinstance(key, EvaluationKey)], now_s)]
 
-    async def report(self, worker: str, delivered: Sequence[Delivered], max_groups: int = 0, busy: bool = False) -> Answer:
+    async def report(
+        self, worker: str, delivered: Sequence[Delivered], max_groups: int = 0, busy: bool = False, known: tuple[int, int] | None = None
+    ) -> Answer:
         """Groups whose files are in the spool, one after the other, and then up to `max_groups` leases, as far as they are there at
-        once. busy: as for `lease`, without these groups."""
+        once. busy: as for `lease`, without these groups. known: the (lineage, step) that the worker has heard of; None asks for none."""
         self._tick(worker)
         outcomes = tuple(self._ledger.report(group) for group, _ in delivered)
         scored = [each for each, outcome in zip(delivered, outcomes, strict=True) if outcome == "scored"]
@@ -124,7 +126,7 @@ class LedgerActor:
         self._handles |= {group.group_id: handle for group, handle in scored if handle is not None}
         self._notify()
         leases = await self._queue.lease(worker, max_groups, 0.0, busy) if max_groups else []
-        return Answer(outcomes, tuple(leases))
+        return Answer(outcomes, tuple(leases), None if known is None else self._newest.tell(worker, known))
 
     async def withhold(self, worker: str, key: GroupKey, reason: str) -> ReportOutcome:
         """A leased group that the worker cannot make, with the reason."""
@@ -139,10 +141,11 @@ class LedgerActor:
         self._notify()
         return outcome
 
-    async def wait_version(self, after: tuple[int, int], wait_s: float) -> WeightVersion | None:
-        """The newest published version once it is above `after`, a (lineage, step); None if there is none within `wait_s`."""
+    async def wait_version(self, worker: str, known: tuple[int, int], wait_s: float) -> WeightVersion | None:
+        """The newest published version once it is above `known`, a (lineage, step); None if there is none within `wait_s`, or a report
+        has brought it."""
         self._tick()
-        return await self._newest.wait(after, wait_s)
+        return await self._newest.wait(worker, known, wait_s)
 
     async def worker_left(self, worker: str, died: bool) -> list[Break | PoisonedItem]:
         """A worker that is gone: its leases go back to the head of the queue at once. died: it did not leave by itself, so what it
@@ -158,6 +161,7 @@ class LedgerActor:
         self._workers_seen_s.pop(worker, None)
         self._workers_gone.add(worker)
         self._queue.leave(worker)
+        self._newest.leave(worker)
         self._notify()
         return poisoned
 

@@ -6,6 +6,7 @@ from typing import NamedTuple
 from configs.schema import RunSettings
 from rollout.evaluation_leases import EvaluationLease
 from rollout.ledger_values import Lease, LedgerSettings, ReportOutcome, ScoredGroup
+from rollout.weight_version import WeightVersion
 
 
 @dataclass(frozen=True)
@@ -20,10 +21,11 @@ class LedgerPlace:
 
 
 class Answer(NamedTuple):
-    """To a worker's report: what became of each group, and the leases that take their places."""
+    """To a worker's report: what became of each group, the leases that take their places, and the newest version if that is news."""
 
     outcomes: tuple[ReportOutcome, ...]
     leases: tuple[Lease | EvaluationLease, ...]
+    version: WeightVersion | None
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
     lease loop    starts one group task per lease, and renews the leases held (`lease_loop`)
     group task    waits for: the lease's version in the engine   unblocked by: the weight loop
                   make ─► deliver                                ends the worker when it takes longer than deadlines.group_s
-    weight loop   waits for: a newer version in the ledger       unblocked by: the coordinator's commit
+    weight loop   waits for: a newer version (`version_news.py`)  unblocked by: the coordinator's commit
                   `weight_loader.py`: into the engine, between two judge batches
 
 No loop waits for another worker. The first error ends all loops, and `serve` raises it: the supervision decides what follows. A
@@ -23,8 +23,9 @@ import psutil
 from ray.util import metrics
 
 from actors import logs
-from actors.lease_loop import POLL_S, AnyLease, LeaseLoop
+from actors.lease_loop import AnyLease, LeaseLoop
 from actors.ledger_link import LedgerLink
+from actors.version_news import VersionNews
 from actors.weight_loader import WeightLoader
 from configs.errors import DeadlineExceeded, PublisherGone
 from configs.schema import RunSettings
@@ -39,8 +40,6 @@ from rollout.prompts import PromptSet
 from rollout.records import Group
 from rollout.spool import SpoolEntry
 from rollout.weight_version import WeightVersion, travelling_adapter, version_label
-
-_INITIAL = (0, 0)  # (lineage, step) of the policy that every engine loads at its start: below every published version
 
 
 @dataclass(frozen=True)
@@ -66,8 +65,9 @@ class RolloutWorker:
         self._place, self._prompts = place, prompts
         self._ledger = LedgerLink(place.ledger, place.run.deadlines.start_s)
         places, spool_folder = place.run.rollout.groups_in_flight, Path(place.run_folder) / "spool"
-        self._leases = LeaseLoop(place.name, self._ledger, places, spool_folder, place.run.deadlines, self._work)
-        self._held = _INITIAL
+        self._news = VersionNews(place.name, self._ledger)
+        self._leases = LeaseLoop(place.name, self._ledger, places, spool_folder, place.run.deadlines, self._work, self._news)
+        self._held = self._news.known
         self._loaded = asyncio.Condition()
         self._sync = {"weight_sync_s": 0.0, "weight_sync_pause_s": 0.0, "weight_syncs": 0}
 
@@ -92,9 +92,10 @@ class RolloutWorker:
         """Works until `stop`. Raises the first error of any loop; every task has ended when it returns."""
         try:
             async with asyncio.TaskGroup() as group:
-                weights = group.create_task(self._weight_loop())
+                weights = [group.create_task(loop) for loop in (self._weight_loop(), self._news.poll())]
                 await self._leases.run(group)
-                weights.cancel()
+                for loop in weights:
+                    loop.cancel()
         except BaseExceptionGroup as errors:
             raise _first(errors) from errors
         finally:
@@ -171,11 +172,8 @@ class RolloutWorker:
         """A version whose publisher has died is waited for until its successor's, or as long as one load may take."""
         lost_s: float | None = None
         while True:
-            version: WeightVersion | None = await self._ledger.call("wait_version", self._held, POLL_S, wait_s=POLL_S)
-            if version is None:
-                continue
             try:
-                await self._load(version)
+                await self._load(await self._news.next(self._held))
                 lost_s = None
             except PublisherGone:
                 lost_s = lost_s or time.monotonic()

@@ -3,7 +3,7 @@
 this process (the driver)   creates the actors, asks every worker for a sign of life each second
 ledger, coordinator         the real ones, in processes of their own
 rank                        the real one around a learner that sleeps
-hosts                       one process per core of this machine
+hosts                       two processes per core of this machine: one full of workers, one that answers for them
 """
 
 import asyncio
@@ -24,7 +24,7 @@ from actors.ledger import CALLS, LedgerActor
 from actors.ledger_link import LedgerLink
 from actors.ledger_place import LedgerPlace
 from actors.metrics import read_metrics
-from actors.pulse import EVERY_S, Pulse
+from actors.pulse import EVERY_S, Pulse, every_s
 from actors.run_place import NAMESPACE, RunPlace
 from benchmarks.control_learner import SimulatedRank
 from benchmarks.control_workers import hosts
@@ -40,7 +40,13 @@ GROUP_BYTES = 100_000
 _DEADLINE_S = 180.0
 _LOOKS_PER_S = 20
 _OBJECT_STORE_BYTES = 2 * 2**30
-_TITLES = {"ray::LedgerActor": "ledger", "ray::Coordinator": "coordinator", "ray::WorkerHost": "workers", "ray::SimulatedRank": "learner"}
+_TITLES = {
+    "ray::LedgerActor": "ledger",
+    "ray::Coordinator": "coordinator",
+    "ray::WorkerHost": "workers",
+    "ray::Vitals": "workers",
+    "ray::SimulatedRank": "learner",
+}
 
 RUN = RunSettings(
     name="control",
@@ -77,7 +83,7 @@ class ControlPlane:
             ray.remote(Coordinator).options(name=RUN.name, **named).remote(place, prompts, link, [self.rank], joins=False, pristine=True)
         )
         self._end = self._coordinator.train.remote()
-        self.hosts = hosts(place, os.urandom(GROUP_BYTES), len(os.sched_getaffinity(0)))
+        self.hosts, self._vitals = zip(*hosts(place, os.urandom(GROUP_BYTES), len(os.sched_getaffinity(0))), strict=True)
         self._named: list[str] = []
         self.pulses: list[Pulse] = []
 
@@ -87,10 +93,10 @@ class ControlPlane:
             await self._coordinator.remove_worker.remote(name)
         self._named = [f"worker-{number}" for number in range(workers)]
         shares = [self._named[index :: len(self.hosts)] for index in range(len(self.hosts))]
-        for host, names in zip(self.hosts, shares, strict=True):
+        for vitals, names in zip(self._vitals, shares, strict=True):
             for name in names:
-                await self._coordinator.add_worker.remote(name, host)
-        self.pulses = [Pulse(host.stats.remote) for host, names in zip(self.hosts, shares, strict=True) for _ in names]
+                await self._coordinator.add_worker.remote(name, vitals)
+        self.pulses = [Pulse(vitals.stats.remote) for vitals, names in zip(self._vitals, shares, strict=True) for _ in names]
         return [names for names in shares if names]
 
     async def status(self) -> dict[str, Any]:
@@ -116,7 +122,7 @@ class ControlPlane:
         while not task.done() and time.monotonic() < until_s:
             await asyncio.wait([task], timeout=EVERY_S / _LOOKS_PER_S)
             for pulse in self.pulses[next(turns) :: _LOOKS_PER_S]:
-                pulse.look()
+                pulse.look(every_s(len(self.pulses)))
         return await asyncio.wait_for(task, 0.0 if not task.done() else None)
 
     async def stop(self) -> None:

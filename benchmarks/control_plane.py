@@ -29,7 +29,7 @@ _SETTLE_S = 3.0
 _WINDOW_S = 2.0
 _STEPS = 4  # of the paced learner
 _OPEN_S, _OPEN_ENGINE_S = 10.0, 0.1
-_FIXED_GROUPS, _FIXED_PLACES, _FIXED_ENGINE_S = 800, 8, 0.2
+_FIXED_GROUPS, _FIXED_PLACES, _FIXED_ENGINE_S = 1600, 8, 0.2
 
 
 def measure(workload: Workload) -> dict[str, list[float]]:
@@ -120,7 +120,7 @@ async def _efficiency(plane: ControlPlane, runs: int) -> tuple[list[float], list
         for workers, rates in ((1, alone), (8, together)):
             shares = await plane.enlist(workers)
             calls = [
-                host.closed.remote(names, _FIXED_PLACES, _FIXED_ENGINE_S, _FIXED_GROUPS // workers)
+                host.closed.remote(names, _FIXED_PLACES, _FIXED_ENGINE_S, _FIXED_GROUPS * len(names) // workers)
                 for host, names in zip(plane.hosts, shares, strict=False)
             ]
             took_s = max(await plane.watching(asyncio.gather(*calls)))

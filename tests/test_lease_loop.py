@@ -10,11 +10,13 @@ import pytest
 from actors.lease_loop import AnyLease, LeaseLoop
 from actors.ledger_link import LedgerLink
 from actors.ledger_place import Answer
+from actors.version_news import VersionNews
 from configs.errors import DeadlineExceeded
 from configs.operation import DeadlineSettings
 from rollout import spool
 from rollout.ledger_values import Delivered, Lease, ScoredGroup
 from rollout.spool import SpoolEntry
+from rollout.weight_version import WeightVersion
 
 PLACES = 4
 
@@ -25,6 +27,7 @@ class Ledger:
     def __init__(self, left: int) -> None:
         self.left, self.issued, self.out, self.most_out = left, 0, 0, 0
         self.reports: list[list[Delivered]] = []
+        self.version, self.known = cast(WeightVersion | None, None), list[tuple[int, int]]()
 
     async def call(self, method: str, *arguments: Any, wait_s: float = 0.0) -> Any:
         await asyncio.sleep(0.05)
@@ -33,12 +36,13 @@ class Ledger:
         wanted = arguments[1] if method == "lease" else arguments[2]
         if method == "report":
             self.reports.append(arguments[1])
+            self.known.append(arguments[4])
             self.out -= len(arguments[1])
         given, self.issued = range(self.issued, self.issued + min(wanted, self.left)), self.issued + min(wanted, self.left)
         self.left, self.out = self.left - len(given), self.out + len(given)
         self.most_out = max(self.most_out, self.out)
         leases = [Lease("train", number, 0, 0, 1, 1, 0, 1e9, "worker") for number in given]
-        return leases if method == "lease" else Answer(("scored",) * len(arguments[1]), tuple(leases))
+        return leases if method == "lease" else Answer(("scored",) * len(arguments[1]), tuple(leases), self.version)
 
 
 def scored(lease: Lease) -> Callable[[SpoolEntry], ScoredGroup]:
@@ -56,7 +60,8 @@ async def work_until(loop: LeaseLoop, done: Callable[[], bool]) -> None:
 
 def loop_of(ledger: Ledger, folder: Path, work: Callable[[AnyLease], Coroutine[Any, Any, None]], group_s: float = 60.0) -> LeaseLoop:
     deadlines = DeadlineSettings(group_s=group_s)
-    return LeaseLoop("worker", cast(LedgerLink, ledger), PLACES, folder, deadlines, work, several_nodes=lambda: False)
+    link = cast(LedgerLink, ledger)
+    return LeaseLoop("worker", link, PLACES, folder, deadlines, work, VersionNews("worker", link), several_nodes=lambda: False)
 
 
 def test_every_group_is_durable_before_it_is_reported_and_never_more_are_in_flight_than_there_are_places(tmp_path: Path) -> None:
@@ -122,3 +127,22 @@ def test_a_group_that_takes_too_long_ends_the_worker_by_name(tmp_path: Path) -> 
     (error,) = ended.value.exceptions
     assert isinstance(error, DeadlineExceeded)
     assert "in worker: its engine hangs" in str(error)
+
+
+def test_a_report_says_what_version_is_known_and_its_answer_brings_the_newest(tmp_path: Path) -> None:
+    ledger = Ledger(left=2)
+    ledger.version = WeightVersion(1, 3, b"", (), 0)
+
+    async def work(lease: AnyLease) -> None:
+        assert isinstance(lease, Lease)
+        await asyncio.sleep(0.2 * lease.group_id)  # in two reports
+        await loop.deliver(lease, b"bytes", scored(lease))
+
+    async def story() -> None:
+        nonlocal loop
+        loop = loop_of(ledger, tmp_path, work)
+        await work_until(loop, lambda: len(ledger.reports) == 2)
+
+    loop = cast(LeaseLoop, None)
+    asyncio.run(story())
+    assert ledger.known == [(0, 0), (1, 3)]

@@ -161,6 +161,24 @@ def test_an_evaluation_goes_on_while_training_groups_are_held_back(tmp_path: Pat
     tell(tmp_path, story)
 
 
+def test_a_report_brings_the_version_that_a_worker_waits_for_and_its_wait_goes_on(tmp_path: Path) -> None:
+    async def story(place: Place) -> None:
+        actor = await place.ledger()
+        await place.score(actor, 2)
+        await actor.take(1, deadline_s=0.0)
+        waiting = asyncio.create_task(actor.wait_version("a", (1, 0), wait_s=50.0))
+        await asyncio.sleep(0)
+        await actor.commit(1, version(1))
+        assert (await actor.report("a", [])).version is None, "it did not say what it knows"
+        assert [(await actor.report("a", [], known=known)).version for known in ((1, 0), (1, 1))] == [version(1), None]
+        await asyncio.sleep(0.05)
+        assert not waiting.done()
+        await actor.worker_left("a", died=False)
+        waiting.cancel()
+
+    tell(tmp_path, story)
+
+
 def test_a_wait_that_is_cancelled_while_its_answer_comes_ends_one_way_or_the_other(tmp_path: Path) -> None:
     """A worker that leaves cancels its wait for a version; swallowed, that would leave it waiting for ever."""
 
@@ -169,7 +187,7 @@ def test_a_wait_that_is_cancelled_while_its_answer_comes_ends_one_way_or_the_oth
         for step in range(1, 5):
             await place.score(actor, 2)
             await actor.take(step, deadline_s=0.0)
-            waiting = asyncio.create_task(actor.wait_version((1, step - 1), wait_s=50.0))
+            waiting = asyncio.create_task(actor.wait_version("a", (1, step - 1), wait_s=50.0))
             await asyncio.sleep(0)
             await actor.commit(step, version(step))
             for _ in range(step - 1):

@@ -20,8 +20,8 @@ def test_a_step_is_on_disk_before_its_version_can_be_pulled(tmp_path: Path) -> N
         groups = await place.score(actor, 2)
         batch = await actor.take(1, deadline_s=0.0)
         assert batch == Batch(1, 0, tuple(groups), ("handle 0", "handle 1"))
-        assert await actor.wait_version(after=(1, 0), wait_s=0.0) is None
-        waiting = asyncio.create_task(actor.wait_version(after=(1, 0), wait_s=50.0))
+        assert await actor.wait_version("a", (1, 0), wait_s=0.0) is None
+        waiting = asyncio.create_task(actor.wait_version("a", (1, 0), wait_s=50.0))
         await asyncio.sleep(0)
         for _ in range(2):  # asked twice, it commits once
             await actor.commit(1, version(1))

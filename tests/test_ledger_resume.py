@@ -103,7 +103,7 @@ def test_an_actor_in_a_new_lineage_takes_nothing_of_the_abandoned_one_and_issues
         assert await second.renew("slow", [lease.key for lease in held]) == [lease.key for lease in held]
         assert await report(second, place.scored(held[0]), "handle", "slow") == "late"
         assert await second.withhold("slow", held[1].key, "refused") == "late"
-        assert await second.wait_version(after=(1, 2), wait_s=0.0) == version(1, lineage=2)  # above all of the abandoned ones
+        assert await second.wait_version("a", (1, 2), wait_s=0.0) == version(1, lineage=2)  # above all of the abandoned ones
 
         leases = await leases_of(second, 99)
         assert [(lease.group_id, lease.lineage, lease.version) for lease in leases] == [(group, 2, 1) for group in (2, 3, 4, 5)]

@@ -16,13 +16,13 @@ def version(lineage: int, step: int) -> WeightVersion:
 def test_what_is_there_already_is_told_at_once() -> None:
     newest = NewestVersion()
     newest.publish(version(1, 3))
-    assert asyncio.run(newest.wait((1, 2), 0.0)) == version(1, 3)
+    assert asyncio.run(newest.wait("a", (1, 2), 0.0)) == version(1, 3)
 
 
 def test_nothing_newer_within_the_time_is_none() -> None:
     newest = NewestVersion()
     newest.publish(version(1, 3))
-    assert asyncio.run(newest.wait((1, 3), 0.01)) is None
+    assert asyncio.run(newest.wait("a", (1, 3), 0.01)) is None
 
 
 @pytest.mark.parametrize(("after", "told"), [((1, 9), True), ((2, 3), False), ((2, 2), True)])
@@ -37,7 +37,7 @@ def test_all_who_wait_are_told_in_their_order_and_apart() -> None:
         newest, told = NewestVersion(), list[tuple[int, float]]()
 
         async def waiter(number: int) -> None:
-            assert await newest.wait((1, 0), 10.0) == version(1, 1)
+            assert await newest.wait(str(number), (1, 0), 10.0) == version(1, 1)
             told.append((number, time.monotonic()))
 
         tasks = [asyncio.create_task(waiter(number)) for number in range(20)]
@@ -54,7 +54,7 @@ def test_all_who_wait_are_told_in_their_order_and_apart() -> None:
 def test_however_many_wait_the_last_is_told_within_a_second() -> None:
     async def scene() -> float:
         newest = NewestVersion()
-        tasks = [asyncio.create_task(newest.wait((1, 0), 10.0)) for _ in range(1000)]
+        tasks = [asyncio.create_task(newest.wait(str(number), (1, 0), 10.0)) for number in range(1000)]
         await asyncio.sleep(0.1)
         newest.publish(version(1, 1))
         published_s = time.monotonic()
@@ -67,9 +67,46 @@ def test_however_many_wait_the_last_is_told_within_a_second() -> None:
 def test_the_end_of_the_wait_before_ones_turn_tells_the_version_too() -> None:
     async def scene() -> list[WeightVersion | None]:
         newest = NewestVersion()
-        tasks = [asyncio.create_task(newest.wait((1, 0), 0.05)) for _ in range(50)]  # the last one's turn is at 0.5 s
+        tasks = [asyncio.create_task(newest.wait(str(number), (1, 0), 0.05)) for number in range(50)]  # the last one's turn is at 0.5 s
         await asyncio.sleep(0.01)
         newest.publish(version(1, 1))
         return await asyncio.gather(*tasks)
 
     assert set(asyncio.run(scene())) == {version(1, 1)}
+
+
+def test_who_was_told_with_a_report_waits_on_for_the_next_version_and_keeps_nobody_back() -> None:
+    async def scene() -> None:
+        newest = NewestVersion()
+        waiting = asyncio.create_task(newest.wait("a", (1, 0), 10.0))
+        other = asyncio.create_task(newest.wait("b", (1, 0), 10.0))
+        await asyncio.sleep(0)
+        newest.publish(version(1, 1))
+        assert newest.tell("a", (1, 0)) == version(1, 1)
+        assert newest.tell("a", (1, 1)) is None
+        assert await other == version(1, 1)
+        await asyncio.sleep(5 * APART_S)
+        assert not waiting.done()
+        newest.publish(version(1, 2))
+        assert await waiting == version(1, 2)
+
+    asyncio.run(scene())
+
+
+def test_an_answer_that_was_lost_is_made_good_by_the_next_wait() -> None:
+    newest = NewestVersion()
+    newest.publish(version(1, 1))
+    newest.tell("a", (1, 0))
+    assert asyncio.run(newest.wait("a", (1, 0), 10.0)) == version(1, 1)
+
+
+def test_who_was_told_meanwhile_hears_nothing_at_the_end_of_the_wait() -> None:
+    async def scene() -> None:
+        newest = NewestVersion()
+        waiting = asyncio.create_task(newest.wait("a", (1, 0), 0.05))
+        await asyncio.sleep(0)
+        newest.publish(version(1, 1))
+        newest.tell("a", (1, 0))
+        assert await waiting is None
+
+    asyncio.run(scene())
