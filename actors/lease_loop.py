@@ -19,6 +19,7 @@ import ray
 
 from actors.lease_queue import AnyLease
 from actors.ledger_link import LedgerLink
+from actors.ledger_place import Answer
 from actors.version_news import VersionNews
 from configs.errors import DeadlineExceeded
 from configs.operation import DeadlineSettings
@@ -28,6 +29,9 @@ from rollout.spool import SpoolEntry
 
 POLL_S = 5.0
 """One long poll; short enough that a stopping worker is not held up."""
+
+REPORTS_APART_S = 0.05
+"""While other groups are at work, the least time from one report's answer to the next report: what ends meanwhile shares that call."""
 
 _BEATS_PER_LEASE = 10  # renewals within one lease period, so that several may be lost
 
@@ -45,8 +49,8 @@ class _Sent(NamedTuple):
 
 class LeaseLoop:
     """`worker`: its name. `places`: leases in flight at one time. `spool_folder`: the run's spool. `work`: makes what one lease asks for,
-    and reports it; longer than deadlines.group_s, and the loop ends with DeadlineExceeded. `news`: told what the answers to reports bring.
-    `several_nodes`: see there."""
+    and reports it; longer than deadlines.group_s, and the loop ends with DeadlineExceeded. `news`: told what the ledger's answers
+    bring. `several_nodes`: see there."""
 
     def __init__(
         self,
@@ -68,6 +72,7 @@ class LeaseLoop:
         self._delivering = 0
         self._several_nodes, self._objects = several_nodes, True
         self._idle_s, self._idle_from_s = 0.0, time.monotonic()
+        self._answered_s = -REPORTS_APART_S
 
     @property
     def in_flight(self) -> int:
@@ -95,10 +100,15 @@ class LeaseLoop:
                 break
             working = len(self._tasks) - self._delivering
             free = 0 if self._stopping or waiting is not None else max(0, self._places - working)
-            if self._outbox:
+            early_s = self._answered_s + REPORTS_APART_S - time.monotonic() if working else 0.0
+            if self._outbox and early_s <= 0.0:
                 self._begin(group, await self._report(free, busy=working > 0))
+                self._answered_s = time.monotonic()
+            elif self._outbox:
+                asyncio.get_running_loop().call_later(early_s, self._changed.set)
+                await self._changed.wait()
             elif free > 0:
-                waiting = group.create_task(self._ledger.call("lease", self._worker, free, POLL_S, working > 0, wait_s=POLL_S))
+                waiting = group.create_task(self._lease(free, working > 0))
                 waiting.add_done_callback(lambda _: self._changed.set())
             else:
                 await self._changed.wait()
@@ -118,16 +128,21 @@ class LeaseLoop:
         finally:
             self._delivering -= 1
 
+    async def _lease(self, free: int, busy: bool) -> Iterable[AnyLease]:
+        answer: Answer = await self._ledger.call("lease", self._worker, free, POLL_S, busy, self._news.known, wait_s=POLL_S)
+        self._news.tell(answer.version)
+        return answer.leases
+
     async def _report(self, free: int, busy: bool) -> Iterable[AnyLease]:
         sent, self._outbox = self._outbox, []
         delivered = [each.delivered for each in sent]
-        answer = await self._ledger.call("report", self._worker, delivered, free, busy, self._news.known)
+        answer: Answer = await self._ledger.call("report", self._worker, delivered, free, busy, self._news.known)
         self._news.tell(answer.version)
         for each in sent:
             if not each.acknowledged.done():  # cancelled, when a beat came between
                 each.acknowledged.set_result(None)
         await asyncio.sleep(0)  # their tasks end before others take their places
-        return answer.leases  # type: ignore[no-any-return]
+        return answer.leases
 
     def _begin(self, group: asyncio.TaskGroup, leases: Iterable[AnyLease]) -> None:
         for lease in leases:

@@ -1,10 +1,11 @@
 """Workers that wait for a lease, in the order of their arrival.
 
-    lease ──there is one──► at once
-      └──there is none──► waits ──► served by `serve`, called after every change, or empty-handed when its time is up
+    lease ──there is one, nobody waits──► at once
+      └──waits ──► served by `change`, or empty-handed when its time is up
 
 Only those for whom there is something wake, however many wait: with a thousand workers at the door, waking all of them for every
-scored group would cost more than the group.
+scored group would cost more than the group. And they are served in rounds: where leases come free one by one, a worker with many free
+places would have one call for each of them.
 """
 
 import asyncio
@@ -16,6 +17,9 @@ from rollout.evaluation_leases import EvaluationLease
 from rollout.ledger_values import Lease
 
 AnyLease = Lease | EvaluationLease
+
+ROUNDS_APART_S = 0.02
+"""From one round in which somebody was served to the next."""
 
 
 class _Waiting(NamedTuple):
@@ -34,10 +38,13 @@ class LeaseQueue:
         self._waiting: dict[int, _Waiting] = {}
         self._arrivals = 0
         self._timer: asyncio.TimerHandle | None = None
+        self._round: asyncio.TimerHandle | None = None
+        self._served_s = -ROUNDS_APART_S
 
     async def lease(self, worker: str, max_groups: int, wait_s: float, busy: bool) -> list[AnyLease]:
-        """Up to `max_groups` leases; empty when there is none for `wait_s`."""
-        leases = self._give(worker, max_groups, busy)
+        """Up to `max_groups` leases; empty when there is none for `wait_s`, or others have waited longer and it would not wait."""
+        others_wait = bool(self._waiting)
+        leases = None if others_wait else self._give(worker, max_groups, busy)
         if leases or wait_s <= 0.0:
             return leases or []
         loop = asyncio.get_running_loop()
@@ -45,13 +52,29 @@ class LeaseQueue:
         number, waiting = self._arrivals, _Waiting(worker, max_groups, busy, loop.create_future())
         self._waiting[number] = waiting
         self._watch(loop)
+        if others_wait:
+            self.change()  # they may wait for something else
         try:
             await asyncio.wait([waiting.leases], timeout=wait_s)
         finally:
             self._waiting.pop(number, None)
         return waiting.leases.result() if waiting.leases.done() else []
 
-    def serve(self) -> None:
+    def change(self) -> None:
+        """There may be leases: those who wait are served now, or with the next round."""
+        if self._waiting and self._round is None:
+            loop = asyncio.get_running_loop()
+            early_s = self._served_s + ROUNDS_APART_S - loop.time()
+            if early_s <= 0.0:
+                self._serve(loop)
+            else:
+                self._round = loop.call_later(early_s, self._next_round, loop)
+
+    def _next_round(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._round = None
+        self._or_all_fail(lambda: self._serve(loop))
+
+    def _serve(self, loop: asyncio.AbstractEventLoop) -> None:
         """Gives what there is to those who wait, the first one first."""
         served: list[int] = []
         for number, waiting in self._waiting.items():
@@ -63,6 +86,7 @@ class LeaseQueue:
                 served.append(number)
         for number in served:
             del self._waiting[number]
+            self._served_s = loop.time()
 
     def leave(self, worker: str) -> None:
         """The worker is gone: its calls that still wait end with nothing."""
@@ -75,11 +99,14 @@ class LeaseQueue:
 
     def _time_passes(self, loop: asyncio.AbstractEventLoop) -> None:
         self._timer = None
+        self._or_all_fail(self._look)
+        if self._waiting:
+            self._watch(loop)
+
+    def _or_all_fail(self, act: Callable[[], object]) -> None:
         try:
-            self._look()
+            act()
         except DynalignError as error:
             for waiting in self._waiting.values():
                 waiting.leases.set_exception(error)
             self._waiting.clear()
-        if self._waiting:
-            self._watch(loop)

@@ -44,6 +44,8 @@ from rollout.weight_version import WeightVersion
 
 CALLS = 100_000
 """Calls that may be pending in the actor at one time; one more would keep reports out until others end."""
+Known = tuple[int, int] | None
+"""(lineage, step) of the newest version that a worker has heard of; None: it asks for none."""
 _LOOK_S = 1.0  # the longest that a lease's expiry goes unnoticed while somebody waits
 
 
@@ -58,13 +60,12 @@ class LedgerActor:
         self._changed, self._started = asyncio.Event(), asyncio.Event()
         self._queue = LeaseQueue(self._lease, self._tick, _LOOK_S)
         self._newest = NewestVersion()
-        self._leasing = True
+        self._leasing, self._straggler_wait_s = True, 0.0
         self._handles: dict[int, object] = {}
         self._trained_files: dict[str, int] = {}
         self._leased_at_s: dict[GroupKey, float] = {}
         self._workers_seen_s: dict[str, float] = {}
         self._workers_gone: set[str] = set()  # no two workers have one name
-        self._straggler_wait_s = 0.0
 
     async def start(self) -> None:
         """Rebuilds the ledger from checkpoint, log and spool. Raises CheckpointError, RecordError or StaleLineage if they do not fit."""
@@ -87,11 +88,12 @@ class LedgerActor:
 
     # ---- workers
 
-    async def lease(self, worker: str, max_groups: int, wait_s: float, busy: bool = False) -> list[Lease | EvaluationLease]:
-        """Up to `max_groups` leases, held-out ones first; empty when there is nothing to lease for `wait_s`. busy: the worker holds
+    async def lease(self, worker: str, max_groups: int, wait_s: float, busy: bool = False, known: Known = None) -> Answer:
+        """Up to `max_groups` leases, held-out ones first; none when there is nothing to lease for `wait_s`. busy: the worker holds
         work, of whatever lease; then it gets no suspect. A worker that is gone gets nothing: its last call may outlive it here."""
         self._tick(worker)
-        return await self._queue.lease(worker, max_groups, 0.0 if worker in self._workers_gone else wait_s, busy)
+        leases = await self._queue.lease(worker, max_groups, 0.0 if worker in self._workers_gone else wait_s, busy)
+        return self._answer(worker, (), leases, known)
 
     def _lease(self, worker: str, max_groups: int, busy: bool) -> list[Lease | EvaluationLease] | None:
         """None: there is nothing for anybody. A suspect is alone among leases of both kinds."""
@@ -115,18 +117,21 @@ class LedgerActor:
         return [*lost, *self._evaluations.renew(worker, [key for key in keys if isinstance(key, EvaluationKey)], now_s)]
 
     async def report(
-        self, worker: str, delivered: Sequence[Delivered], max_groups: int = 0, busy: bool = False, known: tuple[int, int] | None = None
+        self, worker: str, delivered: Sequence[Delivered], max_groups: int = 0, busy: bool = False, known: Known = None
     ) -> Answer:
         """Groups whose files are in the spool, one after the other, and then up to `max_groups` leases, as far as they are there at
-        once. busy: as for `lease`, without these groups. known: the (lineage, step) that the worker has heard of; None asks for none."""
+        once. busy: as for `lease`, without these groups."""
         self._tick(worker)
-        outcomes = tuple(self._ledger.report(group) for group, _ in delivered)
+        outcomes = [self._ledger.report(group) for group, _ in delivered]
         scored = [each for each, outcome in zip(delivered, outcomes, strict=True) if outcome == "scored"]
         self._log.append(*(self._ledger.state.scored[group.group_id] for group, _ in scored), durable=False)
         self._handles |= {group.group_id: handle for group, handle in scored if handle is not None}
         self._notify()
         leases = await self._queue.lease(worker, max_groups, 0.0, busy) if max_groups else []
-        return Answer(outcomes, tuple(leases), None if known is None else self._newest.tell(worker, known))
+        return self._answer(worker, outcomes, leases, known)
+
+    def _answer(self, worker: str, outcomes: Sequence[ReportOutcome], leases: Sequence[Lease | EvaluationLease], known: Known) -> Answer:
+        return Answer(tuple(outcomes), tuple(leases), None if known is None else self._newest.tell(worker, known))
 
     async def withhold(self, worker: str, key: GroupKey, reason: str) -> ReportOutcome:
         """A leased group that the worker cannot make, with the reason."""
@@ -142,8 +147,8 @@ class LedgerActor:
         return outcome
 
     async def wait_version(self, worker: str, known: tuple[int, int], wait_s: float) -> WeightVersion | None:
-        """The newest published version once it is above `known`, a (lineage, step); None if there is none within `wait_s`, or a report
-        has brought it."""
+        """The newest published version once it is above `known`, a (lineage, step); None if there is none within `wait_s`, or another
+        answer has brought it."""
         self._tick()
         return await self._newest.wait(worker, known, wait_s)
 
@@ -332,7 +337,7 @@ class LedgerActor:
     def _notify(self) -> None:
         self._changed.set()
         self._changed = asyncio.Event()
-        self._queue.serve()
+        self._queue.change()
 
     async def _change(self, until_s: float) -> None:
         with suppress(TimeoutError):  # nothing changed: the caller looks at the clock

@@ -21,7 +21,7 @@ class LedgerPlace:
 
 
 class Answer(NamedTuple):
-    """To a worker's report: what became of each group, the leases that take their places, and the newest version if that is news."""
+    """To a worker: what became of each group it reported, the leases it gets, and the newest version, which they name, if that is news."""
 
     outcomes: tuple[ReportOutcome, ...]
     leases: tuple[Lease | EvaluationLease, ...]

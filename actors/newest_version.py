@@ -1,6 +1,6 @@
 """The newest published weight version, and those who wait for it.
 
-A worker that was told with the answer to a report goes on waiting for the next one. The others' answers go out one after the other: when
+A worker that was told together with its leases goes on waiting for the next one. The others' answers go out one after the other: when
 a hundred workers hear of a version in the same moment, their answers, their next questions and the groups that have waited for it keep
 the ledger from everything else for a third of a second, and leases wait. Workers that pull one after the other also do not all pull the
 same bytes from one node at once.

@@ -1,9 +1,10 @@
-"""What a worker hears of weight versions: with the answer to every report, and by a long poll when it has nothing to report.
+"""What a worker hears of weight versions: with the answers to its reports and waits for leases, and by a long poll besides.
 
-    lease loop   report ──► answer with the newest version ──┐
-    poll         wait_version, the ledger's long poll ───────┴─► tell ──► next, the weight loop's wait
+    lease loop   report, lease ──► leases, and the version that they name ──┐
+    poll         wait_version, the ledger's long poll ──────────────────────┴─► tell ──► next, the weight loop's wait
 
-A worker that reports has no call for versions alone, however many there are: the ledger leaves its poll waiting for the next one.
+A worker that gets leases has no call for versions alone, however many there are: the ledger leaves its poll waiting for the next one. The
+poll is for one whose groups take long.
 """
 
 import asyncio

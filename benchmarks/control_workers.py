@@ -21,6 +21,7 @@ import ray
 
 from actors.lease_loop import POLL_S, AnyLease, LeaseLoop
 from actors.ledger_link import LedgerLink
+from actors.ledger_place import Answer
 from actors.run_place import RunPlace
 from actors.version_news import VersionNews
 from rollout import spool
@@ -85,13 +86,12 @@ class SimulatedWorker:
         free, and not by the clock. As there, one call reports what is finished and takes the lease. finished: of all workers of the
         process. How long after `due_s` the lease was there."""
         reported, finished[:] = list(finished), []
-        answer = await self._ledger.call("report", self.name, reported, 1, True, self.news.known)
+        answer: Answer = await self._ledger.call("report", self.name, reported, 1, True, self.news.known)
+        if not answer.leases:
+            answer = await self._ledger.call("lease", self.name, 1, POLL_S, True, self.news.known, wait_s=POLL_S)
         self.news.tell(answer.version)
-        leases: Sequence[AnyLease] = answer.leases
-        if not leases:
-            leases = await self._ledger.call("lease", self.name, 1, POLL_S, True, wait_s=POLL_S)
         late_s = time.monotonic() - due_s
-        for lease in leases:
+        for lease in answer.leases:
             assert isinstance(lease, Lease)
             await self.generate(lease)
             name = spool.group_file(lease.group_id, lease.lineage, lease.attempt)

@@ -15,7 +15,7 @@ from configs.schema import RunSettings
 from rollout.contexts import load_contexts
 
 LAST_STEPS = 3
-"""Steps at the end whose mean rewards are compared: by then both sides have learned from as many samples."""
+"""Steps at the end whose mean rewards are compared: of policies that have learned from as many samples on both sides."""
 _CONFIG, _NAME = "verifiable", "whole-step"
 _STEPS, _QUICK_STEPS = 6, 4
 _SYSTEM = "You are a helpful AI assistant named SmolLM, trained by Hugging Face"
@@ -40,8 +40,10 @@ def measure(workload: Workload) -> dict[str, list[float]]:
     """Raises RunFailed with the run's last line."""
     _write_values(workload.scratch / "values")
     _one_context(workload)
-    runs = workload.scratch / "runs"
-    train(_CONFIG, [*overrides(workload), f"runs={runs}", f"name={_NAME}"], workload.scratch / f"{_NAME}.log")
+    runs, run = workload.scratch / "runs", settings(workload)
+    steps = run.steps + run.algorithm.max_staleness  # so many steps later come the answers of a policy that has learned from as many samples
+    ours = [f"runs={runs}", f"name={_NAME}", f"steps={steps}", f"checkpoint.every_steps={steps}"]
+    train(_CONFIG, [*overrides(workload), *ours], workload.scratch / f"{_NAME}.log")
     rows = [row for row in read_metrics(runs / _NAME) if row["step"] > 0]
     walls_s = step_walls_s(rows, runs / _NAME / "experience")[WARM_UP_STEPS - 1 :]
     return {"step_s": walls_s, "reward_last_steps": [row["reward_mean"] for row in rows[-LAST_STEPS:]]}

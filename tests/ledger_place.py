@@ -80,7 +80,7 @@ async def report(actor: LedgerActor, group: ScoredGroup, handle: object = None, 
 
 
 async def leases_of(actor: LedgerActor, groups: int, worker: str = "worker-0") -> list[Lease]:
-    return [lease for lease in await actor.lease(worker, groups, wait_s=0.0) if isinstance(lease, Lease)]
+    return [lease for lease in (await actor.lease(worker, groups, wait_s=0.0)).leases if isinstance(lease, Lease)]
 
 
 def tell(folder: Path, story: Callable[[Place], Coroutine[Any, Any, None]]) -> None:

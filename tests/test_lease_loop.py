@@ -1,13 +1,14 @@
 """A worker's leases, against a ledger that answers slowly."""
 
 import asyncio
+import time
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
 
-from actors.lease_loop import AnyLease, LeaseLoop
+from actors.lease_loop import REPORTS_APART_S, AnyLease, LeaseLoop
 from actors.ledger_link import LedgerLink
 from actors.ledger_place import Answer
 from actors.version_news import VersionNews
@@ -27,22 +28,24 @@ class Ledger:
     def __init__(self, left: int) -> None:
         self.left, self.issued, self.out, self.most_out = left, 0, 0, 0
         self.reports: list[list[Delivered]] = []
+        self.call_s = 0.05
         self.version, self.known = cast(WeightVersion | None, None), list[tuple[int, int]]()
 
     async def call(self, method: str, *arguments: Any, wait_s: float = 0.0) -> Any:
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(self.call_s)
         if method == "renew":
             return []
+        self.known.append(arguments[4])
         wanted = arguments[1] if method == "lease" else arguments[2]
         if method == "report":
             self.reports.append(arguments[1])
-            self.known.append(arguments[4])
             self.out -= len(arguments[1])
         given, self.issued = range(self.issued, self.issued + min(wanted, self.left)), self.issued + min(wanted, self.left)
         self.left, self.out = self.left - len(given), self.out + len(given)
         self.most_out = max(self.most_out, self.out)
         leases = [Lease("train", number, 0, 0, 1, 1, 0, 1e9, "worker") for number in given]
-        return leases if method == "lease" else Answer(("scored",) * len(arguments[1]), tuple(leases), self.version)
+        outcomes = () if method == "lease" else ("scored",) * len(arguments[1])
+        return Answer(outcomes, tuple(leases), self.version)
 
 
 def scored(lease: Lease) -> Callable[[SpoolEntry], ScoredGroup]:
@@ -129,7 +132,7 @@ def test_a_group_that_takes_too_long_ends_the_worker_by_name(tmp_path: Path) -> 
     assert "in worker: its engine hangs" in str(error)
 
 
-def test_a_report_says_what_version_is_known_and_its_answer_brings_the_newest(tmp_path: Path) -> None:
+def test_every_call_says_what_version_is_known_and_its_answer_brings_the_newest(tmp_path: Path) -> None:
     ledger = Ledger(left=2)
     ledger.version = WeightVersion(1, 3, b"", (), 0)
 
@@ -145,4 +148,29 @@ def test_a_report_says_what_version_is_known_and_its_answer_brings_the_newest(tm
 
     loop = cast(LeaseLoop, None)
     asyncio.run(story())
-    assert ledger.known == [(0, 0), (1, 3)]
+    assert ledger.known[0] == (0, 0)
+    assert len(ledger.known) > 2
+    assert set(ledger.known[1:]) == {(1, 3)}
+
+
+def test_groups_that_end_close_together_share_a_report_while_others_are_at_work_and_the_last_goes_at_once(tmp_path: Path) -> None:
+    ledger, ended_s = Ledger(left=PLACES), dict[int, float]()
+    ends_s = (0.0, REPORTS_APART_S / 5, 2 * REPORTS_APART_S / 5, 0.6)
+
+    async def work(lease: AnyLease) -> None:
+        assert isinstance(lease, Lease)
+        await asyncio.sleep(ends_s[lease.group_id])
+        await loop.deliver(lease, b"bytes", scored(lease))
+        ended_s[lease.group_id] = time.monotonic()
+
+    async def story() -> None:
+        nonlocal loop
+        ledger.call_s = 0.0
+        loop = loop_of(ledger, tmp_path, work)
+        await work_until(loop, lambda: len(ended_s) == PLACES)
+
+    loop = cast(LeaseLoop, None)
+    asyncio.run(story())
+    assert [[each.group.group_id for each in report] for report in ledger.reports] == [[0], [1, 2], [3]]
+    assert REPORTS_APART_S < ended_s[2] - ended_s[0] < 4 * REPORTS_APART_S
+    assert ended_s[3] - ended_s[0] < 0.6 + REPORTS_APART_S / 2

@@ -25,7 +25,7 @@ def test_a_worker_waits_for_capacity_and_a_take_for_the_last_group(tmp_path: Pat
         assert (await take).handles == (None, None)
         assert not lease.done()
         await actor.commit(1, version(1))
-        assert [each.version for each in await lease] == [1, 1]
+        assert [each.version for each in (await lease).leases] == [1, 1]
 
     tell(tmp_path, story)
 
@@ -39,7 +39,7 @@ def test_a_wait_past_its_deadline_says_what_it_waited_for(tmp_path: Path) -> Non
         place.clock.now_s += 31.0
         with pytest.raises(DeadlineExceeded, match="waited 30 s for 1 of 2 groups scored; 0 leased to no worker, 0 pending, room for 3"):
             await waiting
-        assert await actor.lease("worker-1", 0, wait_s=0.0) == []
+        assert (await actor.lease("worker-1", 0, wait_s=0.0)).leases == ()
 
     tell(tmp_path, story)
 
@@ -74,7 +74,7 @@ def test_a_lease_that_is_not_renewed_expires_while_another_worker_waits(tmp_path
         place.clock.now_s += 60.0
         assert await actor.renew("alive", [lease.key for lease in alive]) == []
         place.clock.now_s += 60.0
-        assert [(lease.key.attempt, lease.worker) for lease in await waiting] == [(2, "worker-1")] * 2
+        assert [(lease.key.attempt, lease.worker) for lease in (await waiting).leases] == [(2, "worker-1")] * 2
         assert await actor.renew("dying", [lease.key for lease in dead]) == [lease.key for lease in dead]
         assert (await actor.status())["requeued"] == 2
 
@@ -99,10 +99,10 @@ def test_a_call_that_outlives_its_worker_gets_no_lease(tmp_path: Path) -> None:
         outlived = asyncio.create_task(actor.lease("dying", 9, wait_s=50.0))
         await asyncio.sleep(0)
         await actor.worker_left("dying", died=True)
-        assert await outlived == []
+        assert (await outlived).leases == ()
         status = await actor.status()
         assert (status["pending"], status["leased"], status["workers_seen_s_ago"]) == (4, 0, {})
-        assert await actor.lease("dying", 9, wait_s=50.0) == []
+        assert (await actor.lease("dying", 9, wait_s=50.0)).leases == ()
         assert len(await leases_of(actor, 9, "next")) == 1  # a suspect is leased alone
 
     tell(tmp_path, story)
@@ -114,7 +114,7 @@ def test_held_out_leases_come_first_and_do_not_enter_the_law(tmp_path: Path) -> 
         items = [EvaluationItem(5, prompted=False), EvaluationItem(5, prompted=True)]
         waiting = asyncio.create_task(actor.evaluate(0, items, deadline_s=50.0))
         await asyncio.sleep(0)
-        leases = await actor.lease("worker-0", 3, wait_s=0.0)
+        leases = (await actor.lease("worker-0", 3, wait_s=0.0)).leases
         assert [lease.kind for lease in leases] == ["eval", "eval", "train"]
         assert (await actor.status())["issued"] == 1
         results = [EvaluationResult(*each.key, 2.0, 3, "So.", False) for each in leases if isinstance(each, EvaluationLease)]
@@ -133,16 +133,16 @@ def test_nothing_is_leased_before_the_first_version_or_while_paused(tmp_path: Pa
     async def story(place: Place) -> None:
         actor = LedgerActor(LedgerPlace(RUN, str(place.folder), 1, 0, prompts_count=3), place.clock)
         await actor.start()
-        assert await actor.lease("worker-0", 1, wait_s=0.0) == []
+        assert (await actor.lease("worker-0", 1, wait_s=0.0)).leases == ()
         assert not await actor.offer(version(3))
-        assert await actor.lease("worker-0", 1, wait_s=0.0) == []
+        assert (await actor.lease("worker-0", 1, wait_s=0.0)).leases == ()
         assert await actor.offer(version(0))
         await actor.pause()
         waiting = asyncio.create_task(actor.lease("worker-0", 1, wait_s=50.0))
         await asyncio.sleep(0.01)
         assert not waiting.done()
         await actor.resume()
-        assert len(await waiting) == 1
+        assert len((await waiting).leases) == 1
 
     tell(tmp_path, story)
 
@@ -153,7 +153,7 @@ def test_an_evaluation_goes_on_while_training_groups_are_held_back(tmp_path: Pat
         await actor.pause()
         waiting = asyncio.create_task(actor.evaluate(0, [EvaluationItem(5, prompted=False)], deadline_s=50.0))
         await asyncio.sleep(0)
-        (lease,) = await actor.lease("worker-0", 3, wait_s=0.0)
+        (lease,) = (await actor.lease("worker-0", 3, wait_s=0.0)).leases
         assert isinstance(lease, EvaluationLease)
         await actor.report_evaluation("worker-0", EvaluationResult(*lease.key, 2.0, 3, "So.", False))
         assert [result.score for result in await waiting] == [2.0]
@@ -171,6 +171,8 @@ def test_a_report_brings_the_version_that_a_worker_waits_for_and_its_wait_goes_o
         await actor.commit(1, version(1))
         assert (await actor.report("a", [])).version is None, "it did not say what it knows"
         assert [(await actor.report("a", [], known=known)).version for known in ((1, 0), (1, 1))] == [version(1), None]
+        answer = await actor.lease("b", 1, wait_s=0.0, known=(1, 0))
+        assert (answer.version, [lease.version for lease in answer.leases]) == (version(1), [1])
         await asyncio.sleep(0.05)
         assert not waiting.done()
         await actor.worker_left("a", died=False)

@@ -43,7 +43,7 @@ async def tell(folder: Path, seed: int, batched: bool) -> Told:
         outcomes, leases = list(answer.outcomes), list(answer.leases)
     else:
         outcomes = [await report(actor, group, f"handle {group.key}") for group in made]
-        leases = await actor.lease("worker-0", wanted, wait_s=0.0)
+        leases = (await actor.lease("worker-0", wanted, wait_s=0.0)).leases
     keys = [lease.key for lease in leases if isinstance(lease, Lease)]
     log = (folder / "ledger.log").read_bytes()
     return outcomes, keys, await actor.snapshot(), log, sorted(actor._handles.items())
