@@ -41,7 +41,7 @@ def measure(workload: Workload) -> dict[str, list[float]]:
     _write_values(workload.scratch / "values")
     _one_context(workload)
     runs, run = workload.scratch / "runs", settings(workload)
-    steps = run.steps + run.algorithm.max_staleness  # so many steps later come the answers of a policy that has learned from as many samples
+    steps = run.steps + run.algorithm.max_staleness  # a policy that has learned from as many answers a step later
     ours = [f"runs={runs}", f"name={_NAME}", f"steps={steps}", f"checkpoint.every_steps={steps}"]
     train(_CONFIG, [*overrides(workload), *ours], workload.scratch / f"{_NAME}.log")
     rows = [row for row in read_metrics(runs / _NAME) if row["step"] > 0]
