@@ -30,7 +30,7 @@ from rollout.spool import SpoolEntry
 POLL_S = 5.0
 """One long poll; short enough that a stopping worker is not held up."""
 
-REPORTS_APART_S = 0.05
+REPORTS_APART_S = 0.02
 """While other groups are at work, the least time from one report's answer to the next report: what ends meanwhile shares that call."""
 
 _BEATS_PER_LEASE = 10  # renewals within one lease period, so that several may be lost
