@@ -10,6 +10,7 @@
 import os
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -19,6 +20,9 @@ import ray
 from actors.pulse import EVERY_S, Pulse
 from configs.errors import WorkerHangs
 from configs.operation import DeadlineSettings
+
+_LEAVES_S = 1.0
+"""For a process to hear Ray's kill and leave: raylet calls one that is gone before an accident, in the terminal of a run that went well."""
 
 SeatState = Literal["waiting", "placing", "starting", "serving", "draining", "empty"]
 
@@ -124,7 +128,10 @@ def _kill(pid: int, started_s: float) -> None:
         process = psutil.Process(pid)
         if process.create_time() != started_s:  # another process by now
             return
-        for each in [*process.children(recursive=True), process]:
-            each.kill()
+        family = [*process.children(recursive=True), process]
     except psutil.NoSuchProcess:  # Ray was faster
-        pass
+        return
+    psutil.wait_procs([process], timeout=_LEAVES_S)
+    for each in family:
+        with suppress(psutil.NoSuchProcess):
+            each.kill()

@@ -1,0 +1,46 @@
+"""The end of a worker's process: it may leave by itself, and is gone in any case."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+
+from actors.seat import _kill
+
+
+def started(code: str) -> psutil.Process:
+    process = psutil.Process(subprocess.Popen([sys.executable, "-c", f"print(1, flush=True); {code}"], stdout=subprocess.PIPE).pid)
+    while process.num_threads() and not process.cpu_times().user:  # until the interpreter runs
+        time.sleep(0.01)
+    return process
+
+
+def test_a_process_that_is_on_its_way_out_leaves_by_itself(tmp_path: Path) -> None:
+    left = tmp_path / "left"
+    process = started(f"import time, pathlib; time.sleep(0.3); pathlib.Path({str(left)!r}).touch()")
+    _kill(process.pid, process.create_time())
+    assert left.exists()
+    assert not process.is_running()
+
+
+def test_one_that_is_stopped_is_gone_afterwards_with_its_children() -> None:
+    process = started("import subprocess, time; subprocess.Popen(['sleep', '60']); time.sleep(60)")
+    while not process.children():
+        time.sleep(0.01)
+    (child,) = process.children()
+    os.kill(process.pid, signal.SIGSTOP)
+    _kill(process.pid, process.create_time())
+    gone, alive = psutil.wait_procs([process, child], timeout=5)
+    assert (len(gone), alive) == (2, [])
+
+
+def test_another_process_of_that_number_is_left_alone() -> None:
+    process = started("import time; time.sleep(60)")
+    _kill(process.pid, process.create_time() - 1)
+    assert process.is_running()
+    process.kill()
+    process.wait(5)
