@@ -26,14 +26,14 @@ class Pulse:
         self._asked_s = self._heard_s = clock()
         self.answer: Any = None
 
-    def look(self, every_s: float = EVERY_S) -> Any:
-        """Takes the answer if it is there, and asks again when it is time. Raises what the call raised: RayActorError for an actor that
-        has died."""
+    def look(self, apart_s: float = EVERY_S) -> Any:
+        """Takes the answer if it is there, and asks again `apart_s` after the last question. Raises what the call raised: RayActorError
+        for an actor that has died."""
         if self._call is not None and ray.wait([self._call], timeout=0)[0]:
             call, self._call = self._call, None
             self._heard_s = self._clock()
             self.answer = ray.get(call)
-        if self._call is None and (self.answer is None or self._clock() - self._asked_s >= every_s):
+        if self._call is None and (self.answer is None or self._clock() - self._asked_s >= apart_s):
             self._asked_s = self._clock()
             self._call = self._ask()
         return self.answer

@@ -67,21 +67,17 @@ class SharedMemoryPublisher:
         self._newest, file.made = file, made
         manifest = made[0]
         offer = FileOffer(f"/proc/{os.getpid()}/fd/{file.descriptor}", _host(), self._publisher)
-        version = WeightVersion(lineage, manifest.step, manifest.pack(), (), manifest.size_bytes, offer)
-        return self._in_the_store(version, file) if self._stored else version
+        if self._stored:
+            return replace(transport_object_store.publish(*made), offer=offer)
+        return WeightVersion(lineage, manifest.step, manifest.pack(), (), manifest.size_bytes, offer)
 
     def spare(self, learner: "Learner", version: WeightVersion) -> WeightVersion | None:
         """The same version in the object store as well, as all later ones will be; None if it is no longer here."""
         for file in self._files:
             if file.made is not None and (file.made[0].lineage, file.made[0].step) == (version.lineage, version.step):
                 self._stored = True
-                return self._in_the_store(version, file)
+                return replace(transport_object_store.publish(*file.made), offer=version.offer)
         return None
-
-    def _in_the_store(self, version: WeightVersion, file: "_File") -> WeightVersion:
-        if file.made is None:
-            raise WeightsError(f"version {version.label} has not been made")
-        return replace(version, handles=transport_object_store.publish(*file.made).handles)
 
     def _unread(self) -> "_File":
         """A file to write, locked; its readers are those of an older version, and gone."""
