@@ -54,6 +54,7 @@ class LearnerRank:
     """The actor around `learner.learner.Learner`."""
 
     def __init__(self, place: LearnerPlace) -> None:
+        self._all_cores = os.sched_getaffinity(0)
         if place.cores:
             os.sched_setaffinity(0, place.cores)  # before any library counts the cores
         self._place = place
@@ -75,7 +76,8 @@ class LearnerRank:
             os.environ["DS_ACCELERATOR"] = "cpu"
         from learner.learner import Learner  # reads the environment set above
 
-        self._learner = Learner(place.run, Path(place.model_folder), place.rank, place.world_size)
+        spare_cores = self._all_cores if place.run.learner.spare_cores and len(self._all_cores) > place.run.learner.threads else ()
+        self._learner = Learner(place.run, Path(place.model_folder), place.rank, place.world_size, spare_cores)
         self._publisher = _publisher(place)
         logs.configure(place.run, f"learner-{place.rank}", lambda: version_label(place.lineage, self._learner.step))
         self._leave_the_device()

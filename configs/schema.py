@@ -173,6 +173,8 @@ class LearnerSettings(Section):
     """Train adapters instead of all weights."""
     threads: Positive = 1
     """CPU threads per rank."""
+    spare_cores: bool = True
+    """On a CPU: a further thread computes weight gradients on cores that nothing else uses at the moment."""
 
 
 class HeldoutSettings(Section):

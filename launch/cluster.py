@@ -21,12 +21,14 @@ from actors.ledger_link import LedgerLink
 from actors.rollout_worker import RolloutWorker, WorkerPlace
 from actors.run_place import NAMESPACE, RunPlace
 from configs.errors import DeadlineExceeded
+from configs.schema import RunSettings
 from launch.preflight import Prepared
 
 _NAME_S = 60.0
 """Longest wait, in seconds, until Ray has let go of the name of an actor that was ended."""
 _KEEPS_PAGES = {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_THRESHOLD_": str(2**32), "MALLOC_TRIM_THRESHOLD_": str(2**40)}
-"""glibc otherwise gives large tensors back to the kernel, which clears their pages anew: an eighth of a training step on a CPU."""
+"""glibc otherwise gives large tensors back to the kernel, which clears their pages anew: an eighth of a training step on a CPU, a
+twelfth of an engine's. The engine's process inherits it from its worker."""
 
 
 class Cluster:
@@ -46,7 +48,6 @@ class Cluster:
     def ranks(self, place: RunPlace) -> tuple[Any, ...]:
         """All learner ranks, rank 0 first."""
         run, gpus = place.run, self._plan.learner.gpus_per_actor * self._plan.learner.gpu_share
-        environment = _KEEPS_PAGES if run.placement.device == "cpu" else {}
         ranks = []
         for rank in range(run.learner.ranks):
             seat = f"learner-{rank}"
@@ -60,7 +61,7 @@ class Cluster:
                 self._ready.cores.get(seat),
                 self._plan.transport.name,
             )
-            ranks.append(_actor(LearnerRank, run.learner.threads, gpus, environment, **self._placed(seat)).remote(told))
+            ranks.append(_actor(LearnerRank, run.learner.threads, gpus, _environment(run), **self._placed(seat)).remote(told))
         return tuple(ranks)
 
     def coordinator(self, place: RunPlace, ranks: tuple[Any, ...], joins: bool, pristine: bool) -> Any:
@@ -73,7 +74,8 @@ class Cluster:
         told = WorkerPlace(
             name, run, str(self._ready.model_folder), place.run_folder, place.ledger, place.lineage, self._ready.cores.get(seat)
         )
-        return _actor(RolloutWorker, run.rollout.engine_threads, gpus, **self._placed(seat)).remote(told, self._ready.prompts)
+        kind = _actor(RolloutWorker, run.rollout.engine_threads, gpus, _environment(run), **self._placed(seat))
+        return kind.remote(told, self._ready.prompts)
 
     def _placed(self, seat: str) -> dict[str, Any]:
         if self._group is None or seat not in self._bundle_of:
@@ -93,6 +95,11 @@ class Cluster:
             if time.monotonic() > until_s:
                 raise DeadlineExceeded(f"Ray to end the actor that was {name}", _NAME_S)
             time.sleep(0.1)
+
+
+def _environment(run: RunSettings) -> Mapping[str, str]:
+    """Of the actors that compute."""
+    return _KEEPS_PAGES if run.placement.device == "cpu" else {}
 
 
 def _actor(kind: type, threads: int = 0, gpus: float = 0.0, more: Mapping[str, str] = MappingProxyType({}), **options: Any) -> Any:

@@ -8,7 +8,7 @@
 
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ from learner.packing import minibatches
 from learner.policy import Policy, load_policy
 from learner.rows import Row, build_rows, plan_rows
 from learner.schedule import learning_rate
+from learner.spare_cores import PutOff, SpareCores
 from learner.statistics import batch_statistics
 from learner.weights import DTYPES, Bytes, Staging, make_version, stage_version
 from rollout.weight_version import Manifest, travelling_adapter
@@ -63,8 +64,12 @@ class _Sums:
 class Learner:
     """One rank. `step` is the last step trained; 0 is the initial policy."""
 
-    def __init__(self, settings: RunSettings, model_folder: Path, rank: int, world_size: int) -> None:
+    def __init__(
+        self, settings: RunSettings, model_folder: Path, rank: int, world_size: int, spare_cores: Collection[int] = ()
+    ) -> None:
         """Loads the policy and joins the other ranks. The environment is that of `deepspeed_engine`.
+
+        spare_cores: CPU cores that this rank may use while nobody else does.
 
         :raises UserError: the model cannot be trained, or not with these adapters.
         """
@@ -73,6 +78,8 @@ class Learner:
         device = torch.device("cpu") if settings.placement.device == "cpu" else torch.device("cuda", 0)
         dtype = DTYPES[settings.learner.precision]
         self._policy = load_policy(model_folder, settings.learner, dtype, settings.seed, settings.weights.content)
+        if spare_cores and device.type == "cpu" and not settings.learner.gradient_checkpointing and settings.learner.zero_stage < 3:
+            self._policy.put_off = PutOff(self._policy.model.get_decoder(), SpareCores(spare_cores))  # type: ignore[no-untyped-call]
         self._reference: Policy | None = None
         if settings.algorithm.kl_coef > 0 and settings.learner.lora is None:
             frozen = load_policy(model_folder, settings.learner, dtype, settings.seed)

@@ -20,6 +20,7 @@ from learner.attention import PACKED
 from learner.fused_head import TokenLoss, head_loss, is_fusable
 from learner.logprobs import completion_logprobs
 from learner.rows import Layout
+from learner.spare_cores import PutOff
 
 ADAPTER = "default"
 PROBE_TOKENS = 6
@@ -45,6 +46,7 @@ class Policy(nn.Module):
         super().__init__()
         self.model = model
         self.chunk_tokens = chunk_tokens
+        self.put_off: PutOff | None = None
 
     def forward(
         self,
@@ -60,6 +62,8 @@ class Policy(nn.Module):
 
         :param loss: a sum over completion tokens. With it, ``(loss, logprobs_T, entropy_T)``, of which the first carries the gradient.
         """
+        if self.put_off is not None and torch.is_grad_enabled():
+            self.put_off.hold()
         decoder, head = self.model.get_decoder(), self.model.get_output_embeddings()  # type: ignore[no-untyped-call]
         output = decoder(input_ids=input_ids_S[None], position_ids=position_ids_S[None], use_cache=False, layout=layout)
         hidden_TH = output.last_hidden_state[0].index_select(0, predicting_T)
