@@ -31,6 +31,7 @@ from actors.checkpoints import LEDGER_FILE
 from actors.lease_queue import LeaseQueue
 from actors.ledger_place import Answer, Batch, LedgerPlace, ledger_settings
 from actors.newest_version import NewestVersion
+from actors.packed_calls import PackedCalls
 from configs.errors import CheckpointError, DeadlineExceeded, LedgerError, StaleLineage
 from learner.checkpoint import step_folder
 from rollout import owner, spool
@@ -49,7 +50,7 @@ Known = tuple[int, int] | None
 _LOOK_S = 1.0  # the longest that a lease's expiry goes unnoticed while somebody waits
 
 
-class LedgerActor:
+class LedgerActor(PackedCalls):
     """The actor. `start` once, then everything else. `wait_s` and `deadline_s` are seconds from the call."""
 
     def __init__(self, place: LedgerPlace, clock: Callable[[], float] = time.monotonic) -> None:
@@ -62,8 +63,7 @@ class LedgerActor:
         self._newest = NewestVersion()
         self._leasing, self._straggler_wait_s = True, 0.0
         self._handles: dict[int, object] = {}
-        self._trained_files: dict[str, int] = {}
-        self._leased_at_s: dict[GroupKey, float] = {}
+        self._trained_files, self._leased_at_s = dict[str, int](), dict[GroupKey, float]()
         self._workers_seen_s: dict[str, float] = {}
         self._workers_gone: set[str] = set()  # no two workers have one name
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import ray
 
+from actors.packed_calls import call_packed
 from actors.run_place import NAMESPACE
 from configs.errors import DeadlineExceeded
 
@@ -43,7 +44,7 @@ class LedgerLink:
                         await found.started.remote()
                     self._actor = found
                 async with asyncio.timeout(wait_s + ANSWER_S):  # wait_for would lose a cancellation that an answer comes together with
-                    return await self._actor.__getattr__(method).remote(*arguments)
+                    return await call_packed(self._actor, method, *arguments)
             except (ray.exceptions.RayActorError, ValueError, TimeoutError) as error:
                 if isinstance(error, ray.exceptions.RayTaskError):  # the ledger's own answer, which happens to be an error
                     raise
