@@ -5,11 +5,13 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Future, wait
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+from configs.schema import LoraSettings
 from learner.spare_cores import MOST_WAITING, PutOff, SpareCores
 from tests.one_rank import Learner
 from tests.tiny_groups import payloads, random_groups
@@ -111,11 +113,12 @@ def test_the_thread_yields_to_everybody_and_keeps_to_its_cores() -> None:
     assert os.sched_getaffinity(0) == CORES
 
 
-def test_a_step_of_the_learner_is_the_same_to_the_bit(tmp_path: Path) -> None:
+@pytest.mark.parametrize("changed", [{"minibatches": 2, "kl_coef": 0.1}, {"lora": LoraSettings(rank=4), "zero_stage": 2}])
+def test_a_step_of_the_learner_is_the_same_to_the_bit(tmp_path: Path, changed: dict[str, Any]) -> None:
     llama = tiny_llama(tmp_path)
     trained = []
     for cores in ((), CORES):
-        learner = Learner(settings(llama, minibatches=2), llama, 0, 1, cores)
+        learner = Learner(settings(llama, **changed), llama, 0, 1, cores)
         for step in (1, 2):
             learner.prepare(step, *payloads(random_groups(3, seed=step)))
             report = learner.run(step)
