@@ -174,8 +174,8 @@ class LearnerSettings(Section):
     threads: Positive = 1
     """CPU threads per rank."""
     spare_cores: bool = True
-    """On a CPU: a further thread computes weight gradients on cores that nothing else uses at the moment. false where a quota counts
-    processor time."""
+    """On a CPU: a further thread computes weight gradients on cores that nothing else uses at the moment. Not with
+    `gradient_checkpointing` or ZeRO 3; false where a quota counts processor time."""
 
 
 class HeldoutSettings(Section):

@@ -6,6 +6,7 @@
 `actors/learner_rank.py` puts it into an actor.
 """
 
+import logging
 import math
 import time
 from collections.abc import Collection, Iterator, Sequence
@@ -36,6 +37,7 @@ from learner.weights import DTYPES, Bytes, Staging, make_version, stage_version
 from rollout.weight_version import Manifest, travelling_adapter
 
 MIB = 1 << 20
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,7 @@ class Learner:
         dtype = DTYPES[settings.learner.precision]
         self._policy = load_policy(model_folder, settings.learner, dtype, settings.seed, settings.weights.content)
         if spare_cores and device.type == "cpu" and not settings.learner.gradient_checkpointing and settings.learner.zero_stage < 3:
-            self._policy.put_off = PutOff(self._policy.model.get_decoder(), SpareCores(spare_cores))  # type: ignore[no-untyped-call]
+            self._use(spare_cores)
         self._reference: Policy | None = None
         if settings.algorithm.kl_coef > 0 and settings.learner.lora is None:
             frozen = load_policy(model_folder, settings.learner, dtype, settings.seed)
@@ -89,6 +91,14 @@ class Learner:
         self._staging: Staging | None = None
         self._plan: _Plan | None = None
         self._trained: TrainingBatch | None = None
+
+    def _use(self, spare_cores: Collection[int]) -> None:
+        try:
+            spare = SpareCores(spare_cores)
+        except OSError as error:
+            logger.warning("learner.spare_cores: %s; the backward pass goes on alone", error)
+        else:
+            self._policy.put_off = PutOff(self._policy.model.get_decoder(), spare)  # type: ignore[no-untyped-call]
 
     @property
     def step(self) -> int:

@@ -30,14 +30,16 @@ from configs.errors import DeadlineExceeded
 MOST_WAITING = 8
 """Gradients that may wait for the thread: each keeps the gradient by its layer's output, which is else gone at once."""
 _DEADLINE_S = 600.0
-"""Longest wait for one matrix product that the thread has begun. With the backward pass waiting, there is a core for it."""
+"""Longest wait for what the thread has begun. With the backward pass waiting, there is a core for it."""
 
 
 class SpareCores:
-    """A thread at the lowest priority. cores: those that it may run on."""
+    """A thread at the lowest priority."""
 
     def __init__(self, cores: Iterable[int]) -> None:
-        self._thread = ThreadPoolExecutor(1, "spare-cores", _yield_to_all, (frozenset(cores),))
+        """cores: those that it may run on. Raises OSError where the kernel, or a container's filter, does not allow that."""
+        self._thread = ThreadPoolExecutor(1, "spare-cores")
+        self._thread.submit(_yield_to_all, frozenset(cores)).result(_DEADLINE_S)
         self._waiting: deque[Future[None]] = deque()
 
     def begin(self, act: Callable[[], None]) -> Future[None] | None:

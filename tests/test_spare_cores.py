@@ -126,3 +126,14 @@ def test_a_step_of_the_learner_is_the_same_to_the_bit(tmp_path: Path, changed: d
         assert version is not None
         trained.append((report["loss"], report["grad_norm"], [bytes(bucket) for bucket in version[1]]))
     assert trained[0] == trained[1]
+
+
+def test_where_the_kernel_refuses_the_learner_says_so_and_goes_on_alone(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    nowhere = {os.sysconf("SC_NPROCESSORS_CONF") + 1}
+    with pytest.raises(OSError, match="Invalid argument"):
+        SpareCores(nowhere)
+    llama = tiny_llama(tmp_path)
+    learner = Learner(settings(llama), llama, 0, 1, nowhere)
+    assert "learner.spare_cores: [Errno 22] Invalid argument; the backward pass goes on alone" in caplog.text
+    learner.prepare(1, *payloads(random_groups(3)))
+    assert learner.run(1)["grad_norm"] > 0
