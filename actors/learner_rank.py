@@ -76,8 +76,7 @@ class LearnerRank:
             os.environ["DS_ACCELERATOR"] = "cpu"
         from learner.learner import Learner  # reads the environment set above
 
-        spare_cores = self._all_cores if place.run.learner.spare_cores and len(self._all_cores) > place.run.learner.threads else ()
-        self._learner = Learner(place.run, Path(place.model_folder), place.rank, place.world_size, spare_cores)
+        self._learner = Learner(place.run, Path(place.model_folder), place.rank, place.world_size, self._all_cores)
         self._publisher = _publisher(place)
         logs.configure(place.run, f"learner-{place.rank}", lambda: version_label(place.lineage, self._learner.step))
         self._leave_the_device()

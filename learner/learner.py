@@ -66,12 +66,10 @@ class _Sums:
 class Learner:
     """One rank. `step` is the last step trained; 0 is the initial policy."""
 
-    def __init__(
-        self, settings: RunSettings, model_folder: Path, rank: int, world_size: int, spare_cores: Collection[int] = ()
-    ) -> None:
+    def __init__(self, settings: RunSettings, model_folder: Path, rank: int, world_size: int, cores: Collection[int] = ()) -> None:
         """Loads the policy and joins the other ranks. The environment is that of `deepspeed_engine`.
 
-        spare_cores: CPU cores that this rank may use while nobody else does.
+        cores: those that this rank may use where `learner.spare_cores` is set and nobody else needs them, its own included.
 
         :raises UserError: the model cannot be trained, or not with these adapters.
         """
@@ -80,8 +78,8 @@ class Learner:
         device = torch.device("cpu") if settings.placement.device == "cpu" else torch.device("cuda", 0)
         dtype = DTYPES[settings.learner.precision]
         self._policy = load_policy(model_folder, settings.learner, dtype, settings.seed, settings.weights.content)
-        if spare_cores and device.type == "cpu" and not settings.learner.gradient_checkpointing and settings.learner.zero_stage < 3:
-            self._use(spare_cores)
+        if device.type == "cpu":
+            self._use_spare(cores)
         self._reference: Policy | None = None
         if settings.algorithm.kl_coef > 0 and settings.learner.lora is None:
             frozen = load_policy(model_folder, settings.learner, dtype, settings.seed)
@@ -92,9 +90,12 @@ class Learner:
         self._plan: _Plan | None = None
         self._trained: TrainingBatch | None = None
 
-    def _use(self, spare_cores: Collection[int]) -> None:
+    def _use_spare(self, cores: Collection[int]) -> None:
+        settings = self._settings.learner
+        if not settings.spare_cores or len(cores) <= settings.threads or settings.gradient_checkpointing or settings.zero_stage == 3:
+            return
         try:
-            spare = SpareCores(spare_cores)
+            spare = SpareCores(cores)
         except OSError as error:
             logger.warning("learner.spare_cores: %s; the backward pass goes on alone", error)
         else:

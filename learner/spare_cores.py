@@ -77,7 +77,7 @@ class _Layer:
     def __init__(self, module: nn.Linear, spare: SpareCores) -> None:
         self._module, self._spare = module, spare
         self._held: Tensor | None = None
-        self._put_off: tuple[Callable[[], None], Future[None]] | None = None
+        self._begun: tuple[Callable[[], None], Future[None]] | None = None
         module.forward = self.forward  # type: ignore[method-assign]
 
     def hold(self) -> None:
@@ -99,17 +99,16 @@ class _Layer:
                 torch.mm(by_output_SO.t(), input_SI, out=by_weight_OI)
 
         begun = self._spare.begin(fill)
+        self._begun = None if begun is None else (fill, begun)  # whatever a pass that failed has left there
         if begun is None:
             fill()
-        else:
-            self._put_off = fill, begun
         return by_weight_OI
 
     def settle(self) -> None:
         """Returns when the gradient is there. Raises what its computation did, or DeadlineExceeded."""
-        if self._put_off is None:
+        if self._begun is None:
             return
-        (fill, begun), self._put_off = self._put_off, None
+        (fill, begun), self._begun = self._begun, None
         if begun.cancel():
             fill()
             return
