@@ -1,7 +1,8 @@
-"""`python -m benchmarks [--json FILE] [--only KEY,…] [--quick]`: one table of figures and ratios, measured on this machine.
+"""`python -m benchmarks [--json FILE] [--only KEY,…] [--quick] [key=value …]`: one table of figures and ratios, measured on this machine.
 
     arguments ─► model ─► one process per job, one after the other ─► figures ─► ratios ─► table, JSON
 
+With a GPU its figures are taken there, on the work of `single-gpu`; else on this machine's cores, on that of `quickstart`.
 A job that fails, or that cannot be taken on this machine, costs its own ratios, which become null with the reason. Exit codes: 0 all that
 can be measured here is measured, 1 something failed, 2 the arguments are wrong, 130 interrupted.
 """
@@ -24,10 +25,12 @@ from benchmarks.host import this_host
 from benchmarks.process import run_python
 from benchmarks.result import FORMAT, Host, Result, figures_of, ratios_of
 from benchmarks.table import table_lines
-from benchmarks.workload import Workload
+from benchmarks.workload import CONFIGS, Device, Workload
 from configs.errors import DynalignError, Mistake, NotMeasurable, UserError
+from configs.load import load_run
+from launch import model_folder
+from launch.model_fetch import SOURCES
 
-MODEL = "smollm2-135m-instruct"
 INTERRUPTED = 130
 _FETCH_DEADLINE_S = 2 * 3600.0
 _SHARED_MEMORY = Path("/dev/shm")  # the memory-backed folder of Linux
@@ -37,44 +40,56 @@ _SHARED_MEMORY = Path("/dev/shm")  # the memory-backed folder of Linux
 @click.option("--json", "file", type=click.Path(path_type=Path), help="Also write figures and ratios to this file.")
 @click.option("--only", metavar="KEY,…", help="Measure these ratios alone.")
 @click.option("--quick", is_flag=True, help="A small trial in a few minutes: shows that the benchmark works, not how fast anything is.")
-def bench(file: Path | None, only: str | None, quick: bool) -> int:
-    """Measure this machine: one table of figures and ratios."""
+@click.argument("settings", nargs=-1)
+def bench(file: Path | None, only: str | None, quick: bool, settings: tuple[str, ...]) -> int:
+    """Measure this machine: one table of figures and ratios. SETTINGS (model=FOLDER, rollout.max_completion_tokens=512, …) replace those
+    of the shipped run whose work is measured."""
     chosen = chosen_ratios(only)
     if file is not None and (not file.absolute().parent.is_dir() or file.is_dir()):
         raise UserError([Mistake("--json", str(file), "is no file in an existing folder", "make the folder, or name another file")])
     host = this_host()
-    samples, failures, impossible = _run_jobs(jobs_for(chosen), quick)
-    result = _result(host, quick, samples, chosen, failures | impossible)
+    device: Device = "gpu" if host.gpus else "cpu"
+    model = load_run(CONFIGS[device], settings).settings.model
+    with ExitStack() as folders:
+        scratch, memory = _scratch(folders)
+        workload = Workload(_model_folder(model, scratch), scratch, memory, quick, device, settings)
+        workload.write()
+        samples, failures, impossible = _run_jobs(jobs_for(chosen), workload)
+    result = _result(host, workload, samples, chosen, failures | impossible)
     click.echo("\n".join(table_lines(result)))
     if file is not None:
         _write(file, result)
     return 1 if failures else 0
 
 
-def _run_jobs(jobs: Iterable[str], quick: bool) -> tuple[dict[str, list[float]], dict[str, str], dict[str, str]]:
+def _scratch(folders: ExitStack) -> tuple[Path, Path]:
+    """(on disk, in shared memory), gone with `folders`."""
+    disk = Path(folders.enter_context(tempfile.TemporaryDirectory(prefix="dynalign-bench-", ignore_cleanup_errors=True)))
+    shared = _SHARED_MEMORY if _SHARED_MEMORY.is_dir() else disk
+    return disk, Path(folders.enter_context(tempfile.TemporaryDirectory(prefix="dynalign-bench-", dir=shared)))
+
+
+def _run_jobs(jobs: Iterable[str], workload: Workload) -> tuple[dict[str, list[float]], dict[str, str], dict[str, str]]:
     """(samples, failures, impossible): what was measured, why a job has failed, why one cannot be taken here."""
     samples: dict[str, list[float]] = {}
     failures: dict[str, str] = {}
     impossible: dict[str, str] = {}
-    with ExitStack() as folders:
-        scratch = Path(folders.enter_context(tempfile.TemporaryDirectory(prefix="dynalign-bench-", ignore_cleanup_errors=True)))
-        shared = _SHARED_MEMORY if _SHARED_MEMORY.is_dir() else scratch
-        memory = Path(folders.enter_context(tempfile.TemporaryDirectory(prefix="dynalign-bench-", dir=shared)))
-        workload = Workload(_model_folder(scratch), scratch, memory, quick)
-        workload.write()
-        for name in jobs:
-            failed = next((earlier for earlier in JOBS[name].after if earlier in failures), None)
-            if failed is not None:
-                failures[name] = f"{failed} failed: {failures[failed]}"
-                continue
-            try:
-                samples |= run_job(name, workload)
-            except NotMeasurable as error:
-                impossible[name] = str(error)
-                click.echo(f"{name}: {error}", err=True)
-            except DynalignError as error:
-                failures[name] = " ".join(str(error).split())
-                click.echo(f"{name} failed: {failures[name]}", err=True)
+    for name in jobs:
+        if workload.device == "gpu" and JOBS[name].elsewhere:
+            impossible[name] = JOBS[name].elsewhere
+            continue
+        failed = next((earlier for earlier in JOBS[name].after if earlier in failures), None)
+        if failed is not None:
+            failures[name] = f"{failed} failed: {failures[failed]}"
+            continue
+        try:
+            samples |= run_job(name, workload)
+        except NotMeasurable as error:
+            impossible[name] = str(error)
+            click.echo(f"{name}: {error}", err=True)
+        except DynalignError as error:
+            failures[name] = " ".join(str(error).split())
+            click.echo(f"{name} failed: {failures[name]}", err=True)
     return samples, failures, impossible
 
 
@@ -90,19 +105,23 @@ def run_job(name: str, workload: Workload) -> dict[str, list[float]]:
     return measured
 
 
-def _model_folder(scratch: Path) -> Path:
-    """The model's folder; its last line names it. The command makes the model first where it is not there."""
-    log = scratch / "fetch.log"
-    click.echo(f"model {MODEL} (fetched first if it is not there)", err=True)
-    run_python(["-m", "launch.cli", "model", "fetch", MODEL], log, _FETCH_DEADLINE_S)
-    return Path(log.read_text().splitlines()[-1].split(": ", 1)[1])
+def _model_folder(model: str, scratch: Path) -> Path:
+    """The model's folder, made or downloaded first where it is not there. Raises UserError where it is neither here nor to be had."""
+    if model in SOURCES:
+        click.echo(f"model {model} (fetched first if it is not there)", err=True)
+        run_python(["-m", "launch.cli", "model", "fetch", model], scratch / "fetch.log", _FETCH_DEADLINE_S)
+    found = model_folder.model_folder(model)
+    return found if isinstance(found, Path) else model_folder.download(found)
 
 
-def _result(host: Host, quick: bool, samples: dict[str, list[float]], chosen: Iterable[str], unmeasured: dict[str, str]) -> Result:
+def _result(host: Host, workload: Workload, samples: dict[str, list[float]], chosen: Iterable[str], unmeasured: dict[str, str]) -> Result:
     figures = figures_of(samples)
     ratios, reasons = ratios_of(figures, chosen, unmeasured)
     made = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-    return Result(format=FORMAT, made=made, quick=quick, host=host, figures=figures, ratios=ratios, reasons=reasons)
+    settings = list(workload.chosen)
+    return Result(
+        format=FORMAT, made=made, quick=workload.quick, settings=settings, host=host, figures=figures, ratios=ratios, reasons=reasons
+    )
 
 
 def _write(file: Path, result: Result) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from transformers import AutoModelForCausalLM
@@ -23,10 +24,11 @@ from learner.rows import Row
 
 
 class BareTorch:
-    """One model with its optimizer. `attention`: the name of a transformers attention."""
+    """One model with its optimizer, which both forms train in turn."""
 
-    def __init__(self, model_folder: Path, settings: LearnerSettings, attention: str) -> None:
-        self._model = AutoModelForCausalLM.from_pretrained(model_folder, dtype=torch.bfloat16, attn_implementation=attention).train()
+    def __init__(self, model_folder: Path, settings: LearnerSettings, device: torch.device) -> None:
+        model = AutoModelForCausalLM.from_pretrained(model_folder, dtype=torch.bfloat16)
+        self._model, self._device = model.to(device).train(), device
         self._settings = settings
         self._weights = list(self._model.parameters())
         self._masters = [nn.Parameter(weight.detach().float()) for weight in self._weights]
@@ -37,25 +39,30 @@ class BareTorch:
 
     def packed_step(self, rows_R: Sequence[Row]) -> float:
         """One optimizer step on packed rows; returns the gradient's norm."""
+        self._model.set_attn_implementation(PACKED)
         for row in rows_R:
-            tokens = {"input_ids": torch.from_numpy(row.input_ids_S)[None], "position_ids": torch.from_numpy(row.position_ids_S)[None]}
+            tokens = {"input_ids": self._tensor(row.input_ids_S)[None], "position_ids": self._tensor(row.position_ids_S)[None]}
             hidden_SH = self._model.get_decoder()(**tokens, use_cache=False, layout=row.layout).last_hidden_state[0]
-            hidden_TH = hidden_SH.index_select(0, torch.from_numpy(row.predicting_T))
-            factors_T = torch.from_numpy(row.weights_T * row.advantages_T)
-            self._backward(hidden_TH, torch.from_numpy(row.targets_T), factors_T)
+            hidden_TH = hidden_SH.index_select(0, self._tensor(row.predicting_T))
+            factors_T = self._tensor(row.weights_T * row.advantages_T)
+            self._backward(hidden_TH, self._tensor(row.targets_T), factors_T)
         return self._update()
 
     def padded_step(self, batch: TrainingBatch) -> float:
         """One optimizer step on padded groups, every token of the batch weighing the same; returns the gradient's norm."""
+        self._model.set_attn_implementation("sdpa")
         weight = 1 / sum(batch.lengths_N)
         for group, advantages_G in zip(batch.groups_P, batch.advantages_PG, strict=True):
-            ids_GS, mask_GS = _padded(group)
+            ids_GS, mask_GS = map(self._tensor, _padded(group))
             prompt, completion = len(group.context_ids), ids_GS.shape[1] - len(group.context_ids)
             hidden_GSH = self._model.get_decoder()(input_ids=ids_GS, attention_mask=mask_GS, use_cache=False).last_hidden_state
-            factors_GT = weight * torch.tensor(advantages_G, dtype=torch.float32)[:, None] * mask_GS[:, prompt:]
+            factors_GT = weight * self._tensor(np.asarray(advantages_G, np.float32))[:, None] * mask_GS[:, prompt:]
             hidden_TH = hidden_GSH[:, prompt - 1 : prompt - 1 + completion].flatten(0, 1)
             self._backward(hidden_TH, ids_GS[:, prompt:].flatten(), factors_GT.flatten())
         return self._update()
+
+    def _tensor(self, values: NDArray[np.generic]) -> Tensor:
+        return torch.from_numpy(values).to(self._device)
 
     def _backward(self, hidden_TH: Tensor, targets_T: Tensor, factors_T: Tensor) -> None:
         """Gradient of -Σ factor · log π: what GRPO's clipped loss has where the ratio is 1."""
@@ -73,15 +80,7 @@ class BareTorch:
         return float(norm)
 
 
-def packed_model(model_folder: Path, settings: LearnerSettings) -> BareTorch:
-    return BareTorch(model_folder, settings, PACKED)
-
-
-def padded_model(model_folder: Path, settings: LearnerSettings) -> BareTorch:
-    return BareTorch(model_folder, settings, "sdpa")
-
-
-def _padded(group: ScoredGroup) -> tuple[Tensor, Tensor]:
+def _padded(group: ScoredGroup) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """[G, S] token ids, zeros behind the shorter completions, and the mask of what is real."""
     longest = max(len(tokens) for tokens in group.completion_ids_G)
     sequences = [np.concatenate([group.context_ids, tokens]) for tokens in group.completion_ids_G]
@@ -89,4 +88,4 @@ def _padded(group: ScoredGroup) -> tuple[Tensor, Tensor]:
     mask_GS = np.zeros_like(ids_GS)
     for index, sequence in enumerate(sequences):
         ids_GS[index, : len(sequence)], mask_GS[index, : len(sequence)] = sequence, 1
-    return torch.from_numpy(ids_GS), torch.from_numpy(mask_GS)
+    return ids_GS, mask_GS

@@ -20,12 +20,13 @@ class Kind:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One process. core: the place among this machine's cores that it is pinned to, None for all of them. after: jobs whose files it
-    reads. deadline_s: several times what it takes on two cores."""
+    """One process. core: the place among this machine's cores that it is pinned to where there is no GPU, None for all of them. after:
+    jobs whose files it reads. deadline_s: several times what it takes on two cores. elsewhere: why it is measured on CPUs alone."""
 
     core: int | None
     deadline_s: float
     after: tuple[str, ...] = ()
+    elsewhere: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +58,8 @@ NOT_MEASURED = "not measured by this version"
 TRL = "trl==1.16.0"
 """Its current release: the one that is measured."""
 
+_TRL_ON_CPUS = "TRL's step is compared on CPUs: this machine has a GPU"
+
 JOBS = {
     "record": Job(ENGINE_CORE, 600.0),
     "generation": Job(ENGINE_CORE, 600.0),
@@ -64,10 +67,10 @@ JOBS = {
     "learning": Job(LEARNER_CORE, 900.0, after=("record",)),
     "weight_sync": Job(None, 600.0),
     "whole_run": Job(None, 900.0),
-    "whole_step": Job(None, 1800.0),
-    "trl_environment": Job(None, 600.0),
-    "trl_transformers": Job(None, 1800.0, after=("whole_step", "trl_environment")),
-    "trl_vllm": Job(None, 900.0, after=("whole_step", "trl_environment")),
+    "whole_step": Job(None, 1800.0, elsewhere=_TRL_ON_CPUS),
+    "trl_environment": Job(None, 600.0, elsewhere=_TRL_ON_CPUS),
+    "trl_transformers": Job(None, 1800.0, after=("whole_step", "trl_environment"), elsewhere=_TRL_ON_CPUS),
+    "trl_vllm": Job(None, 900.0, after=("whole_step", "trl_environment"), elsewhere=_TRL_ON_CPUS),
     "control_plane": Job(None, 900.0),
 }
 """In the order in which they run."""
@@ -95,12 +98,15 @@ FIGURES = {
     "judgements_per_s_unshared": Kind("1/s", "the same candidates, every request computed whole"),
     "learn_tokens_per_s": Kind("tokens/s", "completion tokens by Learner.prepare and run"),
     "learn_tokens_per_s_bare_torch": Kind("tokens/s", "the same packed rows: forward, backward, clip, AdamW, and nothing else"),
+    "learn_mfu": Kind("1", "the learner's matrix products and attentions per second / product_tflops"),
+    "product_tflops": Kind("TFLOP/s", "one large bfloat16 matrix product on the learner's cores or GPU"),
     "learn_tokens_per_s_padded": Kind("tokens/s", "the same groups padded, prompt repeated, the model's own attention"),
     "publish_to_loaded_s": Kind("s", "learner's weights in shared memory, checksums, loaded, with sequences in flight"),
     "publish_s": Kind("s", "the learner's part of it: weights copied, checksums"),
     "generation_pause_s": Kind("s", "the part of it during which no token is generated"),
     "bare_reload_s": Kind("s", "the idle engine's reload_weights of the same tensors from shared memory"),
     "step_wall_s": Kind("s", "asynchronous run: from the end of one learner step to the end of the next"),
+    "paused_fraction": Kind("1", "share of that time in which generation was paused for a new version"),
     "slower_side_s": Kind("s", "max(rollout_side_s, learn_s) of the same step"),
     "rollout_side_s": Kind("s", "generate + score of a step; time in which both go on counts once"),
     "learn_s": Kind("s", "the learner's part of a step"),

@@ -13,10 +13,9 @@ from configs.errors import NotMeasurable
 
 
 def main(name: str, scratch: Path) -> None:
-    place = JOBS[name].core
-    if place is not None:
+    place, workload = JOBS[name].core, Workload.read(scratch)
+    if place is not None and workload.device == "cpu":
         os.sched_setaffinity(0, {sorted(os.sched_getaffinity(0))[place]})  # before any library counts the cores
-    workload = Workload.read(scratch)
     measure = importlib.import_module(f"benchmarks.{name}").measure
     try:
         workload.samples_file(name).write_text(json.dumps(measure(workload)))

@@ -8,5 +8,7 @@ from learner.learner import Learner
 
 def start_learner(workload: Workload, *overrides: str) -> Learner:
     """Rank 0 of 1. The environment is that of `actors.learner_rank`."""
-    os.environ.update(RANK="0", WORLD_SIZE="1", LOCAL_RANK="0", MASTER_ADDR="127.0.0.1", MASTER_PORT="0", DS_ACCELERATOR="cpu")
+    os.environ.update(RANK="0", WORLD_SIZE="1", LOCAL_RANK="0", MASTER_ADDR="127.0.0.1", MASTER_PORT="0")
+    if workload.device == "cpu":
+        os.environ["DS_ACCELERATOR"] = "cpu"
     return Learner(workload.settings(*overrides), workload.model_folder, 0, 1)

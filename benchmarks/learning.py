@@ -7,10 +7,12 @@ from collections.abc import Mapping
 import torch
 
 from benchmarks.alternate import alternated
-from benchmarks.bare_torch import packed_model, padded_model
+from benchmarks.bare_torch import BareTorch
+from benchmarks.floating_point import finish, product_operations_per_s, step_operations
 from benchmarks.learner_side import start_learner
 from benchmarks.workload import Workload
 from configs.schema import RunSettings
+from launch.model_shape import read_shape
 from learner.batch import TrainingBatch, decode_groups
 from learner.rows import Row, build_rows, plan_rows
 
@@ -20,36 +22,49 @@ SAME_NORM = 0.05
 
 def measure(workload: Workload) -> dict[str, list[float]]:
     """Raises RuntimeError when the three have not done the same work."""
-    torch.set_num_threads(1)
+    device = torch.device("cuda", 0) if workload.device == "gpu" else torch.device("cpu")
     run = workload.settings()
+    torch.set_num_threads(run.learner.threads)
+    full_speed = product_operations_per_s(device)
     payload = workload.groups_file.read_bytes()
     batch, rows_R = _packed(run, payload)
     tokens = sum(batch.lengths_N)
     learner = start_learner(workload)
-    packed, padded = packed_model(workload.model_folder, run.learner), padded_model(workload.model_folder, run.learner)
     norms: dict[str, float] = {}
+
+    def timed(name: str, norm: float, started_s: float) -> Mapping[str, float]:
+        finish(device)
+        norms.setdefault(name, norm)
+        return {name: tokens / (time.monotonic() - started_s)}
 
     async def ours() -> Mapping[str, float]:
         started_s, step = time.monotonic(), learner.step + 1
         learner.prepare(step, [payload], [workload.groups_file.name])
         report = learner.run(step)
-        norms.setdefault("learner", report["grad_norm"] or 0.0)
-        return {"learn_tokens_per_s": tokens / (time.monotonic() - started_s)}
+        return timed("learn_tokens_per_s", report["grad_norm"] or 0.0, started_s)
 
     async def bare() -> Mapping[str, float]:
         started_s = time.monotonic()
-        norms.setdefault("bare torch", packed.packed_step(rows_R))
-        return {"learn_tokens_per_s_bare_torch": tokens / (time.monotonic() - started_s)}
+        return timed("learn_tokens_per_s_bare_torch", plain.packed_step(rows_R), started_s)
 
     async def naive() -> Mapping[str, float]:
         started_s = time.monotonic()
-        norms.setdefault("padded", padded.padded_step(batch))
-        return {"learn_tokens_per_s_padded": tokens / (time.monotonic() - started_s)}
+        return timed("learn_tokens_per_s_padded", plain.padded_step(batch), started_s)
 
-    samples = asyncio.run(alternated([ours, bare, naive], min(3, workload.runs)))  # most of a minute a round
-    if max(norms.values()) - min(norms.values()) > SAME_NORM * norms["learner"]:
+    runs = min(3, workload.runs)  # most of a minute a round on a CPU
+    if workload.device == "gpu":  # it has no room for both, nor the noise that makes them take turns on a CPU
+        samples = asyncio.run(alternated([ours], runs))
+        learner.sleep()
+        plain = BareTorch(workload.model_folder, run.learner, device)
+        samples |= asyncio.run(alternated([bare, naive], runs))
+    else:
+        plain = BareTorch(workload.model_folder, run.learner, device)
+        samples = asyncio.run(alternated([ours, bare, naive], runs))
+    if max(norms.values()) - min(norms.values()) > SAME_NORM * norms["learn_tokens_per_s"]:
         raise RuntimeError(f"the first step's gradient norms differ, so the work did: {norms}")
-    return samples
+    samples["product_tflops"] = [full_speed / 1e12]
+    speeds = [step_operations(read_shape(workload.model_folder), rows_R) * rate / tokens for rate in samples["learn_tokens_per_s"]]
+    return samples | {"learn_mfu": [speed / full_speed for speed in speeds]}
 
 
 def _packed(run: RunSettings, payload: bytes) -> tuple[TrainingBatch, list[Row]]:

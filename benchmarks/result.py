@@ -54,12 +54,14 @@ class Host(_Closed):
 
 
 class Result(_Closed):
-    """One run of the benchmark. quick: a small trial whose figures say only that it works. ratios: null where not measured, with the
+    """One run of the benchmark. quick: a small trial whose figures say only that it works. settings: what was given in place of the shipped
+    run's. ratios: null where not measured, with the
     reason under the same key in `reasons`."""
 
     format: Literal[1]
     made: str
     quick: bool
+    settings: list[str] = []
     host: Host
     figures: dict[str, Figure]
     ratios: dict[str, Finite | None]

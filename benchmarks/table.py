@@ -10,6 +10,8 @@ _NAME, _NUMBER, _UNIT = 34, 10, 9
 
 def table_lines(result: Result) -> Iterator[str]:
     yield from _host_lines(result.host)
+    if result.settings:
+        yield f"with {' '.join(result.settings)}"
     if result.quick:
         yield "quick: a trial of the benchmark itself; these figures say nothing about speed"
     yield ""
@@ -48,5 +50,3 @@ def _number(value: float) -> str:
     """Four significant digits, as many as a benchmark on a shared machine can mean."""
     digits = 0 if abs(value) >= 1000 else 1 if abs(value) >= 100 else 2 if abs(value) >= 10 else 3
     return f"{value:,.{digits}f}"
-
-

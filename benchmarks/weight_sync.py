@@ -1,9 +1,10 @@
 """From the learner's weights to an engine that has loaded them, and the pause of generation, against the bare engine's own reload.
 
-    main thread, learner's core      Learner.weights ─► a file in shared memory
+    main thread, learner's core      Learner.weights ─► a file in shared memory, or on a GPU Learner.stage ─► buckets in its memory
     engine thread, engine's core     checksums ─► load_weights, sequences in flight
 
-What a run adds is the way of the news (commit, long poll) and the wait for a judge batch.
+The bare engine reloads from a file in shared memory on both. What a run adds is the way of the news (commit, long poll) and the wait for a
+judge batch.
 """
 
 import asyncio
@@ -15,6 +16,7 @@ from concurrent.futures import Future
 from typing import Any, TypeVar
 
 from actors import transport_shared_memory
+from actors.transport_ipc import IpcPublisher, MemoryOffer
 from actors.transport_shared_memory import FileOffer, SharedMemoryPublisher
 from benchmarks import bare_vllm
 from benchmarks.alternate import alternated
@@ -27,21 +29,23 @@ from rollout.weight_version import WeightVersion
 
 T = TypeVar("T")
 
-_FLYING_TOKENS = 400  # long enough that every sequence is still in flight when the version is loaded
+_FLYING_TOKENS = {"cpu": 400, "gpu": 1000}  # long enough that every sequence is still in flight when the version is loaded
 _IN_FLIGHT_AFTER_S = 2.0  # by then all contexts are prefilled and every sequence decodes
 _DEADLINE_S = 120.0
+_START_DEADLINE_S = 400.0  # a GPU's engine compiles its model
 
 
 class EngineThread:
-    """An event loop on one core; what it starts stays there."""
+    """An event loop on one core; what it starts stays there. On any core for None."""
 
-    def __init__(self, core: int) -> None:
+    def __init__(self, core: int | None) -> None:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, args=(core,), daemon=True)
         self._thread.start()
 
-    def _run(self, core: int) -> None:
-        os.sched_setaffinity(0, {core})  # of this thread, and of all threads and processes that come from it
+    def _run(self, core: int | None) -> None:
+        if core is not None:
+            os.sched_setaffinity(0, {core})  # of this thread, and of all threads and processes that come from it
         self._loop.run_forever()
 
     def call(self, work: Coroutine[Any, Any, T]) -> Future[T]:
@@ -53,16 +57,18 @@ class EngineThread:
 
 
 def measure(workload: Workload) -> dict[str, list[float]]:
-    cores = sorted(os.sched_getaffinity(0))
-    thread = EngineThread(cores[ENGINE_CORE])
-    side: RolloutSide = thread.call(RolloutSide.start(workload)).result(timeout=_DEADLINE_S)
-    os.sched_setaffinity(0, {cores[LEARNER_CORE]})
+    cores, on_gpu = sorted(os.sched_getaffinity(0)), workload.device == "gpu"
+    thread = EngineThread(None if on_gpu else cores[ENGINE_CORE])
+    side: RolloutSide = thread.call(RolloutSide.start(workload)).result(timeout=_START_DEADLINE_S)
+    if not on_gpu:
+        os.sched_setaffinity(0, {cores[LEARNER_CORE]})
     learner = start_learner(workload)
     learner.export(workload.memory)
-    lineage, publisher = 1, SharedMemoryPublisher(None)
+    lineage, publisher = 1, IpcPublisher(None) if on_gpu else SharedMemoryPublisher(None)
     for _ in range(2):  # as from a run's third version on: both files have their pages
         publisher.publish(learner, lineage)
-    long_answers = [_long(side, index) for index in range(side.run.rollout.prompts_per_step * side.run.rollout.group_size)]
+    sequences = side.run.rollout.prompts_per_step * side.run.rollout.group_size
+    long_answers = [_long(side, index, _FLYING_TOKENS[workload.device]) for index in range(sequences)]
 
     async def ours() -> Mapping[str, float]:
         nonlocal lineage
@@ -92,9 +98,9 @@ def measure(workload: Workload) -> dict[str, list[float]]:
     return samples
 
 
-def _long(side: RolloutSide, index: int) -> EngineRequest:
+def _long(side: RolloutSide, index: int, tokens: int) -> EngineRequest:
     context_ids = side.contexts.sampling_context("Write a long story about a village that shares one well.")
-    return EngineRequest(context_ids, max_tokens=_FLYING_TOKENS, seed=index)
+    return EngineRequest(context_ids, max_tokens=tokens, seed=index)
 
 
 async def _fly(side: RolloutSide, requests: list[EngineRequest]) -> None:
@@ -103,8 +109,10 @@ async def _fly(side: RolloutSide, requests: list[EngineRequest]) -> None:
 
 async def _load(side: RolloutSide, version: WeightVersion) -> float:
     """Verifies and loads as a rollout worker does; the pause in seconds."""
+    if isinstance(version.offer, MemoryOffer):
+        return await side.engine.load_weights(version.label, version.manifest, version.offer.handles)
     if not isinstance(version.offer, FileOffer):
-        raise RuntimeError("the version is in no file")
+        raise RuntimeError("the version is in no file, and on no GPU")
     async with transport_shared_memory.reading(version.offer, version) as file:
         return await side.engine.load_weights(version.label, version.manifest, file)
 

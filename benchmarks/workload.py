@@ -1,38 +1,46 @@
-"""The work that everything is measured on: the quickstart's own settings, prompts and model."""
+"""The work that everything is measured on: the settings and prompts of a shipped run, `quickstart` on CPUs and `single-gpu` on a GPU."""
 
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from configs.load import load_run
 from configs.schema import RunSettings
 from rollout.group_maker import Draw
 from rollout.prompts import PromptOrder, load_prompts
 
+Device = Literal["cpu", "gpu"]
+CONFIGS: dict[Device, str] = {"cpu": "quickstart", "gpu": "single-gpu"}
+"""The shipped run whose work is measured."""
 QUICK_OVERRIDES = ("rollout.prompts_per_step=2", "rollout.group_size=4", "rollout.max_completion_tokens=16")
 _FILE = "workload.json"
 
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """What a job is told. scratch: a folder on disk that all jobs share. memory: one in shared memory. quick: a small trial."""
+    """What a job is told. scratch: a folder on disk that all jobs share. memory: one in shared memory. quick: a small trial. device: where
+    engine and learner run. chosen: settings in place of the shipped run's, as `key=value`."""
 
     model_folder: Path
     scratch: Path
     memory: Path
     quick: bool
+    device: Device = "cpu"
+    chosen: tuple[str, ...] = ()
 
     @property
     def runs(self) -> int:
-        """Samples of every figure."""
-        return 2 if self.quick else 5
+        """Samples of every figure. A GPU is less disturbed by others than a shared core, and dearer."""
+        return 2 if self.quick else 5 if self.device == "cpu" else 3
 
     def overrides(self, *more: str) -> tuple[str, ...]:
-        return (*(QUICK_OVERRIDES if self.quick else ()), "date=2026-01-01", *more)
+        # Any model may be measured, one that was never trained too: scores are timed, not used.
+        return (*(QUICK_OVERRIDES if self.quick else ()), "date=2026-01-01", "judge.min_digit_mass=0", *self.chosen, *more)
 
     def settings(self, *more: str) -> RunSettings:
-        """The quickstart's settings, with more `key=value` overrides."""
-        return load_run("quickstart", self.overrides(*more)).settings
+        """The shipped run's, with more `key=value` overrides."""
+        return load_run(CONFIGS[self.device], self.overrides(*more)).settings
 
     def draws(self) -> list[Draw]:
         """The first step's groups."""
@@ -54,9 +62,9 @@ class Workload:
         return self.scratch / f"{job}.reason"
 
     def write(self) -> None:
-        (self.scratch / _FILE).write_text(json.dumps([str(self.model_folder), str(self.memory), self.quick]))
+        (self.scratch / _FILE).write_text(json.dumps([str(self.model_folder), str(self.memory), self.quick, self.device, self.chosen]))
 
     @staticmethod
     def read(scratch: Path) -> "Workload":
-        model_folder, memory, quick = json.loads((scratch / _FILE).read_text())
-        return Workload(Path(model_folder), scratch, Path(memory), quick)
+        model_folder, memory, quick, device, chosen = json.loads((scratch / _FILE).read_text())
+        return Workload(Path(model_folder), scratch, Path(memory), quick, device, tuple(chosen))

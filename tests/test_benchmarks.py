@@ -8,28 +8,36 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import psutil
 import pytest
+import torch
 from pydantic import ValidationError
+from torch.utils.flop_counter import FlopCounterMode
+from transformers import AutoModelForCausalLM
 
-from benchmarks import trl_step, whole_step
-from benchmarks.__main__ import run_job
+from benchmarks import trl_step, whole_run, whole_step
+from benchmarks.__main__ import _run_jobs, run_job
 from benchmarks.alternate import alternated
 from benchmarks.catalog import FIGURES, JOBS, RATIOS, chosen_ratios, jobs_for
+from benchmarks.floating_point import step_operations
 from benchmarks.memory import role
 from benchmarks.process import run_python
 from benchmarks.result import FORMAT, LEFT_OUT, Host, Result, figures_of, ratios_of
 from benchmarks.table import table_lines
 from benchmarks.trl_environment import trl_python
 from benchmarks.whole_run import rollout_side_s, step_walls_s
-from benchmarks.workload import Workload
+from benchmarks.workload import CONFIGS, Workload
 from configs.errors import DeadlineExceeded, NotMeasurable, RunFailed, UserError
+from configs.load import load_run
+from launch.model_shape import read_shape
 from learner.batch import TrainingBatch, decode_groups
 from learner.experience import step_file
-from learner.rows import build_rows, plan_rows
+from learner.rows import Row, build_rows, plan_rows
 from tests.product import ROOT
 from tests.tiny_groups import payloads, random_groups
 from tests.tiny_models import settings, tiny_llama
@@ -61,7 +69,8 @@ def made_up(failures: Mapping[str, str] | None = None) -> Result:
     figures = figures_of(SAMPLES)
     ratios, reasons = ratios_of(figures, chosen, {"scoring": "EngineError: it died"} | dict(failures or {}))
     made = "2026-01-01T00:00:00+00:00"
-    return Result(format=FORMAT, made=made, quick=False, host=HOST, figures=figures, ratios=ratios, reasons=reasons)
+    chose = ["rollout.max_completion_tokens=64"]
+    return Result(format=FORMAT, made=made, quick=False, settings=chose, host=HOST, figures=figures, ratios=ratios, reasons=reasons)
 
 
 def bench(*arguments: str) -> "subprocess.CompletedProcess[str]":
@@ -175,6 +184,7 @@ def test_the_table_shows_every_figure_every_ratio_and_what_falls_short() -> None
     lines = list(table_lines(result))
     for name in [*SAMPLES, *RATIOS]:
         assert sum(line.startswith(f"{name} ") for line in lines) == 1
+    assert "with rollout.max_completion_tokens=64" in lines
     ours = next(line for line in lines if line.startswith("generate_tokens_per_s "))
     assert ours.split()[1:4] == ["190.0", "180.0", "200.0"]
     short = [line.split()[0] for line in lines if line.endswith("falls short")]
@@ -265,14 +275,63 @@ def test_where_trl_cannot_run_with_vllm_the_job_says_why_and_has_not_failed(tmp_
 
 
 def test_bare_torch_does_the_learners_work_packed_and_padded(tmp_path: Path) -> None:
-    from benchmarks.bare_torch import packed_model, padded_model
+    from benchmarks.bare_torch import BareTorch
 
     model = tiny_llama(tmp_path / "model")
     run = settings(model, group_size=4, precision="bfloat16")
     batch = TrainingBatch.of(decode_groups(*payloads(random_groups(3))), run.algorithm.advantage_scale)
     rows_R = build_rows(plan_rows(batch, range(3), run, 1), 0, run.learner.logprob_chunk_tokens)
-    packed, padded = packed_model(model, run.learner), padded_model(model, run.learner)
+    packed, padded = (BareTorch(model, run.learner, torch.device("cpu")) for _ in range(2))
     first = packed.packed_step(rows_R)
     assert first > 0
     assert padded.padded_step(batch) == pytest.approx(first, rel=0.02)
     assert packed.packed_step(rows_R) != first  # the weights have moved
+
+
+def test_a_steps_operations_are_those_that_torch_counts(tmp_path: Path) -> None:
+    """A row of one sequence in transformers' plain attention, where every query meets every key."""
+    model, prompt, completion = tiny_llama(tmp_path / "model"), 5, 7
+    ids_S, nothing_T = np.arange(prompt + completion), np.zeros(completion + 1, np.float32)
+    predicting_T = np.arange(prompt - 1, prompt + completion)
+    row = Row(((prompt + completion,),), ids_S, ids_S, predicting_T, predicting_T, nothing_T, nothing_T, None, (0,), 1)
+    policy = AutoModelForCausalLM.from_pretrained(model, attn_implementation="eager").train()
+    with FlopCounterMode(display=False) as counter:
+        hidden_SH = policy.get_decoder()(input_ids=torch.from_numpy(ids_S)[None]).last_hidden_state[0]
+        policy.get_output_embeddings()(hidden_SH[torch.from_numpy(predicting_T)]).sum().backward()
+    shape = read_shape(model)
+    assert step_operations(shape, [row]) == counter.get_total_flops()
+    apart = step_operations(shape, [replace(row, layout=((prompt, completion),))])
+    unseen = prompt * completion  # the prompt's queries do not meet the completion's keys
+    assert step_operations(shape, [row]) - apart == 12 * shape.layers * shape.queries * unseen
+
+
+def test_work_on_a_gpu_is_that_of_the_run_shipped_for_one(tmp_path: Path) -> None:
+    workload = Workload(tmp_path / "model", tmp_path, tmp_path, quick=False, device="gpu", chosen=("rollout.prompts_per_step=8",))
+    workload.write()
+    read = Workload.read(tmp_path)
+    assert read == workload
+    run = read.settings()
+    assert (run.placement.device, run.rollout.prompts_per_step, run.rollout.max_completion_tokens) == ("gpu", 8, 1024)
+    assert load_run(CONFIGS["gpu"], read.overrides(*whole_run.ON_ONE_GPU)).settings.algorithm.max_staleness == 1
+
+
+def test_what_is_compared_on_cpus_alone_is_null_on_a_gpu_and_no_failure(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("benchmarks.__main__.run_job", lambda name, workload: {name: [1.0]})
+    on_gpu = Workload(tmp_path, tmp_path, tmp_path, quick=True, device="gpu")
+    ran, failures, impossible = _run_jobs(jobs_for(RATIOS), on_gpu)
+    assert not failures
+    assert set(impossible) == {"whole_step", "trl_environment", "trl_transformers", "trl_vllm"}
+    assert set(ran) == set(JOBS) - set(impossible)
+    _, _, impossible = _run_jobs(jobs_for(RATIOS), replace(on_gpu, device="cpu"))
+    assert not impossible
+
+
+def test_settings_that_do_not_exist_are_one_line_each_and_start_nothing() -> None:
+    done = bench("rollout.max_completion=512", "learner.threads=-1")
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 2)
+
+
+def test_a_model_that_is_not_to_be_had_is_one_line_and_starts_nothing() -> None:
+    done = bench("model=./no-such-folder")
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+    assert done.stderr.startswith("model = './no-such-folder': is no folder")

@@ -1,5 +1,6 @@
 """Weights within one GPU and between two, on real engines (`pytest -m gpu`): equal when they have come, harmless when they have not."""
 
+import os
 import subprocess
 import time
 from collections.abc import Iterator
@@ -7,6 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+os.environ["PYTORCH_NVML_BASED_CUDA_CHECK"] = "1"  # asked if it is there, CUDA would start, and then not again in a forked engine
 
 import pytest
 import torch
