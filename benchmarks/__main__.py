@@ -4,7 +4,8 @@
 
 With a GPU its figures are taken there, on the work of `single-gpu`; else on this machine's cores, on that of `quickstart`.
 A job that fails, or that cannot be taken on this machine, costs its own ratios, which become null with the reason. Exit codes: 0 all that
-can be measured here is measured, 1 something failed, 2 the arguments are wrong, 130 interrupted.
+can be measured here is measured, 1 something failed, 2 the arguments are wrong, 130 interrupted: what was measured until then is shown
+and written all the same.
 """
 
 import datetime
@@ -32,6 +33,7 @@ from launch import model_folder
 from launch.model_fetch import SOURCES
 
 INTERRUPTED = 130
+_INTERRUPTED = "interrupted"
 _FETCH_DEADLINE_S = 2 * 3600.0
 _SHARED_MEMORY = Path("/dev/shm")  # the memory-backed folder of Linux
 
@@ -59,7 +61,7 @@ def bench(file: Path | None, only: str | None, quick: bool, settings: tuple[str,
     click.echo("\n".join(table_lines(result)))
     if file is not None:
         _write(file, result)
-    return 1 if failures else 0
+    return INTERRUPTED if _INTERRUPTED in failures.values() else 1 if failures else 0
 
 
 def _scratch(folders: ExitStack) -> tuple[Path, Path]:
@@ -75,6 +77,9 @@ def _run_jobs(jobs: Iterable[str], workload: Workload) -> tuple[dict[str, list[f
     failures: dict[str, str] = {}
     impossible: dict[str, str] = {}
     for name in jobs:
+        if _INTERRUPTED in failures.values():
+            failures[name] = _INTERRUPTED
+            continue
         if workload.device == "gpu" and JOBS[name].elsewhere:
             impossible[name] = JOBS[name].elsewhere
             continue
@@ -84,6 +89,9 @@ def _run_jobs(jobs: Iterable[str], workload: Workload) -> tuple[dict[str, list[f
             continue
         try:
             samples |= run_job(name, workload)
+        except KeyboardInterrupt:
+            failures[name] = _INTERRUPTED
+            click.echo(f"{name} {_INTERRUPTED}", err=True)
         except NotMeasurable as error:
             impossible[name] = str(error)
             click.echo(f"{name}: {error}", err=True)
@@ -141,7 +149,7 @@ def main() -> int:
     try:
         return int(bench.main(prog_name="python -m benchmarks", standalone_mode=False) or 0)
     except (click.Abort, KeyboardInterrupt):
-        click.echo("interrupted", err=True)
+        click.echo(_INTERRUPTED, err=True)
         return INTERRUPTED
     except click.ClickException as error:
         error.show()

@@ -34,6 +34,7 @@ from vllm.distributed.weight_transfer.base import WeightTransferInitRequest, Wei
 from vllm.engine.arg_utils import AsyncEngineArgs
 from vllm.lora.request import LoRARequest
 from vllm.outputs import RequestOutput
+from vllm.platforms import current_platform
 from vllm.sampling_params import RequestOutputKind, SamplingParams, StructuredOutputsParams
 from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
@@ -100,6 +101,7 @@ class VllmEngine:
         metrics: the module ray.util.metrics, through which vLLM then reports its own metrics as the model `name`; None: it reports none.
         """
         held = None if adapter is None else _Adapter(adapter, Path(model))
+        cache_bytes = int(settings.kv_cache_gib * 2**30) // settings.tensor_parallel  # vLLM's figure is one GPU's
         arguments = AsyncEngineArgs(
             model=model,
             dtype=settings.dtype,
@@ -108,16 +110,14 @@ class VllmEngine:
             max_num_seqs=settings.max_sequences,
             block_size=settings.block_size,
             tensor_parallel_size=settings.tensor_parallel,
-            kv_cache_memory_bytes=int(settings.kv_cache_gib * 2**30) // settings.tensor_parallel,  # vLLM's figure is one GPU's
+            kv_cache_memory_bytes=cache_bytes,
             enforce_eager=settings.eager,
             enable_prefix_caching=True,
-            # A seeded request whose prompt is cut in two ends vLLM's process on a CPU, whose random generators cannot be set back.
-            enable_chunked_prefill=None if torch.cuda.is_available() else False,
             worker_extension_cls=EXTENSION,
             weight_transfer_config=WeightTransferConfig(backend=BACKEND),
-            enable_sleep_mode=torch.cuda.is_available(),
             served_model_name=name,
             disable_log_stats=True,
+            **device_arguments(cache_bytes),
             **({} if held is None else held.engine_arguments()),
         )
         loggers = None if metrics is None else [ray_logger(metrics)]
@@ -234,6 +234,17 @@ class VllmEngine:
         running, self._running, self._dead = self._running, None, self._dead or cause
         if running is not None:
             running.shutdown()
+
+
+def device_arguments(cache_bytes: int) -> dict[str, Any]:
+    """vLLM's arguments that are others on a GPU than on a CPU."""
+    if not torch.cuda.is_available():
+        # A seeded request whose prompt is cut in two ends vLLM's process on a CPU, whose random generators cannot be set back.
+        return {"enable_chunked_prefill": False}
+    # The cache's size is given, and the plan has found room for the rest; vLLM would nevertheless refuse to start where less than 92 % of
+    # the GPU is free, as it is beside a learner.
+    share = cache_bytes / current_platform.get_device_total_memory()
+    return {"enable_sleep_mode": True, "gpu_memory_utilization": min(share, 1.0)}
 
 
 def ray_logger(metrics: Any) -> Any:

@@ -326,6 +326,17 @@ def test_what_is_compared_on_cpus_alone_is_null_on_a_gpu_and_no_failure(monkeypa
     assert not impossible
 
 
+def test_what_was_measured_before_an_interruption_is_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def run(name: str, workload: Workload) -> dict[str, list[float]]:
+        if name == "generation":
+            raise KeyboardInterrupt
+        return {name: [1.0]}
+
+    monkeypatch.setattr("benchmarks.__main__.run_job", run)
+    ran, failures, _ = _run_jobs(("record", "generation", "scoring"), Workload(tmp_path, tmp_path, tmp_path, quick=True))
+    assert (ran, failures) == ({"record": [1.0]}, {"generation": "interrupted", "scoring": "interrupted"})
+
+
 def test_settings_that_do_not_exist_are_one_line_each_and_start_nothing() -> None:
     done = bench("rollout.max_completion=512", "learner.threads=-1")
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 2)

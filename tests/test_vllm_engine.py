@@ -182,6 +182,24 @@ def test_an_update_that_fails_kills_the_engine_for_good(live: Live) -> None:
 
 
 @pytest.mark.e2e
+def test_an_engine_starts_on_a_gpu_that_a_learner_has_most_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By vLLM's own check, on a GPU that is not there."""
+    from vllm.config import CacheConfig
+    from vllm.utils.mem_utils import MemorySnapshot
+    from vllm.v1.worker.utils import request_memory
+
+    from rollout import vllm_engine
+
+    gib = 2**30
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(type(vllm_engine.current_platform), "get_device_total_memory", lambda *_: 80 * gib)
+    free = MemorySnapshot(free_memory=24 * gib, total_memory=80 * gib, device="cpu", auto_measure=False)
+    share = vllm_engine.device_arguments(16 * gib)["gpu_memory_utilization"]
+    assert request_memory(free, CacheConfig(gpu_memory_utilization=share)) == 16 * gib
+    with pytest.raises(ValueError, match="less than desired GPU memory utilization"):
+        request_memory(free, CacheConfig())
+
+
 def test_requests_in_flight_end_at_once_when_the_engines_process_is_killed(tmp_path: Path) -> None:
     with live_engine(tiny_chat_model(tmp_path)) as live:
         ids = load_contexts(tmp_path, "Be kind.", "2026-01-01").sampling_context("Wait")
