@@ -1,9 +1,10 @@
-# The ways in. Each target first makes .venv where it is missing or out of date; nothing is installed anywhere else.
+# The ways in. Each target first makes .venv where it is missing or out of date (where there is a GPU `make bench` makes .venv-gpu, with the
+# CUDA builds); nothing is installed anywhere else.
 #
 #   make quickstart        fetch a small model and train it on this machine's CPU      (FRESH=1: start over, the old run is kept aside)
 #   make test              lint, types, tests
 #   make e2e               whole runs with real engines, and with actors that die: about an hour
-#   make bench             benchmarks                                                   (JSON=FILE  ONLY=NAME)
+#   make bench             benchmarks                                                   (JSON=FILE  ONLY=NAME  SET="key=value …")
 #   make chaos             kill every kind of actor, a node and the driver of a long run  (KILLS=50 SEED=7)
 #   make lint              ruff and mypy alone
 #   make lock              pin what pyproject.toml asks for into requirements/cpu.txt and gpu.txt  (UPGRADE=1: the newest versions)
@@ -13,14 +14,19 @@
 
 PYTHON ?= python3
 # Named by content: a changed pin or a changed project file installs again, a new time stamp alone does not.
-STAMP := .venv/.installed-$(shell cat requirements/cpu.txt requirements/uv.txt requirements/install.sh pyproject.toml | cksum | tr -d ' ')
+stamp = $(1)/.installed-$(shell cat $(2) requirements/uv.txt requirements/install.sh pyproject.toml | cksum | tr -d ' ')
+STAMP := $(call stamp,.venv,requirements/cpu.txt)
+BENCH_STAMP := $(if $(shell nvidia-smi -L 2>/dev/null),$(call stamp,.venv-gpu,requirements/gpu.txt),$(STAMP))
 .PHONY: help quickstart test e2e bench chaos lint lock clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
 
-$(STAMP):
-	@sh requirements/install.sh "$(PYTHON)" $@
+.venv/.installed-%:
+	@sh requirements/install.sh "$(PYTHON)" $@ requirements/cpu.txt
+
+.venv-gpu/.installed-%:
+	@sh requirements/install.sh "$(PYTHON)" $@ requirements/gpu.txt
 
 quickstart: $(STAMP)
 	@if [ -n "$(FRESH)" ] && [ -e runs/quickstart ]; then mv -v runs/quickstart "runs/quickstart-$$(date +%Y%m%d-%H%M%S)"; fi
@@ -34,8 +40,8 @@ test: $(STAMP)
 e2e: $(STAMP)
 	@.venv/bin/python -m pytest -m "e2e or chaos"
 
-bench: $(STAMP)
-	@.venv/bin/python -m benchmarks $(if $(JSON),--json "$(JSON)") $(if $(ONLY),--only "$(ONLY)")
+bench: $(BENCH_STAMP)
+	@$(dir $(BENCH_STAMP))bin/python -m benchmarks $(if $(JSON),--json "$(JSON)") $(if $(ONLY),--only "$(ONLY)") $(SET)
 
 chaos: $(STAMP)
 	@.venv/bin/dynalign model fetch smollm2-135m-instruct
@@ -57,4 +63,4 @@ lock: $(STAMP)
 
 clean:
 	@rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
-	@find . -path ./.venv -prune -o -path ./runs -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
+	@find . -path './.venv*' -prune -o -path ./runs -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +

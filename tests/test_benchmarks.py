@@ -4,6 +4,7 @@ import asyncio
 import importlib.util
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -124,6 +125,21 @@ def test_every_ratio_stands_on_figures_and_every_job_on_a_module() -> None:
         assert ratio.job is None or (ratio.job in JOBS and {ratio.over, ratio.under} - {""} <= set(FIGURES))
     for job in JOBS:
         assert importlib.util.find_spec(f"benchmarks.{job}") is not None
+
+
+def test_make_bench_takes_the_cuda_builds_where_there_is_a_gpu(tmp_path: Path) -> None:
+    def planned() -> str:
+        path = f"{tmp_path}:{os.environ['PATH']}"
+        command = ["make", "--dry-run", "--always-make", "bench", "SET=rollout.dtype=float32"]
+        return subprocess.run(
+            command, cwd=ROOT, env=os.environ | {"PATH": path}, capture_output=True, text=True, check=True, timeout=60
+        ).stdout
+
+    (tmp_path / "nvidia-smi").write_text("#!/bin/sh\nexit 9\n")  # as where the driver is missing
+    (tmp_path / "nvidia-smi").chmod(0o755)
+    assert re.search(r" requirements/cpu.txt\n\.venv/bin/python -m benchmarks +rollout.dtype=float32\n", planned())
+    (tmp_path / "nvidia-smi").write_text("#!/bin/sh\necho 'GPU 0: made up'\n")
+    assert re.search(r" requirements/gpu.txt\n\.venv-gpu/bin/python -m benchmarks +rollout.dtype=float32\n", planned())
 
 
 # -- figures, ratios, their form ------------------------------------------------------------------------------------------------
