@@ -21,9 +21,10 @@ class _HoldsReference(DynalignError):
 
 
 class _Pickler(pickle.Pickler):
-    def persistent_id(self, value: object) -> None:
+    def reducer_override(self, value: object) -> Any:  # not asked for numbers, strings and tuples, as persistent_id would be
         if isinstance(value, ray.ObjectRef | ActorHandle):
             raise _HoldsReference
+        return NotImplemented
 
 
 def pack(value: object) -> bytes | None:
