@@ -1,4 +1,4 @@
-"""The benchmark without its engines: arguments, figures and ratios, the form of what it writes, and that its contestants do one work."""
+"""The benchmark without its engines: arguments, figures and ratios, the form of what it writes, and the processes that measure."""
 
 import asyncio
 import importlib.util
@@ -11,37 +11,21 @@ import time
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import psutil
 import pytest
-import torch
 from pydantic import ValidationError
-from torch.utils.flop_counter import FlopCounterMode
-from transformers import AutoModelForCausalLM
 
-from benchmarks import trl_step, whole_run, whole_step
-from benchmarks.__main__ import _run_jobs, run_job
+from benchmarks.__main__ import _run_jobs
 from benchmarks.alternate import alternated
 from benchmarks.catalog import FIGURES, JOBS, RATIOS, chosen_ratios, jobs_for
-from benchmarks.floating_point import step_operations
 from benchmarks.memory import role
 from benchmarks.process import run_python
 from benchmarks.result import FORMAT, LEFT_OUT, Host, Result, figures_of, ratios_of
 from benchmarks.table import table_lines
-from benchmarks.trl_environment import trl_python
-from benchmarks.whole_run import rollout_side_s, step_walls_s
-from benchmarks.workload import CONFIGS, Workload
-from configs.errors import DeadlineExceeded, NotMeasurable, RunFailed, UserError
-from configs.load import load_run
-from launch.model_shape import read_shape
-from learner.batch import TrainingBatch, decode_groups
-from learner.experience import step_file
-from learner.rows import Row, build_rows, plan_rows
+from benchmarks.workload import Workload
+from configs.errors import DeadlineExceeded, RunFailed, UserError
 from tests.product import ROOT
-from tests.tiny_groups import payloads, random_groups
-from tests.tiny_models import settings, tiny_llama
 
 RESULTS = ROOT / "benchmarks" / "results"
 HOST = Host(
@@ -226,20 +210,6 @@ def test_contestants_take_turns_first_and_the_warm_up_round_is_dropped() -> None
     assert samples == {"a": [3.0, 6.0], "b": [0.0, 0.0], "c": [4.0, 5.0]}
 
 
-def test_generation_and_scoring_at_one_time_count_once() -> None:
-    row = {"generate_s": 6.0, "score_s": 4.0, "rollout_idle_fraction": 0.25, "step_s": 12.0}
-    assert rollout_side_s(row) == 9.0  # three of twelve seconds idle: one of the ten overlapped
-    assert rollout_side_s(row | {"rollout_idle_fraction": 0.0}) == 10.0
-
-
-def test_a_steps_wall_is_from_one_experience_file_to_the_next(tmp_path: Path) -> None:
-    rows: list[dict[str, Any]] = [{"step": step} for step in (1, 2, 3)]
-    for row, ended_s in zip(rows, (100.0, 117.5, 130.0), strict=True):
-        step_file(tmp_path, row["step"]).touch()
-        os.utime(step_file(tmp_path, row["step"]), (0.0, ended_s))
-    assert step_walls_s(rows, tmp_path) == [17.5, 12.5]
-
-
 def test_processes_are_told_apart_by_their_titles() -> None:
     titles = ["VLLM::EngineCore", "ray::RolloutWorker.serve", "ray::LearnerRank", "raylet", "ray::IDLE", "python"]
     assert [role(title) for title in titles] == ["engine_core", "rollout_worker", "learner", "raylet", "ray_others", "ray_others"]
@@ -265,70 +235,6 @@ def test_what_a_failed_job_leaves_in_its_session_is_gone_too(tmp_path: Path) -> 
         run_python(["-c", script], tmp_path / "log", deadline_s=30)
     orphan = int((tmp_path / "log").read_text().split()[0])
     assert not psutil.pid_exists(orphan) or psutil.Process(orphan).status() == psutil.STATUS_ZOMBIE
-
-
-def test_trl_is_given_the_runs_own_work(tmp_path: Path) -> None:
-    workload = Workload(tmp_path / "model", tmp_path, tmp_path, quick=False)
-    run = whole_step.settings(workload)
-    assert trl_step.prompts(run)[: run.rollout.prompts_per_step] == [draw.prompt.prompt for draw in workload.draws()]
-    assert len(trl_step.prompts(run)) == run.steps * run.rollout.prompts_per_step
-    config = trl_step.config(run, tmp_path)
-    assert config["per_device_train_batch_size"] * config["gradient_accumulation_steps"] == 4 * 8
-    same = {"max_completion_length": 64, "learning_rate": 5e-5, "epsilon": 0.2, "epsilon_high": 0.28, "beta": 0.0, "max_grad_norm": 1.0}
-    assert config | same == config
-    assert config["bf16"]
-
-
-def test_where_trl_cannot_run_with_vllm_the_job_says_why_and_has_not_failed(tmp_path: Path) -> None:
-    python = trl_python(tmp_path)
-    python.parent.mkdir(parents=True)
-    python.write_text("#!/bin/sh\necho 'RuntimeError: no such weights'; exit 1\n")
-    python.chmod(0o755)
-    workload = Workload(tmp_path / "model", tmp_path, tmp_path, quick=True)
-    workload.write()
-    with pytest.raises(NotMeasurable, match="^TRL's vLLM mode does not run here: RuntimeError: no such weights$"):
-        run_job("trl_vllm", workload)
-
-
-def test_bare_torch_does_the_learners_work_packed_and_padded(tmp_path: Path) -> None:
-    from benchmarks.bare_torch import BareTorch
-
-    model = tiny_llama(tmp_path / "model")
-    run = settings(model, group_size=4, precision="bfloat16")
-    batch = TrainingBatch.of(decode_groups(*payloads(random_groups(3))), run.algorithm.advantage_scale)
-    rows_R = build_rows(plan_rows(batch, range(3), run, 1), 0, run.learner.logprob_chunk_tokens)
-    packed, padded = (BareTorch(model, run.learner, torch.device("cpu")) for _ in range(2))
-    first = packed.packed_step(rows_R)
-    assert first > 0
-    assert padded.padded_step(batch) == pytest.approx(first, rel=0.02)
-    assert packed.packed_step(rows_R) != first  # the weights have moved
-
-
-def test_a_steps_operations_are_those_that_torch_counts(tmp_path: Path) -> None:
-    """A row of one sequence in transformers' plain attention, where every query meets every key."""
-    model, prompt, completion = tiny_llama(tmp_path / "model"), 5, 7
-    ids_S, nothing_T = np.arange(prompt + completion), np.zeros(completion + 1, np.float32)
-    predicting_T = np.arange(prompt - 1, prompt + completion)
-    row = Row(((prompt + completion,),), ids_S, ids_S, predicting_T, predicting_T, nothing_T, nothing_T, None, (0,), 1)
-    policy = AutoModelForCausalLM.from_pretrained(model, attn_implementation="eager").train()
-    with FlopCounterMode(display=False) as counter:
-        hidden_SH = policy.get_decoder()(input_ids=torch.from_numpy(ids_S)[None]).last_hidden_state[0]
-        policy.get_output_embeddings()(hidden_SH[torch.from_numpy(predicting_T)]).sum().backward()
-    shape = read_shape(model)
-    assert step_operations(shape, [row]) == counter.get_total_flops()
-    apart = step_operations(shape, [replace(row, layout=((prompt, completion),))])
-    unseen = prompt * completion  # the prompt's queries do not meet the completion's keys
-    assert step_operations(shape, [row]) - apart == 12 * shape.layers * shape.queries * unseen
-
-
-def test_work_on_a_gpu_is_that_of_the_run_shipped_for_one(tmp_path: Path) -> None:
-    workload = Workload(tmp_path / "model", tmp_path, tmp_path, quick=False, device="gpu", chosen=("rollout.prompts_per_step=8",))
-    workload.write()
-    read = Workload.read(tmp_path)
-    assert read == workload
-    run = read.settings()
-    assert (run.placement.device, run.rollout.prompts_per_step, run.rollout.max_completion_tokens) == ("gpu", 8, 1024)
-    assert load_run(CONFIGS["gpu"], read.overrides(*whole_run.ON_ONE_GPU)).settings.algorithm.max_staleness == 1
 
 
 def test_what_is_compared_on_cpus_alone_is_null_on_a_gpu_and_no_failure(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
