@@ -24,6 +24,7 @@ OFFERED_PER_S = 3000.0
 DUE_PER_S = 500.0
 """Half of the aim."""
 ENGINES_PER_S, LEARNER_PER_S = 600.0, 450.0
+_PACED_IN_FLIGHT = 600  # a group takes 1 s at that rate: were it longer than a step, the learner would wait for engines, not for the ledger
 _PLACES, _IN_FLIGHT = 16, 1600  # groups in flight in a worker, as an engine with 128 sequences has; in all, below what two steps admit
 _SETTLE_S = 3.0
 _WINDOW_S = 2.0
@@ -93,9 +94,10 @@ async def _saturated(plane: ControlPlane, shares: list[Any], places: int, runs: 
 
 async def _paced(plane: ControlPlane, shares: list[Any], places: int) -> dict[str, list[float]]:
     """Engines that make a third more than the learner takes: it need not wait."""
-    step_s = PROMPTS_PER_STEP / LEARNER_PER_S
+    step_s, workers = PROMPTS_PER_STEP / LEARNER_PER_S, sum(map(len, shares))
+    places = max(1, min(places, _PACED_IN_FLIGHT // workers))
     await plane.rank.pace.remote(step_s)
-    calls = await _start(plane, shares, places, sum(map(len, shares)) * places / ENGINES_PER_S)
+    calls = await _start(plane, shares, places, workers * places / ENGINES_PER_S)
     await plane.watching(plane.steps(_STEPS))
     starved = plane.starved_fractions(_STEPS - 1)
     await plane.rank.pace.remote(0.0)
