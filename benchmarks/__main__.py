@@ -56,7 +56,7 @@ def bench(file: Path | None, only: str | None, quick: bool, settings: tuple[str,
         scratch, memory = _scratch(folders)
         workload = Workload(_model_folder(model, scratch), scratch, memory, quick, device, settings)
         workload.write()
-        samples, failures, impossible = _run_jobs(jobs_for(chosen), workload)
+        samples, failures, impossible = run_jobs(jobs_for(chosen), workload)
     result = _result(host, workload, samples, chosen, failures | impossible)
     click.echo("\n".join(table_lines(result)))
     if file is not None:
@@ -71,7 +71,7 @@ def _scratch(folders: ExitStack) -> tuple[Path, Path]:
     return disk, Path(folders.enter_context(tempfile.TemporaryDirectory(prefix="dynalign-bench-", dir=shared)))
 
 
-def _run_jobs(jobs: Iterable[str], workload: Workload) -> tuple[dict[str, list[float]], dict[str, str], dict[str, str]]:
+def run_jobs(jobs: Iterable[str], workload: Workload) -> tuple[dict[str, list[float]], dict[str, str], dict[str, str]]:
     """(samples, failures, impossible): what was measured, why a job has failed, why one cannot be taken here."""
     samples: dict[str, list[float]] = {}
     failures: dict[str, str] = {}

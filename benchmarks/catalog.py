@@ -101,7 +101,7 @@ FIGURES = {
     "learn_mfu": Kind("1", "the learner's matrix products and attentions per second / product_tflops"),
     "product_tflops": Kind("TFLOP/s", "one large bfloat16 matrix product on the learner's cores or GPU"),
     "learn_tokens_per_s_padded": Kind("tokens/s", "the same groups padded, prompt repeated, the model's own attention"),
-    "publish_to_loaded_s": Kind("s", "learner's weights in shared memory, checksums, loaded, with sequences in flight"),
+    "publish_to_loaded_s": Kind("s", "learner's weights in shared memory or the GPU's, checksums, loaded, with sequences in flight"),
     "publish_s": Kind("s", "the learner's part of it: weights copied, checksums"),
     "generation_pause_s": Kind("s", "the part of it during which no token is generated"),
     "bare_reload_s": Kind("s", "the idle engine's reload_weights of the same tensors from shared memory"),

@@ -16,7 +16,7 @@ import psutil
 import pytest
 from pydantic import ValidationError
 
-from benchmarks.__main__ import _run_jobs
+from benchmarks.__main__ import run_jobs
 from benchmarks.alternate import alternated
 from benchmarks.catalog import FIGURES, JOBS, RATIOS, chosen_ratios, jobs_for
 from benchmarks.memory import role
@@ -240,11 +240,11 @@ def test_what_a_failed_job_leaves_in_its_session_is_gone_too(tmp_path: Path) -> 
 def test_what_is_compared_on_cpus_alone_is_null_on_a_gpu_and_no_failure(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("benchmarks.__main__.run_job", lambda name, workload: {name: [1.0]})
     on_gpu = Workload(tmp_path, tmp_path, tmp_path, quick=True, device="gpu")
-    ran, failures, impossible = _run_jobs(jobs_for(RATIOS), on_gpu)
+    ran, failures, impossible = run_jobs(jobs_for(RATIOS), on_gpu)
     assert not failures
     assert set(impossible) == {"whole_step", "trl_environment", "trl_transformers", "trl_vllm"}
     assert set(ran) == set(JOBS) - set(impossible)
-    _, _, impossible = _run_jobs(jobs_for(RATIOS), replace(on_gpu, device="cpu"))
+    _, _, impossible = run_jobs(jobs_for(RATIOS), replace(on_gpu, device="cpu"))
     assert not impossible
 
 
@@ -255,7 +255,7 @@ def test_what_was_measured_before_an_interruption_is_kept(monkeypatch: pytest.Mo
         return {name: [1.0]}
 
     monkeypatch.setattr("benchmarks.__main__.run_job", run)
-    ran, failures, _ = _run_jobs(("record", "generation", "scoring"), Workload(tmp_path, tmp_path, tmp_path, quick=True))
+    ran, failures, _ = run_jobs(("record", "generation", "scoring"), Workload(tmp_path, tmp_path, tmp_path, quick=True))
     assert (ran, failures) == ({"record": [1.0]}, {"generation": "interrupted", "scoring": "interrupted"})
 
 

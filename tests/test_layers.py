@@ -14,7 +14,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "actors": ("configs", "rollout", "learner"),
     "dataset": ("configs", "rollout"),
     "evaluation": ("configs", "rollout"),
-    "benchmarks": ("configs", "rollout", "learner", "actors"),
+    "benchmarks": ("configs", "rollout", "learner", "actors", "launch"),
     "launch": ("configs", "rollout", "learner", "actors", "dataset", "evaluation"),
 }
 """Room → the rooms that it may import, besides itself."""
