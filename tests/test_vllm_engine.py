@@ -181,7 +181,6 @@ def test_an_update_that_fails_kills_the_engine_for_good(live: Live) -> None:
         live.ask(EngineRequest(context(live, "Anyone?"), max_tokens=2))
 
 
-@pytest.mark.e2e
 def test_an_engine_starts_on_a_gpu_that_a_learner_has_most_of(monkeypatch: pytest.MonkeyPatch) -> None:
     """By vLLM's own check, on a GPU that is not there."""
     from vllm.config import CacheConfig
@@ -200,6 +199,7 @@ def test_an_engine_starts_on_a_gpu_that_a_learner_has_most_of(monkeypatch: pytes
         request_memory(free, CacheConfig())
 
 
+@pytest.mark.e2e
 def test_requests_in_flight_end_at_once_when_the_engines_process_is_killed(tmp_path: Path) -> None:
     with live_engine(tiny_chat_model(tmp_path)) as live:
         ids = load_contexts(tmp_path, "Be kind.", "2026-01-01").sampling_context("Wait")
