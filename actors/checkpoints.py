@@ -3,8 +3,9 @@
 import asyncio
 import logging
 import shutil
+from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from safetensors import SafetensorError
 
@@ -13,7 +14,7 @@ from actors.metrics import read_heldout
 from actors.run_place import RunPlace
 from configs.errors import CheckpointWriteFailed, DeadlineExceeded, LearnerLost, StaleLineage
 from learner import checkpoint
-from rollout import owner
+from rollout import owner, spool
 
 LEDGER_FILE = "ledger.msgpack"
 logger = logging.getLogger(__name__)
@@ -51,6 +52,13 @@ async def write_checkpoint(place: RunPlace, step: int, learner: Saver, ledger: b
         raise CheckpointWriteFailed(step, str(error), str(checkpoints), _free_bytes(run_folder)) from error
     await asyncio.to_thread(_prune, place, checkpoints)
     return whole
+
+
+async def clear_spool(folder: Path, step: int, ledger: Callable[..., Awaitable[Any]]) -> None:
+    """The checkpoint of `step` is whole: files that only an older cut could need are removed. ledger: its methods by name; it says which
+    they are, and is not held up by thousands of removals. The folder is listed before that, so that no file can appear in between."""
+    listed = await asyncio.to_thread(spool.names, folder)
+    await asyncio.to_thread(spool.remove, folder, await ledger("forget", step, listed))
 
 
 def _room_for(aside: Path) -> None:

@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 import ray
 
 from actors import logs
-from actors.checkpoints import write_checkpoint
+from actors.checkpoints import clear_spool, write_checkpoint
 from actors.exporter import Exporter
 from actors.heldout import converged, evaluate
 from actors.learner_group import LearnerGroup
@@ -216,7 +216,7 @@ class Coordinator:
             return
         self._checkpointed, self._checkpoint_failures, self._notice = self.step, 0, ""
         self._exporter.checkpointed(self.step)
-        await self._ledger.call("forget", self.step)
+        await clear_spool(self.folder / "spool", self.step, self._ledger.call)
 
     async def _end(self) -> Ending:
         finished = not self._stop.is_set()

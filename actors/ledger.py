@@ -212,9 +212,8 @@ class LedgerActor(PackedCalls):
         self._notify()
 
     async def commit(self, step: int, version: WeightVersion, group_ids: Sequence[int] | None = None) -> None:
-        """The batch's groups become trained and `version` can be pulled. The log line is on disk before anybody sees either.
-
-        group_ids: what the learner says it trained; it decides where it differs from the reservation. Repeatable. Raises
+        """The batch's groups become trained; once the log's line is on disk, `version` can be pulled and this returns. Repeatable, so a
+        slow disk need hold up nobody else: until it has an answer, the coordinator asks again. group_ids: see `plan_commit`. Raises
         StaleLineage when another driver has taken the run over: its history must not get a line of this one.
         """
         owner.check(self._folder, self._place.lineage)
@@ -222,11 +221,12 @@ class LedgerActor(PackedCalls):
         if planned is not None:
             scored = self._ledger.state.scored
             files = {scored[group_id].group.name: step for group_id in planned.group_ids if group_id in scored}
-            self._log.append(planned, durable=True)
-            self._ledger.commit(step, group_ids)
+            self._log.append(planned, durable=False)
+            self._ledger.apply(planned)
             self._trained_files |= files
             for group_id in planned.group_ids:
                 self._handles.pop(group_id, None)
+        await asyncio.to_thread(self._log.sync)  # a repeated commit too: the first one may have failed here
         self._publish(version)
 
     async def offer(self, version: WeightVersion) -> bool:
@@ -245,20 +245,19 @@ class LedgerActor(PackedCalls):
         self._newest.publish(version)
         self._notify()
 
-    async def forget(self, step: int) -> None:
-        """The checkpoint of `step` is whole: spool files that only an older cut could need are removed.
+    async def forget(self, step: int, listed: Sequence[str]) -> list[str]:
+        """The checkpoint of `step` is whole: those spool files of `listed` that only an older cut could need, and that can go.
 
         Not earlier: a group that was scored when a checkpoint was written and trained after it is scored again when the run goes
         back to that checkpoint. What stays is what is scored, leased (its file may be there before its report), or trained
-        after `step`. The folder is listed before that is decided, so that no file can appear in between.
+        after `step`.
         """
-        listed = await asyncio.to_thread(spool.names, self._spool)
         owner.check(self._folder, self._place.lineage)
         self._trained_files = {name: trained for name, trained in self._trained_files.items() if trained > step}
         state = self._ledger.state
         live = {scored.group.name for scored in state.scored.values()} | set(self._trained_files)
         live |= {spool.group_file(lease.group_id, lease.lineage, lease.attempt) for lease in state.leased.values()}
-        await asyncio.to_thread(spool.remove, self._spool, set(listed) - live)
+        return [name for name in listed if name not in live]
 
     async def evaluate(self, evaluation: int, items: Sequence[EvaluationItem], deadline_s: float) -> tuple[EvaluationResult, ...]:
         """Held-out items, answered by the policy of step `evaluation` ahead of all training groups; the results in their order. Asked

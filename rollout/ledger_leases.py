@@ -9,7 +9,6 @@ A lease is (group, attempt, lineage); nothing changes by a report whose key is n
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from itertools import chain
 from math import ceil, inf
 
@@ -58,6 +57,7 @@ class LeaseRules:
         self._failures: dict[int, int] = {}  # attempts that expired or lost their bytes
         self.suspects = Suspects(settings.poison_attempts, broke or {})
         self._accepted: dict[int, GroupKey] = {i: scored.group.key for i, scored in self.state.scored.items()}
+        self._settled: set[int] = set()  # by the last commit, as trained or withheld
         self._withheld_since_commit: dict[int, str] = {}
         self._expiry_s = inf  # no lease ends before that
         self._without_signal = 0  # since the last reservation: what the refill of the next step has used up
@@ -117,7 +117,7 @@ class LeaseRules:
         for key in keys:
             lease = self.state.leased.get(key.group_id)
             if lease is not None and lease.key == key and lease.worker == worker:
-                self._hold(replace(lease, deadline_s=now_s + self.settings.lease_s))
+                self._hold(lease._replace(deadline_s=now_s + self.settings.lease_s))
             else:
                 lost.append(key)
         return lost

@@ -8,7 +8,6 @@ lineage goes on, and `committed` resolves which commits lead to the final weight
 import json
 import os
 from collections.abc import Iterable
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -47,10 +46,14 @@ class LedgerLog:
             while rest:
                 rest = rest[os.write(self._descriptor, rest) :]
             if durable:
-                os.fsync(self._descriptor)
+                self.sync()
         except OSError:
             os.ftruncate(self._descriptor, size_bytes)
             raise
+
+    def sync(self) -> None:
+        """Returns when all lines are on disk. Raises OSError from the disk."""
+        os.fsync(self._descriptor)
 
     def close(self) -> None:
         os.close(self._descriptor)
@@ -58,7 +61,8 @@ class LedgerLog:
 
 def encode(line: LogLine) -> bytes:
     """One line with its newline: canonical JSON, the checksum of everything before it as its last key."""
-    text = _canonical({"format": FORMAT, "kind": _KINDS[type(line)], **asdict(line)})
+    body = line._asdict() | ({"group": line.group._asdict()} if isinstance(line, Scored) else {})
+    text = _canonical({"format": FORMAT, "kind": _KINDS[type(line)], **body})
     return f'{text[:-1]},"checksum":"{_checksum(text)}"}}\n'.encode()
 
 

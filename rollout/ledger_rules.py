@@ -63,7 +63,11 @@ class Ledger(LeaseRules):
         return self._requeue(missing, failed=True)
 
     def plan_commit(self, step: int, group_ids: Sequence[int] | None = None) -> Commit | None:
-        """What `commit` with the same arguments will do, for the log; None when that step is committed already."""
+        """What a commit of `step` changes, for the log and for `apply`; None when that step is committed already.
+
+        group_ids: what the learner says it trained. It decides, wherever the ledger has these groups: a ledger restarted after
+        the learner's step has lost the reservation.
+        """
         ids = tuple(group_ids) if group_ids is not None else None
         if step == self.state.version:
             if ids is not None and sorted(ids) != sorted(self.state.last_group_ids):
@@ -77,18 +81,12 @@ class Ledger(LeaseRules):
         again = self.state.trained_of(ids)
         if again or not ids or len(set(ids)) < len(ids):
             raise LedgerError(f"commit of step {step}: groups {ids} are none, not distinct, or trained before: {again}")
-        withheld = tuple((i, reason) for i, reason in self._withheld_since_commit.items() if i not in ids)
+        trained = set(ids)
+        withheld = tuple((i, reason) for i, reason in self._withheld_since_commit.items() if i not in trained)
         return Commit(step, self.lineage, ids, withheld)
 
-    def commit(self, step: int, group_ids: Sequence[int] | None = None) -> Commit | None:
-        """The reserved groups become `trained`. None: the step was committed before, nothing changed.
-
-        group_ids: what the learner says it trained. It decides, wherever the ledger has these groups: a ledger restarted after
-        the learner's step has lost the reservation. Groups left behind that can no longer be met are then born anew.
-        """
-        commit = self.plan_commit(step, group_ids)
-        if commit is None:
-            return None
+    def apply(self, commit: Commit) -> None:
+        """What `plan_commit` has just planned: its groups become `trained`. Groups left behind that can no longer be met are born anew."""
         state = self.state
         disputed = self.reservation is None or set(self.reservation.group_ids) != set(commit.group_ids)
         unseen = range(state.issued, max(state.issued, max(commit.group_ids) + 1))
@@ -100,12 +98,21 @@ class Ledger(LeaseRules):
             for place in (state.withheld, self._attempts, self._failures):
                 place.pop(group_id, None)
         state.trained += len(trained)
-        state.version, state.last_group_ids = step, commit.group_ids
+        state.version, state.last_group_ids = commit.step, commit.group_ids
         self.reservation = None
+        for group_id in self._settled:  # whoever repeats a report does so at once; the keys of a whole run would fill the memory
+            self._accepted.pop(group_id, None)
+        self._settled = trained | self._withheld_since_commit.keys()
         self._withheld_since_commit.clear()
         if disputed:
             self._requeue_unmeetable()
         self.state.check_law()
+
+    def commit(self, step: int, group_ids: Sequence[int] | None = None) -> Commit | None:
+        """`plan_commit` and `apply` at once."""
+        commit = self.plan_commit(step, group_ids)
+        if commit is not None:
+            self.apply(commit)
         return commit
 
     def end(self, reason: str = "run_ended") -> None:

@@ -7,8 +7,10 @@ renamed; a reader believes nothing that does not match the size and checksum in 
 import os
 import re
 from collections.abc import Iterable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import xxhash
 
@@ -17,6 +19,7 @@ from configs.errors import RecordError
 ASIDE_AGE_S = 3600.0
 """A file written aside that is older than this, in seconds, is a dead writer's: writing one takes well under a minute."""
 
+_NODE = os.uname().nodename
 _NAME = re.compile(r"group-\d+-\d+-\d+\.arrow")
 
 
@@ -37,18 +40,27 @@ def group_file(group_id: int, lineage: int, attempt: int) -> str:
 def write(folder: Path, name: str, payload: bytes | memoryview) -> SpoolEntry:
     """Returns once the bytes are durable under `name`. Raises RecordError for a name that no group has, OSError from the disk."""
     path = _path(folder, name)
-    folder.mkdir(parents=True, exist_ok=True)
-    aside = folder / f"{name}.{os.uname().nodename}.{os.getpid()}.aside"
-    try:
-        with aside.open("wb") as file:
+    aside = folder / f"{name}.{_NODE}.{os.getpid()}.aside"
+    with ExitStack() as failed:
+        failed.callback(aside.unlink, missing_ok=True)
+        with _new(aside) as file:
             file.write(payload)
             file.flush()
             os.fsync(file.fileno())
-        aside.replace(path)
-    finally:
-        aside.unlink(missing_ok=True)
+        os.replace(aside, path)
+        failed.pop_all()
     sync_folder(folder)
     return SpoolEntry(name, memoryview(payload).nbytes, xxhash.xxh64_hexdigest(payload))
+
+
+def _new(path: Path) -> BinaryIO:
+    """The file, open for writing. Its folder is made where there is none: asking each time would be two more system calls, and each lets
+    another thread of a busy worker take the interpreter."""
+    try:
+        return open(path, "wb")
+    except FileNotFoundError:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return open(path, "wb")
 
 
 def read(folder: Path, entry: SpoolEntry) -> bytes:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
+from actors.checkpoints import clear_spool
 from actors.ledger import Batch, LedgerActor, LedgerPlace
 from configs.operation import DeadlineSettings
 from configs.schema import AlgorithmSettings, RolloutSettings, RunSettings
@@ -67,6 +68,14 @@ class Place:
         folder = step_folder(self.folder / "checkpoints", step)
         folder.mkdir(parents=True)
         (folder / "ledger.msgpack").write_bytes(await actor.snapshot())
+
+    async def forget(self, actor: LedgerActor, step: int) -> None:
+        """As the coordinator does."""
+
+        async def call(method: str, *arguments: Any) -> Any:
+            return await getattr(actor, method)(*arguments)
+
+        await clear_spool(self.folder / "spool", step, call)
 
 
 def version(step: int, lineage: int = 1) -> WeightVersion:

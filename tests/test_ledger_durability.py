@@ -1,6 +1,9 @@
 """The ledger's actor and its files: durable before acknowledged, fenced, restarted alone or from a checkpoint."""
 
 import asyncio
+import errno
+import os
+import threading
 from pathlib import Path
 
 import msgpack
@@ -33,6 +36,50 @@ def test_a_step_is_on_disk_before_its_version_can_be_pulled(tmp_path: Path) -> N
     tell(tmp_path, story)
 
 
+def test_a_slow_disk_holds_up_the_version_and_no_worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    on_disk = threading.Event()
+
+    async def story(place: Place) -> None:
+        actor = await place.ledger()
+        await place.score(actor, 2)
+        await actor.take(1, deadline_s=0.0)
+        monkeypatch.setattr(os, "fsync", lambda _: on_disk.wait(10.0))
+        committing = asyncio.create_task(actor.commit(1, version(1)))
+        while (await actor.status())["trained"] < 2:
+            await asyncio.sleep(0)
+        assert len(await leases_of(actor, 4)) == 4  # of the step that the commit has made room for
+        assert await actor.wait_version("a", (1, 0), wait_s=0.05) is None
+        assert not committing.done()
+        on_disk.set()
+        await committing
+        assert await actor.wait_version("a", (1, 0), wait_s=5.0) == version(1)
+
+    tell(tmp_path, story)
+
+
+def test_a_commit_that_could_not_be_synced_is_synced_when_it_is_repeated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    outcomes = [OSError(errno.EIO, "the disk is broken"), None]
+
+    def sync(_: int) -> None:
+        outcome = outcomes.pop(0)
+        if outcome is not None:
+            raise outcome
+
+    async def story(place: Place) -> None:
+        actor = await place.ledger()
+        await place.score(actor, 2)
+        await actor.take(1, deadline_s=0.0)
+        monkeypatch.setattr(os, "fsync", sync)
+        with pytest.raises(OSError, match="broken"):
+            await actor.commit(1, version(1))
+        assert await actor.wait_version("a", (1, 0), wait_s=0.0) is None
+        await actor.commit(1, version(1))
+        assert await actor.wait_version("a", (1, 0), wait_s=0.0) == version(1)
+        assert len(committed(read(place.folder / "ledger.log"))) == 1
+
+    tell(tmp_path, story)
+
+
 def test_a_ledger_that_lost_the_run_folder_writes_nothing_more(tmp_path: Path) -> None:
     async def story(place: Place) -> None:
         actor = await place.ledger()
@@ -40,7 +87,7 @@ def test_a_ledger_that_lost_the_run_folder_writes_nothing_more(tmp_path: Path) -
         await actor.take(1, deadline_s=0.0)
         owner.acquire(place.folder, now_s=1000.0)
         before = (place.folder / "ledger.log").read_bytes()
-        for refused in (actor.commit(1, version(1)), actor.forget(1)):
+        for refused in (actor.commit(1, version(1)), place.forget(actor, 1)):
             with pytest.raises(StaleLineage):
                 await refused
         assert (place.folder / "ledger.log").read_bytes() == before
@@ -105,7 +152,7 @@ def test_a_resumed_run_goes_on_from_its_checkpoint_and_scores_again_what_was_tra
         await first.take(1, deadline_s=0.0)
         await first.commit(1, version(1))
         await place.checkpoint(first, 1)
-        await first.forget(1)
+        await place.forget(first, 1)
         assert [name.split("-")[1] for name in spool.names(place.folder / "spool")] == ["2", "3"]
         await first.take(2, deadline_s=0.0)
         await first.commit(2, version(2))  # 2 and 3, which the checkpoint has as scored
@@ -129,7 +176,7 @@ def test_forgetting_keeps_what_is_scored_leased_or_trained_later(tmp_path: Path)
         (written,) = await leases_of(actor, 1)
         place.scored(written)  # on disk, its report still under way
         spool.write(place.folder / "spool", spool.group_file(9, 1, 1), b"of a worker that died before its report")
-        await actor.forget(1)
+        await place.forget(actor, 1)
         assert [name.split("-")[1] for name in spool.names(place.folder / "spool")] == ["2", "3", "5", "6"]
 
     tell(tmp_path, story)

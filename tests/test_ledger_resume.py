@@ -92,7 +92,7 @@ def test_an_actor_in_a_new_lineage_takes_nothing_of_the_abandoned_one_and_issues
         first = await place.ledger()
         await place.train(first, 1)
         await place.checkpoint(first, 1)
-        await first.forget(1)
+        await place.forget(first, 1)
         held = await leases_of(first, 2, "slow")  # groups 2 and 3
         await place.train(first, 2)  # groups 4 and 5, after the checkpoint
 

@@ -94,7 +94,7 @@ def test_an_old_attempt_is_late_and_never_trained() -> None:
 def test_a_report_of_another_lineage_is_late() -> None:
     ledger = ledger_of()
     (first,) = lease(ledger, 1)
-    assert ledger.report(scored_group(replace(first, lineage=2), 0, 0)) == "late"
+    assert ledger.report(scored_group(first._replace(lineage=2), 0, 0)) == "late"
 
 
 def test_a_repeated_report_changes_nothing_before_and_after_the_commit() -> None:
@@ -109,6 +109,20 @@ def test_a_repeated_report_changes_nothing_before_and_after_the_commit() -> None
     ledger.take(1)
     ledger.commit(1)
     assert ledger.report(scored_group(leases[0], 0, 0)) == "repeated"
+
+
+def test_what_a_ledger_remembers_of_reports_does_not_grow_with_the_run() -> None:
+    ledger = ledger_of(replace(TWO_PER_STEP, steps=100))
+    sizes = []
+    for step in range(1, 51):
+        first, second, third = lease(ledger, 3)
+        dull(ledger, first)
+        score(ledger, second, third)
+        ledger.take(step)
+        ledger.commit(step)
+        sizes.append(len(ledger._accepted))
+    assert sizes[1:] == [3] * 49
+    assert ledger.report(scored_group(third, 49, 49)) == "repeated"
 
 
 def test_a_group_with_a_token_older_than_its_lease_is_late() -> None:
