@@ -99,7 +99,8 @@ class LedgerActor(PackedCalls):
         """None: there is nothing for anybody. A suspect is alone among leases of both kinds."""
         if worker in self._workers_gone:
             return []
-        if self._newest.version is None or not (self._evaluations.pending or (self._leasing and self._ledger.capacity())):
+        named = self._newest.above((self._place.lineage, self._ledger.state.version - 1))  # what a lease names can be pulled
+        if named is None or not (self._evaluations.pending or (self._leasing and self._ledger.capacity())):
             return None
         now_s, leases = self._clock(), list[Lease | EvaluationLease]()
         if not self._ledger.holds_suspect(worker):
@@ -212,9 +213,9 @@ class LedgerActor(PackedCalls):
         self._notify()
 
     async def commit(self, step: int, version: WeightVersion, group_ids: Sequence[int] | None = None) -> None:
-        """The batch's groups become trained; once the log's line is on disk, `version` can be pulled and this returns. Repeatable, so a
-        slow disk need hold up nobody else: until it has an answer, the coordinator asks again. group_ids: see `plan_commit`. Raises
-        StaleLineage when another driver has taken the run over: its history must not get a line of this one.
+        """The batch's groups become trained; once the log's line is on disk, `version` can be pulled and leases name it. Repeatable. Until
+        then a slow disk holds up leases alone. group_ids: see `plan_commit`. Raises StaleLineage when another driver has taken the run
+        over: its history must not get a line of this one.
         """
         owner.check(self._folder, self._place.lineage)
         planned = self._ledger.plan_commit(step, group_ids)

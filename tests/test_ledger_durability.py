@@ -36,23 +36,28 @@ def test_a_step_is_on_disk_before_its_version_can_be_pulled(tmp_path: Path) -> N
     tell(tmp_path, story)
 
 
-def test_a_slow_disk_holds_up_the_version_and_no_worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_slow_disk_holds_up_a_version_and_its_leases_and_no_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     on_disk = threading.Event()
 
     async def story(place: Place) -> None:
         actor = await place.ledger()
         await place.score(actor, 2)
+        (slow,) = [place.scored(lease) for lease in await leases_of(actor, 1)]
         await actor.take(1, deadline_s=0.0)
         monkeypatch.setattr(os, "fsync", lambda _: on_disk.wait(10.0))
         committing = asyncio.create_task(actor.commit(1, version(1)))
         while (await actor.status())["trained"] < 2:
             await asyncio.sleep(0)
-        assert len(await leases_of(actor, 4)) == 4  # of the step that the commit has made room for
-        assert await actor.wait_version("a", (1, 0), wait_s=0.05) is None
+        leasing = asyncio.create_task(actor.lease("a", 4, wait_s=5.0, known=(1, 0)))
+        assert await report(actor, slow) == "scored"
+        assert await actor.wait_version("b", (1, 0), wait_s=0.05) is None
         assert not committing.done()
+        assert not leasing.done()
         on_disk.set()
         await committing
-        assert await actor.wait_version("a", (1, 0), wait_s=5.0) == version(1)
+        answer = await leasing
+        assert [lease.version for lease in answer.leases] == [1, 1, 1]
+        assert answer.version == version(1)
 
     tell(tmp_path, story)
 
