@@ -7,7 +7,6 @@
 A lease is (group, attempt, lineage); nothing changes by a report whose key is not the current one. `ledger_rules` has the rest.
 """
 
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from itertools import chain
 from math import ceil, inf
@@ -202,7 +201,7 @@ class LeaseRules:
         return requeued
 
     def _withhold(self, group_id: int, reason: str) -> None:
-        self.state.withheld[group_id] = reason
+        self.state.withhold(group_id, reason)
         self._withheld_since_commit[group_id] = reason
         self._attempts.pop(group_id, None)
         self._failures.pop(group_id, None)
@@ -228,7 +227,7 @@ class LeaseRules:
         return self.state.counts()
 
     def withheld_by_reason(self) -> dict[str, int]:
-        return dict(sorted(Counter(self.state.withheld.values()).items()))
+        return self.state.withheld_by_reason()
 
     def _unreplaced(self) -> int:
         return max(0, ceil(self._without_signal - self.settings.max_refill * self.settings.prompts_per_step))

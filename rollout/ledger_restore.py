@@ -116,11 +116,11 @@ def _apply(commit: Commit, state: LedgerState, open_ids: set[int]) -> None:
     if commit.step != state.version + 1:
         raise RecordError(f"ledger log: lineage {commit.lineage} commits step {commit.step} after step {state.version}")
     for group_id in commit.group_ids:
-        if state.withheld.pop(group_id, None) is None and group_id not in open_ids:
+        if not state.release(group_id) and group_id not in open_ids:
             raise CheckpointError(f"ledger log: step {commit.step} trains group {group_id}, which was trained before")
     open_ids -= set(commit.group_ids)
     for group_id, reason in commit.withheld:
-        state.withheld[group_id] = reason
+        state.withhold(group_id, reason)
         open_ids.discard(group_id)
     state.trained += len(commit.group_ids)
     state.version, state.last_group_ids = commit.step, commit.group_ids

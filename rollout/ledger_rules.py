@@ -95,8 +95,9 @@ class Ledger(LeaseRules):
         state.pending = [i for i in [*state.pending, *unseen] if i not in trained]
         for group_id in trained:
             state.drop(group_id)
-            for place in (state.withheld, self._attempts, self._failures):
-                place.pop(group_id, None)
+            state.release(group_id)
+            self._attempts.pop(group_id, None)
+            self._failures.pop(group_id, None)
         state.trained += len(trained)
         state.version, state.last_group_ids = commit.step, commit.group_ids
         self.reservation = None

@@ -3,12 +3,13 @@
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from configs.errors import CheckpointError, LedgerError
 from rollout.ledger_values import Counts, Lease, Scored, ScoredGroup
 
 FORMAT = 1
+T = TypeVar("T")
 
 
 @dataclass(slots=True)
@@ -16,8 +17,8 @@ class LedgerState:
     """Every draw number below `issued` is in exactly one place: `pending` (ascending), `leased`, `scored`, `withheld`, or, where
     it is in none of these, trained. `version` is the last committed step, `last_group_ids` what it trained.
 
-    `leased` and `scored` are changed through `hold`, `keep` and `drop` alone, which count along, so that no question of a call needs
-    a walk over all groups.
+    `leased`, `scored` and `withheld` are changed through `hold`, `keep`, `drop`, `withhold` and `release` alone, which count along, so that
+    no question of a call needs a walk over all groups.
     """
 
     version: int = 0
@@ -35,8 +36,10 @@ class LedgerState:
     _of_worker: dict[str, dict[int, None]] = field(default_factory=dict, init=False, compare=False)
     _leased_born: Counter[int] = field(default_factory=Counter, init=False, compare=False)
     _scored_born: Counter[int] = field(default_factory=Counter, init=False, compare=False)
+    _withheld_for: Counter[str] = field(default_factory=Counter, init=False, compare=False)
 
     def __post_init__(self) -> None:
+        self._withheld_for.update(self.withheld.values())
         leased, scored, self.leased, self.scored = self.leased, self.scored, {}, {}
         for lease in leased.values():
             self.hold(lease)
@@ -67,6 +70,22 @@ class LedgerState:
                 del self._of_worker[lease.worker]
         if scored is not None:
             _count_down(self._scored_born, scored.born)
+
+    def withhold(self, group_id: int, reason: str) -> None:
+        """The group, which is nowhere else, is not to be trained."""
+        self.release(group_id)
+        self.withheld[group_id] = reason
+        self._withheld_for[reason] += 1
+
+    def release(self, group_id: int) -> bool:
+        """The group is not withheld any more; whether it was."""
+        reason = self.withheld.pop(group_id, None)
+        if reason is not None:
+            _count_down(self._withheld_for, reason)
+        return reason is not None
+
+    def withheld_by_reason(self) -> dict[str, int]:
+        return dict(sorted(self._withheld_for.items()))
 
     def leases_of(self, worker: str) -> list[Lease]:
         """In the order in which they were leased."""
@@ -115,11 +134,11 @@ class LedgerState:
 
     def trained_of(self, group_ids: Sequence[int]) -> list[int]:
         """Those of the groups that are trained."""
-        elsewhere = self.leased.keys() | self.scored.keys() | self.withheld.keys() | set(self.pending)
-        return [each for each in group_ids if each < self.issued and each not in elsewhere]
+        places = (self.scored, self.leased, set(self.pending), self.withheld)  # asked in turn; a run's withheld groups are many
+        return [each for each in group_ids if each < self.issued and not any(each in place for place in places)]
 
 
-def _count_down(counter: Counter[int], key: int) -> None:
+def _count_down(counter: Counter[T], key: T) -> None:
     counter[key] -= 1
     if not counter[key]:
         del counter[key]  # else a run's every version would stay

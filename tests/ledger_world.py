@@ -261,6 +261,7 @@ class World:
             leaving = {scored.group.group_id for scored in state.earliest(groups)}
             left = Counter(version + settings.max_staleness for i, version in born.items() if i not in leaving)
             assert +Counter(state.left_behind(groups, settings.max_staleness)) == left
+        assert state.withheld_by_reason() == Counter(state.withheld.values())
         for worker in [*self.held, "nobody"]:
             assert state.leases_of(worker) == [lease for lease in state.leased.values() if lease.worker == worker]
         assert first_unmeetable(Counter(dues), state.version + bool(reserved), settings.prompts_per_step) is None
