@@ -109,13 +109,6 @@ class Ledger(LeaseRules):
             self._requeue_unmeetable()
         self.state.check_law()
 
-    def commit(self, step: int, group_ids: Sequence[int] | None = None) -> Commit | None:
-        """`plan_commit` and `apply` at once."""
-        commit = self.plan_commit(step, group_ids)
-        if commit is not None:
-            self.apply(commit)
-        return commit
-
     def end(self, reason: str = "run_ended") -> None:
         """Everything that is left is withheld for `reason`; nothing is leased or taken any more."""
         state = self.state

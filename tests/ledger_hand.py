@@ -1,9 +1,10 @@
 """Shorthand for ledgers that are worked by hand: two groups per step, one version of staleness, four steps."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rollout.ledger_rules import Ledger
-from rollout.ledger_values import Lease, LedgerSettings, ScoredGroup
+from rollout.ledger_values import Commit, Lease, LedgerSettings, ScoredGroup
 from rollout.spool import group_file
 
 PROMPTS = 5
@@ -51,7 +52,15 @@ def take(ledger: Ledger, step: int) -> tuple[int, ...] | None:
     return None if reservation is None else reservation.group_ids
 
 
+def commit_step(ledger: Ledger, step: int, group_ids: Sequence[int] | None = None) -> Commit | None:
+    """As the ledger's actor does, without its files; None: committed before, nothing changed."""
+    planned = ledger.plan_commit(step, group_ids)
+    if planned is not None:
+        ledger.apply(planned)
+    return planned
+
+
 def train(ledger: Ledger, step: int) -> None:
     score(ledger, *lease(ledger, ledger.settings.prompts_per_step))
     assert ledger.take(step) is not None
-    ledger.commit(step)
+    commit_step(ledger, step)

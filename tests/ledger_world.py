@@ -17,7 +17,7 @@ from rollout.ledger_restore import opening, restore
 from rollout.ledger_state import pack
 from rollout.ledger_values import POISON, Break, Commit, Lease, LedgerSettings, LogLine, ScoredGroup
 from rollout.spool import SpoolEntry
-from tests.ledger_hand import PROMPTS, Order, scored_group
+from tests.ledger_hand import PROMPTS, Order, commit_step, scored_group
 
 
 class World:
@@ -107,8 +107,8 @@ class World:
 
     def commit(self) -> None:
         step = self.step
-        assert self.ledger.commit(step, self.group_ids) is not None
-        assert self.ledger.commit(step, self.group_ids) is None
+        assert commit_step(self.ledger, step, self.group_ids) is not None
+        assert commit_step(self.ledger, step, self.group_ids) is None
         self.phase = "checkpoint"
 
     def checkpoint(self) -> None:

@@ -12,7 +12,7 @@ from rollout.ledger_rules import Ledger
 from rollout.ledger_state import pack
 from rollout.ledger_values import ATTEMPTS_PER_LEDGER, Commit, Counts, LineageStart, LogLine, Scored
 from rollout.spool import SpoolEntry
-from tests.ledger_hand import TWO_PER_STEP, Order, dull, lease, ledger_of, score, scored_group, take, train
+from tests.ledger_hand import TWO_PER_STEP, Order, commit_step, dull, lease, ledger_of, score, scored_group, take, train
 
 FIRST = LineageStart(lineage=1, step=0, parent=0)
 
@@ -57,7 +57,7 @@ def test_commits_after_the_checkpoint_are_rolled_back_and_drawn_again_with_the_s
     score(before, *lease(before, 2))
     lines += list(before.state.scored.values())
     assert take(before, 2) == (3, 4)
-    second = before.commit(2)
+    second = commit_step(before, 2)
     assert second == Commit(2, 1, (3, 4), ((2, "low_signal"),))
     lines.append(second)
 
@@ -95,7 +95,7 @@ def test_scored_groups_that_a_smaller_staleness_cannot_meet_any_more_are_born_an
     before = ledger_of()
     score(before, *lease(before, 4))
     before.take(1)
-    before.commit(1)  # 2 and 3 are one version old
+    commit_step(before, 1)  # 2 and 3 are one version old
     synchronous = replace(TWO_PER_STEP, max_staleness=0)
     ledger = restore(synchronous, Order(), snapshot_of(before), [FIRST], spool_of(before), lineage=2)
     assert (list(ledger.state.scored), ledger.state.pending) == ([], [2, 3])
@@ -109,7 +109,7 @@ def test_a_ledger_that_died_alone_is_checkpoint_and_log() -> None:
     score(before, one, two)
     lines += list(before.state.scored.values())
     before.take(1)
-    commit = before.commit(1)
+    commit = commit_step(before, 1)
     assert commit is not None
     lines.append(commit)
     score(before, three, *lease(before, 1))
@@ -120,7 +120,7 @@ def test_a_ledger_that_died_alone_is_checkpoint_and_log() -> None:
     ledger = restore(TWO_PER_STEP, Order(), None, lines, spool, lineage=1)
     assert ledger.counts() == Counts(5, 0, 0, 2, 2, 1, 0, 0, 0)  # the lease of 5 left no trace: it is drawn again
     assert opening(ledger, None, lines) == LineageStart(1, 1, parent=1)
-    assert ledger.commit(1, (1, 2)) is None
+    assert commit_step(ledger, 1, (1, 2)) is None
     assert ledger.report(before.state.scored[3].group) == "repeated"
     (again,) = lease(ledger, 1)
     assert (again.group_id, again.attempt) == (5, 1 + ATTEMPTS_PER_LEDGER)  # above every attempt that the dead ledger may have given

@@ -6,7 +6,7 @@ import pytest
 
 from configs.errors import LedgerError
 from rollout.ledger_values import Commit, Counts, GroupKey, Lease, Reservation
-from tests.ledger_hand import TWO_PER_STEP, dull, lease, ledger_of, score, scored_group, take, train
+from tests.ledger_hand import TWO_PER_STEP, commit_step, dull, lease, ledger_of, score, scored_group, take, train
 
 
 def test_a_group_goes_from_draw_to_trained() -> None:
@@ -19,7 +19,7 @@ def test_a_group_goes_from_draw_to_trained() -> None:
     groups = tuple(scored_group(each, 0, 0) for each in (first, second))
     assert ledger.take(1) == Reservation(step=1, version=0, groups=groups)
     assert ledger.counts().scored == 2
-    ledger.commit(1)
+    commit_step(ledger, 1)
     assert ledger.counts() == Counts(2, 0, 0, 0, 2, 0, 0, 0, 0)
     assert lease(ledger, 1)[0].version == 1
 
@@ -48,7 +48,7 @@ def test_a_reserved_batch_counts_as_scored_until_it_is_committed() -> None:
     score(ledger, *lease(ledger, 4))
     ledger.take(1)
     assert ledger.capacity() == 0
-    ledger.commit(1)
+    commit_step(ledger, 1)
     assert ledger.capacity() == 2
 
 
@@ -107,7 +107,7 @@ def test_a_repeated_report_changes_nothing_before_and_after_the_commit() -> None
     assert ledger.withhold(*leases[2].key, "low_signal") == "repeated"
     assert ledger.counts() == before
     ledger.take(1)
-    ledger.commit(1)
+    commit_step(ledger, 1)
     assert ledger.report(scored_group(leases[0], 0, 0)) == "repeated"
 
 
@@ -119,7 +119,7 @@ def test_what_a_ledger_remembers_of_reports_does_not_grow_with_the_run() -> None
         dull(ledger, first)
         score(ledger, second, third)
         ledger.take(step)
-        ledger.commit(step)
+        commit_step(ledger, step)
         sizes.append(len(ledger._accepted))
     assert sizes[1:] == [3] * 49
     assert ledger.report(scored_group(third, 49, 49)) == "repeated"
@@ -136,16 +136,16 @@ def test_a_group_with_a_token_older_than_its_lease_is_late() -> None:
 def test_a_commit_is_repeatable_and_out_of_turn_it_is_refused() -> None:
     ledger = ledger_of()
     with pytest.raises(LedgerError, match="no batch is reserved"):
-        ledger.commit(1)
+        commit_step(ledger, 1)
     train(ledger, 1)
     counts = ledger.counts()
-    assert ledger.commit(1) is None
-    assert ledger.commit(1, (1, 0)) is None
+    assert commit_step(ledger, 1) is None
+    assert commit_step(ledger, 1, (1, 0)) is None
     with pytest.raises(LedgerError, match="was committed with groups"):
-        ledger.commit(1, (0, 7))
+        commit_step(ledger, 1, (0, 7))
     for step in (0, 3):
         with pytest.raises(LedgerError, match="out of turn: 1 of 4"):
-            ledger.commit(step)
+            commit_step(ledger, step)
     with pytest.raises(LedgerError, match="out of turn"):
         ledger.take(1)
     assert ledger.counts() == counts
@@ -156,10 +156,10 @@ def test_what_the_learner_trained_decides_wherever_the_ledger_has_the_groups() -
     zero, one, two, three = lease(ledger, 4)
     score(ledger, zero, one)
     assert take(ledger, 1) == (0, 1)
-    ledger.commit(1, (1, 2))
+    commit_step(ledger, 1, (1, 2))
     assert ledger.counts() == Counts(4, 0, 1, 1, 2, 0, 0, 0, 0)
     assert ledger.report(scored_group(two, 0, 0)) == "late"
-    ledger.commit(2, (3, 5))  # 3 is leased, 4 and 5 were drawn by a ledger that died with them
+    commit_step(ledger, 2, (3, 5))  # 3 is leased, 4 and 5 were drawn by a ledger that died with them
     assert ledger.counts().issued == 6
     assert ledger.state.pending == [0, 4]  # 0 was due at version 1 and is born anew
     assert ledger.report(scored_group(three, 0, 0)) == "late"
@@ -170,7 +170,7 @@ def test_a_commit_of_groups_that_are_trained_doubled_or_none_is_refused(group_id
     ledger = ledger_of()
     train(ledger, 1)
     with pytest.raises(LedgerError, match="not distinct, or trained before"):
-        ledger.commit(2, group_ids)
+        commit_step(ledger, 2, group_ids)
 
 
 def test_a_commit_carries_what_was_withheld_since_the_one_before() -> None:
@@ -179,12 +179,12 @@ def test_a_commit_carries_what_was_withheld_since_the_one_before() -> None:
     dull(ledger, zero)
     score(ledger, one, two)
     ledger.take(1)
-    commit = ledger.commit(1)
+    commit = commit_step(ledger, 1)
     assert commit is not None
     assert commit.withheld == ((0, "low_signal"),)
     score(ledger, *lease(ledger, 2))
     ledger.take(2)
-    assert ledger.commit(2) == Commit(2, 1, (3, 4), withheld=())
+    assert commit_step(ledger, 2) == Commit(2, 1, (3, 4), withheld=())
     assert ledger.withheld_by_reason() == {"low_signal": 1}
 
 

@@ -8,7 +8,7 @@ import pytest
 from configs.errors import NoSignal
 from rollout.age_bound import first_unmeetable, meetable
 from rollout.ledger_values import GroupKey
-from tests.ledger_hand import TWO_PER_STEP, dull, lease, ledger_of, score, take
+from tests.ledger_hand import TWO_PER_STEP, commit_step, dull, lease, ledger_of, score, take
 
 SYNCHRONOUS = replace(TWO_PER_STEP, max_staleness=0)
 
@@ -21,7 +21,7 @@ def test_take_follows_the_order_of_birth_then_of_draw() -> None:
     score(ledger, three, two, zero)
     assert take(ledger, 1) == (0, 2)
     ledger.worker_died("b")
-    ledger.commit(1)
+    commit_step(ledger, 1)
     (one,), (four,) = lease(ledger, 1, "a"), lease(ledger, 1, "c")
     assert ((one.group_id, one.version), (four.group_id, four.version)) == ((1, 1), (4, 1))
     score(ledger, four, one)
@@ -34,7 +34,7 @@ def test_a_young_group_overtakes_only_while_every_group_left_behind_can_still_be
     straggler, *others = lease(ledger, 4)
     score(ledger, *others)
     assert take(ledger, 1) == (1, 2)  # at version 0; the straggler can still be in the batch of version 1
-    ledger.commit(1)
+    commit_step(ledger, 1)
     score(ledger, *lease(ledger, 1))
     assert take(ledger, 2) is None  # at version 1 it is due: groups 3 and 4 are there and may not go without it
     assert ledger.straggler() == straggler
@@ -48,7 +48,7 @@ def test_a_straggler_that_dies_is_born_anew_and_blocks_no_longer() -> None:
     _, *others = lease(ledger, 1, "slow") + lease(ledger, 3)
     score(ledger, *others)
     ledger.take(1)
-    ledger.commit(1)
+    commit_step(ledger, 1)
     score(ledger, *lease(ledger, 1))
     assert take(ledger, 2) is None
     ledger.worker_died("slow")
@@ -62,7 +62,7 @@ def test_more_stragglers_than_later_batches_can_hold_block_earlier() -> None:
     assert ledger.capacity() == 0
     score(ledger, third)
     assert take(ledger, 1) == (2,)
-    ledger.commit(1)
+    commit_step(ledger, 1)
     score(ledger, *lease(ledger, 1))  # born at 1, due at 3
     assert take(ledger, 2) is None  # the batch of version 2 cannot hold both groups 0 and 1
     score(ledger, second)
@@ -107,7 +107,7 @@ def test_groups_without_signal_are_replaced_at_most_max_refill_times_p_then_the_
     assert reservation is not None
     assert reservation.group_ids == (2,)
     assert lease(ledger, 9) == []  # a short batch keeps both places until it is committed
-    ledger.commit(1)
+    commit_step(ledger, 1)
     assert len(lease(ledger, 9)) == 2
 
 

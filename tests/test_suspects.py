@@ -8,7 +8,7 @@ from rollout.ledger_restore import restore
 from rollout.ledger_rules import Ledger
 from rollout.ledger_state import pack
 from rollout.ledger_values import ATTEMPTS_PER_LEDGER, Break, Commit, LineageStart, LogLine, Scored
-from tests.ledger_hand import PROMPTS, TWO_PER_STEP, Drawn, Order, dull, lease, ledger_of, score, scored_group, train
+from tests.ledger_hand import PROMPTS, TWO_PER_STEP, Drawn, Order, commit_step, dull, lease, ledger_of, score, scored_group, train
 
 EIGHT = replace(TWO_PER_STEP, max_staleness=3)
 
@@ -99,7 +99,7 @@ def test_the_next_epoch_gives_a_poisonous_prompt_one_worker_and_a_survivor_clear
     score(ledger, *lease(ledger, 4))
     for step in (1, 2):
         ledger.take(step)
-        ledger.commit(step)
+        commit_step(ledger, step)
     assert drawn(ledger, 8, "c") == [PROMPTS]
     assert ledger.worker_died("c")[0].workers == ("a", "b", "c")
     assert ledger.withheld_by_reason() == {"poison": 2}
@@ -201,6 +201,6 @@ def test_workers_that_are_never_idle_by_themselves_come_to_every_suspect() -> No
             scored.append(done.group_id)
         step = ledger.state.version + 1
         if ledger.take(step):
-            ledger.commit(step)
+            commit_step(ledger, step)
         groups += 1
         assert groups < 40
