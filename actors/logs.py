@@ -1,6 +1,6 @@
 """Log lines that say which run, which actor, and under which policy version: in Ray's worker logs and on the driver's console alike.
 
-    2026-01-31 12:00:00,000 INFO run=quickstart actor=rollout-0 version=1.12 actors.rollout_worker: …
+    2026-01-31 12:00:00,000 INFO run=quickstart actor=rollout-0 version=1.12 dynalign.actors.worker.rollout_worker: …
 
 So `grep -r 'run=quickstart actor=rollout-0'` over the logs of all nodes is the story of one worker. Libraries only warn.
 """
@@ -9,7 +9,7 @@ import logging
 import os
 from collections.abc import Callable
 
-from configs.schema import RunSettings
+from dynalign.configs.schema import RunSettings
 
 logger = logging.getLogger(__name__)
 
@@ -31,7 +31,7 @@ def configure(run: RunSettings, actor: str, version: Callable[[], str] | None = 
     """This process's log lines, from now on: our own at `run.log_level`, those of libraries from WARNING on. An actor says where it is.
 
     :param actor: `coordinator`, `ledger`, `rollout-0`, `learner-0`, `driver`. :param version: the label of the policy version that the
-        actor works under at the moment (`rollout.weight_version.version_label`), asked at every line; cheap, and never raising. None in
+        actor works under at the moment (`dynalign.rollout.weights.version.version_label`), asked at every line; cheap, and never raising. None in
         the driver.
     """
     handler = logging.StreamHandler()

@@ -13,7 +13,7 @@ from typing import Any
 import ray
 from ray.actor import ActorHandle
 
-from configs.errors import DynalignError
+from dynalign.configs.errors import DynalignError
 
 
 class _HoldsReference(DynalignError):
@@ -21,7 +21,9 @@ class _HoldsReference(DynalignError):
 
 
 class _Pickler(pickle.Pickler):
-    def reducer_override(self, value: object) -> Any:  # not asked for numbers, strings and tuples, as persistent_id would be
+    def reducer_override(
+        self, value: object
+    ) -> Any:  # not asked for numbers, strings and tuples, as persistent_id would be
         if isinstance(value, ray.ObjectRef | ActorHandle):
             raise _HoldsReference
         return NotImplemented

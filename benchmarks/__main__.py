@@ -10,7 +10,6 @@ and written all the same.
 
 import datetime
 import json
-import os
 import signal
 import sys
 import tempfile
@@ -21,16 +20,17 @@ from pathlib import Path
 
 import click
 
-from benchmarks.catalog import JOBS, chosen_ratios, jobs_for
-from benchmarks.host import this_host
-from benchmarks.process import run_python
-from benchmarks.result import FORMAT, Host, Result, figures_of, ratios_of
-from benchmarks.table import table_lines
-from benchmarks.workload import CONFIGS, Device, Workload
-from configs.errors import DynalignError, Mistake, NotMeasurable, UserError
-from configs.load import load_run
-from launch import model_folder
-from launch.model_fetch import SOURCES
+from dynalign.benchmarks.catalog import JOBS, chosen_ratios, jobs_for
+from dynalign.benchmarks.host import this_host
+from dynalign.benchmarks.process import run_python
+from dynalign.benchmarks.result import FORMAT, Host, Result, figures_of, ratios_of
+from dynalign.benchmarks.table import table_lines
+from dynalign.benchmarks.workload import CONFIGS, Device, Workload
+from dynalign.configs.errors import DynalignError, Mistake, NotMeasurable, UserError
+from dynalign.configs.load import load_run
+from dynalign.launch.models import folder as model_folder
+from dynalign.launch.models.fetch import SOURCES
+from dynalign.run_folder import durable
 
 INTERRUPTED = 130
 _INTERRUPTED = "interrupted"
@@ -39,16 +39,31 @@ _SHARED_MEMORY = Path("/dev/shm")  # the memory-backed folder of Linux
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
-@click.option("--json", "file", type=click.Path(path_type=Path), help="Also write figures and ratios to this file.")
+@click.option(
+    "--json", "file", type=click.Path(path_type=Path), help="Also write figures and ratios to this file."
+)
 @click.option("--only", metavar="KEY,…", help="Measure these ratios alone.")
-@click.option("--quick", is_flag=True, help="A small trial in a few minutes: shows that the benchmark works, not how fast anything is.")
+@click.option(
+    "--quick",
+    is_flag=True,
+    help="A small trial in a few minutes: shows that the benchmark works, not how fast anything is.",
+)
 @click.argument("settings", nargs=-1)
 def bench(file: Path | None, only: str | None, quick: bool, settings: tuple[str, ...]) -> int:
     """Measure this machine: one table of figures and ratios. SETTINGS (model=FOLDER, rollout.max_completion_tokens=512, …) replace those
     of the shipped run whose work is measured."""
     chosen = chosen_ratios(only)
     if file is not None and (not file.absolute().parent.is_dir() or file.is_dir()):
-        raise UserError([Mistake("--json", str(file), "is no file in an existing folder", "make the folder, or name another file")])
+        raise UserError(
+            [
+                Mistake(
+                    "--json",
+                    str(file),
+                    "is no file in an existing folder",
+                    "make the folder, or name another file",
+                )
+            ]
+        )
     host = this_host()
     device: Device = "gpu" if host.gpus else "cpu"
     model = load_run(CONFIGS[device], settings).settings.model
@@ -66,12 +81,20 @@ def bench(file: Path | None, only: str | None, quick: bool, settings: tuple[str,
 
 def _scratch(folders: ExitStack) -> tuple[Path, Path]:
     """(on disk, in shared memory), gone with `folders`."""
-    disk = Path(folders.enter_context(tempfile.TemporaryDirectory(prefix="dynalign-bench-", ignore_cleanup_errors=True)))
+    disk = Path(
+        folders.enter_context(
+            tempfile.TemporaryDirectory(prefix="dynalign-bench-", ignore_cleanup_errors=True)
+        )
+    )
     shared = _SHARED_MEMORY if _SHARED_MEMORY.is_dir() else disk
-    return disk, Path(folders.enter_context(tempfile.TemporaryDirectory(prefix="dynalign-bench-", dir=shared)))
+    return disk, Path(
+        folders.enter_context(tempfile.TemporaryDirectory(prefix="dynalign-bench-", dir=shared))
+    )
 
 
-def run_jobs(jobs: Iterable[str], workload: Workload) -> tuple[dict[str, list[float]], dict[str, str], dict[str, str]]:
+def run_jobs(
+    jobs: Iterable[str], workload: Workload
+) -> tuple[dict[str, list[float]], dict[str, str], dict[str, str]]:
     """(samples, failures, impossible): what was measured, why a job has failed, why one cannot be taken here."""
     samples: dict[str, list[float]] = {}
     failures: dict[str, str] = {}
@@ -105,7 +128,11 @@ def run_job(name: str, workload: Workload) -> dict[str, list[float]]:
     """What it has measured. Raises NotMeasurable, RunFailed with its last line, or DeadlineExceeded."""
     started_s = time.monotonic()
     click.echo(f"{name} …", err=True)
-    run_python(["-m", "benchmarks.job", name, str(workload.scratch)], workload.scratch / f"{name}.log", JOBS[name].deadline_s)
+    run_python(
+        ["-m", "dynalign.benchmarks.job", name, str(workload.scratch)],
+        workload.scratch / f"{name}.log",
+        JOBS[name].deadline_s,
+    )
     click.echo(f"{name}: {time.monotonic() - started_s:.0f} s", err=True)
     if workload.reason_file(name).exists():
         raise NotMeasurable(workload.reason_file(name).read_text())
@@ -117,25 +144,38 @@ def _model_folder(model: str, scratch: Path) -> Path:
     """The model's folder, made or downloaded first where it is not there. Raises UserError where it is neither here nor to be had."""
     if model in SOURCES:
         click.echo(f"model {model} (fetched first if it is not there)", err=True)
-        run_python(["-m", "launch.cli", "model", "fetch", model], scratch / "fetch.log", _FETCH_DEADLINE_S)
+        run_python(
+            ["-m", "dynalign.launch.cli", "model", "fetch", model], scratch / "fetch.log", _FETCH_DEADLINE_S
+        )
     found = model_folder.model_folder(model)
     return found if isinstance(found, Path) else model_folder.download(found)
 
 
-def _result(host: Host, workload: Workload, samples: dict[str, list[float]], chosen: Iterable[str], unmeasured: dict[str, str]) -> Result:
+def _result(
+    host: Host,
+    workload: Workload,
+    samples: dict[str, list[float]],
+    chosen: Iterable[str],
+    unmeasured: dict[str, str],
+) -> Result:
     figures = figures_of(samples)
     ratios, reasons = ratios_of(figures, chosen, unmeasured)
     made = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     settings = list(workload.chosen)
     return Result(
-        format=FORMAT, made=made, quick=workload.quick, settings=settings, host=host, figures=figures, ratios=ratios, reasons=reasons
+        format=FORMAT,
+        made=made,
+        quick=workload.quick,
+        settings=settings,
+        host=host,
+        figures=figures,
+        ratios=ratios,
+        reasons=reasons,
     )
 
 
 def _write(file: Path, result: Result) -> None:
-    aside = file.with_name(f".{file.name}.aside")
-    aside.write_text(result.model_dump_json(indent=2) + "\n")
-    os.replace(aside, file)
+    durable.write(file, result.model_dump_json(indent=2) + "\n")
 
 
 def _interrupted(number: int, frame: object) -> None:
@@ -144,7 +184,10 @@ def _interrupted(number: int, frame: object) -> None:
 
 def main() -> int:
     """Returns the exit code."""
-    for number in (signal.SIGINT, signal.SIGTERM):  # the first is ignored in a shell's background unless it is asked for
+    for number in (
+        signal.SIGINT,
+        signal.SIGTERM,
+    ):  # the first is ignored in a shell's background unless it is asked for
         signal.signal(number, _interrupted)
     try:
         return int(bench.main(prog_name="python -m benchmarks", standalone_mode=False) or 0)

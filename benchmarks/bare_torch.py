@@ -17,10 +17,10 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from transformers import AutoModelForCausalLM
 
-from configs.schema import LearnerSettings
-from learner.attention import PACKED
-from learner.batch import ScoredGroup, TrainingBatch
-from learner.rows import Row
+from dynalign.configs.schema import LearnerSettings
+from dynalign.learner.batch import ScoredGroup, TrainingBatch
+from dynalign.learner.rows.attention import PACKED
+from dynalign.learner.rows.rows import Row
 
 
 class BareTorch:
@@ -34,15 +34,24 @@ class BareTorch:
         self._masters = [nn.Parameter(weight.detach().float()) for weight in self._weights]
         betas = (settings.adam_beta1, settings.adam_beta2)
         self._optimizer = torch.optim.AdamW(
-            self._masters, lr=settings.learning_rate, betas=betas, weight_decay=settings.weight_decay, fused=True
+            self._masters,
+            lr=settings.learning_rate,
+            betas=betas,
+            weight_decay=settings.weight_decay,
+            fused=True,
         )
 
     def packed_step(self, rows_R: Sequence[Row]) -> float:
         """One optimizer step on packed rows; returns the gradient's norm."""
         self._model.set_attn_implementation(PACKED)
         for row in rows_R:
-            tokens = {"input_ids": self._tensor(row.input_ids_S)[None], "position_ids": self._tensor(row.position_ids_S)[None]}
-            hidden_SH = self._model.get_decoder()(**tokens, use_cache=False, layout=row.layout).last_hidden_state[0]
+            tokens = {
+                "input_ids": self._tensor(row.input_ids_S)[None],
+                "position_ids": self._tensor(row.position_ids_S)[None],
+            }
+            hidden_SH = self._model.get_decoder()(
+                **tokens, use_cache=False, layout=row.layout
+            ).last_hidden_state[0]
             hidden_TH = hidden_SH.index_select(0, self._tensor(row.predicting_T))
             factors_T = self._tensor(row.weights_T * row.advantages_T)
             self._backward(hidden_TH, self._tensor(row.targets_T), factors_T)
@@ -55,8 +64,12 @@ class BareTorch:
         for group, advantages_G in zip(batch.groups_P, batch.advantages_PG, strict=True):
             ids_GS, mask_GS = map(self._tensor, _padded(group))
             prompt, completion = len(group.context_ids), ids_GS.shape[1] - len(group.context_ids)
-            hidden_GSH = self._model.get_decoder()(input_ids=ids_GS, attention_mask=mask_GS, use_cache=False).last_hidden_state
-            factors_GT = weight * self._tensor(np.asarray(advantages_G, np.float32))[:, None] * mask_GS[:, prompt:]
+            hidden_GSH = self._model.get_decoder()(
+                input_ids=ids_GS, attention_mask=mask_GS, use_cache=False
+            ).last_hidden_state
+            factors_GT = (
+                weight * self._tensor(np.asarray(advantages_G, np.float32))[:, None] * mask_GS[:, prompt:]
+            )
             hidden_TH = hidden_GSH[:, prompt - 1 : prompt - 1 + completion].flatten(0, 1)
             self._backward(hidden_TH, ids_GS[:, prompt:].flatten(), factors_GT.flatten())
         return self._update()

@@ -9,8 +9,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from rollout.engine import EngineRequest
-from rollout.vllm_engine import RequestOutputKind, SamplingParams, VllmEngine
+from dynalign.rollout.engine.base import EngineRequest
+from dynalign.rollout.engine.vllm import RequestOutputKind, SamplingParams, VllmEngine
 
 _numbers = itertools.count()
 _RELOAD_DEADLINE_S = 120.0
@@ -44,5 +44,7 @@ async def generate(engine: VllmEngine, requests: Sequence[EngineRequest]) -> int
 async def reload(engine: VllmEngine, folder: Path) -> float:
     """Seconds in which an idle engine loads the safetensors in `folder` by its own `reload_weights`."""
     started_s = time.monotonic()
-    await engine._llm.collective_rpc("reload_weights", timeout=_RELOAD_DEADLINE_S, kwargs={"weights_path": str(folder)})
+    await engine._llm.collective_rpc(
+        "reload_weights", timeout=_RELOAD_DEADLINE_S, kwargs={"weights_path": str(folder)}
+    )
     return time.monotonic() - started_s

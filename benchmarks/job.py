@@ -1,4 +1,4 @@
-"""One job in a process of its own: `python -m benchmarks.job NAME SCRATCH`. Writes the samples, as JSON, where the workload says, or the
+"""One job in a process of its own: `python -m dynalign.benchmarks.job NAME SCRATCH`. Writes the samples, as JSON, where the workload says, or the
 reason why there are none on this machine."""
 
 import importlib
@@ -7,15 +7,17 @@ import os
 import sys
 from pathlib import Path
 
-from benchmarks.catalog import JOBS
-from benchmarks.workload import Workload
-from configs.errors import NotMeasurable
+from dynalign.benchmarks.catalog import JOBS
+from dynalign.benchmarks.workload import Workload
+from dynalign.configs.errors import NotMeasurable
 
 
 def main(name: str, scratch: Path) -> None:
     place, workload = JOBS[name].core, Workload.read(scratch)
     if place is not None and workload.device == "cpu":
-        os.sched_setaffinity(0, {sorted(os.sched_getaffinity(0))[place]})  # before any library counts the cores
+        os.sched_setaffinity(
+            0, {sorted(os.sched_getaffinity(0))[place]}
+        )  # before any library counts the cores
     measure = importlib.import_module(f"benchmarks.{name}").measure
     try:
         workload.samples_file(name).write_text(json.dumps(measure(workload)))

@@ -2,12 +2,12 @@
 
 import os
 
-from benchmarks.workload import Workload
-from learner.learner import Learner
+from dynalign.benchmarks.workload import Workload
+from dynalign.learner.learner import Learner
 
 
 def start_learner(workload: Workload, *overrides: str) -> Learner:
-    """Rank 0 of 1. The environment is that of `actors.learner_rank`."""
+    """Rank 0 of 1. The environment is that of `dynalign.actors.learner.learner_rank`."""
     os.environ.update(RANK="0", WORLD_SIZE="1", LOCAL_RANK="0", MASTER_ADDR="127.0.0.1", MASTER_PORT="0")
     if workload.device == "cpu":
         os.environ["DS_ACCELERATOR"] = "cpu"

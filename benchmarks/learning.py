@@ -6,15 +6,15 @@ from collections.abc import Mapping
 
 import torch
 
-from benchmarks.alternate import alternated
-from benchmarks.bare_torch import BareTorch
-from benchmarks.floating_point import finish, product_operations_per_s, step_operations
-from benchmarks.learner_side import start_learner
-from benchmarks.workload import Workload
-from configs.schema import RunSettings
-from launch.model_shape import read_shape
-from learner.batch import TrainingBatch, decode_groups
-from learner.rows import Row, build_rows, plan_rows
+from dynalign.benchmarks.alternate import alternated
+from dynalign.benchmarks.bare_torch import BareTorch
+from dynalign.benchmarks.floating_point import finish, product_operations_per_s, step_operations
+from dynalign.benchmarks.learner_side import start_learner
+from dynalign.benchmarks.workload import Workload
+from dynalign.configs.schema import RunSettings
+from dynalign.launch.models.shape import read_shape
+from dynalign.learner.batch import TrainingBatch, decode_groups
+from dynalign.learner.rows.rows import Row, build_rows, plan_rows
 
 SAME_NORM = 0.05
 """Largest relative difference of the first step's gradient norms: bfloat16 rounds them, other work would move them much further."""
@@ -63,7 +63,10 @@ def measure(workload: Workload) -> dict[str, list[float]]:
     if max(norms.values()) - min(norms.values()) > SAME_NORM * norms["learn_tokens_per_s"]:
         raise RuntimeError(f"the first step's gradient norms differ, so the work did: {norms}")
     samples["product_tflops"] = [full_speed / 1e12]
-    speeds = [step_operations(read_shape(workload.model_folder), rows_R) * rate / tokens for rate in samples["learn_tokens_per_s"]]
+    speeds = [
+        step_operations(read_shape(workload.model_folder), rows_R) * rate / tokens
+        for rate in samples["learn_tokens_per_s"]
+    ]
     return samples | {"learn_mfu": [speed / full_speed for speed in speeds]}
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import psutil
 
-from configs.errors import DeadlineExceeded, RunFailed
+from dynalign.configs.errors import DeadlineExceeded, RunFailed
 
 ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
@@ -21,10 +21,17 @@ _GONE_DEADLINE_S = 15.0
 
 
 def run_python(
-    arguments: list[str], log: Path, deadline_s: float, environment: Mapping[str, str] = ENVIRONMENT, python: Path = Path(sys.executable)
+    arguments: list[str],
+    log: Path,
+    deadline_s: float,
+    environment: Mapping[str, str] = ENVIRONMENT,
+    python: Path = Path(sys.executable),
 ) -> None:
     """Runs a Python, this one by default, with its output in `log`. Raises RunFailed with the last line it wrote, or DeadlineExceeded."""
-    with log.open("w") as out, _child([str(python), *arguments], out.fileno(), os.environ | environment) as child:
+    with (
+        log.open("w") as out,
+        _child([str(python), *arguments], out.fileno(), os.environ | environment) as child,
+    ):
         try:
             code = child.wait(timeout=deadline_s)
         except subprocess.TimeoutExpired as error:
@@ -37,7 +44,9 @@ def run_python(
 @contextmanager
 def _child(command: list[str], out: int, environment: Mapping[str, str]) -> Iterator[subprocess.Popen[bytes]]:
     """In a session of its own: a terminal's Ctrl-C reaches this process alone, which ends the child with all that it has started."""
-    child = subprocess.Popen(command, stdout=out, stderr=out, stdin=subprocess.DEVNULL, env=environment, start_new_session=True)
+    child = subprocess.Popen(
+        command, stdout=out, stderr=out, stdin=subprocess.DEVNULL, env=environment, start_new_session=True
+    )
     try:
         yield child
     finally:

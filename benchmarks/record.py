@@ -2,9 +2,9 @@
 
 import asyncio
 
-from benchmarks.rollout_side import RolloutSide
-from benchmarks.workload import Workload
-from rollout.arrow_schema import encode, to_batch
+from dynalign.benchmarks.rollout_side import RolloutSide
+from dynalign.benchmarks.workload import Workload
+from dynalign.rollout.arrow_schema import encode, to_batch
 
 
 def measure(workload: Workload) -> dict[str, list[float]]:

@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from benchmarks.catalog import FIGURES, NOT_MEASURED, RATIOS
+from dynalign.benchmarks.catalog import FIGURES, NOT_MEASURED, RATIOS
 
 FORMAT: Literal[1] = 1
 LEFT_OUT = "left out by --only"
@@ -73,7 +73,9 @@ class Result(_Closed):
             raise ValueError(f"ratios are {list(self.ratios)}, not {list(RATIOS)}")
         unmeasured = {key for key, value in self.ratios.items() if value is None}
         if unmeasured != set(self.reasons) or not all(self.reasons.values()):
-            raise ValueError(f"reasons are given for {sorted(self.reasons)}, and null are {sorted(unmeasured)}")
+            raise ValueError(
+                f"reasons are given for {sorted(self.reasons)}, and null are {sorted(unmeasured)}"
+            )
         for key, value in self.ratios.items():
             if value is not None and not math.isclose(value, quotient(key, self.figures), rel_tol=1e-6):
                 raise ValueError(f"{key} is {value}, and its figures give {quotient(key, self.figures)}")

@@ -1,14 +1,14 @@
-"""A rollout worker without its actor: the engine, the contexts and the judge as `actors.rollout_worker` puts them together."""
+"""A rollout worker without its actor: the engine, the contexts and the judge as `dynalign.actors.worker.rollout_worker` puts them together."""
 
 from dataclasses import dataclass
 
-from benchmarks.workload import Workload
-from configs.schema import RunSettings
-from rollout.contexts import Contexts, load_contexts
-from rollout.definition import load_value_texts
-from rollout.group_maker import GroupMaker
-from rollout.judge import Judge, context_tokens, make_judge
-from rollout.vllm_engine import VllmEngine
+from dynalign.benchmarks.workload import Workload
+from dynalign.configs.schema import RunSettings
+from dynalign.rollout.contexts import Contexts, load_contexts
+from dynalign.rollout.engine.vllm import VllmEngine
+from dynalign.rollout.group_maker import GroupMaker
+from dynalign.rollout.judges.judge import Judge, context_tokens, make_judge
+from dynalign.rollout.judges.value_texts import load_value_texts
 
 LABEL = "1.0"
 
@@ -30,4 +30,10 @@ class RolloutSide:
         limit = context_tokens(contexts, texts, run)
         engine = await VllmEngine.start(str(workload.model_folder), run.rollout, limit, LABEL, run.seed)
         judge = make_judge(engine, contexts, texts, run.judge, limit)
-        return RolloutSide(run, engine, contexts, judge, GroupMaker(run, "benchmark", engine, judge, contexts, texts, lambda: 0))
+        return RolloutSide(
+            run,
+            engine,
+            contexts,
+            judge,
+            GroupMaker(run, "benchmark", engine, judge, contexts, texts, lambda: 0),
+        )

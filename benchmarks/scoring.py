@@ -7,12 +7,12 @@ import asyncio
 import time
 from collections.abc import Mapping
 
-from benchmarks import bare_vllm
-from benchmarks.alternate import alternated
-from benchmarks.rollout_side import RolloutSide
-from benchmarks.workload import Workload
-from rollout.arrow_schema import decode, to_group
-from rollout.records import Group
+from dynalign.benchmarks import bare_vllm
+from dynalign.benchmarks.alternate import alternated
+from dynalign.benchmarks.rollout_side import RolloutSide
+from dynalign.benchmarks.workload import Workload
+from dynalign.rollout.arrow_schema import decode, to_group
+from dynalign.rollout.records import Group
 
 
 def measure(workload: Workload) -> dict[str, list[float]]:
@@ -21,7 +21,9 @@ def measure(workload: Workload) -> dict[str, list[float]]:
 
 async def _measure(workload: Workload) -> dict[str, list[float]]:
     side = await RolloutSide.start(workload)
-    groups = [to_group(batch) for batch in decode(workload.groups_file.read_bytes(), str(workload.groups_file))]
+    groups = [
+        to_group(batch) for batch in decode(workload.groups_file.read_bytes(), str(workload.groups_file))
+    ]
 
     async def shared() -> Mapping[str, float]:
         return {"judgements_per_s": await _judgements_per_s(side, groups, fresh=False)}
@@ -29,7 +31,9 @@ async def _measure(workload: Workload) -> dict[str, list[float]]:
     async def unshared() -> Mapping[str, float]:
         return {"judgements_per_s_unshared": await _judgements_per_s(side, groups, fresh=True)}
 
-    samples = await alternated([shared, unshared], min(3, workload.runs))  # half a minute each without sharing
+    samples = await alternated(
+        [shared, unshared], min(3, workload.runs)
+    )  # half a minute each without sharing
     await side.engine.close()
     return samples
 
@@ -39,7 +43,9 @@ async def _judgements_per_s(side: RolloutSide, groups: list[Group], fresh: bool)
     await bare_vllm.forget_prefixes(side.engine)
     asked = [(group.prompt, [candidate.text for candidate in group.candidates_G]) for group in groups]
     started_s = time.monotonic()
-    verdicts_PG = await asyncio.gather(*(side.judge.score(prompt, texts_G, 0, fresh) for prompt, texts_G in asked))
+    verdicts_PG = await asyncio.gather(
+        *(side.judge.score(prompt, texts_G, 0, fresh) for prompt, texts_G in asked)
+    )
     elapsed_s = time.monotonic() - started_s
     # An empty candidate scores 0 without being shown to the judge.
     return sum(verdict.status != "empty" for verdicts_G in verdicts_PG for verdict in verdicts_G) / elapsed_s

@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator
 
-from benchmarks.catalog import RATIOS, readable
-from benchmarks.result import Host, Result
+from dynalign.benchmarks.catalog import RATIOS, readable
+from dynalign.benchmarks.result import Host, Result
 
 _NAME, _NUMBER, _UNIT = 34, 10, 9
 

@@ -15,21 +15,24 @@ from collections.abc import Coroutine, Mapping
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
-from actors import transport_shared_memory
-from actors.transport_ipc import IpcPublisher, MemoryOffer
-from actors.transport_shared_memory import FileOffer, SharedMemoryPublisher
-from benchmarks import bare_vllm
-from benchmarks.alternate import alternated
-from benchmarks.catalog import ENGINE_CORE, LEARNER_CORE
-from benchmarks.learner_side import start_learner
-from benchmarks.rollout_side import RolloutSide
-from benchmarks.workload import Workload
-from rollout.engine import EngineRequest
-from rollout.weight_version import WeightVersion
+from dynalign.actors.transports import shared_memory as transport_shared_memory
+from dynalign.actors.transports.ipc import IpcPublisher, MemoryOffer
+from dynalign.actors.transports.shared_memory import FileOffer, SharedMemoryPublisher
+from dynalign.benchmarks import bare_vllm
+from dynalign.benchmarks.alternate import alternated
+from dynalign.benchmarks.catalog import ENGINE_CORE, LEARNER_CORE
+from dynalign.benchmarks.learner_side import start_learner
+from dynalign.benchmarks.rollout_side import RolloutSide
+from dynalign.benchmarks.workload import Workload
+from dynalign.rollout.engine.base import EngineRequest
+from dynalign.rollout.weights.version import WeightVersion
 
 T = TypeVar("T")
 
-_FLYING_TOKENS = {"cpu": 400, "gpu": 1000}  # long enough that every sequence is still in flight when the version is loaded
+_FLYING_TOKENS = {
+    "cpu": 400,
+    "gpu": 1000,
+}  # long enough that every sequence is still in flight when the version is loaded
 _IN_FLIGHT_AFTER_S = 2.0  # by then all contexts are prefilled and every sequence decodes
 _DEADLINE_S = 120.0
 _START_DEADLINE_S = 400.0  # a GPU's engine compiles its model
@@ -45,7 +48,9 @@ class EngineThread:
 
     def _run(self, core: int | None) -> None:
         if core is not None:
-            os.sched_setaffinity(0, {core})  # of this thread, and of all threads and processes that come from it
+            os.sched_setaffinity(
+                0, {core}
+            )  # of this thread, and of all threads and processes that come from it
         self._loop.run_forever()
 
     def call(self, work: Coroutine[Any, Any, T]) -> Future[T]:
@@ -90,7 +95,11 @@ def measure(workload: Workload) -> dict[str, list[float]]:
         return {"publish_to_loaded_s": synced_s, "publish_s": published_s, "generation_pause_s": pause_s}
 
     async def bare() -> Mapping[str, float]:
-        return {"bare_reload_s": await asyncio.wrap_future(thread.call(bare_vllm.reload(side.engine, workload.memory)))}
+        return {
+            "bare_reload_s": await asyncio.wrap_future(
+                thread.call(bare_vllm.reload(side.engine, workload.memory))
+            )
+        }
 
     samples = asyncio.run(alternated([ours, bare], workload.runs))
     thread.call(side.engine.close()).result(timeout=_DEADLINE_S)

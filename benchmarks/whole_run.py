@@ -11,15 +11,21 @@ from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 
-from actors.metrics import Row, read_metrics
-from benchmarks.memory import PeakMemory
-from benchmarks.workload import CONFIGS, Workload
-from configs.errors import DeadlineExceeded, RunFailed
-from learner.experience import step_file
+from dynalign.benchmarks.memory import PeakMemory
+from dynalign.benchmarks.workload import CONFIGS, Workload
+from dynalign.configs.errors import DeadlineExceeded, RunFailed
+from dynalign.run_folder import layout
+from dynalign.run_folder.layout import experience_file
+from dynalign.run_folder.metrics import Row, read_metrics
 
 WARM_UP_STEPS = 2
 """The first steps begin with an empty pipeline: the learner waits for the first batch."""
-ON_ONE_GPU = ("placement.mode=separate", "placement.rollout_gpu_fraction=0.3", "rollout.kv_cache_gib=16", "algorithm.max_staleness=1")
+ON_ONE_GPU = (
+    "placement.mode=separate",
+    "placement.rollout_gpu_fraction=0.3",
+    "rollout.kv_cache_gib=16",
+    "algorithm.max_staleness=1",
+)
 """Shipped, the two sides take turns on it. Both at once is what there is to overlap, at the price that each slows the other down; of 80 GB
 the learner then needs 70 %."""
 _SAMPLE_S = 0.5
@@ -30,20 +36,30 @@ def measure(workload: Workload) -> dict[str, list[float]]:
     """Raises RunFailed with the run's last line."""
     steps = 4 if workload.quick else 8 if workload.device == "cpu" else 6
     runs = workload.scratch / "runs"
-    overrides = [f"model={workload.model_folder}", f"runs={runs}", "name=benchmark", f"steps={steps}", f"checkpoint.every_steps={steps}"]
+    overrides = [
+        f"model={workload.model_folder}",
+        f"runs={runs}",
+        "name=benchmark",
+        f"steps={steps}",
+        f"checkpoint.every_steps={steps}",
+    ]
     overrides += ["heldout.prompts=0", "tensorboard=false", *(ON_ONE_GPU if workload.device == "gpu" else ())]
     memory = train(CONFIGS[workload.device], workload.overrides(*overrides), workload.scratch / "train.log")
     folder = runs / "benchmark"
-    samples = _step_times(read_metrics(folder), folder / "experience")
+    samples = _step_times(read_metrics(folder), folder / layout.EXPERIENCE)
     return samples | {f"memory_{name}_mib": [peak] for name, peak in memory.peaks_mib.items()}
 
 
 def train(config: str, overrides: Sequence[str], log: Path) -> PeakMemory:
     """`dynalign train` to its end. Raises RunFailed with its last line, or DeadlineExceeded."""
-    environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}  # a cluster of the run's own
+    environment = {
+        name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"
+    }  # a cluster of the run's own
     with log.open("w") as out:
-        command = [sys.executable, "-m", "launch.cli", "train", config, *overrides]
-        driver = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, env=environment)
+        command = [sys.executable, "-m", "dynalign.launch.cli", "train", config, *overrides]
+        driver = subprocess.Popen(
+            command, stdout=out, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, env=environment
+        )
         memory, until_s = PeakMemory(driver.pid), time.monotonic() + _DEADLINE_S
         while driver.poll() is None:
             if time.monotonic() > until_s:
@@ -61,7 +77,9 @@ def _step_times(rows: Sequence[Row], experience: Path) -> dict[str, list[float]]
     walls_s = step_walls_s(trained, experience)[WARM_UP_STEPS - 1 :]
     return {
         "step_wall_s": walls_s,
-        "paused_fraction": [row["weight_sync_pause_s"] / wall_s for row, wall_s in zip(steady, walls_s, strict=True)],
+        "paused_fraction": [
+            row["weight_sync_pause_s"] / wall_s for row, wall_s in zip(steady, walls_s, strict=True)
+        ],
         "slower_side_s": [max(rollout_side_s(row), row["learn_s"]) for row in steady],
         "rollout_side_s": [rollout_side_s(row) for row in steady],
         "learn_s": [row["learn_s"] for row in steady],
@@ -71,7 +89,7 @@ def _step_times(rows: Sequence[Row], experience: Path) -> dict[str, list[float]]
 def step_walls_s(trained: Sequence[Row], experience: Path) -> list[float]:
     """From step to step, so one less than steps. The learner writes a step's experience as its last act: from one file to the next is a
     whole turn of the loop."""
-    ended_s = [step_file(experience, row["step"]).stat().st_mtime for row in trained]
+    ended_s = [experience_file(experience, row["step"]).stat().st_mtime for row in trained]
     return [later - earlier for earlier, later in pairwise(ended_s)]
 
 

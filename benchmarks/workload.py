@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from configs.load import load_run
-from configs.schema import RunSettings
-from rollout.group_maker import Draw
-from rollout.prompts import PromptOrder, load_prompts
+from dynalign.configs.load import load_run
+from dynalign.configs.schema import RunSettings
+from dynalign.rollout.group_maker import Draw
+from dynalign.rollout.prompts import PromptOrder, load_prompts
 
 Device = Literal["cpu", "gpu"]
 CONFIGS: dict[Device, str] = {"cpu": "quickstart", "gpu": "single-gpu"}
@@ -36,7 +36,13 @@ class Workload:
 
     def overrides(self, *more: str) -> tuple[str, ...]:
         # Any model may be measured, one that was never trained too: scores are timed, not used.
-        return (*(QUICK_OVERRIDES if self.quick else ()), "date=2026-01-01", "judge.min_digit_mass=0", *self.chosen, *more)
+        return (
+            *(QUICK_OVERRIDES if self.quick else ()),
+            "date=2026-01-01",
+            "judge.min_digit_mass=0",
+            *self.chosen,
+            *more,
+        )
 
     def settings(self, *more: str) -> RunSettings:
         """The shipped run's, with more `key=value` overrides."""
@@ -47,7 +53,10 @@ class Workload:
         run = self.settings()
         prompts = load_prompts(run.prompts.source).train
         order = PromptOrder(len(prompts), run.seed)
-        return [Draw(1, number, 1, 0, prompts[order.at(number).index], 0.0) for number in range(run.rollout.prompts_per_step)]
+        return [
+            Draw(1, number, 1, 0, prompts[order.at(number).index], 0.0)
+            for number in range(run.rollout.prompts_per_step)
+        ]
 
     @property
     def groups_file(self) -> Path:
@@ -62,7 +71,9 @@ class Workload:
         return self.scratch / f"{job}.reason"
 
     def write(self) -> None:
-        (self.scratch / _FILE).write_text(json.dumps([str(self.model_folder), str(self.memory), self.quick, self.device, self.chosen]))
+        (self.scratch / _FILE).write_text(
+            json.dumps([str(self.model_folder), str(self.memory), self.quick, self.device, self.chosen])
+        )
 
     @staticmethod
     def read(scratch: Path) -> "Workload":

@@ -1,8 +1,8 @@
 """From a YAML file and `section.key=value` overrides to settings, with the origin of each value, or all mistakes at once.
 
-    file ─► tree ─┐
-                  ├─► overlay ─► schema ─► rules ─► LoadedRun
-    overrides ────┘
+file ─► tree ─┐
+              ├─► overlay ─► schema ─► rules ─► LoadedRun
+overrides ────┘
 """
 
 from collections.abc import Iterator, Sequence
@@ -12,12 +12,24 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from configs.errors import Mistake, UserError
-from configs.refusals import FIELDS, MISSING, did_you_mean, mistake_from
-from configs.rules import broken_rules
-from configs.schema import RunSettings
-from configs.section import Section
-from configs.tree import COMMAND_LINE, DEFAULT, Leaf, Tree, find, origins, overlay, parse_document, parse_value, plain, prune
+from dynalign.configs.errors import Mistake, UserError
+from dynalign.configs.refusals import FIELDS, MISSING, did_you_mean, mistake_from
+from dynalign.configs.rules import broken_rules
+from dynalign.configs.schema import RunSettings
+from dynalign.configs.section import Section
+from dynalign.configs.tree import (
+    COMMAND_LINE,
+    DEFAULT,
+    Leaf,
+    Tree,
+    find,
+    origins,
+    overlay,
+    parse_document,
+    parse_value,
+    plain,
+    prune,
+)
 
 FROM_FILE_NAME = "default: the file's name"
 
@@ -42,7 +54,7 @@ class Setting:
 
 def shipped_names() -> list[str]:
     """The run files that come with dynalign."""
-    files = resources.files("configs").iterdir()
+    files = resources.files("dynalign.configs").iterdir()
     return sorted(file.name.removesuffix(".yaml") for file in files if file.name.endswith(".yaml"))
 
 
@@ -90,9 +102,16 @@ def _read(config: str, mistakes: list[Mistake]) -> Tree | None:
     if config not in shipped and not path.suffix and not path.exists():
         close = did_you_mean(config, shipped)
         hint = f"did you mean {close}? Shipped" if close else "shipped"
-        mistakes.append(Mistake(config, None, "there is no such config", f"{hint}: {', '.join(shipped)}; or give a YAML file's path"))
+        mistakes.append(
+            Mistake(
+                config,
+                None,
+                "there is no such config",
+                f"{hint}: {', '.join(shipped)}; or give a YAML file's path",
+            )
+        )
         return None
-    source = resources.files("configs").joinpath(f"{config}.yaml") if config in shipped else path
+    source = resources.files("dynalign.configs").joinpath(f"{config}.yaml") if config in shipped else path
     try:
         tree, twice = parse_document(source.read_text("utf-8"), source.name)
     except (OSError, UnicodeDecodeError) as error:
@@ -111,7 +130,9 @@ def _overlay_override(tree: Tree, override: str) -> list[Mistake]:
     path, equals, text = override.partition("=")
     if not equals:
         close = did_you_mean(path, FIELDS)
-        return [Mistake(override, None, "is not of the form section.key=value", f"write {close or path}=<value>")]
+        return [
+            Mistake(override, None, "is not of the form section.key=value", f"write {close or path}=<value>")
+        ]
     keys = tuple(path.strip().split("."))
     if not all(keys):
         return [Mistake(override, None, "has an empty key", "write section.key=value")]
@@ -135,9 +156,14 @@ def _refused(tree: Tree) -> list[tuple[tuple[str, ...], Mistake]]:
         RunSettings.model_validate(plain(tree))
     except ValidationError as invalid:
         errors = invalid.errors(include_url=False)
-        if find(tree, ("rollout", "workers", "min")) is find(tree, ("rollout", "workers", "max")):  # one number, one mistake
+        if find(tree, ("rollout", "workers", "min")) is find(
+            tree, ("rollout", "workers", "max")
+        ):  # one number, one mistake
             errors = [error for error in errors if error["loc"] != ("rollout", "workers", "max")]
-        return [(tuple(part for part in error["loc"] if isinstance(part, str)), mistake_from(error, tree)) for error in errors]
+        return [
+            (tuple(part for part in error["loc"] if isinstance(part, str)), mistake_from(error, tree))
+            for error in errors
+        ]
     return []
 
 
@@ -150,9 +176,13 @@ def _broken_rules(tree: Tree, refused: set[str]) -> list[Mistake]:
         prune(judged, tuple(dotted.split(".")))
     for required in ("name", "model"):
         judged.setdefault(required, Leaf("unnamed", DEFAULT))
-    unjudged = {path for path in FIELDS for dotted in refused if path == dotted or path.startswith(f"{dotted}.")}
+    unjudged = {
+        path for path in FIELDS for dotted in refused if path == dotted or path.startswith(f"{dotted}.")
+    }
     origin_of = dict(origins(tree))
     return [
-        replace(mistake, place=f"{mistake.place} ({origin_of[mistake.place]})") if mistake.place in origin_of else mistake
+        replace(mistake, place=f"{mistake.place} ({origin_of[mistake.place]})")
+        if mistake.place in origin_of
+        else mistake
         for mistake in broken_rules(RunSettings.model_validate(plain(judged)), unjudged)
     ]

@@ -9,10 +9,10 @@ from annotated_types import Ge, Gt, Le, Lt
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
-from configs.errors import Mistake
-from configs.schema import RunSettings
-from configs.section import Section
-from configs.tree import Leaf, Tree, find
+from dynalign.configs.errors import Mistake
+from dynalign.configs.schema import RunSettings
+from dynalign.configs.section import Section
+from dynalign.configs.tree import Leaf, Tree, find
 
 MISSING = "is missing"
 _TYPES = {
@@ -24,8 +24,14 @@ _TYPES = {
     "model_type": ("is a section, not a value", "give it keys of its own, or leave it out"),
 }
 PATTERNS = {
-    "name": ("must be lower-case letters, digits, '.', '_' or '-', at most 64, the first a letter or digit", "set name=<another>"),
-    "checkpoint.mirror": ("must be like s3://bucket/path, gs://bucket/path or file:///path", "write one of these, or leave it out"),
+    "name": (
+        "must be lower-case letters, digits, '.', '_' or '-', at most 64, the first a letter or digit",
+        "set name=<another>",
+    ),
+    "checkpoint.mirror": (
+        "must be like s3://bucket/path, gs://bucket/path or file:///path",
+        "write one of these, or leave it out",
+    ),
     "date": ("must be a day like 2026-01-31", "write year, month and day, or leave it out"),
 }
 """What the schema's patterns say, by dotted path."""
@@ -35,7 +41,9 @@ def section_of(field: FieldInfo) -> type[Section] | None:
     """The section that a field holds (or may hold: `lora` can be null), or None for a plain value."""
     annotation = field.annotation
     members = typing.get_args(annotation) if isinstance(annotation, types.UnionType) else (annotation,)
-    return next((member for member in members if isinstance(member, type) and issubclass(member, Section)), None)
+    return next(
+        (member for member in members if isinstance(member, type) and issubclass(member, Section)), None
+    )
 
 
 def schema_fields(section: type[Section] = RunSettings, path: str = "") -> Iterator[tuple[str, FieldInfo]]:
@@ -65,7 +73,11 @@ def suggestion(path: str) -> str | None:
     anywhere = {dotted.rpartition(".")[2]: dotted for dotted in reversed(FIELDS)}
     if key in anywhere:
         return anywhere[key]
-    siblings = {dotted.removeprefix(f"{section}."): dotted for dotted in FIELDS if dotted.rpartition(".")[0] == section}
+    siblings = {
+        dotted.removeprefix(f"{section}."): dotted
+        for dotted in FIELDS
+        if dotted.rpartition(".")[0] == section
+    }
     for known in (siblings, anywhere):
         close = did_you_mean(key, known)
         if close is not None:
@@ -112,4 +124,9 @@ def mistake_from(error: ErrorDetails, tree: Tree) -> Mistake:
         return Mistake(place, value, *PATTERNS[dotted])
     if kind in _TYPES:
         return Mistake(place, value, *_TYPES[kind])
-    return Mistake(place, value, _range(FIELDS[dotted]), f"choose a value that fits: {FIELDS[dotted].description}".rstrip("."))
+    return Mistake(
+        place,
+        value,
+        _range(FIELDS[dotted]),
+        f"choose a value that fits: {FIELDS[dotted].description}".rstrip("."),
+    )

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from configs.errors import Mistake
-from configs.schema import RunSettings
+from dynalign.configs.errors import Mistake
+from dynalign.configs.schema import RunSettings
 
 Check = Callable[[RunSettings], Mistake | None]
 
@@ -47,14 +47,21 @@ def shared_devices_are_synchronous(settings: RunSettings) -> Mistake | None:
     if settings.placement.mode == "separate" or staleness == 0:
         return None
     why = "with placement.mode=shared the engine sleeps while the learner learns, so no token can be from an older version"
-    return Mistake("algorithm.max_staleness", staleness, why, "set algorithm.max_staleness=0, or placement.mode=separate")
+    return Mistake(
+        "algorithm.max_staleness", staleness, why, "set algorithm.max_staleness=0, or placement.mode=separate"
+    )
 
 
 @rule("judge.kind", "judge.function")
 def a_function_judge_names_its_function(settings: RunSettings) -> Mistake | None:
     if settings.judge.kind != "function" or settings.judge.function is not None:
         return None
-    return Mistake("judge.function", None, "judge.kind=function needs a function", "set judge.function=package.module:callable")
+    return Mistake(
+        "judge.function",
+        None,
+        "judge.kind=function needs a function",
+        "set judge.function=package.module:callable",
+    )
 
 
 @rule("judge.kind", "judge.function")
@@ -62,7 +69,9 @@ def only_a_function_judge_has_a_function(settings: RunSettings) -> Mistake | Non
     if settings.judge.kind == "function" or settings.judge.function is None:
         return None
     why = f"judge.kind={settings.judge.kind} never calls it"
-    return Mistake("judge.function", settings.judge.function, why, "set judge.kind=function, or judge.function=null")
+    return Mistake(
+        "judge.function", settings.judge.function, why, "set judge.kind=function, or judge.function=null"
+    )
 
 
 @rule("judge.function")
@@ -70,7 +79,12 @@ def a_function_is_named_by_module_and_callable(settings: RunSettings) -> Mistake
     name = settings.judge.function
     if name is None or re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*", name):
         return None
-    return Mistake("judge.function", name, "is not of the form package.module:callable", "write a dotted module, a colon, a name")
+    return Mistake(
+        "judge.function",
+        name,
+        "is not of the form package.module:callable",
+        "write a dotted module, a colon, a name",
+    )
 
 
 @rule("judge.samples", "judge.scorer")
@@ -78,7 +92,9 @@ def only_sampled_verdicts_are_averaged(settings: RunSettings) -> Mistake | None:
     if settings.judge.samples == 1 or settings.judge.scorer == "sampled":
         return None
     why = "judge.scorer=expected gives the same verdict each time, so there is nothing to average"
-    return Mistake("judge.samples", settings.judge.samples, why, "set judge.samples=1, or judge.scorer=sampled")
+    return Mistake(
+        "judge.samples", settings.judge.samples, why, "set judge.samples=1, or judge.scorer=sampled"
+    )
 
 
 @rule("judge.aggregate", "judge.rubric")
@@ -86,7 +102,12 @@ def only_factorized_scores_are_aggregated(settings: RunSettings) -> Mistake | No
     if settings.judge.aggregate == "mean" or settings.judge.rubric == "factorized":
         return None
     why = "judge.rubric=unified gives one score, so there is nothing to aggregate"
-    return Mistake("judge.aggregate", settings.judge.aggregate, why, "set judge.aggregate=mean, or judge.rubric=factorized")
+    return Mistake(
+        "judge.aggregate",
+        settings.judge.aggregate,
+        why,
+        "set judge.aggregate=mean, or judge.rubric=factorized",
+    )
 
 
 @rule("learner.token_budget", "prompts.max_tokens", "rollout.max_completion_tokens")
@@ -95,8 +116,12 @@ def a_row_holds_the_longest_sequence(settings: RunSettings) -> Mistake | None:
     budget = settings.learner.token_budget
     if budget >= prompt + completion:
         return None
-    why = f"a row must hold prompts.max_tokens + rollout.max_completion_tokens = {prompt} + {completion} tokens"
-    return Mistake("learner.token_budget", budget, why, f"set learner.token_budget={prompt + completion} or more")
+    why = (
+        f"a row must hold prompts.max_tokens + rollout.max_completion_tokens = {prompt} + {completion} tokens"
+    )
+    return Mistake(
+        "learner.token_budget", budget, why, f"set learner.token_budget={prompt + completion} or more"
+    )
 
 
 @rule("algorithm.minibatches", "rollout.prompts_per_step")
@@ -110,11 +135,20 @@ def every_minibatch_has_a_group(settings: RunSettings) -> Mistake | None:
 
 @rule("learner.ranks", "rollout.prompts_per_step", "rollout.group_size")
 def every_rank_has_a_candidate(settings: RunSettings) -> Mistake | None:
-    prompts, group, ranks = settings.rollout.prompts_per_step, settings.rollout.group_size, settings.learner.ranks
+    prompts, group, ranks = (
+        settings.rollout.prompts_per_step,
+        settings.rollout.group_size,
+        settings.learner.ranks,
+    )
     if ranks <= prompts * group:
         return None
     why = f"a step has {prompts} x {group} = {prompts * group} candidates, so some ranks would never have one"
-    return Mistake("learner.ranks", ranks, why, f"set learner.ranks={prompts * group} or fewer, or rollout.prompts_per_step higher")
+    return Mistake(
+        "learner.ranks",
+        ranks,
+        why,
+        f"set learner.ranks={prompts * group} or fewer, or rollout.prompts_per_step higher",
+    )
 
 
 @rule("learner.warmup_steps", "steps")
@@ -131,7 +165,12 @@ def gap_probes_are_candidates(settings: RunSettings) -> Mistake | None:
     probes, group = settings.rollout.gap_probes, settings.rollout.group_size
     if probes <= group:
         return None
-    return Mistake("rollout.gap_probes", probes, f"a group has {group} candidates", f"set rollout.gap_probes={group} or fewer")
+    return Mistake(
+        "rollout.gap_probes",
+        probes,
+        f"a group has {group} candidates",
+        f"set rollout.gap_probes={group} or fewer",
+    )
 
 
 @rule("learner.lora.targets")
@@ -140,25 +179,38 @@ def adapters_have_targets(settings: RunSettings) -> Mistake | None:
     if lora is None or (lora.targets and len(set(lora.targets)) == len(lora.targets)):
         return None
     why = "names a layer twice" if lora.targets else "without a layer there is nothing to train"
-    return Mistake("learner.lora.targets", list(lora.targets), why, "name each linear layer once, as in [q_proj, v_proj]")
+    return Mistake(
+        "learner.lora.targets", list(lora.targets), why, "name each linear layer once, as in [q_proj, v_proj]"
+    )
 
 
 @rule("convergence.window", "convergence.min_delta", "heldout.prompts")
 def convergence_is_seen_on_held_out_prompts(settings: RunSettings) -> Mistake | None:
     if settings.convergence is None or settings.heldout.prompts > 0:
         return None
-    return Mistake("convergence", None, "heldout.prompts=0: nothing to see convergence on", "set heldout.prompts, or convergence=null")
+    return Mistake(
+        "convergence",
+        None,
+        "heldout.prompts=0: nothing to see convergence on",
+        "set heldout.prompts, or convergence=null",
+    )
 
 
 @rule("convergence.window", "heldout.every_steps", "steps")
 def the_convergence_window_fits_the_run(settings: RunSettings) -> Mistake | None:
     if settings.convergence is None:
         return None
-    evaluations = 1 + -(-settings.steps // settings.heldout.every_steps)  # one before step 1, one after the last step
+    evaluations = 1 + -(
+        -settings.steps // settings.heldout.every_steps
+    )  # one before step 1, one after the last step
     if settings.convergence.window <= evaluations:
         return None
     why = f"{settings.steps} steps have {evaluations} evaluations, so it can never be filled"
-    remedy = f"set convergence.window={evaluations} or fewer, or heldout.every_steps lower" if evaluations > 1 else "set convergence=null"
+    remedy = (
+        f"set convergence.window={evaluations} or fewer, or heldout.every_steps lower"
+        if evaluations > 1
+        else "set convergence=null"
+    )
     return Mistake("convergence.window", settings.convergence.window, why, remedy)
 
 
@@ -168,7 +220,9 @@ def a_lost_group_can_come_back_in_time(settings: RunSettings) -> Mistake | None:
     if lease_s < batch_s:
         return None
     why = f"the batch is given up after deadlines.batch_s={batch_s:g}, before a lost group is issued again"
-    return Mistake("deadlines.lease_s", lease_s, why, "set deadlines.lease_s lower, or deadlines.batch_s higher")
+    return Mistake(
+        "deadlines.lease_s", lease_s, why, "set deadlines.lease_s lower, or deadlines.batch_s higher"
+    )
 
 
 @rule("rollout.workers.min", "rollout.workers.max")
@@ -177,14 +231,24 @@ def a_pool_s_least_is_not_above_its_most(settings: RunSettings) -> Mistake | Non
     if workers.min <= workers.max:
         return None
     why = f"is above rollout.workers.max={workers.max}"
-    return Mistake("rollout.workers.min", workers.min, why, f"set rollout.workers.max={workers.min} or more, or rollout.workers=2")
+    return Mistake(
+        "rollout.workers.min",
+        workers.min,
+        why,
+        f"set rollout.workers.max={workers.min} or more, or rollout.workers=2",
+    )
 
 
 @rule("weights.content", "learner.lora.targets")
 def pushed_adapters_are_trained(settings: RunSettings) -> Mistake | None:
     if settings.weights.content == "full" or settings.learner.lora is not None:
         return None
-    return Mistake("weights.content", "adapter", "this run trains no adapters", "set learner.lora, or weights.content=full")
+    return Mistake(
+        "weights.content",
+        "adapter",
+        "this run trains no adapters",
+        "set learner.lora, or weights.content=full",
+    )
 
 
 @rule("learner.lora.rank", "weights.content")
@@ -193,7 +257,9 @@ def engines_hold_the_pushed_adapter(settings: RunSettings) -> Mistake | None:
     if lora is None or settings.weights.content == "full" or lora.rank <= 512:
         return None
     why = "vLLM applies adapters of rank 512 or less"
-    return Mistake("learner.lora.rank", lora.rank, why, "set learner.lora.rank=512 or less, or weights.content=full")
+    return Mistake(
+        "learner.lora.rank", lora.rank, why, "set learner.lora.rank=512 or less, or weights.content=full"
+    )
 
 
 @rule("weights.transport", "weights.content")
@@ -208,9 +274,15 @@ def pushed_adapters_travel_by_the_object_store(settings: RunSettings) -> Mistake
 @rule("placement.mode", "placement.device", "rollout.workers.min", "rollout.workers.max", "learner.ranks")
 def gpus_are_shared_in_pairs(settings: RunSettings) -> Mistake | None:
     workers, ranks = settings.rollout.workers, settings.learner.ranks
-    if settings.placement.mode == "separate" or settings.placement.device == "cpu" or workers.min == workers.max == ranks:
+    if (
+        settings.placement.mode == "separate"
+        or settings.placement.device == "cpu"
+        or workers.min == workers.max == ranks
+    ):
         return None
-    why = f"with placement.mode=shared each of the learner.ranks={ranks} takes turns with an engine of its own"
+    why = (
+        f"with placement.mode=shared each of the learner.ranks={ranks} takes turns with an engine of its own"
+    )
     number = workers.min if workers.min == workers.max else f"{{min: {workers.min}, max: {workers.max}}}"
     return Mistake("rollout.workers", number, why, f"set rollout.workers={ranks}, or placement.mode=separate")
 
@@ -223,7 +295,12 @@ def an_engine_is_split_over_gpus_of_its_own(settings: RunSettings) -> Mistake | 
     why = "placement.device=cpu has no GPUs to split an engine over"
     if place.device == "gpu":
         why = "with placement.mode=shared an engine takes turns with one rank on one GPU"
-    return Mistake("rollout.tensor_parallel", parts, why, "set rollout.tensor_parallel=1, or placement.mode=separate placement.device=gpu")
+    return Mistake(
+        "rollout.tensor_parallel",
+        parts,
+        why,
+        "set rollout.tensor_parallel=1, or placement.mode=separate placement.device=gpu",
+    )
 
 
 @rule("placement.mode", "placement.device", "learner.zero_stage")
@@ -241,7 +318,12 @@ def a_mirror_s_address_holds_no_secret(settings: RunSettings) -> Mistake | None:
     if ":" not in address.netloc and not re.search(r"(access|secret|token)[^=]*=", address.query):
         return None
     rule = "holds credentials, which config.yaml and the logs would show"
-    return Mistake("checkpoint.mirror", None, rule, "leave them out, and set them in the driver's environment (AWS_ACCESS_KEY_ID, …)")
+    return Mistake(
+        "checkpoint.mirror",
+        None,
+        rule,
+        "leave them out, and set them in the driver's environment (AWS_ACCESS_KEY_ID, …)",
+    )
 
 
 @rule("checkpoint.mirror", "runs")
@@ -250,4 +332,6 @@ def a_mirror_is_another_place_than_the_runs(settings: RunSettings) -> Mistake | 
     if address.scheme != "file" or not Path(address.path).is_relative_to(runs):
         return None
     why = f"lies among the runs in {runs}, whose loss it is for"
-    return Mistake("checkpoint.mirror", settings.checkpoint.mirror, why, "name a bucket, or a folder on another disk")
+    return Mistake(
+        "checkpoint.mirror", settings.checkpoint.mirror, why, "name a bucket, or a folder on another disk"
+    )

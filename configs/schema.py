@@ -8,7 +8,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from configs.operation import (
+from dynalign.configs.section import Fraction, NotNegative, Positive, Section
+from dynalign.configs.sections.operation import (
     CheckpointSettings,
     DeadlineSettings,
     ExperienceSettings,
@@ -17,7 +18,6 @@ from configs.operation import (
     SupervisionSettings,
     WeightsSettings,
 )
-from configs.section import Fraction, NotNegative, Positive, Section
 
 
 class PromptsSettings(Section):

@@ -13,4 +13,6 @@ Seconds = Annotated[float, Field(gt=0.0, le=86_400.0)]
 class Section(BaseModel):
     """What all sections share: immutable, closed, documented by their attributes' docstrings."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, strict=True, protected_namespaces=())
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", use_attribute_docstrings=True, strict=True, protected_namespaces=()
+    )

@@ -10,7 +10,7 @@ from typing import TypeAlias
 
 import yaml
 
-from configs.errors import Mistake, UserError
+from dynalign.configs.errors import Mistake, UserError
 
 COMMAND_LINE = "command line"
 DEFAULT = "default"
@@ -48,7 +48,9 @@ def unreadable(source: str, cause: str, node: yaml.Node | None = None, line: int
     """The error for text that cannot become a tree; lines count from 1, and 0 has no place."""
     line = node.start_mark.line + 1 if node is not None else line
     place = f"{source}:{line}" if line and source != COMMAND_LINE else source
-    return UserError([Mistake(place, None, f"cannot be read as settings: {cause}", "mend it, or put the value in quotes")])
+    return UserError(
+        [Mistake(place, None, f"cannot be read as settings: {cause}", "mend it, or put the value in quotes")]
+    )
 
 
 def _compose(text: str, source: str) -> yaml.Node | None:
@@ -82,7 +84,9 @@ class _Reader:
             dotted = f"{path}.{key}" if path else key
             if key in tree:
                 place = f"{dotted} ({self.origin(key_node)})"
-                self.mistakes.append(Mistake(place, None, "stands twice in one section", "keep one of the two lines"))
+                self.mistakes.append(
+                    Mistake(place, None, "stands twice in one section", "keep one of the two lines")
+                )
             tree[key] = self.value(value_node, key_node, dotted)
         return tree
 

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import click
 
-from configs.errors import CheckpointError, DynalignError, RecordError, UserError
-from configs.load import load_run
-from configs.refusals import did_you_mean
+from dynalign.configs.errors import CheckpointError, DynalignError, RecordError, UserError
+from dynalign.configs.load import load_run
+from dynalign.configs.refusals import did_you_mean
 
 INTERRUPTED = 130
 """128 + SIGINT, as shells report it."""
@@ -23,7 +23,9 @@ INTERRUPTED = 130
 class Commands(click.Group):
     """A group that says which command an unknown one probably means."""
 
-    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
         known = self.list_commands(ctx)
         if args and not args[0].startswith("-") and args[0] not in known:
             close = did_you_mean(args[0], known)
@@ -50,7 +52,14 @@ runs_option = click.option("--runs", default="runs", show_default=True, help="Fo
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
-@click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=print_version, help="Print the version and exit.")
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=print_version,
+    help="Print the version and exit.",
+)
 def dynalign() -> None:
     """Let a language model align itself with a written value definition, by GRPO on its own scores.
 
@@ -67,10 +76,10 @@ def dynalign() -> None:
 def train(config: str, overrides: Sequence[str]) -> int:
     """Train, or continue an interrupted run."""
     loaded = load_run(config, overrides)
-    from launch import ray_job
+    from dynalign.launch.ray_cluster import ray_job
 
     ray_job.show_own_lines_only()
-    from launch.driver import train as run
+    from dynalign.launch.driver import train as run
 
     return run(loaded)
 
@@ -78,11 +87,15 @@ def train(config: str, overrides: Sequence[str]) -> int:
 @dynalign.command()
 @config_argument
 @overrides_argument
-@click.option("--contexts", is_flag=True, help="Also print what the first prompt looks like to the model; loads its tokenizer.")
+@click.option(
+    "--contexts",
+    is_flag=True,
+    help="Also print what the first prompt looks like to the model; loads its tokenizer.",
+)
 def check(config: str, overrides: Sequence[str], contexts: bool) -> None:
     """Check a configuration and print its plan; start nothing."""
     loaded = load_run(config, overrides)
-    from launch.check import check_lines, context_lines
+    from dynalign.launch.commands.check import check_lines, context_lines
 
     for line in chain(check_lines(loaded), context_lines(loaded) if contexts else ()):
         click.echo(line)
@@ -95,7 +108,7 @@ def check(config: str, overrides: Sequence[str], contexts: bool) -> None:
 def explain(config: str, overrides: Sequence[str]) -> None:
     """Print every setting with its value, origin and meaning."""
     loaded = load_run(config, overrides)
-    from launch.explain import explain_lines
+    from dynalign.launch.commands.explain import explain_lines
 
     click.echo("\n".join(explain_lines(loaded)))
 
@@ -109,7 +122,7 @@ def doctor(config: str | None, overrides: Sequence[str]) -> int:
     With CONFIG also for what that run needs: its plan, its storage on every node, its ports. RAY_ADDRESS names the cluster.
     """
     loaded = load_run(config, overrides) if config else None
-    from launch.doctor import doctor as examine
+    from dynalign.launch.doctor.doctor import doctor as examine
 
     findings = examine(loaded)
     click.echo("\n".join(str(finding) for finding in findings))
@@ -123,7 +136,7 @@ def doctor(config: str | None, overrides: Sequence[str]) -> int:
 @runs_option
 def status(run: str, runs: str) -> int:
     """Print how far a run is."""
-    from launch import control
+    from dynalign.launch.commands import control
 
     return control.status(run, runs)
 
@@ -133,7 +146,7 @@ def status(run: str, runs: str) -> int:
 @runs_option
 def pause(run: str, runs: str) -> int:
     """Let a run begin no further step."""
-    from launch import control
+    from dynalign.launch.commands import control
 
     return control.ask(run, runs, "pause")
 
@@ -143,7 +156,7 @@ def pause(run: str, runs: str) -> int:
 @runs_option
 def resume(run: str, runs: str) -> int:
     """Let a paused run go on."""
-    from launch import control
+    from dynalign.launch.commands import control
 
     return control.ask(run, runs, "resume")
 
@@ -153,7 +166,7 @@ def resume(run: str, runs: str) -> int:
 @runs_option
 def stop(run: str, runs: str) -> int:
     """End a run after the step under way, with a checkpoint."""
-    from launch import control
+    from dynalign.launch.commands import control
 
     return control.ask(run, runs, "stop")
 
@@ -164,7 +177,7 @@ def stop(run: str, runs: str) -> int:
 @runs_option
 def scale(run: str, workers: int, runs: str) -> int:
     """Change how many rollout workers a run has."""
-    from launch import control
+    from dynalign.launch.commands import control
 
     return control.scale(run, runs, workers)
 
@@ -175,7 +188,7 @@ def scale(run: str, workers: int, runs: str) -> int:
 def report(run: Sequence[str], runs: str) -> None:
     """Write report.html for a run, or one that compares several."""
     folders = _folders(run, runs)
-    from launch.report import write_report
+    from dynalign.launch.report.report import write_report
 
     click.echo(write_report(folders))
 
@@ -188,7 +201,7 @@ def report(run: Sequence[str], runs: str) -> None:
 def export(run: str, out: Path, step: int | None, runs: str) -> None:
     """Copy a run's trained model to OUT, as a Hugging Face folder."""
     (folder,) = _folders([run], runs)
-    from launch.export import export as copy
+    from dynalign.launch.commands.export import export as copy
 
     copy(folder, out, step)
 
@@ -199,7 +212,7 @@ def export(run: str, out: Path, step: int | None, runs: str) -> None:
 def replay(run: str, runs: str) -> int:
     """Repeat a run's learning from its recorded groups."""
     (folder,) = _folders([run], runs)
-    from launch.replay import replay as repeat
+    from dynalign.launch.commands.replay import replay as repeat
 
     return repeat(folder)
 
@@ -213,14 +226,14 @@ def model() -> None:
 @click.argument("name")
 def fetch(name: str) -> None:
     """Make the model NAME on this machine (smollm2-135m-instruct)."""
-    from launch.model_fetch import fetch as make
+    from dynalign.launch.models.fetch import fetch as make
 
     make(name)
 
 
 def _folders(runs_named: Sequence[str], runs: str) -> list[Path]:
     """The folders of runs, with all unknown ones in one error."""
-    from launch.run_folder import find_run
+    from dynalign.launch.resume.open_run import find_run
 
     folders, mistakes = [], []
     for run in runs_named:

@@ -1,7 +1,7 @@
 """`dynalign train`: from a resolved configuration to an ended run.
 
     refuse what can be refused ─► own the run folder ─► cluster ─► supervision: actors start side by side, and are replaced
-    watch: every second, progress and requests; any actor's end is an event        (actors/supervision.py)
+    watch: every second, progress and requests; any actor's end is an event        (actors/supervision/supervisor.py)
     beat: every few seconds, from a thread of its own, a sign of life in owner.json
     end: the report, the summary, every process gone
 
@@ -24,32 +24,32 @@ from typing import Any, Self, cast
 
 import ray
 
-from actors import logs
-from actors.mirror import Mirror
-from actors.run_place import RunPlace
-from actors.supervision import Supervisor
-from actors.worker_pool import root_cause
-from configs.errors import DynalignError, Mistake, RunFailed, StaleLineage, UserError, one_line
-from configs.load import LoadedRun, load_run
-from configs.schema import RunSettings
-from launch import mirrored, ray_job
-from launch.cluster import Cluster
-from launch.connection import connect, reach
-from launch.control import take_requests, write_status
-from launch.preflight import Prepared, preflight
-from launch.progress import ProgressView
-from launch.report import write_report
-from launch.room import find_room
-from launch.run_folder import CONFIG_FILE, RunFolder, open_run_folder
-from launch.summary import State, read_summary, summarize, summary_lines, write_summary
-from learner.checkpoint import newest_whole, read_manifest, step_folder, verify
-from rollout import owner
-from rollout.ledger_values import Break
+from dynalign.actors import logs
+from dynalign.actors.run_spec import RunPlace
+from dynalign.actors.supervision.supervisor import Supervisor
+from dynalign.actors.supervision.worker_pool import root_cause
+from dynalign.configs.errors import DynalignError, Mistake, RunFailed, StaleLineage, UserError, one_line
+from dynalign.configs.load import LoadedRun, load_run
+from dynalign.configs.schema import RunSettings
+from dynalign.launch.preflight import Prepared, preflight
+from dynalign.launch.progress import ProgressView
+from dynalign.launch.ray_cluster import ray_job
+from dynalign.launch.ray_cluster.capacity_wait import find_room
+from dynalign.launch.ray_cluster.connection import connect, reach
+from dynalign.launch.report.report import write_report
+from dynalign.launch.resume import mirrored
+from dynalign.launch.resume.open_run import RunFolder, open_run_folder
+from dynalign.launch.spawner import Cluster
+from dynalign.launch.summary import State, read_summary, summarize, summary_lines, write_summary
+from dynalign.rollout.ledger.values import Break
+from dynalign.run_folder import layout, owner, requests
+from dynalign.run_folder.checkpoint import newest_whole, read_manifest, verify
+from dynalign.run_folder.layout import step_folder
+from dynalign.run_folder.mirror import Mirror
 
 logger = logging.getLogger(__name__)
 
 EXIT_INTERRUPTED = 130  # as a shell reports a command that SIGINT ended
-POISON_FILE = "poison.jsonl"
 
 _POLL_S = 1.0
 _BEAT_S = 5.0
@@ -114,7 +114,9 @@ class Heartbeat:
         self._thread.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._ended.set()
         self._thread.join(_JOIN_S)
 
@@ -138,7 +140,9 @@ def train(loaded: LoadedRun) -> int:
     ready = preflight(dated)
     lost = ready.mirrored is not None and ready.mirrored.lost is not None
     if ready.checkpoint is not None and not lost:
-        verify(step_folder(folder.path / "checkpoints", ready.checkpoint.step))  # every byte: the learner unpickles them
+        verify(
+            step_folder(folder.path / layout.CHECKPOINTS, ready.checkpoint.step)
+        )  # every byte: the learner unpickles them
     folder.check_formats()
     interrupts = Interrupts()
     newest_lineage = max(folder.newest_lineage(), ready.checkpoint.lineage if ready.checkpoint else 0)
@@ -146,7 +150,7 @@ def train(loaded: LoadedRun) -> int:
     if (warning := ray_job.stop_warning(loaded.settings.deadlines.stop_s)) is not None:
         print(warning)
     try:
-        take_requests(folder.path)  # those that an earlier driver did not live to take
+        requests.take(folder.path)  # those that an earlier driver did not live to take
         with Heartbeat(mine) as heart:
             if ready.mirrored is not None and lost:
                 mirrored.restore(ready.mirrored, folder.path, lambda: interrupts.count > 0)
@@ -164,7 +168,7 @@ def _dated(loaded: LoadedRun, folder: RunFolder) -> LoadedRun:
     """The run with its day fixed: the one it began on, also when it is continued on a later one."""
     if loaded.settings.date is not None:
         return loaded
-    config = folder.path / CONFIG_FILE
+    config = folder.path / layout.CONFIG
     date = load_run(str(config)).settings.date if config.exists() else None
     dated = loaded.settings.model_copy(update={"date": date or datetime.date.today().isoformat()})
     return LoadedRun(dated, loaded.origins | {"date": "the day the run began"})
@@ -201,8 +205,15 @@ class _Run:
                 if not started_here:
                     self._find_room(view)
                     nodes = len(self.ready.plan.cluster.nodes)
-                    logger.info("lineage %d begins at step %d, on a cluster of %d nodes", self.place.lineage, self.step, nodes)
-                self.supervisor = Supervisor(self.place, Cluster(self.ready), self._rollback, self._newest_step, self._keep_poison)
+                    logger.info(
+                        "lineage %d begins at step %d, on a cluster of %d nodes",
+                        self.place.lineage,
+                        self.step,
+                        nodes,
+                    )
+                self.supervisor = Supervisor(
+                    self.place, Cluster(self.ready), self._rollback, self._newest_step, self._keep_poison
+                )
                 state = self._watch(self.supervisor, view)
                 self.cause = self.supervisor.cause
             except (DynalignError, ray.exceptions.RayError) as error:
@@ -215,12 +226,18 @@ class _Run:
                     self.supervisor.end()
                 if started_here is not None:
                     ray.shutdown()
-        if refused is not None:  # a mistake that only the cluster or an actor could see, such as a port that is taken: nothing was trained
+        if (
+            refused is not None
+        ):  # a mistake that only the cluster or an actor could see, such as a port that is taken: nothing was trained
             raise refused
         return self._close("failed" if self.cause else state)
 
     def _untouched(self) -> bool:
-        return self.supervisor is None or self.supervisor.status is None or self.supervisor.status["state"] == "starting"
+        return (
+            self.supervisor is None
+            or self.supervisor.status is None
+            or self.supervisor.status["state"] == "starting"
+        )
 
     def _find_room(self, view: ProgressView) -> None:
         """Waits, in sight, until the cluster could hold the plan. Raises UserError with the figure that does not fit."""
@@ -239,11 +256,11 @@ class _Run:
             supervisor.mirror = None if self.mirror is None else self.mirror.report()
             supervisor.look(_POLL_S)
             self.heart.check()
-            for what, count in take_requests(self.folder):
-                if what == "scale":
-                    supervisor.scale(count, "dynalign scale")
+            for request in requests.take(self.folder):
+                if request.kind == "scale":
+                    supervisor.scale(request.workers, "dynalign scale")
                 else:
-                    supervisor.ask(what)
+                    supervisor.ask(request.kind)
             if self.interrupts.count:
                 supervisor.hurry()
             if self.interrupts.count > 1:
@@ -253,29 +270,39 @@ class _Run:
             else:
                 status = supervisor.status | supervisor.report()
                 view.update(status | {"phase": _phase(status)})
-                write_status(self.folder, status)
+                requests.write_status(self.folder, status)
         return str(supervisor.ending.state)
 
     def _rollback(self) -> tuple[int, int]:
         """The learner goes back to the newest whole checkpoint, every byte of which is checked: it unpickles them."""
-        newest = newest_whole(self.folder / "checkpoints")
+        newest = newest_whole(self.folder / layout.CHECKPOINTS)
         return self.heart.new_lineage(), 0 if newest is None else verify(newest).step
 
     def _newest_step(self) -> int:
-        newest = newest_whole(self.folder / "checkpoints")
+        newest = newest_whole(self.folder / layout.CHECKPOINTS)
         return 0 if newest is None else read_manifest(newest).step
 
     def _keep_poison(self, poisoned: Sequence[Any]) -> None:
         """For inspection: which prompt, and which workers it broke."""
-        with (self.folder / POISON_FILE).open("a", encoding="utf-8") as file:
+        with (self.folder / layout.POISON).open("a", encoding="utf-8") as file:
             for each in poisoned:
                 prompts = self.ready.prompts.train if isinstance(each, Break) else self.ready.prompts.heldout
                 prompt = prompts[each.prompt_index]
-                line = asdict(each) | {"prompt_id": prompt.id, "split": prompt.split, "prompt": prompt.prompt, "time_s": time.time()}
+                line = asdict(each) | {
+                    "prompt_id": prompt.id,
+                    "split": prompt.split,
+                    "prompt": prompt.prompt,
+                    "time_s": time.time(),
+                }
                 file.write(json.dumps(line, ensure_ascii=False) + "\n")
 
     def _show(self, view: ProgressView, phase: str) -> None:
-        start = {"run": self.settings.name, "state": "starting", "step": self.step, "steps": self.settings.steps}
+        start = {
+            "run": self.settings.name,
+            "state": "starting",
+            "step": self.step,
+            "steps": self.settings.steps,
+        }
         view.update(start | {"phase": phase, "started_s": self.started_s})
 
     def _close(self, state: str) -> int:
@@ -284,13 +311,18 @@ class _Run:
         ending, ledger = (None, None) if supervisor is None else (supervisor.ending, supervisor.ledger_status)
         ledger = ending.ledger if ending is not None else ledger
         if ledger is None:  # nothing was issued in this attempt
-            for line in (f"run {self.settings.name} failed: {self.cause}", "nothing was trained; `dynalign train` starts it again"):
+            for line in (
+                f"run {self.settings.name} failed: {self.cause}",
+                "nothing was trained; `dynalign train` starts it again",
+            ):
                 print(line)
             return 1
         before = read_summary(self.folder)
         wall_s = time.time() - self.started_s + (before.wall_s if before and self.step else 0.0)
-        checkpoint = newest_whole(self.folder / "checkpoints")
-        summary = summarize(self.folder, cast(State, state), self.settings.steps, ledger, wall_s, checkpoint, self.cause)
+        checkpoint = newest_whole(self.folder / layout.CHECKPOINTS)
+        summary = summarize(
+            self.folder, cast(State, state), self.settings.steps, ledger, wall_s, checkpoint, self.cause
+        )
         try:
             write_summary(self.folder, summary)
             write_report([self.folder])
@@ -308,7 +340,9 @@ class _Run:
         count, since_s = self.interrupts.count, self.interrupts.first_s
         if since_s is None:
             return self.settings.deadlines.checkpoint_s, lambda: self.interrupts.count > count
-        return max(0.0, self.settings.deadlines.stop_s - (time.monotonic() - since_s)), lambda: self.interrupts.count > count
+        return max(
+            0.0, self.settings.deadlines.stop_s - (time.monotonic() - since_s)
+        ), lambda: self.interrupts.count > count
 
 
 def _phase(status: Mapping[str, Any]) -> str:

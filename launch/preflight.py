@@ -1,7 +1,7 @@
 """Everything that can be refused before anything is started, refused at once.
 
-    check       from files and figures alone, in under a second
-    preflight   the same, and what needs a tokenizer, a table reader, the model hub, or the user's own code
+check       from files and figures alone, in under a second
+preflight   the same, and what needs a tokenizer, a table reader, the model hub, or the user's own code
 """
 
 import datetime
@@ -13,26 +13,27 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from configs.errors import Mistake, UserError
-from configs.load import LoadedRun
-from configs.schema import RunSettings
-from launch.known_models import known_shape
-from launch.machine import this_machine
-from launch.memory import gigabytes
-from launch.model_folder import download, folder_mistakes, model_folder
-from launch.model_shape import ModelShape, read_shape
-from launch.nodes import UNKNOWN, Cluster
-from launch.plan import PlacementPlan, plan
-from launch.plan_refusals import refusals, shortage
-from launch.run_folder import RunFolder, open_run_folder
-from learner.checkpoint import CheckpointManifest, contradictions, read_manifest
-from rollout.contexts import Contexts, load_contexts
-from rollout.definition import ValueTexts, load_value_texts
-from rollout.judge import context_tokens, load_function
-from rollout.prompts import PromptSet, load_prompts, too_long
+from dynalign.configs.errors import Mistake, UserError
+from dynalign.configs.load import LoadedRun
+from dynalign.configs.schema import RunSettings
+from dynalign.launch.models.folder import download, folder_mistakes, model_folder
+from dynalign.launch.models.known_models import known_shape
+from dynalign.launch.models.shape import ModelShape, read_shape
+from dynalign.launch.plan.machine import this_machine
+from dynalign.launch.plan.memory import gigabytes
+from dynalign.launch.plan.nodes import UNKNOWN, Cluster
+from dynalign.launch.plan.plan import PlacementPlan, plan
+from dynalign.launch.plan.refusals import refusals, shortage
+from dynalign.launch.resume.open_run import RunFolder, open_run_folder
+from dynalign.rollout.contexts import Contexts, load_contexts
+from dynalign.rollout.judges.judge import context_tokens, load_function
+from dynalign.rollout.judges.value_texts import ValueTexts, load_value_texts
+from dynalign.rollout.prompts import PromptSet, load_prompts, too_long
+from dynalign.run_folder import layout
+from dynalign.run_folder.checkpoint import CheckpointManifest, contradictions, read_manifest
 
 if TYPE_CHECKING:
-    from launch.mirrored import Mirrored
+    from dynalign.launch.resume.mirrored import Mirrored
 
 T = TypeVar("T")
 
@@ -73,7 +74,11 @@ def check(loaded: LoadedRun) -> Checked:
     """What files and figures show. Raises CheckpointError when the newest checkpoint is damaged."""
     settings, mistakes = loaded.settings, list[Mistake]()
     source = settings.prompts.source
-    prompts = _collect(mistakes, lambda: load_prompts(source)) if source == "builtin" or source.endswith(".jsonl") else None
+    prompts = (
+        _collect(mistakes, lambda: load_prompts(source))
+        if source == "builtin" or source.endswith(".jsonl")
+        else None
+    )
     texts = _collect(mistakes, lambda: run_texts(settings))
     _examine_run(settings, open_run_folder(loaded), prompts, mistakes)
     model = _collect(mistakes, lambda: model_folder(settings.model))
@@ -91,13 +96,17 @@ def preflight(loaded: LoadedRun) -> Prepared:
 
     :raises UserError: every mistake. :raises CheckpointError: the newest checkpoint is damaged.
     """
-    from launch.mirrored import look_at_mirror  # brings pyarrow, for which `check` does not wait
+    from dynalign.launch.resume.mirrored import (
+        look_at_mirror,
+    )
 
     settings, mistakes, folder = loaded.settings, list[Mistake](), open_run_folder(loaded)
     prompts = _collect(mistakes, lambda: load_prompts(settings.prompts.source))
     texts = _collect(mistakes, lambda: run_texts(settings))
     mirrored = _collect(mistakes, lambda: look_at_mirror(settings, folder))
-    checkpoint = _examine_run(settings, folder, prompts, mistakes, None if mirrored is None else mirrored.lost)
+    checkpoint = _examine_run(
+        settings, folder, prompts, mistakes, None if mirrored is None else mirrored.lost
+    )
     if settings.judge.kind == "function":
         _collect(mistakes, lambda: load_function(settings.judge.function or ""))
     model = _collect(mistakes, lambda: model_folder(settings.model))
@@ -126,7 +135,9 @@ def run_contexts(settings: RunSettings, model: Path, texts: ValueTexts) -> Conte
 def run_texts(settings: RunSettings) -> ValueTexts:
     """The value definition and rubrics of a run. Raises UserError like `load_value_texts`."""
     values = settings.judge.values
-    return load_value_texts(Path(values).expanduser() if values else None, settings.judge.rubric, settings.judge.scorer)
+    return load_value_texts(
+        Path(values).expanduser() if values else None, settings.judge.rubric, settings.judge.scorer
+    )
 
 
 def _collect(mistakes: list[Mistake], call: Callable[[], T]) -> T | None:
@@ -149,7 +160,14 @@ def _examine_run(
     mistakes += folder.mistakes(settings)
     if prompts is not None and settings.heldout.prompts > 0 and not prompts.heldout:
         remedy = "give some prompts the split heldout, or set heldout.prompts=0"
-        mistakes.append(Mistake("heldout.prompts", settings.heldout.prompts, f"{settings.prompts.source} has no held-out prompt", remedy))
+        mistakes.append(
+            Mistake(
+                "heldout.prompts",
+                settings.heldout.prompts,
+                f"{settings.prompts.source} has no held-out prompt",
+                remedy,
+            )
+        )
     newest = folder.newest_checkpoint() if settings.resume == "auto" and manifest is None else None
     manifest = manifest if newest is None else read_manifest(newest)
     if manifest is not None and prompts is not None:
@@ -165,7 +183,10 @@ def _context_mistakes(settings: RunSettings, contexts: Contexts, prompts: Prompt
     long = too_long(every, lambda prompt: len(contexts.sampling_context(prompt)), settings.prompts.max_tokens)
     if len(long) > SHOWN_LONG_PROMPTS:
         rule = f"{len(long) - SHOWN_LONG_PROMPTS} more prompts are longer than prompts.max_tokens={settings.prompts.max_tokens}"
-        long = [*long[:SHOWN_LONG_PROMPTS], Mistake(settings.prompts.source, None, rule, "set prompts.max_tokens higher")]
+        long = [
+            *long[:SHOWN_LONG_PROMPTS],
+            Mistake(settings.prompts.source, None, rule, "set prompts.max_tokens higher"),
+        ]
     return mistakes + long
 
 
@@ -177,7 +198,9 @@ def _plan(
     return None if shape is None else _planned(loaded, shape, contexts, texts, mistakes)
 
 
-def _plan_before_download(loaded: LoadedRun, model: str, texts: ValueTexts | None, mistakes: list[Mistake]) -> PlacementPlan | None:
+def _plan_before_download(
+    loaded: LoadedRun, model: str, texts: ValueTexts | None, mistakes: list[Mistake]
+) -> PlacementPlan | None:
     """The plan for a hub's model of known figures; for another one, only that there are GPUs enough."""
     shape = known_shape(model)
     if shape is not None:
@@ -188,7 +211,11 @@ def _plan_before_download(loaded: LoadedRun, model: str, texts: ValueTexts | Non
 
 
 def _planned(
-    loaded: LoadedRun, shape: ModelShape, contexts: Contexts, texts: ValueTexts | None, mistakes: list[Mistake]
+    loaded: LoadedRun,
+    shape: ModelShape,
+    contexts: Contexts,
+    texts: ValueTexts | None,
+    mistakes: list[Mistake],
 ) -> PlacementPlan:
     settings = loaded.settings
     result = plan(settings, shape, _cluster(settings), _context_tokens(settings, contexts, texts))
@@ -211,10 +238,12 @@ def _context_tokens(settings: RunSettings, contexts: Contexts, texts: ValueTexts
 
 def _disk_mistakes(result: PlacementPlan, folder: RunFolder) -> list[Mistake]:
     """Checkpoints and experience that are there already have their place; one more checkpoint is always written before the oldest goes."""
-    there = len(list((folder.path / "checkpoints").glob("step-*")))
-    written = sum(file.stat().st_size for file in (folder.path / "experience").glob("*.arrow"))
+    there = len(list((folder.path / layout.CHECKPOINTS).glob("step-*")))
+    written = sum(file.stat().st_size for file in (folder.path / layout.EXPERIENCE).glob("*.arrow"))
     records = sum(part.size_bytes for part in result.disk if part.name != "checkpoints")
-    needed_bytes = max(1, result.checkpoints - there) * result.checkpoint.size_bytes + max(0, records - written)
+    needed_bytes = max(1, result.checkpoints - there) * result.checkpoint.size_bytes + max(
+        0, records - written
+    )
     nearest = next(parent for parent in (folder.path, *folder.path.parents) if parent.exists())
     free_bytes = shutil.disk_usage(nearest).free
     if needed_bytes <= free_bytes:
@@ -235,7 +264,12 @@ class _FourCharacters:
         return 0
 
     def apply_chat_template(
-        self, conversation: Sequence[Mapping[str, str]], *, add_generation_prompt: bool, return_dict: bool, **variables: object
+        self,
+        conversation: Sequence[Mapping[str, str]],
+        *,
+        add_generation_prompt: bool,
+        return_dict: bool,
+        **variables: object,
     ) -> list[int]:
         return [0] * (sum(len(message["content"]) for message in conversation) // 4)
 

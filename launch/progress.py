@@ -17,7 +17,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from launch.summary import duration
+from dynalign.launch.summary import duration
 
 Status = Mapping[str, Any]
 """As the coordinator's `status()` returns it."""
@@ -27,7 +27,14 @@ HEARTBEAT_S = 60.0
 REMEMBERED_STEPS = 24
 """Steps in the reward's sparkline; the newest fifth of them, and at least 4, make the estimate of the time left."""
 SPARKS = "▁▂▃▄▅▆▇█"
-STATE_STYLES = {"running": "green", "finished": "green", "starting": "cyan", "paused": "yellow", "stopping": "yellow", "failed": "red"}
+STATE_STYLES = {
+    "running": "green",
+    "finished": "green",
+    "starting": "cyan",
+    "paused": "yellow",
+    "stopping": "yellow",
+    "failed": "red",
+}
 SHOWN_WORKERS = 8
 ABSENT = "–"
 
@@ -48,14 +55,18 @@ class ProgressView:
         self._said: tuple[object, ...] = ()
         self._began_s = self._said_s = now()
         terminal = self._console.is_terminal and not self._console.is_dumb_terminal
-        self._live = Live(console=self._console, get_renderable=self.panel, refresh_per_second=4) if terminal else None
+        self._live = (
+            Live(console=self._console, get_renderable=self.panel, refresh_per_second=4) if terminal else None
+        )
 
     def __enter__(self) -> Self:
         if self._live:
             self._live.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if self._live:
             self._live.stop()
 
@@ -96,15 +107,24 @@ class ProgressView:
         if not recent or steps <= 0 or self._status.get("state") != "running":
             return None
         left_s = steps * fmean(recent)
-        return f"about {duration(left_s if left_s < 90 else 60 * round(left_s / 60))} left".replace(" 00 s", "")
+        return f"about {duration(left_s if left_s < 90 else 60 * round(left_s / 60))} left".replace(
+            " 00 s", ""
+        )
 
     def _heldout_words(self) -> str:
         labels = {"heldout_reward_mean": "held-out", "heldout_prompted_reward_mean": "with prompt"}
-        return " · ".join(f"{labels[name]} {value:.2f} (step {step})" for name, (step, value) in self._heldout.items()) or "held-out –"
+        return (
+            " · ".join(
+                f"{labels[name]} {value:.2f} (step {step})" for name, (step, value) in self._heldout.items()
+            )
+            or "held-out –"
+        )
 
     def _batch_words(self) -> str:
         """What the next batch waits for; empty while it waits for nothing."""
-        words = self._status.get("waiting_for") or (self._status.get("ledger") or {}).get("waiting_reason") or ""
+        words = (
+            self._status.get("waiting_for") or (self._status.get("ledger") or {}).get("waiting_reason") or ""
+        )
         return "" if words.startswith("nothing") else words
 
     # -- a log ------------------------------------------------------------------------------------
@@ -134,7 +154,9 @@ class ProgressView:
         if row.get("reward_mean") is not None:
             parts.append(f"reward {_number(row, 'reward_mean')}")
         if row.get("heldout_reward_mean") is not None or row.get("heldout_prompted_reward_mean") is not None:
-            parts.append(f"held-out {_number(row, 'heldout_reward_mean')}, with prompt {_number(row, 'heldout_prompted_reward_mean')}")
+            parts.append(
+                f"held-out {_number(row, 'heldout_reward_mean')}, with prompt {_number(row, 'heldout_prompted_reward_mean')}"
+            )
         if row["step"] > 0:
             parts += [
                 f"{_number(row, 'generate_tokens_per_s', 0)} tok/s",
@@ -154,20 +176,33 @@ class ProgressView:
         title = Text.assemble(("dynalign ", "bold"), self._status.get("run", ""))
         lineage = self._status.get("lineage", 1)
         resumed = f", lineage {lineage}" if lineage > 1 else ""
-        subtitle = Text.assemble((state, STATE_STYLES.get(state, "")), f" · {duration(self._elapsed_s())}{resumed}")
+        subtitle = Text.assemble(
+            (state, STATE_STYLES.get(state, "")), f" · {duration(self._elapsed_s())}{resumed}"
+        )
         grid = Table.grid(padding=(0, 2), expand=True)
         grid.add_column(style="dim", no_wrap=True, width=8)
         grid.add_column(ratio=1)
         for label, value in self._starting_lines() if state == "starting" else self._running_lines():
             grid.add_row(label, value)
-        return Panel(grid, title=title, title_align="left", subtitle=subtitle, subtitle_align="right", border_style="dim", padding=(0, 1))
+        return Panel(
+            grid,
+            title=title,
+            title_align="left",
+            subtitle=subtitle,
+            subtitle_align="right",
+            border_style="dim",
+            padding=(0, 1),
+        )
 
     def _starting_lines(self) -> Iterator[tuple[str, RenderableType]]:
         began_s = [began_s for _, began_s in self._phases]
         for index, (phase, _) in enumerate(self._phases):
             now = index == len(self._phases) - 1
             took = duration((self._now() if now else began_s[index + 1]) - began_s[index])
-            yield ("starting" if index == 0 else ""), Text.assemble(("› ", "cyan") if now else ("✓ ", "green"), phase, (f"  {took}", "dim"))
+            yield (
+                ("starting" if index == 0 else ""),
+                Text.assemble(("› ", "cyan") if now else ("✓ ", "green"), phase, (f"  {took}", "dim")),
+            )
         if not self._phases:
             yield "starting", Text("…")
 
@@ -175,12 +210,19 @@ class ProgressView:
         status, row = self._status, self._status.get("metrics") or {}
         yield "step", self._bar()
         trend = _sparkline(list(self._rewards))
-        reward = Text.assemble("training ", (_number(row, "reward_mean"), "bold"), f" {trend}" if trend else "")
+        reward = Text.assemble(
+            "training ", (_number(row, "reward_mean"), "bold"), f" {trend}" if trend else ""
+        )
         yield "reward", reward.append(f" · {self._heldout_words()}")
         rates = f"{_number(row, 'generate_tokens_per_s', 0)}/s generated · {_number(row, 'learn_tokens_per_s', 0)}/s learned"
         lengths = f"mean length {_number(row, 'completion_length_mean', 0)} · cut {_percent(row, 'truncated_fraction')}"
         yield "tokens", Text(f"{rates} · {lengths}")
-        yield "age", Text(f"mean {_number(row, 'staleness_mean', 1)}, max {_number(row, 'staleness_max', 0)} versions")
+        yield (
+            "age",
+            Text(
+                f"mean {_number(row, 'staleness_mean', 1)}, max {_number(row, 'staleness_max', 0)} versions"
+            ),
+        )
         yield "time", Text(f"step {_number(row, 'step_s', 1)} s: {' · '.join(_time_split(row))}")
         yield "ledger", _ledger_text(status.get("ledger") or {})
         yield "workers", _workers_text(status.get("workers") or [])
@@ -196,7 +238,9 @@ class ProgressView:
         grid.add_column(ratio=1)
         grid.add_column(no_wrap=True, justify="right")
         bar = ProgressBar(total=steps, completed=step, complete_style="green", finished_style="green")
-        grid.add_row(Text(f"{step}/{steps}", style="bold"), bar, Text(self._left() or f"{100 * step // steps} %"))
+        grid.add_row(
+            Text(f"{step}/{steps}", style="bold"), bar, Text(self._left() or f"{100 * step // steps} %")
+        )
         return grid
 
 
@@ -218,11 +262,20 @@ def _time_split(row: Mapping[str, Any]) -> list[str]:
 
 def _ledger_text(ledger: Mapping[str, Any]) -> Text:
     """The conservation law on two lines, so that it fits 80 columns; the counters beside it only where they count something."""
-    shown = {name: ledger.get(name, ABSENT) for name in ("issued", "pending", "leased", "scored", "trained", "withheld")}
+    shown = {
+        name: ledger.get(name, ABSENT)
+        for name in ("issued", "pending", "leased", "scored", "trained", "withheld")
+    }
     issued = f"issued {shown['issued']} "
-    text = Text(f"{issued}= pending {shown['pending']} + leased {shown['leased']} + scored {shown['scored']}\n")
+    text = Text(
+        f"{issued}= pending {shown['pending']} + leased {shown['leased']} + scored {shown['scored']}\n"
+    )
     text.append(f"{' ' * len(issued)}+ trained {shown['trained']} + withheld {shown['withheld']}")
-    beside = [f"{name.replace('_', ' ')} {ledger[name]}" for name in ("requeued", "late", "rolled_back") if ledger.get(name)]
+    beside = [
+        f"{name.replace('_', ' ')} {ledger[name]}"
+        for name in ("requeued", "late", "rolled_back")
+        if ledger.get(name)
+    ]
     return text.append("".join(f" · {words}" for words in beside), style="yellow")
 
 

@@ -1,6 +1,5 @@
 """How a run ended: `summary.json`, and the lines that say it at the end of a run and whenever the ended run is asked for again."""
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,12 +7,10 @@ from typing import Any, Literal
 
 from pydantic import TypeAdapter, ValidationError
 
-from configs.errors import RecordError
-from launch.intervals import Estimate
-from launch.report_data import Curve, heldout_curve, load_run, training_curve
-
-SUMMARY_FILE = "summary.json"
-REPORT_FILE = "report.html"
+from dynalign.configs.errors import RecordError
+from dynalign.launch.report.data import Curve, heldout_curve, load_run, training_curve
+from dynalign.launch.report.intervals import Estimate
+from dynalign.run_folder import durable, layout
 
 State = Literal["finished", "interrupted", "failed"]
 
@@ -83,7 +80,7 @@ def summarize(
         **{term: ledger[term] for term in ("issued", "pending", "leased", "scored", "trained")},
         withheld_by_reason=dict(ledger["withheld_by_reason"]),
         rewards=[_change(what, curve) for what, curve in curves.items() if curve],
-        report=str(run_folder / REPORT_FILE),
+        report=str(run_folder / layout.REPORT),
         checkpoint=None if checkpoint is None else str(checkpoint),
         cause=cause,
     )
@@ -94,8 +91,8 @@ def _change(what: str, curve: Curve) -> Change:
 
 
 def write_summary(run_folder: Path, summary: Summary) -> Path:
-    path = run_folder / SUMMARY_FILE
-    write_whole(path, _FORM.dump_json(summary, indent=2).decode() + "\n")
+    path = run_folder / layout.SUMMARY
+    durable.write(path, _FORM.dump_json(summary, indent=2).decode() + "\n")
     return path
 
 
@@ -104,7 +101,7 @@ def read_summary(run_folder: Path) -> Summary | None:
 
     :raises RecordError: a file that is not a summary.
     """
-    path = run_folder / SUMMARY_FILE
+    path = run_folder / layout.SUMMARY
     if not path.exists():
         return None
     try:
@@ -113,19 +110,11 @@ def read_summary(run_folder: Path) -> Summary | None:
         raise RecordError(f"{path}: not a summary ({error.error_count()} fields do not fit)") from error
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Replace a file in one step: a reader sees the old text or the new one, also after a power cut."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    with aside.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    aside.replace(path)
-
-
 def summary_lines(summary: Summary) -> list[str]:
     """What a person reads at the end, a line each; the ledger's account stands in one line that adds up."""
-    lines = [f"run {summary.run} {summary.state}: {summary.step} of {summary.steps} steps in {duration(summary.wall_s)}"]
+    lines = [
+        f"run {summary.run} {summary.state}: {summary.step} of {summary.steps} steps in {duration(summary.wall_s)}"
+    ]
     if summary.cause:
         lines.append(f"cause: {summary.cause}")
     lines += [change_line(change) for change in summary.rewards]
@@ -150,7 +139,11 @@ def conservation_line(summary: Summary) -> str:
 def change_line(change: Change) -> str:
     """`held-out reward: 1.49 (1.40 to 1.58) before training, 1.59 (1.51 to 1.67) at step 20`; brackets hold 95 % intervals."""
     first = f"{change.what}: {_with_interval(change.first)} {_when(change.first_step)}"
-    return first if change.first_step == change.last_step else f"{first}, {_with_interval(change.last)} {_when(change.last_step)}"
+    return (
+        first
+        if change.first_step == change.last_step
+        else f"{first}, {_with_interval(change.last)} {_when(change.last_step)}"
+    )
 
 
 def _with_interval(estimate: Estimate) -> str:

@@ -31,7 +31,9 @@ def batch_std(scores_PG: Sequence[Sequence[float | None]]) -> float:
     return stdev(parsed) if len(parsed) > 1 else 0.0
 
 
-def group_advantages(scores_G: Sequence[float | None], scale: Scale, batch_std: float | None = None) -> list[float]:
+def group_advantages(
+    scores_G: Sequence[float | None], scale: Scale, batch_std: float | None = None
+) -> list[float]:
     """A_i = (r_i - mean r) / (std r + 1e-4) over the parsed candidates of one group.
 
     :param scores_G: in points; None is an unparsed candidate: its advantage is 0 and it stays out of mean and std.

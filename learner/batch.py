@@ -13,9 +13,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from configs.errors import RecordError
-from learner.advantages import Scale, batch_std, group_advantages
-from rollout.arrow_schema import decode
+from dynalign.configs.errors import RecordError
+from dynalign.learner.advantages import Scale, batch_std, group_advantages
+from dynalign.rollout.arrow_schema import decode
 
 TokenIds = NDArray[np.int32]
 Logprobs = NDArray[np.float32]
@@ -50,13 +50,17 @@ class ScoredGroup:
             contexts, completions = _view(record, "learning_context_ids"), _view(record, "token_ids_T")
             sampling, behaviour = _view(record, "sampling_logprobs_T"), _view(record, "behaviour_logprobs_T")
         except pa.ArrowInvalid as error:
-            raise RecordError(f"{origin}: a list of tokens or log-probabilities holds nulls ({error})") from error
+            raise RecordError(
+                f"{origin}: a list of tokens or log-probabilities holds nulls ({error})"
+            ) from error
         group_ids = set(record.column("group_id").to_pylist())
         if len(group_ids) != 1:
             raise RecordError(f"{origin}: a record batch holds {len(group_ids)} groups; it must hold one")
         (group_id,) = group_ids
         if not len(contexts[0]) or any(not np.array_equal(context, contexts[0]) for context in contexts):
-            raise RecordError(f"{origin}: the candidates of group {group_id} do not share one non-empty prompt")
+            raise RecordError(
+                f"{origin}: the candidates of group {group_id} do not share one non-empty prompt"
+            )
         for index, tokens in enumerate(completions):
             for logprobs in (sampling[index], behaviour[index]):
                 if logprobs is not None and len(logprobs) != len(tokens):
@@ -65,13 +69,17 @@ class ScoredGroup:
         return ScoredGroup(record, group_id, contexts[0], completions, behaviour)
 
 
-def decode_groups(payloads: Sequence[bytes | memoryview | pa.Buffer], origins: Sequence[str]) -> list[ScoredGroup]:
+def decode_groups(
+    payloads: Sequence[bytes | memoryview | pa.Buffer], origins: Sequence[str]
+) -> list[ScoredGroup]:
     """The groups of all payloads in order, zero-copy. `origins` names the payloads in errors.
 
     :raises RecordError: a payload is damaged, of another schema, or not made of whole groups; a group stands twice.
     """
     groups = [
-        ScoredGroup.read(record, origin) for payload, origin in zip(payloads, origins, strict=True) for record in decode(payload, origin)
+        ScoredGroup.read(record, origin)
+        for payload, origin in zip(payloads, origins, strict=True)
+        for record in decode(payload, origin)
     ]
     seen: set[int] = set()
     for group in groups:

@@ -18,10 +18,10 @@ import torch.distributed as dist
 from deepspeed.runtime.checkpoint_engine import TorchCheckpointEngine
 from torch import Tensor, nn
 
-from configs.errors import CheckpointError
-from configs.schema import LearnerSettings
-from learner.failed_writes import FailedWrites
-from learner.policy import NamedWeight, Policy
+from dynalign.configs.errors import CheckpointError
+from dynalign.configs.schema import LearnerSettings
+from dynalign.learner.failed_writes import FailedWrites
+from dynalign.learner.policy import NamedWeight, Policy
 
 TAG = "state"
 """DeepSpeed's name for the one state in a checkpoint folder."""
@@ -66,18 +66,27 @@ class _Writer(TorchCheckpointEngine):  # type: ignore[misc]  # DeepSpeed carries
             super().makedirs(path, exist_ok)
 
     def save(self, state_dict: object, path: str) -> None:
-        with self._failed.kept(RuntimeError), open(path, "wb") as file:  # given a path, torch would not say why it cannot write
+        with (
+            self._failed.kept(RuntimeError),
+            open(path, "wb") as file,
+        ):  # given a path, torch would not say why it cannot write
             torch.save(state_dict, file)
 
 
 class DeepSpeedEngine:
     """One rank of data-parallel training: the policy's parameters, their float32 masters and moments, the gradients' reduction."""
 
-    def __init__(self, policy: Policy, settings: LearnerSettings, device: torch.device, deadline_s: float) -> None:
+    def __init__(
+        self, policy: Policy, settings: LearnerSettings, device: torch.device, deadline_s: float
+    ) -> None:
         """Joins the other ranks. A collective that waits longer than `deadline_s` fails."""
         deepspeed.utils.logger.setLevel(logging.ERROR)
-        warnings.filterwarnings("ignore", category=FutureWarning, module="torch.distributed")  # DeepSpeed's calls, at every one
-        deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False  # a minute of compiling, for inference only
+        warnings.filterwarnings(
+            "ignore", category=FutureWarning, module="torch.distributed"
+        )  # DeepSpeed's calls, at every one
+        deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = (
+            False  # a minute of compiling, for inference only
+        )
         backend = "gloo" if device.type == "cpu" else "nccl"
         deepspeed.init_distributed(dist_backend=backend, timeout=timedelta(seconds=deadline_s), verbose=False)
         self.policy, self.device, self._settings = policy, device, settings
@@ -92,7 +101,9 @@ class DeepSpeedEngine:
         )
         self._own_norm: Tensor | None = None
         self._asleep = False
-        plain = settings.zero_stage == 0 and settings.precision == "float32"  # DeepSpeed clips here without telling the norm
+        plain = (
+            settings.zero_stage == 0 and settings.precision == "float32"
+        )  # DeepSpeed clips here without telling the norm
         if plain:
             self._optimizer.register_step_pre_hook(self._clip)
         configuration = _configuration(settings, not plain, self.ranks)
@@ -155,7 +166,9 @@ class DeepSpeedEngine:
         return [theirs.tolist() for theirs in everyone]
 
     def _whole(self, parameters: tuple[nn.Parameter, ...]) -> AbstractContextManager[object]:
-        return deepspeed.zero.GatheredParameters(parameters) if self._settings.zero_stage == 3 else nullcontext()
+        return (
+            deepspeed.zero.GatheredParameters(parameters) if self._settings.zero_stage == 3 else nullcontext()
+        )
 
     def whole(self, weights: Iterable[NamedWeight]) -> Iterator[tuple[str, Tensor]]:
         """Name and whole tensor of each of the policy's `weights`, on rank 0; nothing on the others, which must iterate too. A tensor
@@ -172,7 +185,9 @@ class DeepSpeedEngine:
         :raises CheckpointError: on all ranks, when one could not write its part. Training goes on from where it was.
         """
         frozen = self._settings.lora is not None
-        self._engine.save_checkpoint(str(folder), tag=TAG, save_latest=False, exclude_frozen_parameters=frozen)
+        self._engine.save_checkpoint(
+            str(folder), tag=TAG, save_latest=False, exclude_frozen_parameters=frozen
+        )
         self.failed.raise_on_all()
 
     def load(self, folder: Path) -> None:
@@ -182,7 +197,9 @@ class DeepSpeedEngine:
         """
         if not (folder / TAG).is_dir():
             raise CheckpointError(f"{folder / TAG} does not exist: this is no learner state")
-        path, _ = self._engine.load_checkpoint(str(folder), tag=TAG, load_module_strict=self._settings.lora is None)
+        path, _ = self._engine.load_checkpoint(
+            str(folder), tag=TAG, load_module_strict=self._settings.lora is None
+        )
         if path is None:
             raise CheckpointError(f"{folder / TAG} holds no state that DeepSpeed can read")
 

@@ -3,19 +3,16 @@
 From these files any reward can be derived again offline, and a step replayed into the learner alone.
 """
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow as pa
 
-from learner.batch import TrainingBatch
-from rollout.arrow_schema import SCHEMA, decode, encode, to_group
-from rollout.records import Group
-
-
-def step_file(folder: Path, step: int) -> Path:
-    return folder / f"step-{step:06d}.arrow"
+from dynalign.learner.batch import TrainingBatch
+from dynalign.rollout.arrow_schema import SCHEMA, decode, encode, to_group
+from dynalign.rollout.records import Group
+from dynalign.run_folder import durable
+from dynalign.run_folder.layout import experience_file
 
 
 def write_step(folder: Path, step: int, batch: TrainingBatch) -> Path:
@@ -25,11 +22,8 @@ def write_step(folder: Path, step: int, batch: TrainingBatch) -> Path:
         group.record.set_column(column, SCHEMA.field(column), pa.array(advantages_G, pa.float64()))
         for group, advantages_G in zip(batch.groups_P, batch.advantages_PG, strict=True)
     ]
-    folder.mkdir(parents=True, exist_ok=True)
-    file = step_file(folder, step)
-    aside = file.with_suffix(".aside")
-    aside.write_bytes(encode(records))
-    os.replace(aside, file)
+    file = experience_file(folder, step)
+    durable.write(file, encode(records))
     return file
 
 

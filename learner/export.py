@@ -36,7 +36,9 @@ class _Shards:
 
     def _write(self) -> None:
         if self._tensors:
-            save_file(self._tensors, self._folder / f"shard-{len(self._names)}.part", metadata={"format": "pt"})
+            save_file(
+                self._tensors, self._folder / f"shard-{len(self._names)}.part", metadata={"format": "pt"}
+            )
             self._names.append(list(self._tensors))
             self._total_bytes += self._bytes
         self._tensors, self._bytes = {}, 0
@@ -57,7 +59,9 @@ class _Shards:
 
 
 @torch.no_grad()
-def export_model(tensors: Iterable[tuple[str, Tensor]], model_folder: Path, folder: Path, shard_bytes: int = SHARD_BYTES) -> None:
+def export_model(
+    tensors: Iterable[tuple[str, Tensor]], model_folder: Path, folder: Path, shard_bytes: int = SHARD_BYTES
+) -> None:
     """Writes `tensors`, as bfloat16, and everything but the weights of `model_folder` into `folder`, which is made."""
     folder.mkdir(parents=True, exist_ok=True)
     for file in model_folder.iterdir():

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import torch.distributed as dist
 from safetensors import SafetensorError
 
-from configs.errors import CheckpointError, one_line
+from dynalign.configs.errors import CheckpointError, one_line
 
 _STORAGE: tuple[type[Exception], ...] = (OSError, SafetensorError)
 
@@ -27,8 +27,12 @@ class FailedWrites:
         try:
             yield
         except (*_STORAGE, *more) as error:
-            cause = error.__context__ if isinstance(error.__context__, OSError) else error  # torch wraps it in words of its own
-            self._first = self._first or one_line(cause)  # text: a traceback would hold the file open that failed
+            cause = (
+                error.__context__ if isinstance(error.__context__, OSError) else error
+            )  # torch wraps it in words of its own
+            self._first = self._first or one_line(
+                cause
+            )  # text: a traceback would hold the file open that failed
 
     def raise_on_all(self) -> None:
         """Collective. Raises CheckpointError, on all ranks, with the failure of the lowest rank that has one."""

@@ -3,7 +3,7 @@
     prepare   decode, advantages, packing: no collective, so that one rank's bad batch fails the step instead of hanging it
     run       forward, backward, optimizer step, over all minibatches; then the ranks' sums are added up
 
-`actors/learner_rank.py` puts it into an actor.
+`actors/learner/learner_rank.py` puts it into an actor.
 """
 
 import logging
@@ -19,22 +19,22 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from configs.errors import RecordError
-from configs.schema import RunSettings
-from learner import experience
-from learner.batch import TrainingBatch, decode_groups
-from learner.deepspeed_engine import DeepSpeedEngine
-from learner.export import export_model
-from learner.learner_state import LearnerState, Report
-from learner.loss import LossStatistics, RowLoss, kl_k3
-from learner.packing import minibatches
-from learner.policy import Policy, load_policy
-from learner.rows import Row, build_rows, plan_rows
-from learner.schedule import learning_rate
-from learner.spare_cores import PutOff, SpareCores
-from learner.statistics import batch_statistics
-from learner.weights import DTYPES, Bytes, Staging, make_version, stage_version
-from rollout.weight_version import Manifest, travelling_adapter
+from dynalign.configs.errors import RecordError
+from dynalign.configs.schema import RunSettings
+from dynalign.learner import experience
+from dynalign.learner.batch import TrainingBatch, decode_groups
+from dynalign.learner.deepspeed_engine import DeepSpeedEngine
+from dynalign.learner.export import export_model
+from dynalign.learner.head.spare_cores import PutOff, SpareCores
+from dynalign.learner.learner_state import LearnerState, Report
+from dynalign.learner.loss import LossStatistics, RowLoss, kl_k3
+from dynalign.learner.policy import Policy, load_policy
+from dynalign.learner.rows.packing import minibatches
+from dynalign.learner.rows.rows import Row, build_rows, plan_rows
+from dynalign.learner.schedule import learning_rate
+from dynalign.learner.statistics import batch_statistics
+from dynalign.learner.weights import DTYPES, Bytes, Staging, make_version, stage_version
+from dynalign.rollout.weights.version import Manifest, travelling_adapter
 
 MIB = 1 << 20
 logger = logging.getLogger(__name__)
@@ -66,7 +66,14 @@ class _Sums:
 class Learner:
     """One rank. `step` is the last step trained; 0 is the initial policy."""
 
-    def __init__(self, settings: RunSettings, model_folder: Path, rank: int, world_size: int, cores: Collection[int] = ()) -> None:
+    def __init__(
+        self,
+        settings: RunSettings,
+        model_folder: Path,
+        rank: int,
+        world_size: int,
+        cores: Collection[int] = (),
+    ) -> None:
         """Loads the policy and joins the other ranks. The environment is that of `deepspeed_engine`.
 
         cores: those that this rank may use where `learner.spare_cores` is set and nobody else needs them, its own included.
@@ -77,7 +84,9 @@ class Learner:
         torch.set_num_threads(settings.learner.threads)
         device = torch.device("cpu") if settings.placement.device == "cpu" else torch.device("cuda", 0)
         dtype = DTYPES[settings.learner.precision]
-        self._policy = load_policy(model_folder, settings.learner, dtype, settings.seed, settings.weights.content)
+        self._policy = load_policy(
+            model_folder, settings.learner, dtype, settings.seed, settings.weights.content
+        )
         if device.type == "cpu":
             self._use_spare(cores)
         self._reference: Policy | None = None
@@ -92,7 +101,12 @@ class Learner:
 
     def _use_spare(self, cores: Collection[int]) -> None:
         settings = self._settings.learner
-        if not settings.spare_cores or len(cores) <= settings.threads or settings.gradient_checkpointing or settings.zero_stage == 3:
+        if (
+            not settings.spare_cores
+            or len(cores) <= settings.threads
+            or settings.gradient_checkpointing
+            or settings.zero_stage == 3
+        ):
             return
         try:
             spare = SpareCores(cores)
@@ -109,7 +123,13 @@ class Learner:
         """The groups of `step` if it is the last step trained, also after a resume; empty otherwise."""
         return self._state.group_ids if step == self._state.step else ()
 
-    def prepare(self, step: int, payloads: Sequence[bytes | memoryview], origins: Sequence[str], present_fraction: float = 1.0) -> None:
+    def prepare(
+        self,
+        step: int,
+        payloads: Sequence[bytes | memoryview],
+        origins: Sequence[str],
+        present_fraction: float = 1.0,
+    ) -> None:
         """Decodes and packs the batch of `step`. May be called again, also with other groups, until `run`.
 
         :param present_fraction: the share of the wanted groups that is there; scales the loss.
@@ -122,7 +142,9 @@ class Learner:
         settings = self._settings
         batch = TrainingBatch.of(decode_groups(payloads, origins), settings.algorithm.advantage_scale)
         if batch.highest_token_id >= self._policy.vocabulary_size:
-            raise RecordError(f"token {batch.highest_token_id} is not in this model's vocabulary of {self._policy.vocabulary_size}")
+            raise RecordError(
+                f"token {batch.highest_token_id} is not in this model's vocabulary of {self._policy.vocabulary_size}"
+            )
         groups = len(batch.groups_P)
         chosen = minibatches(groups, min(settings.algorithm.minibatches, groups)) if groups else []
         plans = [plan_rows(batch, part, settings, self._ranks, present_fraction) for part in chosen]
@@ -143,7 +165,9 @@ class Learner:
         started_s = time.perf_counter()
         plan, self._plan = self._plan, None
         settings = self._settings.learner
-        rate = learning_rate(step, self._settings.steps, settings.learning_rate, settings.warmup_steps, settings.schedule)
+        rate = learning_rate(
+            step, self._settings.steps, settings.learning_rate, settings.warmup_steps, settings.schedule
+        )
         sums, ratios = _Sums(), LossStatistics()
         norms: list[float] = []
         old_logprobs = self._logprobs_at_start(plan.rows_of_minibatches)
@@ -152,7 +176,11 @@ class Learner:
                 row_sums, row_ratios = self._train_row(row, old_T)
                 sums, ratios = sums + row_sums, ratios + row_ratios
             norms.append(self._engine.step(rate))
-        report = self._over_all_ranks(step, sums, ratios, norms) | {"learning_rate": rate} | batch_statistics(plan.batch, step)
+        report = (
+            self._over_all_ranks(step, sums, ratios, norms)
+            | {"learning_rate": rate}
+            | batch_statistics(plan.batch, step)
+        )
         learn_s = time.perf_counter() - started_s
         report |= {"learn_s": learn_s, "learn_tokens_per_s": sum(plan.batch.lengths_N) / learn_s}
         self._trained, self._state = plan.batch, LearnerState(step, plan.batch.group_ids, report)
@@ -161,7 +189,9 @@ class Learner:
     @torch.no_grad()
     def _logprobs_at_start(self, rows_of_minibatches: list[list[Row]]) -> list[list[Tensor | None]]:
         """log π of every row before the first update; None in the first minibatch, whose own forward is that."""
-        later: list[list[Tensor | None]] = [[self._logprobs(row) for row in rows_R] for rows_R in rows_of_minibatches[1:]]
+        later: list[list[Tensor | None]] = [
+            [self._logprobs(row) for row in rows_R] for rows_R in rows_of_minibatches[1:]
+        ]
         first: list[list[Tensor | None]] = [[None for _ in rows_R] for rows_R in rows_of_minibatches[:1]]
         return first + later
 
@@ -183,10 +213,21 @@ class Learner:
         value, logprobs_T, entropy_T = self._engine.forward(*self._inputs(row), loss)
         self._engine.backward(value)
         old_T = loss.old(logprobs_T)
-        ratios = LossStatistics.of(logprobs_T, old_T, loss.advantages_T, algorithm.clip_low, algorithm.clip_high, loss.importance(old_T))
+        ratios = LossStatistics.of(
+            logprobs_T,
+            old_T,
+            loss.advantages_T,
+            algorithm.clip_low,
+            algorithm.clip_high,
+            loss.importance(old_T),
+        )
         kl_T = logprobs_T.new_zeros(0) if reference_T is None else kl_k3(logprobs_T, reference_T)
-        mismatch_T = logprobs_T.new_zeros(0) if recorded_T is None else (old_T - recorded_T)[~recorded_T.isnan()].abs()
-        sums_4 = torch.stack([value.detach(), entropy_T.sum(), kl_T.sum(), mismatch_T.sum()]).double()  # one transfer from the device
+        mismatch_T = (
+            logprobs_T.new_zeros(0) if recorded_T is None else (old_T - recorded_T)[~recorded_T.isnan()].abs()
+        )
+        sums_4 = torch.stack(
+            [value.detach(), entropy_T.sum(), kl_T.sum(), mismatch_T.sum()]
+        ).double()  # one transfer from the device
         loss_sum, entropy_sum, kl_sum, mismatch_sum = sums_4.tolist()
         return _Sums(loss_sum, entropy_sum, kl_sum, mismatch_sum, len(mismatch_T)), ratios
 
@@ -216,20 +257,27 @@ class Learner:
     def _over_all_ranks(self, step: int, sums: _Sums, ratios: LossStatistics, norms: list[float]) -> Report:
         """The model's metrics over all ranks: loss and gradient norm as means over minibatches, the others over tokens."""
         if not norms:
-            return dict.fromkeys(("loss", "grad_norm", "entropy", "kl", "logprob_mismatch_mean")) | LossStatistics().finish()
+            return (
+                dict.fromkeys(("loss", "grad_norm", "entropy", "kl", "logprob_mismatch_mean"))
+                | LossStatistics().finish()
+            )
         ranks = self._engine.gather([*astuple(sums), *astuple(ratios)])
         split = len(astuple(sums))
         total = sum((_Sums(*vector[:split]) for vector in ranks), _Sums())
         all_ratios = sum((LossStatistics(*vector[split:]) for vector in ranks), LossStatistics())
         loss, grad_norm = total.loss / len(norms), math.fsum(norms) / len(norms)
         if not (math.isfinite(loss) and math.isfinite(grad_norm)):
-            raise FloatingPointError(f"step {step}: loss {loss}, gradient norm {grad_norm}; continue from the newest checkpoint")
+            raise FloatingPointError(
+                f"step {step}: loss {loss}, gradient norm {grad_norm}; continue from the newest checkpoint"
+            )
         return {
             "loss": loss,
             "grad_norm": grad_norm,
             "entropy": total.entropy / all_ratios.tokens,
             "kl": total.kl / all_ratios.tokens if self._settings.algorithm.kl_coef > 0 else None,
-            "logprob_mismatch_mean": total.mismatch / total.mismatch_tokens if total.mismatch_tokens else None,
+            "logprob_mismatch_mean": total.mismatch / total.mismatch_tokens
+            if total.mismatch_tokens
+            else None,
         } | all_ratios.finish()
 
     def weights(self, lineage: int, staging: Staging | None = None) -> tuple[Manifest, list[Bytes]] | None:
@@ -239,7 +287,9 @@ class Learner:
         """
         dtype, bucket_bytes = self._settings.rollout.dtype, self._settings.weights.bucket_mib * MIB
         adapter = travelling_adapter(self._settings)
-        tensors = self._released_form() if adapter is None else self._engine.whole(self._policy.adapter_weights())
+        tensors = (
+            self._released_form() if adapter is None else self._engine.whole(self._policy.adapter_weights())
+        )
         version = make_version(tensors, lineage, self.step, dtype, bucket_bytes, adapter, staging)
         return version if self._rank == 0 else None
 
@@ -287,7 +337,9 @@ class Learner:
         if self._rank == 0:
             with self._engine.failed.kept():
                 export_model(tensors, self._model_folder, folder)
-        for _ in tensors:  # what is left after a failure, and all of it on the other ranks: each tensor is gathered from all
+        for _ in (
+            tensors
+        ):  # what is left after a failure, and all of it on the other ranks: each tensor is gathered from all
             pass
         self._engine.failed.raise_on_all()
 

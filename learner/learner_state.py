@@ -8,10 +8,10 @@ import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from configs.errors import CheckpointError
+from dynalign.configs.errors import CheckpointError
+from dynalign.run_folder import layout
 
 FORMAT = 1
-FILE = "learner.json"
 
 Report = dict[str, float | int | None]
 
@@ -26,15 +26,17 @@ class LearnerState:
 
     def write(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / FILE).write_text(json.dumps({"format": FORMAT} | asdict(self)))
+        (folder / layout.LEARNER_STATE).write_text(json.dumps({"format": FORMAT} | asdict(self)))
 
     @staticmethod
     def read(folder: Path) -> "LearnerState":
         """Raises CheckpointError where the file is missing, damaged, or of another format."""
         try:
-            data = json.loads((folder / FILE).read_text())
+            data = json.loads((folder / layout.LEARNER_STATE).read_text())
             if data["format"] != FORMAT:
-                raise CheckpointError(f"{folder / FILE} has format {data['format']!r}, this version reads {FORMAT}")
+                raise CheckpointError(
+                    f"{folder / layout.LEARNER_STATE} has format {data['format']!r}, this version reads {FORMAT}"
+                )
             return LearnerState(data["step"], tuple(data["group_ids"]), data["report"])
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise CheckpointError(f"{folder / FILE} cannot be read: {error!r}") from error
+            raise CheckpointError(f"{folder / layout.LEARNER_STATE} cannot be read: {error!r}") from error

@@ -108,7 +108,9 @@ class RowLoss:
         old_t = self.old(logprobs_t, tokens)
         importance_t = self.importance(old_t, tokens)
         advantages_t, weights_t = self.advantages_T[tokens], self.weights_T[tokens]
-        loss = grpo_loss(logprobs_t, old_t, advantages_t, weights_t, self.clip_low, self.clip_high, importance_t)
+        loss = grpo_loss(
+            logprobs_t, old_t, advantages_t, weights_t, self.clip_low, self.clip_high, importance_t
+        )
         if self.reference_logprobs_T is not None:
             loss = loss + self.kl_coef * kl_k2_loss(logprobs_t, self.reference_logprobs_T[tokens], weights_t)
         return loss
@@ -184,7 +186,15 @@ class LossStatistics:
         ``effective_sample_size`` is Kish's (Σ ρw)² / Σ (ρw)², as a fraction of the tokens: 1 on policy.
         """
         if not self.tokens:
-            return dict.fromkeys(("ratio_mean", "ratio_max", "clip_low_fraction", "clip_high_fraction", "effective_sample_size"))
+            return dict.fromkeys(
+                (
+                    "ratio_mean",
+                    "ratio_max",
+                    "clip_low_fraction",
+                    "clip_high_fraction",
+                    "effective_sample_size",
+                )
+            )
         return {
             "ratio_mean": self.ratio_sum / self.tokens,
             "ratio_max": self.ratio_max,

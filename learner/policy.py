@@ -14,13 +14,13 @@ from transformers.core_model_loading import revert_weight_conversion
 from transformers.utils.logging import disable_progress_bar
 from transformers.utils.quantization_config import Mxfp4Config
 
-from configs.errors import Mistake, UserError
-from configs.schema import LearnerSettings, LoraSettings
-from learner.attention import PACKED
-from learner.fused_head import TokenLoss, head_loss, is_fusable
-from learner.logprobs import completion_logprobs
-from learner.rows import Layout
-from learner.spare_cores import PutOff
+from dynalign.configs.errors import Mistake, UserError
+from dynalign.configs.schema import LearnerSettings, LoraSettings
+from dynalign.learner.head.fused_head import TokenLoss, head_loss, is_fusable
+from dynalign.learner.head.logprobs import completion_logprobs
+from dynalign.learner.head.spare_cores import PutOff
+from dynalign.learner.rows.attention import PACKED
+from dynalign.learner.rows.rows import Layout
 
 ADAPTER = "default"
 PROBE_TOKENS = 6
@@ -65,7 +65,9 @@ class Policy(nn.Module):
         if self.put_off is not None and torch.is_grad_enabled():
             self.put_off.hold()
         decoder, head = self.model.get_decoder(), self.model.get_output_embeddings()  # type: ignore[no-untyped-call]
-        output = decoder(input_ids=input_ids_S[None], position_ids=position_ids_S[None], use_cache=False, layout=layout)
+        output = decoder(
+            input_ids=input_ids_S[None], position_ids=position_ids_S[None], use_cache=False, layout=layout
+        )
         hidden_TH = output.last_hidden_state[0].index_select(0, predicting_T)
         if loss is not None and is_fusable(head):
             return head_loss(hidden_TH, head.weight, targets_T, loss, self.chunk_tokens)
@@ -81,7 +83,11 @@ class Policy(nn.Module):
 
     def _adapters(self) -> dict[str, Any]:
         """The layers that carry an adapter, by the name of their weight in the model without adapters."""
-        return {f"{name}.weight": module for name, module in self.model.named_modules() if hasattr(module, "lora_A")}
+        return {
+            f"{name}.weight": module
+            for name, module in self.model.named_modules()
+            if hasattr(module, "lora_A")
+        }
 
     @contextmanager
     def initial(self) -> Iterator[None]:
@@ -121,7 +127,9 @@ class Policy(nn.Module):
         """The adapters' factors under the names that peft saves them by."""
         for name, parameter in self.model.named_parameters():
             if ".lora_" in name:
-                yield NamedWeight(f"base_model.model.{name.replace(f'.{ADAPTER}.', '.')}", (parameter,), parameter.detach)
+                yield NamedWeight(
+                    f"base_model.model.{name.replace(f'.{ADAPTER}.', '.')}", (parameter,), parameter.detach
+                )
 
 
 def _merged(name: str, base: nn.Parameter, adapter: Any) -> NamedWeight:
@@ -136,7 +144,11 @@ def _merged(name: str, base: nn.Parameter, adapter: Any) -> NamedWeight:
 
 
 def load_policy(
-    model_folder: Path, settings: LearnerSettings, dtype: torch.dtype, seed: int, content: Literal["full", "adapter"] = "full"
+    model_folder: Path,
+    settings: LearnerSettings,
+    dtype: torch.dtype,
+    seed: int,
+    content: Literal["full", "adapter"] = "full",
 ) -> Policy:
     """The policy in `model_folder`, in training mode without dropout, with adapters if set (their initialization from `seed`).
 
@@ -145,10 +157,14 @@ def load_policy(
         packed, or no layer has a name in `learner.lora.targets`.
     """
     disable_progress_bar()  # type: ignore[no-untyped-call]
-    known = {"dtype": dtype, "attn_implementation": PACKED, "local_files_only": True} | _unquantized(model_folder)
+    known = {"dtype": dtype, "attn_implementation": PACKED, "local_files_only": True} | _unquantized(
+        model_folder
+    )
     model = AutoModelForCausalLM.from_pretrained(model_folder, **known)
     if "quantization_config" in known:
-        vars(model)["_weight_conversions"] = None  # how it was unpacked, which `on_disk` must not try to revert
+        vars(model)["_weight_conversions"] = (
+            None  # how it was unpacked, which `on_disk` must not try to revert
+        )
     for module in model.modules():
         if isinstance(module, nn.Dropout):
             module.p = 0.0
@@ -167,12 +183,20 @@ def load_policy(
 
 def _unquantized(model_folder: Path) -> dict[str, Any]:
     """How to load a quantized folder for training. gpt-oss is released with experts in MXFP4, which have an exact bfloat16 form."""
-    quantization = AutoConfig.from_pretrained(model_folder, local_files_only=True).to_dict().get("quantization_config")
+    quantization = (
+        AutoConfig.from_pretrained(model_folder, local_files_only=True).to_dict().get("quantization_config")
+    )
     if quantization is None:
         return {}
     if quantization["quant_method"] == "mxfp4":
-        return {"quantization_config": Mxfp4Config(dequantize=True, modules_to_not_convert=quantization.get("modules_to_not_convert"))}
-    rule = f"its weights are quantized ({quantization['quant_method']}), and quantized weights cannot be trained"
+        return {
+            "quantization_config": Mxfp4Config(
+                dequantize=True, modules_to_not_convert=quantization.get("modules_to_not_convert")
+            )
+        }
+    rule = (
+        f"its weights are quantized ({quantization['quant_method']}), and quantized weights cannot be trained"
+    )
     raise UserError([Mistake("model", str(model_folder), rule, "use a folder of unquantized weights")])
 
 
@@ -182,12 +206,23 @@ def _names_not_on_disk(policy: Policy, model_folder: Path) -> list[Mistake]:
     for file in model_folder.glob("*.safetensors"):
         with safe_open(file, framework="pt") as tensors:
             on_disk |= {name: tuple(tensors.get_slice(name).get_shape()) for name in tensors.keys()}  # noqa: SIM118 - no mapping
-    published = policy.on_disk((weight.name, torch.empty_like(weight.value(), device="meta")) for weight in policy.weights())
+    published = policy.on_disk(
+        (weight.name, torch.empty_like(weight.value(), device="meta")) for weight in policy.weights()
+    )
     missing = [name for name, tensor in published if on_disk.get(name) != tuple(tensor.shape)]
     if not missing:
         return []
-    rule = f"{len(missing)} tensors have no safetensors entry of their name and shape, the first is {missing[0]}"
-    return [Mistake("model", str(model_folder), rule, "use a folder of unquantized safetensors whose layout transformers does not convert")]
+    rule = (
+        f"{len(missing)} tensors have no safetensors entry of their name and shape, the first is {missing[0]}"
+    )
+    return [
+        Mistake(
+            "model",
+            str(model_folder),
+            rule,
+            "use a folder of unquantized safetensors whose layout transformers does not convert",
+        )
+    ]
 
 
 def _packing_mistakes(policy: Policy, model_folder: Path, dtype: torch.dtype) -> list[Mistake]:
@@ -198,8 +233,17 @@ def _packing_mistakes(policy: Policy, model_folder: Path, dtype: torch.dtype) ->
     else:
         if difference <= PROBE_TOLERANCE_NATS[dtype]:
             return []
-        rule = f"log-probabilities in packed rows differ from the model's own forward by {difference:.2g} nats"
-    return [Mistake("model", str(model_folder), rule, "use an architecture with plain softmax attention and an unscaled head")]
+        rule = (
+            f"log-probabilities in packed rows differ from the model's own forward by {difference:.2g} nats"
+        )
+    return [
+        Mistake(
+            "model",
+            str(model_folder),
+            rule,
+            "use an architecture with plain softmax attention and an unscaled head",
+        )
+    ]
 
 
 @torch.no_grad()
@@ -215,7 +259,9 @@ def packing_difference_nats(policy: Policy) -> float:
     ends = torch.tensor([n - 1])
     predicting_T = torch.cat([ends, torch.arange(n, 2 * n - 1), ends, torch.arange(2 * n - 1, 3 * n - 2)])
     policy.eval()
-    packed_T, _ = policy(input_ids_S, position_ids_S, ((n, n - 1, n - 1),), predicting_T, torch.cat([first, second]), 1)
+    packed_T, _ = policy(
+        input_ids_S, position_ids_S, ((n, n - 1, n - 1),), predicting_T, torch.cat([first, second]), 1
+    )
     policy.model.set_attn_implementation("eager")
     plain = []
     for completion in (first, second):
@@ -230,11 +276,16 @@ def _add_adapters(model: PreTrainedModel, settings: LoraSettings, seed: int) -> 
 
     alpha: Any = settings.alpha  # declared int, used as a float
     config = LoraConfig(r=settings.rank, lora_alpha=alpha, target_modules=list(settings.targets), bias="none")
-    names = {name.rpartition(".")[2] for name, module in model.named_modules() if isinstance(module, nn.Linear)}
+    names = {
+        name.rpartition(".")[2] for name, module in model.named_modules() if isinstance(module, nn.Linear)
+    }
     unknown = [target for target in settings.targets if target not in names]
     if unknown:
         remedy = f"this model has {', '.join(sorted(names))}"
-        raise UserError(Mistake("learner.lora.targets", target, "no linear layer has this name", remedy) for target in unknown)
+        raise UserError(
+            Mistake("learner.lora.targets", target, "no linear layer has this name", remedy)
+            for target in unknown
+        )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         inject_adapter_in_model(config, model, ADAPTER)

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from statistics import fmean
 
-from rollout.records import HIGHEST_SCORE
+from dynalign.rollout.records import HIGHEST_SCORE
 
 SATURATION_MARGIN = 0.1
 """Points from either end of the scale within which a score counts as saturated."""
@@ -23,10 +23,14 @@ def score_length_correlation(scores: Sequence[float | None], lengths: Sequence[i
 
     :raises ValueError: sequences of different lengths.
     """
-    pairs = [(score, float(length)) for score, length in zip(scores, lengths, strict=True) if score is not None]
+    pairs = [
+        (score, float(length)) for score, length in zip(scores, lengths, strict=True) if score is not None
+    ]
     if len({score for score, _ in pairs}) < 2 or len({length for _, length in pairs}) < 2:
         return None
     mean_score, mean_length = fmean(score for score, _ in pairs), fmean(length for _, length in pairs)
     covariance = math.fsum((score - mean_score) * (length - mean_length) for score, length in pairs)
-    spread = math.hypot(*(s - mean_score for s, _ in pairs)) * math.hypot(*(n - mean_length for _, n in pairs))
+    spread = math.hypot(*(s - mean_score for s, _ in pairs)) * math.hypot(
+        *(n - mean_length for _, n in pairs)
+    )
     return max(-1.0, min(1.0, covariance / spread))

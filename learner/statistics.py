@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Sequence
 from statistics import fmean, stdev
 
-from learner.batch import TrainingBatch
-from learner.score_health import score_length_correlation, score_saturation_fraction
+from dynalign.learner.batch import TrainingBatch
+from dynalign.learner.score_health import score_length_correlation, score_saturation_fraction
 
 
 def _mean(values: Iterable[float | None]) -> float | None:
@@ -42,11 +42,17 @@ def batch_statistics(batch: TrainingBatch, step: int) -> dict[str, float | int |
         "unparsed_fraction": _mean(float(status == "unparsed") for status in batch.candidates("status")),
         "digit_mass_mean": _mean(batch.candidates("digit_mass")),
         "judge_noise_std": _mean(batch.groups("noise_std")),
-        "score_length_correlation": score_length_correlation(scores_N, [len(text) for text in batch.candidates("text")]),
-        "internalization_gap": sum(gap or 0.0 for gap in batch.candidates("gap_sum_nats")) / probed_tokens if probed_tokens else None,
+        "score_length_correlation": score_length_correlation(
+            scores_N, [len(text) for text in batch.candidates("text")]
+        ),
+        "internalization_gap": sum(gap or 0.0 for gap in batch.candidates("gap_sum_nats")) / probed_tokens
+        if probed_tokens
+        else None,
         "staleness_mean": sum(age * tokens for age, tokens in ages) / aged_tokens if aged_tokens else None,
         "staleness_max": max((age for age, tokens in ages if tokens), default=None),
         "completion_tokens": sum(lengths_N),
         "completion_length_mean": _mean(lengths_N),
-        "truncated_fraction": _mean(float(reason == "length") for reason in batch.candidates("finish_reason")),
+        "truncated_fraction": _mean(
+            float(reason == "length") for reason in batch.candidates("finish_reason")
+        ),
     }

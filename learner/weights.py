@@ -12,8 +12,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from configs.errors import WeightsError
-from rollout.weight_version import AdapterEntry, BucketEntry, Manifest, TensorEntry, checksum, device_checksum
+from dynalign.configs.errors import WeightsError
+from dynalign.rollout.weights.version import (
+    AdapterEntry,
+    BucketEntry,
+    Manifest,
+    TensorEntry,
+    checksum,
+    device_checksum,
+)
 
 Bytes = NDArray[np.uint8]
 
@@ -36,7 +43,9 @@ class Staging:
         self.device = device
         self.kept: list[Tensor] = []
         self.manifest = Manifest(0, 0, (), ())
-        self._allocate = allocate or (lambda _, size_bytes: torch.empty(size_bytes, dtype=torch.uint8, device=device))
+        self._allocate = allocate or (
+            lambda _, size_bytes: torch.empty(size_bytes, dtype=torch.uint8, device=device)
+        )
 
     def bucket(self, index: int, start_bytes: int, size_bytes: int) -> Tensor:
         """The kept bucket, with what was in it, or a new one of this size. A model's versions are all laid out alike."""
@@ -44,13 +53,17 @@ class Staging:
             self.kept.append(self._allocate(start_bytes, size_bytes))
         if self.kept[index].numel() != size_bytes:
             before = self.kept[index].numel()
-            raise WeightsError(f"bucket {index} has {size_bytes} bytes, {before} before: the model's tensors have changed")
+            raise WeightsError(
+                f"bucket {index} has {size_bytes} bytes, {before} before: the model's tensors have changed"
+            )
         return self.kept[index]
 
     @property
     def buckets(self) -> list[Tensor]:
         """The version's bytes, as its manifest describes them."""
-        return [kept[: entry.size_bytes] for kept, entry in zip(self.kept, self.manifest.buckets, strict=True)]
+        return [
+            kept[: entry.size_bytes] for kept, entry in zip(self.kept, self.manifest.buckets, strict=True)
+        ]
 
     def on_host(self) -> tuple[Manifest, list[Bytes]]:
         """The same version with its bytes in host memory, checksums of both kinds."""
@@ -75,7 +88,11 @@ class _Buckets:
             self.close()
             whole = max(self._bucket_bytes, _aligned(size_bytes))
             number, start = len(self.closed), sum(used_bytes for _, used_bytes in self.closed)
-            self._open = torch.empty(whole, dtype=torch.uint8) if self._staging is None else self._staging.bucket(number, start, whole)
+            self._open = (
+                torch.empty(whole, dtype=torch.uint8)
+                if self._staging is None
+                else self._staging.bucket(number, start, whole)
+            )
         offset = self._used_bytes
         self._used_bytes = _aligned(offset + size_bytes)
         self._open[offset + size_bytes : self._used_bytes] = 0
@@ -110,12 +127,20 @@ def make_version(
 
 
 def stage_version(
-    staging: Staging, tensors: Iterable[tuple[str, Tensor]], lineage: int, step: int, dtype: str, bucket_bytes: int
+    staging: Staging,
+    tensors: Iterable[tuple[str, Tensor]],
+    lineage: int,
+    step: int,
+    dtype: str,
+    bucket_bytes: int,
 ) -> Manifest:
     """The same on the staging's device, over the version that was there. What is written is there for every stream when it returns."""
     entries, buckets = _filled(tensors, dtype, _Buckets(bucket_bytes, staging))
     sums = [device_checksum(whole[:used_bytes]) for whole, used_bytes in buckets]
-    described = tuple(BucketEntry(used_bytes, device_checksum=sum_) for (_, used_bytes), sum_ in zip(buckets, sums, strict=True))
+    described = tuple(
+        BucketEntry(used_bytes, device_checksum=sum_)
+        for (_, used_bytes), sum_ in zip(buckets, sums, strict=True)
+    )
     staging.manifest = Manifest(lineage, step, entries, described)
     return staging.manifest
 

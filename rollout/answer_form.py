@@ -14,7 +14,9 @@ from dataclasses import dataclass
 from typing import Protocol, cast
 
 _PROBE = "Kuvrath"  # no template writes it by itself
-_EMPTY_THINKING = re.compile(r"(<(?!\|)(?P<tag>[^<>/\s]+)>\s*(?P<close></(?P=tag)>)|\[(?P<word>\w+)\]\s*(?P<end>\[/(?P=word)\]))\s*$")
+_EMPTY_THINKING = re.compile(
+    r"(<(?!\|)(?P<tag>[^<>/\s]+)>\s*(?P<close></(?P=tag)>)|\[(?P<word>\w+)\]\s*(?P<end>\[/(?P=word)\]))\s*$"
+)
 _OPENED_THINKING = re.compile(r"(<(?!\|)(?P<tag>[^<>/\s]+)>|\[(?P<word>[A-Z]+)\])\s*$")
 
 
@@ -36,7 +38,12 @@ class Tokenizer(Protocol):
     def __len__(self) -> int: ...
 
     def apply_chat_template(
-        self, conversation: Sequence[Mapping[str, str]], *, add_generation_prompt: bool, return_dict: bool, **variables: object
+        self,
+        conversation: Sequence[Mapping[str, str]],
+        *,
+        add_generation_prompt: bool,
+        return_dict: bool,
+        **variables: object,
     ) -> list[int]: ...
 
     def encode(self, text: str, *, add_special_tokens: bool) -> list[int]: ...
@@ -61,7 +68,9 @@ class AnswerForm:
         if not self.opening:
             return tokenizer.decode(token_ids, skip_special_tokens=True)
         opening, ids = tokenizer.encode(self.opening, add_special_tokens=False), list(token_ids)
-        begins = [start + len(opening) for start in range(len(ids)) if ids[start : start + len(opening)] == opening]
+        begins = [
+            start + len(opening) for start in range(len(ids)) if ids[start : start + len(opening)] == opening
+        ]
         if not begins:
             return ""
         tail = ids[begins[-1] :]
@@ -84,13 +93,17 @@ def answer_form(tokenizer: Tokenizer, variables: Mapping[str, object]) -> Answer
     from jinja2 import TemplateError
 
     def shown(messages: list[dict[str, str]], add_generation_prompt: bool) -> str:
-        ids = tokenizer.apply_chat_template(messages, add_generation_prompt=add_generation_prompt, return_dict=False, **variables)
+        ids = tokenizer.apply_chat_template(
+            messages, add_generation_prompt=add_generation_prompt, return_dict=False, **variables
+        )
         return tokenizer.decode(ids, skip_special_tokens=False)
 
     question = {"role": "user", "content": "x"}
     asked = shown([question], add_generation_prompt=True)
     try:
-        before, found, _ = shown([question, {"role": "assistant", "content": _PROBE}], add_generation_prompt=False).partition(_PROBE)
+        before, found, _ = shown(
+            [question, {"role": "assistant", "content": _PROBE}], add_generation_prompt=False
+        ).partition(_PROBE)
     except TemplateError:
         return AnswerForm()  # a template for one question only
     if asked == shown([question], add_generation_prompt=False):

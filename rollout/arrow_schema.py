@@ -10,8 +10,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from configs.errors import RecordError
-from rollout.records import Candidate, Group, Verdict, VersionSpan
+from dynalign.configs.errors import RecordError
+from dynalign.rollout.records import Candidate, Group, Verdict, VersionSpan
 
 FORMAT = "dynalign.experience/1"
 
@@ -59,7 +59,9 @@ _VERDICT_FIELDS: list[pa.Field] = [
 _ADVANTAGE = pa.field("advantage", pa.float64())
 """Null in the spool; the learner fills it in when it merges a step's groups into `experience/`."""
 
-SCHEMA = pa.schema([*_GROUP_FIELDS, *_CANDIDATE_FIELDS, *_VERDICT_FIELDS, _ADVANTAGE], metadata={"format": FORMAT})
+SCHEMA = pa.schema(
+    [*_GROUP_FIELDS, *_CANDIDATE_FIELDS, *_VERDICT_FIELDS, _ADVANTAGE], metadata={"format": FORMAT}
+)
 
 
 def to_batch(group: Group, advantages_G: Sequence[float] | None = None) -> pa.RecordBatch:
@@ -67,11 +69,17 @@ def to_batch(group: Group, advantages_G: Sequence[float] | None = None) -> pa.Re
     shared = {field.name: getattr(group, field.name) for field in _GROUP_FIELDS}
     rows: list[dict[str, Any]] = []
     for index, candidate in enumerate(group.candidates_G):
-        own = {field.name: getattr(candidate, field.name) for field in _CANDIDATE_FIELDS if field.name not in ("candidate", "spans")}
+        own = {
+            field.name: getattr(candidate, field.name)
+            for field in _CANDIDATE_FIELDS
+            if field.name not in ("candidate", "spans")
+        }
         verdict = asdict(candidate.verdict)
         verdict["verdict_text"] = verdict.pop("text")
         own |= {"candidate": index, "spans": [asdict(span) for span in candidate.spans]}
-        rows.append(shared | own | verdict | {"advantage": None if advantages_G is None else advantages_G[index]})
+        rows.append(
+            shared | own | verdict | {"advantage": None if advantages_G is None else advantages_G[index]}
+        )
     return pa.RecordBatch.from_pylist(rows, schema=SCHEMA)
 
 
@@ -98,7 +106,9 @@ def check_schema(file: Path) -> None:
 def _refuse_other(schema: pa.Schema, origin: str) -> None:
     found = (schema.metadata or {}).get(b"format", b"none").decode(errors="replace")
     if found != FORMAT or not schema.equals(SCHEMA):
-        raise RecordError(f"{origin}: records of schema {found!r}, this version reads {FORMAT!r}; use the version that wrote them")
+        raise RecordError(
+            f"{origin}: records of schema {found!r}, this version reads {FORMAT!r}; use the version that wrote them"
+        )
 
 
 def decode(payload: bytes | memoryview | pa.Buffer, origin: str) -> list[pa.RecordBatch]:

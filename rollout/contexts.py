@@ -15,8 +15,8 @@ from datetime import date
 from pathlib import Path
 from typing import cast
 
-from configs.errors import Mistake, UserError
-from rollout.answer_form import AnswerForm, Tokenizer, answer_form
+from dynalign.configs.errors import Mistake, UserError
+from dynalign.rollout.answer_form import AnswerForm, Tokenizer, answer_form
 
 DIGITS = ("0", "1", "2", "3", "4", "5")
 
@@ -39,7 +39,9 @@ class Contexts:
         """Token ids of (s, x), ready for the first completion token."""
         if self.system_role == "user":
             return self._encode([{"role": "user", "content": f"{self.system_prompt}\n\n{prompt}"}])
-        return self._encode([{"role": self.system_role, "content": self.system_prompt}, {"role": "user", "content": prompt}])
+        return self._encode(
+            [{"role": self.system_role, "content": self.system_prompt}, {"role": "user", "content": prompt}]
+        )
 
     def learning_context(self, prompt: str) -> tuple[int, ...]:
         """Token ids of x alone, a template's own default system text included."""
@@ -47,14 +49,27 @@ class Contexts:
 
     def judge_context(self, message: str, prefill: str) -> tuple[int, ...]:
         """Token ids of a judge's message, with the judge's own answer opened by `prefill`: its thinking, if it has any, is over."""
-        opened = self.tokenizer.encode(self.form.opening + prefill, add_special_tokens=False) if self.form.opening + prefill else []
+        opened = (
+            self.tokenizer.encode(self.form.opening + prefill, add_special_tokens=False)
+            if self.form.opening + prefill
+            else []
+        )
         return (*self._encode([{"role": "user", "content": message}]), *opened)
 
     def digit_ids(self) -> tuple[int, ...]:
         """The token ids of the six digits. Raises UserError if one is not a single token."""
         encoded = [self.tokenizer.encode(digit, add_special_tokens=False) for digit in DIGITS]
         if any(len(ids) != 1 for ids in encoded):
-            raise UserError([Mistake("model", None, "its tokenizer splits a digit into several tokens", "use judge.scorer=sampled")])
+            raise UserError(
+                [
+                    Mistake(
+                        "model",
+                        None,
+                        "its tokenizer splits a digit into several tokens",
+                        "use judge.scorer=sampled",
+                    )
+                ]
+            )
         return tuple(ids[0] for ids in encoded)
 
     def text(self, token_ids: Sequence[int]) -> str:
@@ -67,7 +82,11 @@ class Contexts:
 
     def _encode(self, messages: Sequence[Mapping[str, str]]) -> tuple[int, ...]:
         variables = _template_variables(self.date)
-        return tuple(self.tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False, **variables))
+        return tuple(
+            self.tokenizer.apply_chat_template(
+                messages, add_generation_prompt=True, return_dict=False, **variables
+            )
+        )
 
 
 def load_contexts(model_folder: Path, system_prompt: str, date: str) -> Contexts:
@@ -79,11 +98,25 @@ def load_contexts(model_folder: Path, system_prompt: str, date: str) -> Contexts
         tokenizer = AutoTokenizer.from_pretrained(model_folder)
     except (OSError, ValueError, json.JSONDecodeError) as error:
         cause = str(error).splitlines()[0]
-        raise UserError([Mistake(place, None, f"has no readable tokenizer ({cause})", "use a folder with tokenizer.json")]) from error
+        raise UserError(
+            [Mistake(place, None, f"has no readable tokenizer ({cause})", "use a folder with tokenizer.json")]
+        ) from error
     if not tokenizer.chat_template:
-        raise UserError([Mistake(place, None, "has no chat template", "use an instruct model, or add chat_template.jinja")])
+        raise UserError(
+            [
+                Mistake(
+                    place, None, "has no chat template", "use an instruct model, or add chat_template.jinja"
+                )
+            ]
+        )
     used = cast(Tokenizer, tokenizer)
-    return Contexts(used, system_prompt, date, _system_role(used, system_prompt), answer_form(used, _template_variables(date)))
+    return Contexts(
+        used,
+        system_prompt,
+        date,
+        _system_role(used, system_prompt),
+        answer_form(used, _template_variables(date)),
+    )
 
 
 def _template_variables(day: str) -> dict[str, object]:
@@ -100,7 +133,9 @@ def _system_role(tokenizer: Tokenizer, system_prompt: str) -> str:
         messages = [{"role": role, "content": probe}, {"role": "user", "content": "x"}]
         try:
             variables = _template_variables("2000-01-01")
-            ids = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False, **variables)
+            ids = tokenizer.apply_chat_template(
+                messages, add_generation_prompt=True, return_dict=False, **variables
+            )
         except TemplateError:
             continue
         if probe in tokenizer.decode(ids, skip_special_tokens=False):

@@ -1,8 +1,8 @@
 """From a prompt to a scored group: G candidates, one verdict each, all under the rules of the two contexts.
 
-    generate ─► G requests in the sampling context (s, x), each with its own seed
-    score    ─► inside `gate.judging()`: verdicts, noise probe, gap probe — all under ONE policy version
-                (a weight swap waits for a judge batch, which takes about a second; it never waits for generation)
+generate ─► G requests in the sampling context (s, x), each with its own seed
+score    ─► inside `gate.judging()`: verdicts, noise probe, gap probe — all under ONE policy version
+            (a weight swap waits for a judge batch, which takes about a second; it never waits for generation)
 """
 
 import asyncio
@@ -12,15 +12,15 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, replace
 
-from configs.schema import RunSettings
-from rollout.busy import BusyClock
-from rollout.contexts import Contexts
-from rollout.definition import ValueTexts
-from rollout.engine import Engine, EngineRequest, EngineResult
-from rollout.judge import Judge, request_seed
-from rollout.prompts import Prompt
-from rollout.records import Candidate, Group, Verdict
-from rollout.scoring import carries_signal, enough_parsed, noise_std
+from dynalign.configs.schema import RunSettings
+from dynalign.rollout.busy_clock import BusyClock
+from dynalign.rollout.contexts import Contexts
+from dynalign.rollout.engine.base import Engine, EngineRequest, EngineResult
+from dynalign.rollout.judges.judge import Judge, request_seed
+from dynalign.rollout.judges.scoring import carries_signal, enough_parsed, noise_std
+from dynalign.rollout.judges.value_texts import ValueTexts
+from dynalign.rollout.prompts import Prompt
+from dynalign.rollout.records import Candidate, Group, Verdict
 
 _NOISE_PAIRS = 64  # the judge's noise is estimated over the last so many candidates that were scored twice
 
@@ -111,7 +111,9 @@ class GroupMaker:
         sampling_ids = self.contexts.sampling_context(prompt)
         learning_ids = self.contexts.learning_context(prompt)
         with self.generating:
-            seeds = (request_seed(self.run.seed, draw.group_id, index) for index in range(settings.group_size))
+            seeds = (
+                request_seed(self.run.seed, draw.group_id, index) for index in range(settings.group_size)
+            )
             results_G = await asyncio.gather(*(self._sample(sampling_ids, seed) for seed in seeds))
         generated_s = time.time()
         texts_G = [self.contexts.answer(result.token_ids) for result in results_G]
@@ -135,7 +137,9 @@ class GroupMaker:
             prompt=prompt,
             learning_context_ids=learning_ids,
             candidates_G=candidates_G,
-            judge=self.run.judge.function if self.run.judge.kind == "function" and self.run.judge.function else self.run.judge.kind,
+            judge=self.run.judge.function
+            if self.run.judge.kind == "function" and self.run.judge.function
+            else self.run.judge.kind,
             judge_version=judge_version,
             definition_hash=self.texts.definition_hash,
             rubric_hash=self.texts.rubric_hash,
@@ -151,7 +155,9 @@ class GroupMaker:
         """One completion with a seed fixed for the whole run, judged by the live policy."""
         context = self.contexts.sampling_context if prompted else self.contexts.learning_context
         with self.generating:
-            result = await self._sample(context(prompt.prompt), request_seed(self.run.seed, "heldout", prompt.id))
+            result = await self._sample(
+                context(prompt.prompt), request_seed(self.run.seed, "heldout", prompt.id)
+            )
         text = self.contexts.answer(result.token_ids)
         async with self.gate.judging():
             with self.scoring:
@@ -159,7 +165,9 @@ class GroupMaker:
                 seed = request_seed(self.run.seed, "heldout judge", prompt.id)
                 (verdict,) = await self.judge.score(prompt.prompt, [text], seed)
                 self.judgements += 1
-        return HeldoutAnswer(verdict.score, text, len(result.token_ids), result.finish_reason == "length", version)
+        return HeldoutAnswer(
+            verdict.score, text, len(result.token_ids), result.finish_reason == "length", version
+        )
 
     async def _sample(self, context_ids: tuple[int, ...], seed: int) -> EngineResult:
         request = EngineRequest(context_ids, max_tokens=self.run.rollout.max_completion_tokens, seed=seed)
@@ -167,14 +175,22 @@ class GroupMaker:
         self.completion_tokens += len(result.token_ids)
         return result
 
-    async def _verdicts(self, prompt: str, texts_G: Sequence[str], group_id: int) -> tuple[list[Verdict], float | None]:
+    async def _verdicts(
+        self, prompt: str, texts_G: Sequence[str], group_id: int
+    ) -> tuple[list[Verdict], float | None]:
         """One verdict per candidate, a second one for the probed share of them, and this worker's estimate of the judge's noise."""
         verdicts_G = await self.judge.score(prompt, texts_G, request_seed(self.run.seed, "judge", group_id))
         limit = self.run.judge.noise_fraction * 2**31
-        probed = [index for index in range(len(texts_G)) if request_seed(self.run.seed, "noise", group_id, index) < limit]
+        probed = [
+            index
+            for index in range(len(texts_G))
+            if request_seed(self.run.seed, "noise", group_id, index) < limit
+        ]
         if probed:
             seed = request_seed(self.run.seed, "judge again", group_id)
-            again = await self.judge.score(prompt, [texts_G[index] for index in reversed(probed)], seed, fresh=True)
+            again = await self.judge.score(
+                prompt, [texts_G[index] for index in reversed(probed)], seed, fresh=True
+            )
             for index, second in zip(reversed(probed), again, strict=True):
                 self._scored_twice.append((verdicts_G[index].score, second.score))
                 verdicts_G[index] = replace(verdicts_G[index], score_again=second.score)
@@ -182,12 +198,18 @@ class GroupMaker:
         return verdicts_G, noise_std(*zip(*self._scored_twice, strict=True)) if self._scored_twice else None
 
     async def _probes(
-        self, sampling_ids: tuple[int, ...], learning_ids: tuple[int, ...], results_G: Sequence[EngineResult], version: int
+        self,
+        sampling_ids: tuple[int, ...],
+        learning_ids: tuple[int, ...],
+        results_G: Sequence[EngineResult],
+        version: int,
     ) -> list[tuple[tuple[float, ...] | None, float | None, int | None]]:
         """Per candidate (behaviour_logprobs_T, gap_sum_nats, gap_tokens) as configured; Nones where nothing is probed."""
         settings = self.run.rollout
 
-        async def probe(index: int, result: EngineResult) -> tuple[tuple[float, ...] | None, float | None, int | None]:
+        async def probe(
+            index: int, result: EngineResult
+        ) -> tuple[tuple[float, ...] | None, float | None, int | None]:
             gap_wanted = index < settings.gap_probes and len(result.token_ids) > 0
             if not (gap_wanted or settings.record_behaviour):
                 return None, None, None
@@ -203,11 +225,15 @@ class GroupMaker:
         return list(await asyncio.gather(*(probe(index, result) for index, result in enumerate(results_G))))
 
     async def _prefill(self, context_ids: tuple[int, ...], token_ids: tuple[int, ...]) -> tuple[float, ...]:
-        result = await self.engine.generate(EngineRequest(context_ids + token_ids, prefill_from=len(context_ids)))
+        result = await self.engine.generate(
+            EngineRequest(context_ids + token_ids, prefill_from=len(context_ids))
+        )
         return result.prefill_logprobs_T or ()
 
 
-def withheld_reason(scores_G: Sequence[float | None], noise: float | None, lengths_G: Sequence[int]) -> str | None:
+def withheld_reason(
+    scores_G: Sequence[float | None], noise: float | None, lengths_G: Sequence[int]
+) -> str | None:
     """Why a group cannot be trained on: nothing was answered, too few verdicts, or no spread beyond the judge's noise."""
     if not any(lengths_G):
         return "empty"

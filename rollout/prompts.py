@@ -15,7 +15,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TypeAlias
 
-from configs.errors import Mistake, UserError
+from dynalign.configs.errors import Mistake, UserError
 
 FIELDS = ("id", "prompt", "domain", "split")
 SPLITS = ("train", "heldout")
@@ -88,18 +88,31 @@ def load_prompts(source: str) -> PromptSet:
     prompts = _checked(_read(source, mistakes), mistakes)
     train = tuple(prompt for prompt in prompts if prompt.split == "train")
     if not train and not mistakes:
-        mistakes.append(Mistake(source, None, "holds no prompt to train on", "add prompts of the split 'train'"))
+        mistakes.append(
+            Mistake(source, None, "holds no prompt to train on", "add prompts of the split 'train'")
+        )
     if mistakes:
         more = len(mistakes) - SHOWN_MISTAKES
-        rest = [Mistake(source, None, f"{more} more mistakes follow", "correct those above first")] if more > 0 else []
+        rest = (
+            [Mistake(source, None, f"{more} more mistakes follow", "correct those above first")]
+            if more > 0
+            else []
+        )
         raise UserError(mistakes[:SHOWN_MISTAKES] + rest)
     return PromptSet(train=train, heldout=tuple(prompt for prompt in prompts if prompt.split == "heldout"))
 
 
-def too_long(prompts: Iterable[Prompt], count_tokens: Callable[[str], int], limit_tokens: int) -> list[Mistake]:
+def too_long(
+    prompts: Iterable[Prompt], count_tokens: Callable[[str], int], limit_tokens: int
+) -> list[Mistake]:
     """A Mistake for each prompt whose text has more than `limit_tokens` tokens."""
     return [
-        Mistake(f"prompt {prompt.id}", tokens, f"has more than {limit_tokens} tokens", "shorten it or leave it out")
+        Mistake(
+            f"prompt {prompt.id}",
+            tokens,
+            f"has more than {limit_tokens} tokens",
+            "shorten it or leave it out",
+        )
         for prompt in prompts
         if (tokens := count_tokens(prompt.prompt)) > limit_tokens
     ]
@@ -115,11 +128,19 @@ def _read(source: str, mistakes: list[Mistake]) -> Iterable[_Row]:
         return []
     try:
         if suffix == ".jsonl":
-            file = files("rollout").joinpath("data", "prompts.jsonl") if source == "builtin" else Path(source)
+            file = (
+                files("dynalign.rollout").joinpath("data", "prompts.jsonl")
+                if source == "builtin"
+                else Path(source)
+            )
             return _jsonl_rows(source, file.read_bytes(), mistakes)
         return _table_rows(source, mistakes)
     except OSError as error:
-        mistakes.append(Mistake(source, None, f"cannot be read ({error.strerror or error})", "correct the path or the file"))
+        mistakes.append(
+            Mistake(
+                source, None, f"cannot be read ({error.strerror or error})", "correct the path or the file"
+            )
+        )
         return []
 
 
@@ -132,15 +153,23 @@ def _jsonl_rows(source: str, content: bytes, mistakes: list[Mistake]) -> Iterato
         try:
             row = json.loads(line.decode("utf-8-sig"))
         except UnicodeDecodeError as error:
-            mistakes.append(Mistake(place, None, f"byte {error.start} of the line is not UTF-8", "save the file as UTF-8"))
+            mistakes.append(
+                Mistake(place, None, f"byte {error.start} of the line is not UTF-8", "save the file as UTF-8")
+            )
         except (ValueError, RecursionError) as error:
             reason = str(error).replace("line 1 ", "")  # the decoder counts lines within this line
-            mistakes.append(Mistake(place, None, f"is not valid JSON ({reason})", "write one JSON object per line"))
+            mistakes.append(
+                Mistake(place, None, f"is not valid JSON ({reason})", "write one JSON object per line")
+            )
         else:
             if isinstance(row, dict):
                 yield place, row
             else:
-                mistakes.append(Mistake(place, None, f"is a {type(row).__name__}, not a JSON object", 'write {"prompt": "…"}'))
+                mistakes.append(
+                    Mistake(
+                        place, None, f"is a {type(row).__name__}, not a JSON object", 'write {"prompt": "…"}'
+                    )
+                )
 
 
 def _table_rows(source: str, mistakes: list[Mistake]) -> list[_Row]:
@@ -170,7 +199,9 @@ def _table_rows(source: str, mistakes: list[Mistake]) -> list[_Row]:
 def _hub_rows(source: str, mistakes: list[Mistake]) -> list[_Row]:
     name = source.removeprefix("hub:")
     if not _HUB_ID.fullmatch(name):
-        mistakes.append(Mistake("prompts", source, "is not of the form hub:owner/name", "name one data set of the hub"))
+        mistakes.append(
+            Mistake("prompts", source, "is not of the form hub:owner/name", "name one data set of the hub")
+        )
         return []
     try:
         import datasets
@@ -181,7 +212,9 @@ def _hub_rows(source: str, mistakes: list[Mistake]) -> list[_Row]:
         table = datasets.load_dataset(name, split="train")
     except (datasets.exceptions.DatasetsError, OSError, ValueError, RuntimeError) as error:
         remedy = "check name, network and access, or give a downloaded .parquet or .jsonl file"
-        mistakes.append(Mistake("prompts", source, f"cannot be loaded ({type(error).__name__}: {error})", remedy))
+        mistakes.append(
+            Mistake("prompts", source, f"cannot be loaded ({type(error).__name__}: {error})", remedy)
+        )
         return []
     if "prompt" not in table.column_names:
         mistakes.append(_no_prompt_column(source, table.column_names))
@@ -210,7 +243,14 @@ def _checked(rows: Iterable[_Row], mistakes: list[Mistake]) -> list[Prompt]:
             mistakes.append(Mistake(place, id_, f"{what} of {place_of_id[id_]}", "leave one of the two out"))
             continue
         place_of_id[id_] = place
-        prompts.append(Prompt(id=id_, prompt=text, domain=str(row.get("domain") or ""), split=str(row.get("split") or "train")))
+        prompts.append(
+            Prompt(
+                id=id_,
+                prompt=text,
+                domain=str(row.get("domain") or ""),
+                split=str(row.get("split") or "train"),
+            )
+        )
     return prompts
 
 
@@ -220,22 +260,46 @@ def _row_mistakes(place: str, row: dict[str, object]) -> list[Mistake]:
     if prompt is None:
         wrong.append(Mistake(place, None, "'prompt' is missing", "write the prompt or drop the row"))
     elif not isinstance(prompt, str):
-        wrong.append(Mistake(place, None, f"'prompt' is a {type(prompt).__name__}, not a text", "write the user's text alone"))
+        wrong.append(
+            Mistake(
+                place,
+                None,
+                f"'prompt' is a {type(prompt).__name__}, not a text",
+                "write the user's text alone",
+            )
+        )
     elif not prompt.strip():
         wrong.append(Mistake(place, prompt, "'prompt' is empty", "write the prompt or drop the row"))
     if isinstance(id_, bool) or not isinstance(id_, str | int | None) or id_ == "":
-        wrong.append(Mistake(place, id_, "'id' must be a text or an integer", "leave it out to use a hash of the prompt"))
+        wrong.append(
+            Mistake(
+                place, id_, "'id' must be a text or an integer", "leave it out to use a hash of the prompt"
+            )
+        )
     if not isinstance(domain, str | None):
         wrong.append(Mistake(place, domain, "'domain' must be a text", "write a text or leave it out"))
     if split is not None and split not in SPLITS:
-        wrong.append(Mistake(place, split, "'split' must be 'train' or 'heldout'", "write one of the two or leave it out"))
+        wrong.append(
+            Mistake(
+                place, split, "'split' must be 'train' or 'heldout'", "write one of the two or leave it out"
+            )
+        )
     for name in FIELDS:
         if isinstance(value := row.get(name), str) and _SURROGATE.search(value):
-            wrong.append(Mistake(place, None, f"{name!r} holds half of a surrogate pair, which is no character", "remove it"))
+            wrong.append(
+                Mistake(
+                    place,
+                    None,
+                    f"{name!r} holds half of a surrogate pair, which is no character",
+                    "remove it",
+                )
+            )
     return wrong
 
 
-@lru_cache(maxsize=4)  # the epoch in progress, the one before for requeued draws, and the same for an evaluation
+@lru_cache(
+    maxsize=4
+)  # the epoch in progress, the one before for requeued draws, and the same for an evaluation
 def _permutation(prompts_count: int, seed: int, epoch: int) -> tuple[int, ...]:
     def rank(index: int) -> bytes:
         return hashlib.sha256(f"{seed}/{epoch}/{index}".encode()).digest()

@@ -12,7 +12,9 @@ RUN groupadd --gid 1000 ray && useradd --uid 1000 --gid 1000 --home-dir /home/ra
 WORKDIR /opt/dynalign
 COPY pyproject.toml README.md LICENSE ./
 COPY requirements/ requirements/
+COPY dynalign/ dynalign/
 COPY configs/ configs/
+COPY run_folder/ run_folder/
 COPY rollout/ rollout/
 COPY learner/ learner/
 COPY actors/ actors/

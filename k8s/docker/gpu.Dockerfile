@@ -17,7 +17,9 @@ COPY requirements/gpu.txt requirements/gpu.txt
 RUN --mount=type=secret,id=pip,target=/etc/pip.conf \
     python -m pip install --no-cache-dir --no-deps --requirement requirements/gpu.txt
 COPY pyproject.toml README.md LICENSE ./
+COPY dynalign/ dynalign/
 COPY configs/ configs/
+COPY run_folder/ run_folder/
 COPY rollout/ rollout/
 COPY learner/ learner/
 COPY actors/ actors/

@@ -12,10 +12,10 @@ import psutil
 import pytest
 import yaml
 
-from actors.events import read_events
-from benchmarks.chaos_audit import audit
-from tests.command import ENVIRONMENT, MARK, Ended, alive, dynalign, left_over, train, wait_for
-from tests.test_runs_e2e import config, started
+from dynalign.benchmarks.chaos.audit import audit
+from dynalign.run_folder.events import read_events
+from tests.whole_runs.test_runs_e2e import config, started
+from tests.worlds.command import ENVIRONMENT, MARK, Ended, alive, dynalign, left_over, train, wait_for
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(900)]
 
@@ -29,7 +29,11 @@ def processes(title: str) -> list[psutil.Process]:
     for process in psutil.process_iter(["cmdline"]):
         try:
             told = " ".join(process.info["cmdline"] or [])
-            if told.startswith(title) and process.environ().get(MARK) == ENVIRONMENT[MARK] and process.status() != "zombie":
+            if (
+                told.startswith(title)
+                and process.environ().get(MARK) == ENVIRONMENT[MARK]
+                and process.status() != "zombie"
+            ):
                 found.append(process)
         except psutil.Error:  # gone, or not ours to look at
             continue
@@ -64,9 +68,16 @@ def finish(file: Path, folder: Path, process: "subprocess.Popen[str]", staleness
 
 def test_a_worker_a_ledger_a_coordinator_and_a_learner_die_one_after_the_other(tmp_path: Path) -> None:
     file, folder = config(tmp_path, algorithm={"max_staleness": 1}), tmp_path / "runs" / "tiny"
-    process = started(dynalign("train", str(file), f"runs={tmp_path / 'runs'}", *ENDLESS, "rollout.workers=2"))
+    process = started(
+        dynalign("train", str(file), f"runs={tmp_path / 'runs'}", *ENDLESS, "rollout.workers=2")
+    )
     wait_for(alive(process, lambda: steps(folder) > 5), "the first steps")
-    for title, kind in (("RolloutWorker", "worker"), ("LedgerActor", "ledger"), ("Coordinator", "coordinator"), ("LearnerRank", "learner")):
+    for title, kind in (
+        ("RolloutWorker", "worker"),
+        ("LedgerActor", "ledger"),
+        ("Coordinator", "coordinator"),
+        ("LearnerRank", "learner"),
+    ):
         processes(f"ray::{title}")[0].kill()
         wait_for(lambda kind=kind: recovered(folder, kind), f"the {kind} to be replaced")
         now = steps(folder)
@@ -77,18 +88,26 @@ def test_a_worker_a_ledger_a_coordinator_and_a_learner_die_one_after_the_other(t
 
 def test_a_worker_that_hangs_is_ended_with_its_children_and_replaced(tmp_path: Path) -> None:
     file, folder = config(tmp_path, algorithm={"max_staleness": 1}), tmp_path / "runs" / "tiny"
-    process = started(dynalign("train", str(file), f"runs={tmp_path / 'runs'}", *ENDLESS, "deadlines.silence_s=5"))
+    process = started(
+        dynalign("train", str(file), f"runs={tmp_path / 'runs'}", *ENDLESS, "deadlines.silence_s=5")
+    )
     wait_for(alive(process, lambda: steps(folder) > 5), "the first steps")
     (hung,) = processes("ray::RolloutWorker")
     hung.suspend()
     wait_for(lambda: recovered(folder, "worker"), "the worker to be replaced")
     assert died_of(folder, "worker") == ["hung"]
-    wait_for(lambda: not psutil.pid_exists(hung.pid) or hung.status() == "zombie", "the hung process to be gone", 20)
+    wait_for(
+        lambda: not psutil.pid_exists(hung.pid) or hung.status() == "zombie",
+        "the hung process to be gone",
+        20,
+    )
     finish(file, folder, process)
 
 
 @pytest.mark.parametrize(("blow", "cause"), [(signal.SIGKILL, "failed"), (signal.SIGSTOP, "hung")])
-def test_the_engine_process_inside_a_worker_dies_or_hangs(tmp_path: Path, blow: signal.Signals, cause: str) -> None:
+def test_the_engine_process_inside_a_worker_dies_or_hangs(
+    tmp_path: Path, blow: signal.Signals, cause: str
+) -> None:
     file = config(tmp_path, rollout={"engine": "vllm"}, algorithm={"max_staleness": 1})
     folder = tmp_path / "runs" / "tiny"
     limits = ["deadlines.group_s=40", "weights.deadline_s=40", "deadlines.silence_s=30"]
@@ -112,21 +131,40 @@ def judged_by(folder: Path, function: str, **changed: Any) -> Path:
 
 def prompts(folder: Path) -> str:
     file = folder / "tasks.jsonl"
-    texts = ["Plan a garden.", "Tie a knot.", "Teach a child to count.", "Settle a quarrel.", "Design a bench."]
-    file.write_text("".join(json.dumps({"id": f"p{index}", "prompt": text}) + "\n" for index, text in enumerate(texts)))
+    texts = [
+        "Plan a garden.",
+        "Tie a knot.",
+        "Teach a child to count.",
+        "Settle a quarrel.",
+        "Design a bench.",
+    ]
+    file.write_text(
+        "".join(json.dumps({"id": f"p{index}", "prompt": text}) + "\n" for index, text in enumerate(texts))
+    )
     return f"prompts.source={file}"
 
 
 def in_the_checkout(*arguments: str) -> Ended:
     began_s = time.monotonic()
     environment = ENVIRONMENT | {"PYTHONPATH": str(ROOT)}
-    done = subprocess.run(dynalign(*arguments), capture_output=True, text=True, timeout=600, env=environment, cwd=ROOT)
+    done = subprocess.run(
+        dynalign(*arguments), capture_output=True, text=True, timeout=600, env=environment, cwd=ROOT
+    )
     return Ended(done.returncode, done.stdout + done.stderr, time.monotonic() - began_s, left_over())
 
 
-def test_a_prompt_that_breaks_its_workers_is_withheld_with_its_reason_and_the_run_goes_on(tmp_path: Path) -> None:
+def test_a_prompt_that_breaks_its_workers_is_withheld_with_its_reason_and_the_run_goes_on(
+    tmp_path: Path,
+) -> None:
     file = judged_by(tmp_path, "breaks_on_knots")
-    ended = in_the_checkout("train", str(file), f"runs={tmp_path / 'runs'}", prompts(tmp_path), "steps=4", "supervision.restarts=20")
+    ended = in_the_checkout(
+        "train",
+        str(file),
+        f"runs={tmp_path / 'runs'}",
+        prompts(tmp_path),
+        "steps=4",
+        "supervision.restarts=20",
+    )
     folder = tmp_path / "runs" / "tiny"
     assert (ended.code, ended.left_over) == (0, ()), ended.output
     kept = [json.loads(line) for line in (folder / "poison.jsonl").read_text().splitlines()]
@@ -141,12 +179,16 @@ def test_a_prompt_that_breaks_its_workers_is_withheld_with_its_reason_and_the_ru
 def test_beyond_its_budget_a_run_ends_with_the_cause_and_no_process(tmp_path: Path) -> None:
     file = judged_by(tmp_path, "breaks_always")
     limits = ["supervision.restarts=2", "supervision.poison_attempts=100"]
-    ended = in_the_checkout("train", str(file), f"runs={tmp_path / 'runs'}", prompts(tmp_path), "steps=4", *limits)
+    ended = in_the_checkout(
+        "train", str(file), f"runs={tmp_path / 'runs'}", prompts(tmp_path), "steps=4", *limits
+    )
     assert (ended.code, ended.left_over) == (1, ()), ended.output
     assert "rollout-0 ended 3 times in 3600 s" in ended.output
 
 
-def test_beyond_its_budget_a_run_that_has_trained_ends_with_a_whole_checkpoint_and_goes_on_later(tmp_path: Path) -> None:
+def test_beyond_its_budget_a_run_that_has_trained_ends_with_a_whole_checkpoint_and_goes_on_later(
+    tmp_path: Path,
+) -> None:
     file, folder = judged_by(tmp_path, "breaks_after_fifty"), tmp_path / "runs" / "tiny"
     limits = ["supervision.restarts=1", "supervision.poison_attempts=100", "checkpoint.every_steps=10000"]
     ended = in_the_checkout("train", str(file), f"runs={tmp_path / 'runs'}", *ENDLESS, *limits)
@@ -161,9 +203,13 @@ def test_beyond_its_budget_a_run_that_has_trained_ends_with_a_whole_checkpoint_a
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_ends_a_run_in_its_stated_time_with_a_checkpoint_and_no_process(tmp_path: Path, number: signal.Signals) -> None:
+def test_a_signal_ends_a_run_in_its_stated_time_with_a_checkpoint_and_no_process(
+    tmp_path: Path, number: signal.Signals
+) -> None:
     file, folder = config(tmp_path, algorithm={"max_staleness": 1}), tmp_path / "runs" / "tiny"
-    process = started(dynalign("train", str(file), f"runs={tmp_path / 'runs'}", *ENDLESS, "checkpoint.every_steps=10000"))
+    process = started(
+        dynalign("train", str(file), f"runs={tmp_path / 'runs'}", *ENDLESS, "checkpoint.every_steps=10000")
+    )
     wait_for(alive(process, lambda: steps(folder) > 4), "the first steps")
     began_s = time.monotonic()
     os.kill(process.pid, number)

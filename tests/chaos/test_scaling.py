@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from actors.events import Event, read_events
-from benchmarks.chaos_audit import audit
-from learner.experience import read_step
+from dynalign.benchmarks.chaos.audit import audit
+from dynalign.learner.experience import read_step
+from dynalign.run_folder.events import Event, read_events
 from tests.chaos.test_deaths import ENDLESS, ROOT, finish, judged_by, steps
-from tests.command import ENVIRONMENT, alive, dynalign, wait_for
-from tests.test_runs_e2e import config, started
+from tests.whole_runs.test_runs_e2e import config, started
+from tests.worlds.command import ENVIRONMENT, alive, dynalign, wait_for
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(900)]
 
@@ -26,7 +26,9 @@ def scale(folder: Path, workers: int) -> "subprocess.CompletedProcess[str]":
 
 def status(folder: Path) -> dict[str, Any]:
     file = folder / "status.json"
-    told: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {"workers": [], "workers_wanted": 0}
+    told: dict[str, Any] = (
+        json.loads(file.read_text()) if file.exists() else {"workers": [], "workers_wanted": 0}
+    )
     return told
 
 
@@ -49,7 +51,9 @@ def trained_by(folder: Path) -> set[str]:
 
 def test_an_operator_scales_down_and_up_while_the_run_goes_on_and_no_group_is_lost(tmp_path: Path) -> None:
     file, folder = config(tmp_path, algorithm={"max_staleness": 1}), tmp_path / "runs" / "tiny"
-    process = started(dynalign("train", str(file), f"runs={tmp_path / 'runs'}", *ENDLESS, "rollout.workers=3"))  # as many have room
+    process = started(
+        dynalign("train", str(file), f"runs={tmp_path / 'runs'}", *ENDLESS, "rollout.workers=3")
+    )  # as many have room
     wait_for(alive(process, lambda: steps(folder) > 3 and len(serving(folder)) == 3), "three workers")
     assert scale(folder, 1).returncode == 0
     wait_for(alive(process, lambda: serving(folder) == ["rollout-0"]), "one worker")
@@ -61,8 +65,14 @@ def test_an_operator_scales_down_and_up_while_the_run_goes_on_and_no_group_is_lo
     again = scale(folder, 2)
     assert again.returncode == 2
     assert "is still on its way to 3 workers" in again.stderr
-    wait_for(alive(process, lambda: serving(folder) == ["rollout-0", "rollout-1.2", "rollout-2.2"]), "two more, of other names")
-    wait_for(alive(process, lambda: trained_by(folder) & {"rollout-1.2", "rollout-2.2"}), "groups of the new workers")
+    wait_for(
+        alive(process, lambda: serving(folder) == ["rollout-0", "rollout-1.2", "rollout-2.2"]),
+        "two more, of other names",
+    )
+    wait_for(
+        alive(process, lambda: trained_by(folder) & {"rollout-1.2", "rollout-2.2"}),
+        "groups of the new workers",
+    )
     finish(file, folder, process)
     drained = [event.actor for event in read_events(folder) if event.what == "drains"]
     assert sorted(drained) == ["rollout-1", "rollout-2"]
@@ -86,9 +96,16 @@ def test_a_second_driver_on_the_run_folder_is_refused_by_name(tmp_path: Path) ->
 
 def test_a_pool_with_bounds_grows_when_its_learner_starves_and_says_why(tmp_path: Path) -> None:
     file, folder = judged_by(tmp_path, "slow"), tmp_path / "runs" / "tiny"
-    command = dynalign("train", str(file), f"runs={tmp_path / 'runs'}", *ENDLESS, "rollout.workers={min: 1, max: 2}")
+    command = dynalign(
+        "train", str(file), f"runs={tmp_path / 'runs'}", *ENDLESS, "rollout.workers={min: 1, max: 2}"
+    )
     process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=ENVIRONMENT | {"PYTHONPATH": str(ROOT)}, cwd=ROOT
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=ENVIRONMENT | {"PYTHONPATH": str(ROOT)},
+        cwd=ROOT,
     )
     wait_for(alive(process, lambda: serving(folder) == ["rollout-0", "rollout-1"]), "a second worker", 400)
     (grown,) = scaled(folder)
@@ -99,12 +116,25 @@ def test_a_pool_with_bounds_grows_when_its_learner_starves_and_says_why(tmp_path
 
 
 def test_a_pool_with_bounds_lets_idle_workers_go(tmp_path: Path) -> None:
-    heavy = {"prompts_per_step": 8, "max_completion_tokens": 200}  # learning takes longer than this engine's answers
+    heavy = {
+        "prompts_per_step": 8,
+        "max_completion_tokens": 200,
+    }  # learning takes longer than this engine's answers
     file, folder = config(tmp_path, algorithm={"max_staleness": 1}, rollout=heavy), tmp_path / "runs" / "tiny"
-    process = started(dynalign("train", str(file), f"runs={tmp_path / 'runs'}", *ENDLESS, "rollout.workers={min: 1, max: 3}"))
+    process = started(
+        dynalign(
+            "train", str(file), f"runs={tmp_path / 'runs'}", *ENDLESS, "rollout.workers={min: 1, max: 3}"
+        )
+    )
     wait_for(alive(process, lambda: steps(folder) > 1), "the first steps")
     assert scale(folder, 3).returncode == 0
     wait_for(alive(process, lambda: len(serving(folder)) == 3), "three workers")
-    wait_for(alive(process, lambda: any("workers idle: learner waited" in event.detail for event in scaled(folder))), "idleness", 400)
+    wait_for(
+        alive(
+            process, lambda: any("workers idle: learner waited" in event.detail for event in scaled(folder))
+        ),
+        "idleness",
+        400,
+    )
     wait_for(alive(process, lambda: len(serving(folder)) < 3), "a worker to be let go")
     finish(file, folder, process)

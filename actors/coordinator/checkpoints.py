@@ -1,0 +1,94 @@
+"""A checkpoint from the coordinator's side: one consistent cut of learner and ledger, whole or not there at all."""
+
+import asyncio
+import logging
+import shutil
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any, Protocol
+
+from safetensors import SafetensorError
+
+from dynalign.actors.run_spec import RunPlace
+from dynalign.configs.errors import CheckpointWriteFailed, DeadlineExceeded, LearnerLost, StaleLineage
+from dynalign.run_folder import checkpoint, layout, owner, spool
+from dynalign.run_folder.metrics import best_rewards
+
+logger = logging.getLogger(__name__)
+
+
+class Saver(Protocol):
+    """What is asked of the learner: its part of a checkpoint into a folder aside; the groups that `step` trained."""
+
+    async def save(self, aside: Path, step: int) -> tuple[int, ...]: ...
+
+
+async def write_checkpoint(place: RunPlace, step: int, learner: Saver, ledger: bytes) -> Path:
+    """Writes aside, then renames, and returns the whole checkpoint's folder. Older ones are removed afterwards, so that a full disk costs
+    the new checkpoint, never the last one.
+
+    Raises CheckpointWriteFailed for whatever the storage refuses, here or at a learner rank: the checkpoints before are untouched,
+    learner and ledger go on, and it can be tried again. Raises StaleLineage when another driver has taken the run over, and what the
+    learner raises when it is lost.
+    """
+    run_folder = Path(place.run_folder)
+    checkpoints = run_folder / layout.CHECKPOINTS
+    aside = layout.aside_folder(checkpoints, step, place.lineage)
+    owner.check(run_folder, place.lineage)
+    try:
+        await asyncio.to_thread(_room_for, aside)
+        group_ids = await learner.save(aside, step)
+        await asyncio.to_thread((aside / layout.LEDGER_STATE).write_bytes, ledger)
+        owner.check(run_folder, place.lineage)
+        fixed = checkpoint.fixed_settings(place.run, place.prompts_hash)
+        whole = await asyncio.to_thread(
+            checkpoint.seal, checkpoints, place.run.name, place.lineage, step, group_ids, fixed
+        )
+    except (
+        DeadlineExceeded,
+        LearnerLost,
+        StaleLineage,
+    ):  # an OSError and two RuntimeErrors that say nothing about the storage
+        raise
+    except (
+        OSError,
+        RuntimeError,
+        SafetensorError,
+    ) as error:  # torch and safetensors have their own words for a full disk
+        await asyncio.to_thread(shutil.rmtree, aside, ignore_errors=True)
+        raise CheckpointWriteFailed(step, str(error), str(checkpoints), _free_bytes(run_folder)) from error
+    await asyncio.to_thread(_prune, place, checkpoints)
+    return whole
+
+
+async def clear_spool(folder: Path, step: int, ledger: Callable[..., Awaitable[Any]]) -> None:
+    """The checkpoint of `step` is whole: files that only an older cut could need are removed. ledger: its methods by name; it says which
+    they are, and is not held up by thousands of removals. The folder is listed before that, so that no file can appear in between."""
+    listed = await asyncio.to_thread(spool.names, folder)
+    await asyncio.to_thread(spool.remove, folder, await ledger("forget", step, listed))
+
+
+def _room_for(aside: Path) -> None:
+    """What writers before left aside goes first: on a full disk it is what the new one needs."""
+    aside.parent.mkdir(exist_ok=True)
+    checkpoint.clear_aside(aside.parent)
+    aside.mkdir()
+
+
+def _prune(place: RunPlace, checkpoints: Path) -> None:
+    """An old one that cannot be removed costs its space, not the run."""
+    keep = place.run.checkpoint
+    try:
+        checkpoint.clear_aside(checkpoints)
+        checkpoint.prune(
+            checkpoints, keep.keep_last, keep.keep_best, best_rewards(checkpoints.parent, keep.keep_best)
+        )
+    except OSError as error:
+        logger.warning("an old checkpoint cannot be removed: %s", error)
+
+
+def _free_bytes(folder: Path) -> int | None:
+    try:
+        return shutil.disk_usage(folder).free
+    except OSError:
+        return None

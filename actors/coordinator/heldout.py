@@ -1,0 +1,50 @@
+"""Held-out evaluation from the coordinator's side: open the leases, wait for the answers, and ask whether the reward still rises."""
+
+from collections.abc import Sequence
+
+from dynalign.actors.ledger.ledger_link import LedgerLink
+from dynalign.configs.schema import ConvergenceSettings, RunSettings
+from dynalign.rollout.ledger.evaluation_leases import EvaluationItem
+from dynalign.rollout.prompts import PromptSet
+from dynalign.run_folder.heldout import HeldoutItem, reward_by_step
+
+
+async def evaluate(
+    run: RunSettings, prompts: PromptSet, ledger: LedgerLink, step: int, lineage: int
+) -> list[HeldoutItem]:
+    """The first `heldout.prompts` held-out prompts, without and (if asked) with the system prompt, answered by the policy of `step`.
+
+    The same prompts and seeds at every evaluation, so that differences between steps are the policy's.
+    """
+    chosen = range(min(run.heldout.prompts, len(prompts.heldout)))
+    items = [
+        EvaluationItem(index, prompted)
+        for prompted in ((False, True) if run.heldout.prompted else (False,))
+        for index in chosen
+    ]
+    results = await ledger.call("evaluate", step, items, run.deadlines.batch_s, wait_s=run.deadlines.batch_s)
+    return [
+        HeldoutItem(
+            step=step,
+            lineage=lineage,
+            prompt_id=prompts.heldout[items[result.item].prompt_index].id,
+            prompt=prompts.heldout[items[result.item].prompt_index].prompt,
+            prompted=items[result.item].prompted,
+            score=result.score,
+            completion=result.completion,
+            completion_tokens=result.completion_tokens,
+            truncated=result.truncated,
+        )
+        for result in results
+    ]
+
+
+def converged(settings: ConvergenceSettings | None, items: Sequence[HeldoutItem]) -> bool:
+    """Whether the plain held-out reward rose by less than `min_delta` over the last `window` evaluations."""
+    if settings is None:
+        return False
+    means = list(reward_by_step(items).values())
+    if len(means) <= settings.window:
+        return False
+    recent = means[-settings.window - 1 :]
+    return max(recent[1:]) - recent[0] < settings.min_delta

@@ -1,0 +1,69 @@
+"""One row of `metrics.jsonl` from what the learner, the ledger, and the workers say about a step."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+from typing import Any
+
+from dynalign.rollout.ledger.values import LACKS_SIGNAL
+from dynalign.run_folder.heldout import HeldoutItem, reward_mean
+from dynalign.run_folder.metric_names import METRIC_NAMES
+
+_TERMS = ("issued", "pending", "leased", "scored", "trained", "withheld", "requeued", "late", "rolled_back")
+
+
+@dataclass(frozen=True)
+class WorkerTotals:
+    """What each worker has done since it started (`RolloutWorker.stats`), by name."""
+
+    by_name: Mapping[str, Mapping[str, Any]]
+
+    def gained(self, key: str, before: "WorkerTotals") -> list[float]:
+        """Each worker's gain since `before`; a worker that was not there then began at 0."""
+        return [now[key] - before.by_name.get(name, {key: 0})[key] for name, now in self.by_name.items()]
+
+
+def step_row(
+    step: int,
+    lineage: int,
+    learned: Mapping[str, Any],
+    ledger_before: Mapping[str, Any],
+    ledger: Mapping[str, Any],
+    before: WorkerTotals,
+    after: WorkerTotals,
+    heldout: Sequence[HeldoutItem],
+) -> dict[str, Any]:
+    """The row; a name that nothing is known about (yet) is left out, which makes it null."""
+    row: dict[str, Any] = {name: value for name, value in learned.items() if name in METRIC_NAMES}
+    row |= {name: ledger[name] for name in _TERMS}
+    row |= {
+        "step": step,
+        "lineage": lineage,
+        "policy_version": step,
+        "heldout_reward_mean": reward_mean(heldout, prompted=False),
+        "heldout_prompted_reward_mean": reward_mean(heldout, prompted=True),
+        "workers": len(after.by_name),
+    }
+    if not learned:
+        return row
+    row["no_signal_fraction"] = _no_signal_fraction(ledger_before, ledger)
+    row["straggler_wait_s"] = ledger["straggler_wait_s"] - ledger_before["straggler_wait_s"]
+    step_s = learned["step_s"]
+    if after.by_name:
+        row |= {
+            "generate_tokens_per_s": sum(after.gained("completion_tokens_total", before)) / step_s,
+            "judgements_per_s": sum(after.gained("judgements_total", before)) / step_s,
+            "generate_s": fmean(after.gained("generate_s", before)),
+            "score_s": fmean(after.gained("score_s", before)),
+            "rollout_idle_fraction": min(1.0, fmean(after.gained("idle_s", before)) / step_s),
+            "weight_sync_pause_s": fmean(after.gained("weight_sync_pause_s", before)),
+        }
+    return row
+
+
+def _no_signal_fraction(before: Mapping[str, Any], after: Mapping[str, Any]) -> float | None:
+    """Share of the groups settled since `before` that lacked signal; None when none was."""
+    was, now = before["withheld_by_reason"], after["withheld_by_reason"]
+    lacking = sum(now.get(reason, 0) - was.get(reason, 0) for reason in LACKS_SIGNAL)
+    trained = after["trained"] - before["trained"]
+    return lacking / (lacking + trained) if lacking + trained else None

@@ -1,0 +1,67 @@
+"""The ledger by its name: calls of the coordinator and of workers reach the one that serves, also after it was replaced.
+
+    call ──► named actor ──answer──► caller
+      ▲          │ died, or gives no answer in time
+      └──────────┘ look its name up again, until `give_up_s` without any ledger
+
+Every ledger call can be repeated: a lease that was lost with its ledger is void, a report or commit that was taken already changes
+nothing. So a caller never learns that the ledger was replaced, only that the call took longer.
+"""
+
+import asyncio
+import logging
+import time
+from typing import Any
+
+import ray
+
+from dynalign.actors.packed_calls import call_packed
+from dynalign.actors.run_spec import NAMESPACE
+from dynalign.configs.errors import DeadlineExceeded
+
+ANSWER_S = 60.0
+"""Longest wait for an answer of a living ledger, beyond the wait that the call itself asks for."""
+
+_LOOK_S = 0.2
+logger = logging.getLogger(__name__)
+
+
+class LedgerLink:
+    """`name`: the ledger's Ray name. `give_up_s`: how long to go on without any ledger before DeadlineExceeded is raised."""
+
+    def __init__(self, name: str, give_up_s: float) -> None:
+        self._name, self._give_up_s = name, give_up_s
+        self._actor: Any = None
+
+    async def call(self, method: str, *arguments: Any, wait_s: float = 0.0) -> Any:
+        """The method's answer. wait_s: how long the call itself may wait inside the ledger."""
+        alone_s: float | None = None
+        while True:
+            try:
+                if self._actor is None:
+                    found = ray.get_actor(self._name, namespace=NAMESPACE)
+                    async with asyncio.timeout(self._give_up_s):
+                        await found.started.remote()
+                    self._actor = found
+                async with asyncio.timeout(
+                    wait_s + ANSWER_S
+                ):  # wait_for would lose a cancellation that an answer comes together with
+                    return await call_packed(self._actor, method, *arguments)
+            except (ray.exceptions.RayActorError, ValueError, TimeoutError) as error:
+                if isinstance(
+                    error, ray.exceptions.RayTaskError
+                ):  # the ledger's own answer, which happens to be an error
+                    raise
+                if self._actor is not None:
+                    logger.warning(
+                        "ledger %s: %s does not answer (%s); looking for the one that serves",
+                        self._name,
+                        method,
+                        error,
+                    )
+                self._actor = None
+            now_s = time.monotonic()
+            alone_s = now_s if alone_s is None else alone_s
+            if now_s - alone_s > self._give_up_s:
+                raise DeadlineExceeded(f"a ledger named {self._name}", self._give_up_s)
+            await asyncio.sleep(_LOOK_S)

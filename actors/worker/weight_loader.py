@@ -1,0 +1,90 @@
+"""A worker's way to a version: the fastest one offered, and the object store where that brings nothing.
+
+    offer        READY, memory handles, or the learner's file with its checksums ─► engine.load_weights
+      TransferFailed (nothing was written), or no offer within reach
+    object store fetch ─► checksums ─► file in memory ─► engine.load_weights
+
+No judge batch runs while a version is loaded (`SwapGate`).
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+from dynalign.actors.transports import (
+    nccl as transport_nccl,
+)
+from dynalign.actors.transports import (
+    object_store as transport_object_store,
+)
+from dynalign.actors.transports import (
+    shared_memory as transport_shared_memory,
+)
+from dynalign.actors.transports.ipc import MemoryOffer
+from dynalign.actors.transports.nccl import BroadcastOffer
+from dynalign.actors.transports.object_store import Landing
+from dynalign.actors.transports.shared_memory import FileOffer
+from dynalign.configs.errors import DeadlineExceeded, TransferFailed
+from dynalign.rollout.engine.base import Engine
+from dynalign.rollout.group_maker import SwapGate
+from dynalign.rollout.weights.source import Source
+from dynalign.rollout.weights.version import WeightVersion
+
+logger = logging.getLogger(__name__)
+
+
+class WeightLoader:
+    """ranks: processes of the engine that hold a part of the model. `fallbacks`: versions that came another way than was offered."""
+
+    def __init__(self, engine: Engine, gate: SwapGate, worker: str, ranks: int, deadline_s: float) -> None:
+        self._engine, self._gate, self._worker, self._ranks, self._deadline_s = (
+            engine,
+            gate,
+            worker,
+            ranks,
+            deadline_s,
+        )
+        self.fallbacks = 0
+        self._landing = Landing()
+
+    async def load(self, version: WeightVersion, loaded: Callable[[], None]) -> float:
+        """Seconds that generation paused. loaded: called before the next judge batch begins.
+
+        Raises DeadlineExceeded, PublisherGone, or whatever ended the engine."""
+        elsewhere = isinstance(version.offer, FileOffer) and not version.offer.within_reach
+        if version.offer is not None and not elsewhere:
+            try:
+                return await self._offered(version, loaded)
+            except TransferFailed as failed:
+                self.fallbacks += 1
+                logger.warning("%s takes it from the object store: %s", self._worker, failed)
+        if isinstance(version.offer, MemoryOffer | FileOffer) and not version.handles:
+            version = await transport_object_store.spare(version.offer.publisher, version, self._deadline_s)
+        return await self._swap(version, await self._landing.fetch(version, self._deadline_s), loaded)
+
+    async def _offered(self, version: WeightVersion, loaded: Callable[[], None]) -> float:
+        if isinstance(version.offer, FileOffer):
+            async with transport_shared_memory.reading(version.offer, version) as file:
+                return await self._swap(version, file, loaded)
+        if isinstance(version.offer, MemoryOffer):
+            return await self._swap(version, version.offer.handles, loaded)
+        if isinstance(version.offer, BroadcastOffer):
+            return await self._swap(version, version.offer, loaded)
+        raise TransferFailed(f"an unknown offer: {type(version.offer).__name__}")
+
+    async def _swap(
+        self, version: WeightVersion, source: Source | BroadcastOffer, loaded: Callable[[], None]
+    ) -> float:
+        try:
+            async with asyncio.timeout(self._deadline_s), self._gate.swapping():
+                if isinstance(
+                    source, BroadcastOffer
+                ):  # READY only now: nothing keeps the other members waiting any more
+                    source = await transport_nccl.place(source, version, self._worker, self._ranks)
+                pause_s = await self._engine.load_weights(version.label, version.manifest, source)
+                loaded()
+                return pause_s
+        except TimeoutError as error:
+            raise DeadlineExceeded(
+                f"loading weight version {version.label} in {self._worker}", self._deadline_s
+            ) from error

@@ -1,0 +1,196 @@
+"""A run's control plane without engines: the real ledger and coordinator, a simulated learner, hosts full of simulated workers.
+
+this process (the driver)   creates the actors, asks every worker for a sign of life each second
+ledger, coordinator         the real ones, in processes of their own
+rank                        the real one around a learner that sleeps
+hosts                       two processes per core of this machine: one full of workers, one that answers for them
+"""
+
+import asyncio
+import itertools
+import os
+import time
+from collections.abc import Awaitable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, TypeVar
+
+import psutil
+import ray
+
+from dynalign.actors.coordinator.coordinator import Coordinator
+from dynalign.actors.learner.learner_rank import LearnerPlace
+from dynalign.actors.ledger.ledger_actor import CALLS, LedgerActor
+from dynalign.actors.ledger.ledger_link import LedgerLink
+from dynalign.actors.ledger.ledger_spec import LedgerPlace
+from dynalign.actors.run_spec import NAMESPACE, RunPlace
+from dynalign.actors.supervision.liveness import EVERY_S, Pulse, every_s
+from dynalign.benchmarks.control.learner import SimulatedRank
+from dynalign.benchmarks.control.workers import hosts
+from dynalign.configs.schema import AlgorithmSettings, HeldoutSettings, RolloutSettings, RunSettings
+from dynalign.configs.sections.operation import (
+    CheckpointSettings,
+    DeadlineSettings,
+    ExperienceSettings,
+    MetricsSettings,
+)
+from dynalign.rollout.prompts import Prompt, PromptSet
+from dynalign.run_folder import owner
+from dynalign.run_folder.metrics import read_metrics
+
+T = TypeVar("T")
+
+PROMPTS_PER_STEP = 1024
+GROUP_BYTES = 100_000
+_DEADLINE_S = 180.0
+_LOOKS_PER_S = 20
+_OBJECT_STORE_BYTES = 2 * 2**30
+_TITLES = {
+    "ray::LedgerActor": "ledger",
+    "ray::Coordinator": "coordinator",
+    "ray::WorkerHost": "workers",
+    "ray::Vitals": "workers",
+    "ray::SimulatedRank": "learner",
+}
+
+RUN = RunSettings(
+    name="control",
+    model="none",
+    steps=1_000_000,
+    tensorboard=False,
+    rollout=RolloutSettings(prompts_per_step=PROMPTS_PER_STEP),
+    algorithm=AlgorithmSettings(max_staleness=1),
+    heldout=HeldoutSettings(prompts=0),
+    checkpoint=CheckpointSettings(every_steps=2),
+    experience=ExperienceSettings(keep_steps=0),
+    metrics=MetricsSettings(port=None),
+    deadlines=DeadlineSettings(lease_s=600.0),
+)
+"""As shipped where it matters here: the deadlines give the beats, two steps of groups may be under way. A checkpoint every second step
+keeps the spool small."""
+
+
+class ControlPlane:
+    """A living one. `pulses`: the supervision's questions to the workers."""
+
+    def __init__(self, run_folder: Path) -> None:
+        self._folder = run_folder
+        lineage = owner.acquire(run_folder, time.time()).lineage
+        place = RunPlace(RUN, str(run_folder), lineage, 0, "none")
+        prompts = PromptSet(tuple(Prompt(str(number), "?", "", "train") for number in range(1000)), ())
+        named = {"namespace": NAMESPACE, "num_cpus": 0}
+        told = LedgerPlace(RUN, place.run_folder, lineage, 0, len(prompts.train))
+        self._ledger = (
+            ray.remote(LedgerActor).options(name=place.ledger, max_concurrency=CALLS, **named).remote(told)
+        )
+        ray.get(self._ledger.start.remote(), timeout=_DEADLINE_S)
+        self.rank = (
+            ray.remote(SimulatedRank)
+            .options(num_cpus=0)
+            .remote(LearnerPlace(RUN, "none", place.run_folder, lineage, 0, 1, None))
+        )
+        link = LedgerLink(place.ledger, RUN.deadlines.start_s)
+        self._coordinator = (
+            ray.remote(Coordinator)
+            .options(name=RUN.name, **named)
+            .remote(place, prompts, link, [self.rank], joins=False, pristine=True)
+        )
+        self._end = self._coordinator.train.remote()
+        self.hosts, self._vitals = zip(
+            *hosts(place, os.urandom(GROUP_BYTES), len(os.sched_getaffinity(0))), strict=True
+        )
+        self._named: list[str] = []
+        self.pulses: list[Pulse] = []
+
+    async def enlist(self, workers: int) -> list[Sequence[str]]:
+        """The run has that many workers now: coordinator and supervision know them. Each host's names; hosts without one are left out."""
+        for name in self._named:
+            await self._coordinator.remove_worker.remote(name)
+        self._named = [f"worker-{number}" for number in range(workers)]
+        shares = [self._named[index :: len(self.hosts)] for index in range(len(self.hosts))]
+        for vitals, names in zip(self._vitals, shares, strict=True):
+            for name in names:
+                await self._coordinator.add_worker.remote(name, vitals)
+        self.pulses = [
+            Pulse(vitals.stats.remote)
+            for vitals, names in zip(self._vitals, shares, strict=True)
+            for _ in names
+        ]
+        return [names for names in shares if names]
+
+    async def status(self) -> dict[str, Any]:
+        answer: dict[str, Any] = await self._ledger.status.remote()
+        return answer
+
+    async def steps(self, count: int) -> None:
+        """Returns after that many more steps."""
+        until = (await self.status())["committed_step"] + count
+        while len(read_metrics(self._folder)) <= until:  # row 0 is that before training
+            await asyncio.sleep(0.5)
+
+    def starved_fractions(self, steps: int) -> list[float]:
+        """Of each of the last steps, the share that the learner waited for a batch."""
+        rows = read_metrics(self._folder)[-steps:]
+        return [row["learner_wait_s"] / row["step_s"] for row in rows]
+
+    async def watching(self, awaited: Awaitable[T], deadline_s: float = _DEADLINE_S) -> T:
+        """Waits, and looks at every worker's pulse once a second meanwhile, as the driver does; one after the other, as the pulses of
+        workers are that have not started in the same moment."""
+        task, until_s = asyncio.ensure_future(awaited), time.monotonic() + deadline_s
+        turns = itertools.cycle(range(_LOOKS_PER_S))
+        while not task.done() and time.monotonic() < until_s:
+            await asyncio.wait([task], timeout=EVERY_S / _LOOKS_PER_S)
+            for pulse in self.pulses[next(turns) :: _LOOKS_PER_S]:
+                pulse.look(every_s(len(self.pulses)))
+        return await asyncio.wait_for(task, 0.0 if not task.done() else None)
+
+    async def stop(self) -> None:
+        await self._coordinator.control.remote("stop")
+        await asyncio.wait_for(self._end, _DEADLINE_S)
+
+    def file_bytes(self) -> int:
+        """Bytes of files that workers and learner have written or read so far."""
+        counters = [
+            process.io_counters() for process, role in self._actors() if role in ("workers", "learner")
+        ]
+        return sum(each.read_chars + each.write_chars for each in counters)
+
+    def cpu_s(self) -> dict[str, float]:
+        """Processor seconds of each actor so far, of this process (`driver`), and of Ray's own processes."""
+        total = dict.fromkeys((*_TITLES.values(), "ray"), 0.0)
+        own = psutil.Process()
+        times = own.cpu_times()
+        total["driver"] = times.user + times.system
+        for process, role in self._actors():
+            with suppress(psutil.NoSuchProcess):
+                times = process.cpu_times()
+                total[role] += times.user + times.system
+        return total
+
+    def _actors(self) -> Iterator[tuple[psutil.Process, str]]:
+        """All processes below this one, with what they are; `ray` is everything that is no actor."""
+        for process in psutil.Process().children(recursive=True):
+            with suppress(psutil.NoSuchProcess):
+                title = (process.cmdline() or [""])[0]
+                yield (
+                    process,
+                    next((name for beginning, name in _TITLES.items() if title.startswith(beginning)), "ray"),
+                )
+
+
+@contextmanager
+def control_plane(run_folder: Path) -> Iterator[ControlPlane]:
+    """A cluster of this process's own, whatever else runs on this machine."""
+    ray.init(
+        address="local",
+        num_cpus=os.cpu_count(),
+        object_store_memory=_OBJECT_STORE_BYTES,
+        include_dashboard=False,
+        namespace=NAMESPACE,
+        log_to_driver=False,
+        logging_level="ERROR",
+    )
+    try:
+        yield ControlPlane(run_folder)
+    finally:
+        ray.shutdown()

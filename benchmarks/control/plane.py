@@ -1,0 +1,165 @@
+"""The control plane alone: how many groups a second, how late a lease, how well 8 workers do the work of 8.
+
+    for 1, 10, 100, 1,000 simulated workers, in one run, one after the other:
+      saturated   closed loop, far more groups offered than can pass      groups/s, processor time and bytes of a group
+      paced       closed loop, 600 groups/s, a learner that takes 450     how long the learner starves
+      open        leases due at 500/s by the clock                        latency of a lease
+    then fixed work by 1 worker and by 8                                  efficiency
+
+Groups are 100 kB of recorded bytes; spool and objects lie in shared memory, the ledger's log on the disk.
+"""
+
+import asyncio
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from dynalign.benchmarks.catalog import CONTROL_WORKERS
+from dynalign.benchmarks.control.cluster import PROMPTS_PER_STEP, ControlPlane, control_plane
+from dynalign.benchmarks.workload import Workload
+from dynalign.run_folder import layout
+
+OFFERED_PER_S = 3000.0
+"""Groups per second that the saturated workers' engines would make, were there nothing else."""
+DUE_PER_S = 500.0
+"""Half of the aim."""
+ENGINES_PER_S, LEARNER_PER_S = 600.0, 450.0
+_PACED_IN_FLIGHT = 600  # a group takes 1 s at that rate: were it longer than a step, the learner would wait for engines, not for the ledger
+_PLACES, _IN_FLIGHT = (
+    16,
+    1600,
+)  # groups in flight in a worker, as an engine with 128 sequences has; in all, below what two steps admit
+_SETTLE_S = 3.0
+_WINDOW_S = 2.0
+_STEPS = 4  # of the paced learner
+_OPEN_S, _OPEN_ENGINE_S = 10.0, 0.1
+_OPEN_RUNS = 3
+_FIXED_GROUPS, _FIXED_PLACES, _FIXED_ENGINE_S = 1600, 8, 0.2
+
+
+def measure(workload: Workload) -> dict[str, list[float]]:
+    run_folder = workload.scratch / "control"
+    run_folder.mkdir()
+    spooled = workload.memory / "control-spool"
+    spooled.mkdir()
+    (run_folder / layout.SPOOL).symlink_to(spooled)
+    with control_plane(run_folder) as plane:
+        return asyncio.run(
+            _measure(plane, workload.runs, CONTROL_WORKERS[:2] if workload.quick else CONTROL_WORKERS)
+        )
+
+
+async def _measure(plane: ControlPlane, runs: int, sizes: tuple[int, ...]) -> dict[str, list[float]]:
+    samples: dict[str, list[float]] = {}
+    for workers in sizes:
+        samples |= {
+            f"control_{name}_{workers}": values
+            for name, values in (await _size(plane, runs, workers)).items()
+        }
+    samples["control_per_worker_of_1"], samples["control_per_worker_of_8"] = await _efficiency(plane, runs)
+    await plane.stop()
+    return samples
+
+
+async def _size(plane: ControlPlane, runs: int, workers: int) -> dict[str, list[float]]:
+    shares = await plane.enlist(workers)
+    places = max(1, min(_PLACES, _IN_FLIGHT // workers))
+    samples = await _saturated(plane, shares, places, runs)
+    samples |= await _paced(plane, shares, places)
+    return samples | await _open(plane, shares, min(_OPEN_RUNS, runs))
+
+
+async def _start(plane: ControlPlane, shares: list[Any], places: int, engine_s: float) -> list[Any]:
+    calls = [
+        host.closed.remote(names, places, engine_s) for host, names in zip(plane.hosts, shares, strict=False)
+    ]
+    await plane.watching(asyncio.sleep(_SETTLE_S))
+    return calls
+
+
+async def _stop(plane: ControlPlane, calls: list[Any]) -> None:
+    for host in plane.hosts:
+        await host.stop.remote()
+    await plane.watching(asyncio.gather(*calls))
+
+
+async def _saturated(
+    plane: ControlPlane, shares: list[Any], places: int, runs: int
+) -> dict[str, list[float]]:
+    workers = sum(map(len, shares))
+    calls = await _start(plane, shares, places, workers * places / OFFERED_PER_S)
+    rates, groups = [], 0
+    cpu_s, file_bytes, wire_bytes = plane.cpu_s(), plane.file_bytes(), _loopback_bytes()
+    before = _made(await plane.status())
+    for _ in range(runs):
+        began_s = asyncio.get_running_loop().time()
+        await plane.watching(asyncio.sleep(_WINDOW_S))
+        now = _made(await plane.status())
+        rates.append((now - before) / (asyncio.get_running_loop().time() - began_s))
+        groups, before = groups + now - before, now
+    spent_s = {name: after - cpu_s[name] for name, after in plane.cpu_s().items()}
+    samples = {"groups_per_s": rates, "wire_bytes": [(_loopback_bytes() - wire_bytes) / groups]}
+    samples["file_bytes"] = [(plane.file_bytes() - file_bytes) / groups]
+    await _stop(plane, calls)
+    return samples | {f"{name}_cpu_ms": [1000 * spent / groups] for name, spent in spent_s.items()}
+
+
+async def _paced(plane: ControlPlane, shares: list[Any], places: int) -> dict[str, list[float]]:
+    """Engines that make a third more than the learner takes: it need not wait."""
+    step_s, workers = PROMPTS_PER_STEP / LEARNER_PER_S, sum(map(len, shares))
+    places = max(1, min(places, _PACED_IN_FLIGHT // workers))
+    await plane.rank.pace.remote(step_s)
+    calls = await _start(plane, shares, places, workers * places / ENGINES_PER_S)
+    await plane.watching(plane.steps(_STEPS))
+    starved = plane.starved_fractions(_STEPS - 1)
+    await plane.rank.pace.remote(0.0)
+    await _stop(plane, calls)
+    return {"starved_fraction": starved}
+
+
+async def _open(plane: ControlPlane, shares: list[Any], runs: int) -> dict[str, list[float]]:
+    workers = sum(map(len, shares))
+    samples: dict[str, list[float]] = {"lease_p50_s": [], "lease_p99_s": []}
+    for _ in range(runs):
+        calls = [
+            host.open.remote(names, DUE_PER_S * len(names) / workers, _SETTLE_S, _OPEN_S, _OPEN_ENGINE_S)
+            for host, names in zip(plane.hosts, shares, strict=False)
+        ]
+        late_s = sorted(late for host in await plane.watching(asyncio.gather(*calls)) for late in host)
+        samples["lease_p50_s"].append(_quantile(late_s, 0.5))
+        samples["lease_p99_s"].append(_quantile(late_s, 0.99))
+    return samples
+
+
+async def _efficiency(plane: ControlPlane, runs: int) -> tuple[list[float], list[float]]:
+    """Groups per second and worker: of one worker, and of eight that do the same work."""
+    alone, together = [], []
+    for _ in range(max(1, runs // 2)):
+        for workers, rates in ((1, alone), (8, together)):
+            shares = await plane.enlist(workers)
+            calls = [
+                host.closed.remote(
+                    names, _FIXED_PLACES, _FIXED_ENGINE_S, _FIXED_GROUPS * len(names) // workers
+                )
+                for host, names in zip(plane.hosts, shares, strict=False)
+            ]
+            took_s = max(await plane.watching(asyncio.gather(*calls)))
+            rates.append(_FIXED_GROUPS / workers / took_s)
+    return alone, together
+
+
+def _made(status: Mapping[str, Any]) -> int:
+    return int(status["scored"] + status["trained"])
+
+
+def _quantile(ordered: list[float], share: float) -> float:
+    return ordered[min(len(ordered) - 1, math.ceil(share * len(ordered)) - 1)]
+
+
+def _loopback_bytes() -> int:
+    """Bytes that this machine's processes have sent one another so far."""
+    line = next(
+        line for line in Path("/proc/net/dev").read_text().splitlines() if line.strip().startswith("lo:")
+    )
+    return int(line.split(":")[1].split()[8])

@@ -1,0 +1,40 @@
+"""`dynalign export`: a checkpoint's Hugging Face folder, verified and copied to where the user wants it."""
+
+import os
+import shutil
+from pathlib import Path
+
+from dynalign.configs.errors import Mistake, UserError
+from dynalign.run_folder import layout
+from dynalign.run_folder.checkpoint import newest_whole, verify
+from dynalign.run_folder.layout import step_folder
+
+
+def export(run_folder: Path, out: Path, step: int | None) -> None:
+    """Copies the model of `step` (None: the newest checkpoint) into `out`, which must not exist yet.
+
+    Raises UserError for a run or step without checkpoint, CheckpointError for a damaged one.
+    """
+    checkpoints = run_folder / layout.CHECKPOINTS
+    chosen = newest_whole(checkpoints) if step is None else step_folder(checkpoints, step)
+    mistakes = []
+    if chosen is None or not chosen.is_dir():
+        there = ", ".join(sorted(path.name for path in checkpoints.glob("step-*"))) or "none"
+        mistakes.append(
+            Mistake(
+                str(run_folder), None, f"has no such checkpoint (there: {there})", "name a step that is there"
+            )
+        )
+    if out.exists():
+        mistakes.append(Mistake(str(out), None, "exists already", "name a folder that does not exist"))
+    if chosen is None or mistakes:
+        raise UserError(mistakes)
+    verify(chosen)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    aside = out.with_name(f".{out.name}.{os.getpid()}")
+    try:
+        shutil.copytree(chosen / layout.EXPORTED_MODEL, aside)
+        aside.rename(out)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+    print(f"exported {chosen.name} of {run_folder.name} to {out}")

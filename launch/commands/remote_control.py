@@ -1,0 +1,69 @@
+"""A word with the coordinator of a run, for shells that reach its cluster and not its folder: by name, in Ray's namespace `dynalign`."""
+
+from typing import Any
+
+import ray
+from ray.util import list_named_actors
+
+from dynalign.configs.errors import DeadlineExceeded, Mistake, UserError
+from dynalign.configs.refusals import did_you_mean
+from dynalign.launch.ray_cluster.connection import NAMESPACE, join
+
+ANSWER_DEADLINE_S = 60.0
+"""The coordinator answers between two awaits of its loop; a call to an actor of its own may hold it up."""
+
+_LEDGER = "-ledger"
+
+
+def call(run: str, method: str, *arguments: object) -> Any:
+    """What the coordinator of `run` answers, on the cluster that RAY_ADDRESS names.
+
+    :raises UserError: RAY_ADDRESS names no cluster, or one that cannot be joined; no such run is going on there.
+    :raises DeadlineExceeded: the coordinator does not answer.
+    """
+    if not join():
+        rule = "its folder is not here, and RAY_ADDRESS names no cluster to look for it"
+        raise UserError(
+            [Mistake("run", run, rule, "set --runs=FOLDER, or RAY_ADDRESS=host:port of the cluster's head")]
+        )
+    try:
+        return _call(run, method, *arguments)
+    finally:
+        ray.shutdown()
+
+
+def _call(run: str, method: str, *arguments: object) -> Any:
+    known = running(names())
+    if run not in known:
+        close = did_you_mean(run, known)
+        there = (
+            f"did you mean {close}?"
+            if close
+            else f"there are: {', '.join(known)}"
+            if known
+            else "no run is, at the moment"
+        )
+        raise UserError([Mistake("run", run, "is not going on in the cluster", there)])
+    ended = UserError([Mistake("run", run, "has just ended", "ask again: it may be on its way back")])
+    try:
+        coordinator = ray.get_actor(run, namespace=NAMESPACE)
+    except ValueError as error:
+        raise ended from error
+    try:
+        return ray.get(getattr(coordinator, method).remote(*arguments), timeout=ANSWER_DEADLINE_S)
+    except ray.exceptions.GetTimeoutError as error:
+        raise DeadlineExceeded(f"the coordinator of run {run} to answer", ANSWER_DEADLINE_S) from error
+    except ray.exceptions.RayActorError as error:
+        raise ended from error
+
+
+def running(names: list[str]) -> list[str]:
+    """The runs that the names of all actors tell of: a coordinator has the run's name, a ledger that name with `-ledger`."""
+    return sorted(name for name in names if f"{name}{_LEDGER}" in names)
+
+
+def names() -> list[str]:
+    """Every named actor of every run on the cluster that this process has joined."""
+    return [
+        actor["name"] for actor in list_named_actors(all_namespaces=True) if actor["namespace"] == NAMESPACE
+    ]

@@ -1,0 +1,199 @@
+"""`dynalign doctor`: what is wrong with the cluster that RAY_ADDRESS names, or with this machine, before a run finds out.
+
+    join ─► one small actor per node (no cores reserved, so a busy cluster is examined too) ─► facts, marks on the storage, clocks
+         ─► dynalign.launch.doctor.findings.judge ─► a line per finding
+
+A node that does not answer in time is a finding, not a wait.
+"""
+
+import secrets
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from dynalign.configs.errors import Mistake, UserError
+from dynalign.configs.load import LoadedRun
+from dynalign.configs.schema import RunSettings
+from dynalign.launch.doctor import node_facts
+from dynalign.launch.doctor.findings import Examined, Finding, judge
+from dynalign.launch.doctor.node_facts import NodeFacts, Question
+from dynalign.launch.models.folder import model_folder
+from dynalign.launch.plan.machine import this_machine
+from dynalign.launch.plan.nodes import Cluster, from_ray
+from dynalign.launch.plan.refusals import cluster_refusals
+from dynalign.launch.preflight import check
+from dynalign.launch.ray_cluster.connection import asks_for_token, join
+
+NODE_DEADLINE_S = 120.0
+"""A fresh worker process on each node, and torch imported there where it is asked for GPUs."""
+CLOCK_DEADLINE_S = 10.0
+
+
+class NodeDoctor:
+    """The actor: `dynalign.launch.doctor.node_facts` on one node."""
+
+    def gather(self, question: Question) -> NodeFacts:
+        return node_facts.gather(question)
+
+    def clock_s(self) -> float:
+        return node_facts.clock_s()
+
+    def leave_mark(self, runs: str, mark: str, node: str) -> str | None:
+        return node_facts.leave_mark(runs, mark, node)
+
+    def marks_seen(self, runs: str, mark: str, expected: frozenset[str]) -> frozenset[str]:
+        return node_facts.marks_seen(runs, mark, expected)
+
+    def remove_marks(self, runs: str, mark: str) -> None:
+        node_facts.remove_marks(runs, mark)
+
+
+def doctor(loaded: LoadedRun | None) -> list[Finding]:
+    """All findings. loaded: the configuration to check for; None: only what every run needs.
+
+    :raises UserError: RAY_ADDRESS names no cluster that can be joined. :raises CheckpointError: the run's newest one is damaged.
+    """
+    run = loaded.settings if loaded else None
+    if not join():
+        examined = _this_machine(run)
+    else:
+        try:
+            examined = _cluster(run)
+        finally:
+            ray.shutdown()
+    if loaded is None:
+        return judge(examined, None)
+    checked = check(loaded)
+    refused: list[Mistake] = list(checked.mistakes)
+    if checked.plan is not None and examined.protected is not None:
+        refused += cluster_refusals(checked.plan, examined.cluster)
+    return judge(examined, run, refused, checked.plan is not None)
+
+
+def _this_machine(run: RunSettings | None) -> Examined:
+    machine = replace(this_machine(with_gpus=True), name="this machine")
+    asked = _question(run, tempfile.gettempdir())
+    unwritable = {}
+    if asked.runs is not None:
+        mark = _mark()
+        why = node_facts.leave_mark(asked.runs, mark, machine.name)
+        node_facts.remove_marks(asked.runs, mark)
+        unwritable = {machine.name: why} if why else {}
+    facts = {machine.name: node_facts.gather(asked)}
+    return Examined(Cluster((machine,), started_here=True), facts, machine.name, unwritable=unwritable)
+
+
+def _cluster(run: RunSettings | None) -> Examined:
+    rows = _named([row for row in ray.nodes() if row["Alive"]])
+    here = ray.get_runtime_context().get_node_id()
+    head = next(name for name, row in rows.items() if row["NodeID"] == here)
+    actors = {name: _on_node(row["NodeID"]) for name, row in rows.items()}
+    asked, silent = _question(run, _session_folder()), dict[str, str]()
+    facts = _answers(
+        {name: actor.gather.remote(asked) for name, actor in actors.items()}, NODE_DEADLINE_S, silent
+    )
+    there = {name: actors[name] for name in facts}
+    unwritable, unseen = _try_storage(there, asked.runs, silent) if asked.runs else ({}, {})
+    return Examined(
+        cluster=from_ray(rows[name] for name in facts),
+        nodes=facts,
+        head=head,
+        silent=silent,
+        unwritable=unwritable,
+        unseen=unseen,
+        skew_s={name: _skew_s(actor) for name, actor in there.items() if name != head and name not in silent},
+        protected=asks_for_token(),
+    )
+
+
+def _named(rows: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """By host name, or by host name and Ray's node id where several nodes are on one host."""
+    hosts = [row["NodeManagerHostname"] for row in rows]
+    return {
+        host if hosts.count(host) == 1 else f"{host}-{row['NodeID'][:6]}": row
+        for host, row in zip(hosts, rows, strict=True)
+    }
+
+
+def _on_node(node_id: str) -> Any:
+    pinned = NodeAffinitySchedulingStrategy(node_id, soft=False)
+    return ray.remote(NodeDoctor).options(num_cpus=0, scheduling_strategy=pinned, max_restarts=0).remote()
+
+
+def _answers(calls: Mapping[str, Any], deadline_s: float, silent: dict[str, str]) -> dict[str, Any]:
+    """What each node answered by the deadline; who did not goes into `silent`, with the reason."""
+    ray.wait(list(calls.values()), num_returns=len(calls), timeout=deadline_s)
+    answers = {}
+    for node, call in calls.items():
+        try:
+            answers[node] = ray.get(call, timeout=0)
+        except ray.exceptions.GetTimeoutError:
+            silent[node] = f"nothing within {deadline_s:g} s; look at that node's Ray logs"
+        except ray.exceptions.RayError as error:
+            silent[node] = str(error).strip().splitlines()[-1].strip()
+    return answers
+
+
+def _try_storage(
+    actors: Mapping[str, Any], runs: str, silent: dict[str, str]
+) -> tuple[dict[str, str], dict[str, list[str]]]:
+    """Who cannot write to the runs folder and why; who does not see there what which others wrote."""
+    mark, deadline_s = _mark(), NODE_DEADLINE_S
+    try:
+        left = _answers(
+            {name: actor.leave_mark.remote(runs, mark, name) for name, actor in actors.items()},
+            deadline_s,
+            silent,
+        )
+        wrote = frozenset(name for name, why in left.items() if why is None)
+        seen = _answers(
+            {name: actors[name].marks_seen.remote(runs, mark, wrote) for name in wrote}, deadline_s, silent
+        )
+    finally:
+        _answers(
+            {name: actor.remove_marks.remote(runs, mark) for name, actor in actors.items()}, deadline_s, {}
+        )
+    return {name: why for name, why in left.items() if why}, {
+        name: sorted(wrote - marks) for name, marks in sorted(seen.items())
+    }
+
+
+def _skew_s(actor: Any) -> float:
+    """Seconds that a node's clock is ahead of this one's, to half the time of a call; a first call has made the actor ready."""
+    before_s = time.time()
+    there_s = float(ray.get(actor.clock_s.remote(), timeout=CLOCK_DEADLINE_S))
+    return there_s - (before_s + time.time()) / 2
+
+
+def _mark() -> str:
+    return f".doctor-{secrets.token_hex(4)}"
+
+
+def _session_folder() -> str:
+    from ray._private.worker import _global_node
+
+    return str(_global_node.get_session_dir_path())
+
+
+def _question(run: RunSettings | None, temporary: str) -> Question:
+    if run is None:
+        return Question(None, None, None, "", True, temporary)
+    runs = str(Path(run.runs).expanduser().absolute())
+    return Question(
+        runs, _model(run), run.metrics.port, run.metrics.host, run.placement.device == "gpu", temporary
+    )
+
+
+def _model(run: RunSettings) -> str | None:
+    """The folder that every node needs; None for a hub id, which is downloaded, and for what `check` has to say something about."""
+    try:
+        found = model_folder(run.model)
+    except UserError:
+        return None
+    return str(found) if isinstance(found, Path) else None

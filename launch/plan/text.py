@@ -1,0 +1,144 @@
+"""The placement plan as a person reads it: aligned lines, every figure beside its formula."""
+
+from collections.abc import Iterable, Iterator
+
+from dynalign.launch.plan.disk import mirror_part
+from dynalign.launch.plan.memory import Part, gigabytes, size, version_bytes
+from dynalign.launch.plan.plan import ActorPlan, PlacementPlan
+
+_WIDTHS = (20, 26, 9)
+
+
+def plan_lines(plan: PlacementPlan) -> list[str]:
+    """What `check` prints."""
+    lines = [_row("actor", "runs on", "memory", "made of")]
+    for actor in (plan.rollout, plan.learner):
+        lines += [_actor_row(plan, actor), *_parts(actor.memory)]
+    here = "this machine" if plan.cluster.started_here else "each node"
+    lines += [_row("common", here, size(sum(part.size_bytes for part in plan.common))), *_parts(plan.common)]
+    for node in _fullest(plan):
+        lines.append(
+            _row(
+                "host memory",
+                plan.cluster.nodes[node].name,
+                gigabytes(plan.host_bytes(node)),
+                _free(plan, node),
+            )
+        )
+    return [*lines, *_pool(plan), *placement_lines(plan), *_flow(plan), *_disk(plan)]
+
+
+def placement_lines(plan: PlacementPlan) -> list[str]:
+    """Which actor is on which node, on a cluster of several that is known; one line per node that has any."""
+    if not _several(plan):
+        return []
+    return [f"{plan.cluster.nodes[node].name}: {', '.join(_on_node(plan, node))}" for node in plan.nodes_used]
+
+
+def _several(plan: PlacementPlan) -> bool:
+    return len(plan.cluster.nodes) > 1
+
+
+def _on_node(plan: PlacementPlan, node: int) -> Iterator[str]:
+    for actor in (plan.learner, plan.rollout):
+        here = [index for index, place in enumerate(actor.seats) if place.node == node]
+        gpus = sorted({gpu for index in here for gpu in actor.seats[index].gpus})
+        if here:
+            yield f"{actor.name}-{_span(here)}{f' on GPU {_span(gpus)}' if gpus else ''}"
+
+
+def _fullest(plan: PlacementPlan) -> list[int]:
+    """The node on which least of the host's memory is left."""
+    return sorted(
+        plan.nodes_used, key=lambda node: plan.cluster.nodes[node].memory_bytes - plan.host_bytes(node)
+    )[:1]
+
+
+def _free(plan: PlacementPlan, node: int) -> str:
+    return f"of {gigabytes(plan.cluster.nodes[node].memory_bytes)} free{', the fullest node' if _several(plan) else ''}"
+
+
+def _pool(plan: PlacementPlan) -> list[str]:
+    workers = plan.settings.rollout.workers
+    more = workers.max - workers.min
+    if more == 0:
+        return []
+    room = (
+        ""
+        if plan.more_engines is None or not plan.cluster.nodes
+        else f", {min(more, plan.more_engines)} of them have a place now"
+    )
+    return [_row("may join", "", f"{more:,}", f"workers, up to rollout.workers.max={workers.max}{room}")]
+
+
+def _flow(plan: PlacementPlan) -> list[str]:
+    rollout = plan.settings.rollout
+    cache = f"tokens; a context has at most {plan.context_tokens:,}"
+    step = f"candidates ({rollout.prompts_per_step} prompts x {rollout.group_size})"
+    version = size(version_bytes(plan.settings, plan.shape))
+    return [
+        _row("weight version", plan.transport.name, version, plan.transport.reason),
+        _row("key-value cache", "each engine", f"{plan.kv_tokens:,}", cache),
+        _row(
+            "step",
+            "",
+            f"{plan.candidates_per_step:,}",
+            f"{step}, at most {plan.completion_tokens_per_step:,} completion tokens",
+        ),
+    ]
+
+
+def _disk(plan: PlacementPlan) -> list[str]:
+    total = _row(
+        "disk",
+        f"run folder, {plan.checkpoints} checkpoints",
+        size(sum(part.size_bytes for part in plan.disk)),
+    )
+    mirror = mirror_part(plan.settings, plan.shape)
+    beside = [] if mirror is None else [_row("mirror", "", size(mirror.size_bytes), mirror.formula)]
+    return [total, *_parts(plan.disk), *beside]
+
+
+def _actor_row(plan: PlacementPlan, actor: ActorPlan) -> str:
+    name, each = f"{actor.name} x {actor.count}", "each" if actor.count > 1 else ""
+    if not actor.gpus_per_actor:
+        return _row(name, _runs_on(plan, actor), gigabytes(actor.bytes_on("host")), each)
+    room = plan.gpu_room(actor)
+    gpu = f"{gigabytes(room)} of " if room is not None else ""
+    whose = f"each of its {actor.gpus_per_actor} GPUs" if actor.gpus_per_actor > 1 else "the GPU"
+    note = f"of {gpu}{whose}{f' {each}' if each else ''}, and {gigabytes(actor.bytes_on('host'))} of the host"
+    return _row(name, _runs_on(plan, actor), gigabytes(actor.bytes_on("gpu")), note)
+
+
+def _row(name: str, where: str, figure: str, note: str = "") -> str:
+    return f"{name:<{_WIDTHS[0]}}{where:<{_WIDTHS[1]}}{figure:>{_WIDTHS[2]}}  {note}".rstrip()
+
+
+def _parts(parts: Iterable[Part]) -> list[str]:
+    return [
+        _row(f"  {part.name}", "GPU" if part.where == "gpu" else "", size(part.size_bytes), part.formula)
+        for part in parts
+    ]
+
+
+def _runs_on(plan: PlacementPlan, actor: ActorPlan) -> str:
+    nodes = {place.node for place in actor.seats if place.node is not None}
+    gpus = sorted({gpu for place in actor.seats for gpu in place.gpus})
+    sharing = {"none": "", "in turn": ", in turn", "split": f", {actor.gpu_share:.0%} of it"}[plan.sharing]
+    if not nodes:
+        wanted = (
+            f"{actor.gpus_per_actor} GPU{'s' if actor.gpus_per_actor > 1 else ''} each"
+            if actor.gpus_per_actor
+            else ""
+        )
+        return f"{wanted}{sharing}" or "where Ray places it"
+    if _several(plan):
+        return f"{len(nodes)} node{'s' if len(nodes) > 1 else ''}{sharing}"
+    if gpus:
+        return f"GPU {_span(gpus)}{sharing}"
+    cores = sorted({core for place in actor.seats for core in place.cores})
+    return f"core {_span(cores)}" if cores else plan.cluster.nodes[0].name
+
+
+def _span(numbers: list[int]) -> str:
+    return str(numbers[0]) if len(numbers) == 1 else f"{numbers[0]} to {numbers[-1]}"

@@ -1,0 +1,278 @@
+"""What the report shows, read from a run folder's files alone: no actor is asked, so it works on a live, ended or copied run.
+
+Every mean comes as an `Estimate`, with the interval that its number of independent parts supports.
+"""
+
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import Any
+
+import pyarrow as pa
+import yaml
+
+from dynalign.configs.errors import Mistake, RecordError, UserError
+from dynalign.launch.report.intervals import Estimate, mean_interval, ratio_interval
+from dynalign.rollout.arrow_schema import decode
+from dynalign.run_folder import layout
+from dynalign.run_folder.heldout import HeldoutItem
+from dynalign.run_folder.metrics import Row, read_heldout, read_metrics
+
+FIRST_SAMPLED_STEPS, LAST_SAMPLED_STEPS = 3, 10
+"""Steps whose candidates are embedded in the page: how it began, and how it is now."""
+SAMPLED_GROUPS_PER_STEP = 16
+LONGEST_SAMPLED_TEXT = 4_000
+"""Characters of a prompt, completion or verdict that the page keeps."""
+SAMPLED_TEXT_PER_STEP = 200_000
+"""Characters of one step's samples, beyond which its further groups are left out: keeps the page a few megabytes, whatever the run."""
+
+
+Curve = list[tuple[int, Estimate]]
+"""(step, estimate), by step."""
+
+
+@dataclass(frozen=True, slots=True)
+class StepExperience:
+    """One step's records, reduced. group_means: of the parsed scores. gaps: (sum in nats, tokens) of each probed group."""
+
+    scores: tuple[float, ...]
+    group_means: tuple[float, ...]
+    gaps: tuple[tuple[float, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A run folder, read. `samples`: the steps that the page embeds, JSON-ready. `problems`: what could not be read, in words."""
+
+    folder: Path
+    name: str
+    config: Mapping[str, Any]
+    config_text: str
+    rows: list[Row]
+    heldout: list[HeldoutItem]
+    experience: dict[int, StepExperience]
+    samples: list[dict[str, Any]]
+    problems: list[str]
+
+    def setting(self, path: str) -> Any:
+        """The value at a dotted path of config.yaml; None where it is missing."""
+        value: Any = self.config
+        for key in path.split("."):
+            value = value.get(key) if isinstance(value, Mapping) else None
+        return value
+
+    def column(self, name: str) -> list[tuple[int, float]]:
+        """(step, value) of every row in which the metric applies."""
+        return [(row["step"], row[name]) for row in self.rows if row[name] is not None]
+
+    @property
+    def last_row(self) -> Row | None:
+        """The newest row of a trained step."""
+        return next((row for row in reversed(self.rows) if row["step"] > 0), None)
+
+
+def load_runs(folders: Sequence[Path]) -> list[Run]:
+    """Read run folders.
+
+    :raises UserError: no folder, or folders that are not run folders, all of them named.
+    """
+    is_run = {
+        folder: (folder / layout.CONFIG).exists() or (folder / layout.METRICS).exists() for folder in folders
+    }
+    if not folders or not all(is_run.values()):
+        rule = f"a run folder has {layout.CONFIG} or {layout.METRICS}"
+        wrong = [str(folder) for folder, found in is_run.items() if not found] or [""]
+        raise UserError(
+            [
+                Mistake("report", folder, rule, "give the path of a run folder, such as runs/quickstart")
+                for folder in wrong
+            ]
+        )
+    return [load_run(folder) for folder in folders]
+
+
+def load_run(folder: Path) -> Run:
+    """Read a run folder. Parts that are missing are empty; damaged ones are named in `problems`."""
+    problems: list[str] = []
+    rows: list[Row] = []
+    heldout: list[HeldoutItem] = []
+    try:
+        rows, heldout = read_metrics(folder), read_heldout(folder)
+    except RecordError as error:
+        problems.append(str(error))
+    text, config = _read_config(folder / layout.CONFIG, problems)
+    experience, samples = _read_experience(
+        folder / layout.EXPERIENCE, {row["step"] for row in rows}, problems
+    )
+    name = config.get("name", folder.resolve().name)
+    return Run(folder, str(name), config, text, rows, heldout, experience, samples, problems)
+
+
+def _read_config(path: Path, problems: list[str]) -> tuple[str, Mapping[str, Any]]:
+    if not path.exists():
+        return "", {}
+    text = path.read_text(encoding="utf-8", errors="replace")
+    try:
+        config = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        problems.append(f"{path}: not YAML ({error})")
+        return text, {}
+    return text, config if isinstance(config, Mapping) else {}
+
+
+def _read_experience(
+    folder: Path, trained_steps: set[int], problems: list[str]
+) -> tuple[dict[int, StepExperience], list[dict[str, Any]]]:
+    """The records of the steps that the metrics know (all, if they know none): other files belong to a rolled-back step."""
+    found = {
+        int(match[1]): path
+        for path in folder.glob("step-*.arrow")
+        if (match := re.fullmatch(r"step-(\d+)", path.stem))
+    }
+    steps = sorted(step for step in found if step in trained_steps or not trained_steps)
+    sampled = {*steps[:FIRST_SAMPLED_STEPS], *steps[-LAST_SAMPLED_STEPS:]}
+    experience: dict[int, StepExperience] = {}
+    samples: list[dict[str, Any]] = []
+    for step in steps:
+        try:
+            groups = [group for group in decode(found[step].read_bytes(), str(found[step])) if group.num_rows]
+        except RecordError as error:
+            problems.append(str(error))
+            continue
+        experience[step] = _reduce(groups)
+        if step in sampled:
+            samples.append({"step": step, "groups": _samples(groups), "groups_total": len(groups)})
+    return experience, samples
+
+
+def _samples(groups: Sequence[pa.RecordBatch]) -> list[dict[str, Any]]:
+    """The first groups, as many as fit, and one at least."""
+    found, room = [], SAMPLED_TEXT_PER_STEP
+    for group in groups[:SAMPLED_GROUPS_PER_STEP]:
+        found.append(_sample(group))
+        room -= len(found[-1]["prompt"]) + sum(
+            len(part["text"]) + len(part["verdict"] or "") for part in found[-1]["candidates"]
+        )
+        if room < 0:
+            break
+    return found
+
+
+def _reduce(groups: Iterable[pa.RecordBatch]) -> StepExperience:
+    scores_PG = [
+        [score for score in group.column("score").to_pylist() if score is not None] for group in groups
+    ]
+    gaps: list[tuple[float, int]] = []
+    for group in groups:
+        probed = [
+            (nats, tokens)
+            for nats, tokens in zip(
+                group.column("gap_sum_nats").to_pylist(), group.column("gap_tokens").to_pylist(), strict=True
+            )
+            if nats is not None and tokens
+        ]
+        if probed:
+            gaps.append((math.fsum(nats for nats, _ in probed), sum(tokens for _, tokens in probed)))
+    means = tuple(fmean(scores) for scores in scores_PG if scores)
+    return StepExperience(tuple(score for scores in scores_PG for score in scores), means, tuple(gaps))
+
+
+def _cut(text: str | None) -> str | None:
+    if text is None or len(text) <= LONGEST_SAMPLED_TEXT:
+        return text
+    return f"{text[:LONGEST_SAMPLED_TEXT]}… ({len(text) - LONGEST_SAMPLED_TEXT:,} more characters)"
+
+
+def _sample(group: pa.RecordBatch) -> dict[str, Any]:
+    """One group as the sample browser reads it, best candidate first, unparsed ones last."""
+    rows = group.to_pylist()
+    scores = [row["score"] for row in rows if row["score"] is not None]
+    candidates = [
+        {
+            "candidate": row["candidate"],
+            "score": row["score"],
+            "again": row["score_again"],
+            "status": row["status"],
+            "advantage": row["advantage"],
+            "tokens": len(row["token_ids_T"]),
+            "finish": row["finish_reason"],
+            "versions": sorted({span["version"] for span in row["spans"]}),
+            "digits": row["digit_probs_6"],
+            "mass": row["digit_mass"],
+            "verdict": _cut(row["verdict_text"]),
+            "gap": row["gap_sum_nats"] / row["gap_tokens"] if row["gap_tokens"] else None,
+            "text": _cut(row["text"]),
+        }
+        for row in rows
+    ]
+    candidates.sort(
+        key=lambda candidate: -math.inf if candidate["score"] is None else candidate["score"], reverse=True
+    )
+    shared = {
+        name: rows[0][name]
+        for name in (
+            "group_id",
+            "prompt_id",
+            "epoch",
+            "attempt",
+            "lineage",
+            "worker",
+            "judge",
+            "judge_version",
+        )
+    }
+    return shared | {
+        "prompt": _cut(rows[0]["prompt"]),
+        "mean": fmean(scores) if scores else None,
+        "std": stdev(scores) if len(scores) > 1 else None,
+        "noise": rows[0]["noise_std"],
+        "generate_s": rows[0]["generated_s"] - rows[0]["leased_s"],
+        "score_s": rows[0]["scored_s"] - rows[0]["generated_s"],
+        "candidates": candidates,
+    }
+
+
+def training_curve(run: Run) -> Curve:
+    """Training reward: the mean over a step's group means, which are independent draws; its rows' mean where records are missing."""
+    curve: Curve = []
+    for step, mean in run.column("reward_mean"):
+        estimate = mean_interval(run.experience[step].group_means) if step in run.experience else None
+        curve.append((step, estimate or Estimate(mean)))
+    return curve
+
+
+def heldout_curve(run: Run, prompted: bool) -> Curve:
+    """Held-out reward over prompts, each of which counts once; the rows' mean where `heldout.jsonl` is missing."""
+    by_step: dict[int, list[float]] = {}
+    for item in run.heldout:
+        if item.prompted == prompted and item.score is not None:
+            by_step.setdefault(item.step, []).append(item.score)
+    found = {step: estimate for step, scores in by_step.items() if (estimate := mean_interval(scores))}
+    for step, mean in run.column("heldout_prompted_reward_mean" if prompted else "heldout_reward_mean"):
+        found.setdefault(step, Estimate(mean))
+    return sorted(found.items(), key=lambda pair: pair[0])
+
+
+def heldout_change(run: Run, prompted: bool) -> Estimate | None:
+    """Last minus first held-out reward, paired by prompt, which removes what the prompts differ in; None with one evaluation."""
+    by_step: dict[int, dict[str, float]] = {}
+    for item in run.heldout:
+        if item.prompted == prompted and item.score is not None:
+            by_step.setdefault(item.step, {})[item.prompt_id] = item.score
+    if len(by_step) < 2:
+        return None
+    first, last = by_step[min(by_step)], by_step[max(by_step)]
+    return mean_interval([last[prompt] - first[prompt] for prompt in first.keys() & last.keys()])
+
+
+def gap_curve(run: Run) -> Curve:
+    """Internalization gap, nats per token, with groups as clusters; the rows' figure where records are missing."""
+    found = {
+        step: estimate for step, part in run.experience.items() if (estimate := ratio_interval(part.gaps))
+    }
+    for step, mean in run.column("internalization_gap"):
+        found.setdefault(step, Estimate(mean))
+    return sorted(found.items(), key=lambda pair: pair[0])

@@ -1,0 +1,151 @@
+"""The actors of a run, as the driver creates them: at the start, and again when the supervision replaces one.
+
+Ray ends non-detached actors with their creator: when the driver dies, all devices are free again, and a re-submission resumes.
+`max_restarts = 0`: nothing restarts behind the supervision's back. Ledger and coordinator stay on the driver's node, so that the
+death of any other node takes only workers and learner ranks. Workers are placed one by one, each with resources of its own, so that
+a cluster's autoscaler can add nodes for them.
+"""
+
+import time
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
+import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy, PlacementGroupSchedulingStrategy
+
+from dynalign.actors.coordinator.coordinator import Coordinator
+from dynalign.actors.learner.learner_rank import LearnerPlace, LearnerRank
+from dynalign.actors.ledger.ledger_actor import CALLS, LedgerActor, LedgerPlace
+from dynalign.actors.ledger.ledger_link import LedgerLink
+from dynalign.actors.run_spec import NAMESPACE, RunPlace
+from dynalign.actors.worker.rollout_worker import RolloutWorker, WorkerPlace
+from dynalign.configs.errors import DeadlineExceeded
+from dynalign.configs.schema import RunSettings
+from dynalign.launch.preflight import Prepared
+
+_NAME_S = 60.0
+"""Longest wait, in seconds, until Ray has let go of the name of an actor that was ended."""
+_KEEPS_PAGES = {
+    "MALLOC_ARENA_MAX": "1",
+    "MALLOC_MMAP_THRESHOLD_": str(2**32),
+    "MALLOC_TRIM_THRESHOLD_": str(2**40),
+}
+"""glibc otherwise gives large tensors back to the kernel, which clears their pages anew: an eighth of a training step on a CPU, a
+twelfth of an engine's. The engine's process inherits it from its worker."""
+
+
+class Cluster:
+    """Creates actors; starts none. What has to lie together (several ranks, a rank and the engine it shares a GPU with) is reserved as
+    one placement group; every other actor finds its place by itself."""
+
+    def __init__(self, ready: Prepared) -> None:
+        self._ready, self._plan = ready, ready.plan
+        bundles = self._plan.bundles
+        self._group = (
+            ray.util.placement_group([{"CPU": b.cpus, "GPU": b.gpus} for b in bundles], strategy="PACK")
+            if bundles
+            else None
+        )
+        self._bundle_of = {name: index for index, bundle in enumerate(bundles) for name in bundle.actors}
+
+    def ledger(self, place: RunPlace) -> Any:
+        told = LedgerPlace(
+            place.run, place.run_folder, place.lineage, place.step, len(self._ready.prompts.train)
+        )
+        return self._here(LedgerActor, place.ledger, max_concurrency=CALLS).remote(told)
+
+    def ranks(self, place: RunPlace) -> tuple[Any, ...]:
+        """All learner ranks, rank 0 first."""
+        run, gpus = place.run, self._plan.learner.gpus_per_actor * self._plan.learner.gpu_share
+        ranks = []
+        for rank in range(run.learner.ranks):
+            seat = f"learner-{rank}"
+            told = LearnerPlace(
+                run,
+                str(self._ready.model_folder),
+                place.run_folder,
+                place.lineage,
+                rank,
+                run.learner.ranks,
+                self._ready.cores.get(seat),
+                self._plan.transport.name,
+            )
+            ranks.append(
+                _actor(
+                    LearnerRank, run.learner.threads, gpus, _environment(run), **self._placed(seat)
+                ).remote(told)
+            )
+        return tuple(ranks)
+
+    def coordinator(self, place: RunPlace, ranks: tuple[Any, ...], joins: bool, pristine: bool) -> Any:
+        ledger = LedgerLink(place.ledger, place.run.deadlines.start_s)
+        return self._here(Coordinator, place.run.name).remote(
+            place, self._ready.prompts, ledger, list(ranks), joins, pristine
+        )
+
+    def worker(self, place: RunPlace, seat: str, name: str) -> Any:
+        """seat: whose cores it takes. name: its own, which no worker before it had."""
+        run, gpus = place.run, self._plan.rollout.gpus_per_actor * self._plan.rollout.gpu_share
+        told = WorkerPlace(
+            name,
+            run,
+            str(self._ready.model_folder),
+            place.run_folder,
+            place.ledger,
+            place.lineage,
+            self._ready.cores.get(seat),
+        )
+        kind = _actor(
+            RolloutWorker, run.rollout.engine_threads, gpus, _environment(run), **self._placed(seat)
+        )
+        return kind.remote(told, self._ready.prompts)
+
+    def _placed(self, seat: str) -> dict[str, Any]:
+        if self._group is None or seat not in self._bundle_of:
+            return {}
+        strategy = PlacementGroupSchedulingStrategy(
+            self._group, placement_group_bundle_index=self._bundle_of[seat]
+        )
+        return {"scheduling_strategy": strategy}
+
+    def _here(self, kind: type, name: str, **options: Any) -> Any:
+        """A named actor on this node, once its name is free."""
+        until_s = time.monotonic() + _NAME_S
+        while True:
+            try:
+                ray.get_actor(name, namespace=NAMESPACE)
+            except ValueError:  # nobody has it
+                node = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+                return _actor(kind, name=name, namespace=NAMESPACE, scheduling_strategy=node, **options)
+            if time.monotonic() > until_s:
+                raise DeadlineExceeded(f"Ray to end the actor that was {name}", _NAME_S)
+            time.sleep(0.1)
+
+
+def _environment(run: RunSettings) -> Mapping[str, str]:
+    """Of the actors that compute."""
+    return _KEEPS_PAGES if run.placement.device == "cpu" else {}
+
+
+def _actor(
+    kind: type,
+    threads: int = 0,
+    gpus: float = 0.0,
+    more: Mapping[str, str] = MappingProxyType({}),
+    **options: Any,
+) -> Any:
+    environment = {
+        "OMP_NUM_THREADS": str(max(1, threads)),
+        "TOKENIZERS_PARALLELISM": "false",
+        "VLLM_LOGGING_LEVEL": "WARNING",
+        **more,
+    }
+    return ray.remote(kind).options(
+        num_cpus=threads,
+        num_gpus=gpus,
+        max_restarts=0,
+        max_task_retries=0,
+        runtime_env={"env_vars": environment},
+        **options,
+    )

@@ -1,0 +1,150 @@
+"""Weight gradients of linear layers on cores that nobody uses, beside the backward pass.
+
+To go on, the backward pass needs a layer's gradient by its input; that by its weight, a third of all matrix products, it needs at the end
+only (the split of "zero bubble" pipelines, arXiv 2401.10241). So the second is put off for a thread that the kernel runs where and while
+nothing else wants a core (SCHED_IDLE): beside an engine, on what the engine leaves. What that thread has not begun when the backward pass
+is through, the pass computes itself.
+
+    forward    weight ─Held─► held ─► linear(input, held)       every Held before the first linear
+    backward   linear: gradient by input at once; by weight     ─► thread, or at once when `MOST_WAITING` wait
+               Held: waits for the thread, or computes it       ─► the parameter's gradient
+
+Autograd goes through functions in the reverse order of their creation, so that every Held comes last. The sums are the same, in the same
+order: not a bit of a gradient changes.
+"""
+
+import os
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.nn.functional import linear
+
+from dynalign.configs.errors import DeadlineExceeded
+
+MOST_WAITING = 8
+"""Gradients that may wait for the thread: each keeps the gradient by its layer's output, which is else gone at once."""
+_DEADLINE_S = 600.0
+"""Longest wait for what the thread has begun. With the backward pass waiting, there is a core for it."""
+
+
+class SpareCores:
+    """A thread at the lowest priority."""
+
+    def __init__(self, cores: Iterable[int]) -> None:
+        """cores: those that it may run on. Raises OSError where the kernel, or a container's filter, does not allow that."""
+        self._thread = ThreadPoolExecutor(1, "spare-cores")
+        self._thread.submit(_yield_to_all, frozenset(cores)).result(_DEADLINE_S)
+        self._waiting: deque[Future[None]] = deque()
+
+    def begin(self, act: Callable[[], None]) -> Future[None] | None:
+        """Leaves `act` to the thread; None, if that has enough to do."""
+        while self._waiting and self._waiting[0].done():
+            self._waiting.popleft()
+        if len(self._waiting) >= MOST_WAITING:
+            return None
+        self._waiting.append(self._thread.submit(act))
+        return self._waiting[-1]
+
+
+def _yield_to_all(cores: frozenset[int]) -> None:
+    thread = threading.get_native_id()
+    os.sched_setaffinity(thread, cores)
+    os.sched_setscheduler(thread, os.SCHED_IDLE, os.sched_param(0))
+
+
+class PutOff:
+    """The linear layers of a model that compute their weight's gradient so. Does not go with recomputed activations or sharded weights."""
+
+    def __init__(self, model: nn.Module, spare: SpareCores) -> None:
+        linears = [
+            module for module in model.modules() if type(module) is nn.Linear and module.weight.requires_grad
+        ]
+        self._layers = [_Layer(module, spare) for module in linears]
+
+    def hold(self) -> None:
+        """Before a forward pass whose gradient is wanted."""
+        for layer in self._layers:
+            layer.hold()
+
+
+class _Layer:
+    """One of them. Where it is called twice in a pass, the second call is an ordinary one."""
+
+    def __init__(self, module: nn.Linear, spare: SpareCores) -> None:
+        self._module, self._spare = module, spare
+        self._held: Tensor | None = None
+        self._begun: tuple[Callable[[], None], Future[None]] | None = None
+        module.forward = self.forward  # type: ignore[method-assign]
+
+    def hold(self) -> None:
+        self._held = _Held.apply(self._module.weight, self)  # type: ignore[no-untyped-call]
+
+    def forward(self, input: Tensor) -> Tensor:
+        held, self._held = self._held, None
+        if held is None or not torch.is_grad_enabled():
+            return linear(input, self._module.weight, self._module.bias)
+        output: Tensor = _Linear.apply(input, held, self._module.bias, self)  # type: ignore[no-untyped-call]
+        return output
+
+    def gradient(self, by_output_SO: Tensor, input_SI: Tensor) -> Tensor:
+        """By the weight, [O, I]; perhaps not filled in before `settle`."""
+        by_weight_OI = torch.empty_like(self._module.weight)
+
+        def fill() -> None:
+            with torch.no_grad():
+                torch.mm(by_output_SO.t(), input_SI, out=by_weight_OI)
+
+        begun = self._spare.begin(fill)
+        self._begun = None if begun is None else (fill, begun)  # whatever a pass that failed has left there
+        if begun is None:
+            fill()
+        return by_weight_OI
+
+    def settle(self) -> None:
+        """Returns when the gradient is there. Raises what its computation did, or DeadlineExceeded."""
+        if self._begun is None:
+            return
+        (fill, begun), self._begun = self._begun, None
+        if begun.cancel():
+            fill()
+            return
+        try:
+            begun.result(_DEADLINE_S)
+        except TimeoutError as error:
+            raise DeadlineExceeded("a weight gradient on a spare core", _DEADLINE_S) from error
+
+
+class _Held(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, weight_OI: Tensor, layer: _Layer) -> Tensor:
+        ctx.layer = layer
+        return weight_OI.view_as(weight_OI)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, by_weight_OI: Tensor) -> tuple[Tensor, None]:
+        ctx.layer.settle()
+        return by_weight_OI, None
+
+
+class _Linear(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, input: Tensor, held_OI: Tensor, bias_O: Tensor | None, layer: _Layer) -> Tensor:
+        ctx.save_for_backward(input, held_OI)
+        ctx.layer = layer
+        return linear(input, held_OI, bias_O)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, by_output: Tensor) -> tuple[Tensor | None, ...]:
+        input, weight_OI = ctx.saved_tensors
+        by_output_SO = by_output.reshape(-1, by_output.shape[-1])
+        by_input = (by_output_SO @ weight_OI).view(input.shape) if ctx.needs_input_grad[0] else None
+        by_bias_O = by_output_SO.sum(0) if ctx.needs_input_grad[2] else None
+        return by_input, ctx.layer.gradient(by_output_SO, input.reshape(-1, input.shape[-1])), by_bias_O, None

@@ -1,0 +1,146 @@
+"""Rebuilds a ledger from a checkpoint's snapshot, the log, and what the spool really holds.
+
+Two cases, one procedure. The log after the checkpoint's cut is split by lineage:
+  - lines of the lineage that is being opened: the ledger alone died, the learner lives. They are applied.
+  - lines of any other lineage: the run went back to the checkpoint. They are abandoned and counted as rolled back; the draw
+    cursor stands where the checkpoint left it, so their groups are drawn again with the same draw numbers.
+What was leased is pending again. A scored group stays scored if its file is whole and it can still be trained in time.
+What prompts did to workers is read from all lines, whatever their lineage.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from dynalign.configs.errors import CheckpointError, RecordError, StaleLineage
+from dynalign.rollout.ledger.age_bound import meetable
+from dynalign.rollout.ledger.rules import Ledger
+from dynalign.rollout.ledger.state import LedgerState, Unpacked, unpack
+from dynalign.rollout.ledger.values import (
+    ATTEMPTS_PER_LEDGER,
+    Break,
+    Commit,
+    DrawOrder,
+    LedgerSettings,
+    LineageStart,
+    LogLine,
+    Scored,
+)
+from dynalign.run_folder.spool import SpoolEntry
+
+
+def restore(
+    settings: LedgerSettings,
+    order: DrawOrder,
+    snapshot: Mapping[str, Any] | None,
+    lines: Sequence[LogLine],
+    spooled: Mapping[str, SpoolEntry],
+    lineage: int,
+) -> Ledger:
+    """The ledger of `lineage`. snapshot: the checkpoint's, None for a run without one. spooled: file name to its entry as measured.
+
+    Raises CheckpointError for a damaged snapshot, RecordError for a log that contradicts it, StaleLineage if snapshot or log
+    know a lineage newer than `lineage`.
+    """
+    start = unpack(snapshot) if snapshot is not None else Unpacked(LedgerState(), (), 0)
+    state = start.state
+    newest = max([start.lineage, *(_lineage(line) for line in lines)])
+    if newest > lineage:
+        raise StaleLineage(lineage, newest)
+    after = _after_the_cut(lines, start.lineage, state.version)
+    mine = [line for line in after if _lineage(line) == lineage]
+
+    state.rolled_back += _rolled_back([line for line in after if _lineage(line) != lineage])
+    candidates = {
+        i: scored for i, scored in state.scored.items() if scored.group.version_max <= state.version
+    }
+    candidates |= {line.group.group_id: line for line in mine if isinstance(line, Scored)}
+    waiting = set(state.pending)
+    open_ids = waiting | set(start.leased) | set(state.scored)
+    seen = max((group_id for line in mine for group_id in _group_ids(line)), default=-1)
+    open_ids |= set(range(state.issued, seen + 1))
+    state.issued = max(state.issued, seen + 1)
+    for commit in (line for line in mine if isinstance(line, Commit)):
+        _apply(commit, state, open_ids)
+
+    whole = {i: scored for i, scored in candidates.items() if i in open_ids and _is_whole(scored, spooled)}
+    due = ((scored.born + settings.max_staleness, group_id) for group_id, scored in whole.items())
+    kept = meetable(due, state.version, settings.prompts_per_step)
+    for group_id in list(state.scored):
+        state.drop(group_id)
+    for group_id in sorted(kept):
+        state.keep(whole[group_id])
+    state.pending = sorted(open_ids - kept)
+    state.requeued += len(set(state.pending) - waiting)
+    state.ended = state.ended and settings.steps <= state.version
+    openings = sum(line.lineage == lineage for line in lines if isinstance(line, LineageStart))
+    return Ledger(settings, order, lineage, state, openings * ATTEMPTS_PER_LEDGER, _broke(lines, order))
+
+
+def opening(ledger: Ledger, snapshot: Mapping[str, Any] | None, lines: Iterable[LogLine]) -> LineageStart:
+    """The log line that says from where a ledger that has just been restored with these arguments goes on."""
+    reopened = any(isinstance(line, LineageStart) and line.lineage == ledger.lineage for line in lines)
+    parent = ledger.lineage if reopened else (snapshot or {}).get("lineage", 0)
+    return LineageStart(ledger.lineage, ledger.state.version, parent)
+
+
+def _lineage(line: LogLine) -> int:
+    return line.group.lineage if isinstance(line, Scored) else line.lineage
+
+
+def _broke(lines: Iterable[LogLine], order: DrawOrder) -> dict[int, tuple[str, ...]]:
+    """Prompt index to the workers that it has broken since it was last scored, in whatever lineage: what a prompt does to a worker
+    is not undone by going back to a checkpoint."""
+    broke: dict[int, tuple[str, ...]] = {}
+    for line in lines:
+        if isinstance(line, Break):
+            broke[line.prompt_index] = line.workers
+        elif isinstance(line, Scored) and broke:
+            broke.pop(order.at(line.group.group_id).index, None)
+    return broke
+
+
+def _group_ids(line: LogLine) -> tuple[int, ...]:
+    match line:
+        case Commit():
+            return line.group_ids + tuple(group_id for group_id, _ in line.withheld)
+        case Scored():
+            return (line.group.group_id,)
+        case LineageStart() | Break():
+            return ()
+
+
+def _after_the_cut(lines: Sequence[LogLine], lineage: int, step: int) -> Sequence[LogLine]:
+    """The lines after the newest one that says `lineage` stood at `step`; all lines where none does (another run folder's log)."""
+    for index in range(len(lines) - 1, -1, -1):
+        line = lines[index]
+        if isinstance(line, LineageStart | Commit) and (line.lineage, line.step) == (lineage, step):
+            return lines[index + 1 :]
+    return lines
+
+
+def _rolled_back(abandoned: Iterable[LogLine]) -> int:
+    """Groups with progress that is undone, counted once per lineage that made it."""
+    return len({(_lineage(line), group_id) for line in abandoned for group_id in _group_ids(line)})
+
+
+def _apply(commit: Commit, state: LedgerState, open_ids: set[int]) -> None:
+    if commit.step != state.version + 1:
+        raise RecordError(
+            f"ledger log: lineage {commit.lineage} commits step {commit.step} after step {state.version}"
+        )
+    for group_id in commit.group_ids:
+        if not state.release(group_id) and group_id not in open_ids:
+            raise CheckpointError(
+                f"ledger log: step {commit.step} trains group {group_id}, which was trained before"
+            )
+    open_ids -= set(commit.group_ids)
+    for group_id, reason in commit.withheld:
+        state.withhold(group_id, reason)
+        open_ids.discard(group_id)
+    state.trained += len(commit.group_ids)
+    state.version, state.last_group_ids = commit.step, commit.group_ids
+
+
+def _is_whole(scored: Scored, spooled: Mapping[str, SpoolEntry]) -> bool:
+    group = scored.group
+    return spooled.get(group.name) == SpoolEntry(group.name, group.size_bytes, group.checksum)

@@ -1,0 +1,192 @@
+"""The ledger's rules: which group is leased, scored, taken, trained or withheld. A state machine with no clock, no I/O.
+
+    draws ──lease──► leased ──report──► scored ──take──► reserved (counts as scored) ──commit──► trained
+              ▲        │ │                 │                │
+              └pending◄┘ └► withheld       └───► pending ◄──┘ (bytes are missing)
+             (its end)     (reason)
+
+After every transition issued = pending + leased + scored + trained + withheld, or LedgerError is raised. Exactly once: a
+group leaves `leased` only by a report with the current key, and becomes trained only by the commit of one step. Age: admission
+(`capacity`) and order (`take`) together keep every outstanding group meetable; see `age_bound`. `ledger_leases` has all up to
+`scored`, this file the coordinator's side.
+"""
+
+from collections.abc import Iterable, Sequence
+
+from dynalign.configs.errors import LedgerError, NoSignal
+from dynalign.rollout.ledger.age_bound import first_unmeetable, meetable
+from dynalign.rollout.ledger.leases import LeaseRules
+from dynalign.rollout.ledger.values import Commit, Lease, Reservation
+
+SHOWN_WORKERS = 8
+"""More are counted instead of named: a sentence is read by people."""
+
+
+class Ledger(LeaseRules):
+    """The groups of one run, in one lineage: the workers' side and the coordinator's."""
+
+    def take(self, step: int) -> Reservation | None:
+        """Reserves the P earliest due scored groups for `step`, the one after the last committed; None: not yet, see `waiting_reason`.
+
+        A younger group overtakes only while every group left behind can still be met. The same step gives the same reservation.
+        Raises NoSignal when more groups without signal were withheld than max_refill * P replace and fewer than P are there.
+        """
+        self._check_next(step)
+        if self.reservation is None:
+            present, wanted = len(self.state.scored), self.settings.prompts_per_step
+            if present < wanted and self._unreplaced() > 0:
+                raise NoSignal(step, present, wanted, self._without_signal)
+            if present >= wanted:
+                self._reserve(step)
+        return self.reservation
+
+    def take_present(self, step: int) -> Reservation | None:
+        """Reserves what is there for `step`: P groups or fewer, at least one. None: nothing is there, or a leased group would
+        become too old if left behind. Groups without signal beyond the refill are not replaced, so the leased ones run out."""
+        self._check_next(step)
+        if self.reservation is None and self.state.scored:
+            self._reserve(step)
+        return self.reservation
+
+    def refill(self) -> None:
+        """Lets the present step replace another max_refill * P groups without signal: after a pause, or when nothing is there."""
+        self._without_signal = 0
+
+    def requeue_missing(self, step: int, group_ids: Iterable[int]) -> list[int]:
+        """Groups of the reserved batch whose bytes are lost go back to pending; returns their ids. The rest is scored again
+        and the next `take` fills the batch up."""
+        self._check_next(step)
+        reserved = self.reservation.group_ids if self.reservation else ()
+        missing = [group_id for group_id in reserved if group_id in set(group_ids)]
+        if missing:
+            self.reservation = None
+        return self._requeue(missing, failed=True)
+
+    def plan_commit(self, step: int, group_ids: Sequence[int] | None = None) -> Commit | None:
+        """What a commit of `step` changes, for the log and for `apply`; None when that step is committed already.
+
+        group_ids: what the learner says it trained. It decides, wherever the ledger has these groups: a ledger restarted after
+        the learner's step has lost the reservation.
+        """
+        ids = tuple(group_ids) if group_ids is not None else None
+        if step == self.state.version:
+            if ids is not None and sorted(ids) != sorted(self.state.last_group_ids):
+                raise LedgerError(
+                    f"step {step} was committed with groups {self.state.last_group_ids}, not {ids}"
+                )
+            return None
+        self._check_next(step)
+        if ids is None:
+            if self.reservation is None:
+                raise LedgerError(f"commit of step {step}: no batch is reserved")
+            ids = self.reservation.group_ids
+        again = self.state.trained_of(ids)
+        if again or not ids or len(set(ids)) < len(ids):
+            raise LedgerError(
+                f"commit of step {step}: groups {ids} are none, not distinct, or trained before: {again}"
+            )
+        trained = set(ids)
+        withheld = tuple((i, reason) for i, reason in self._withheld_since_commit.items() if i not in trained)
+        return Commit(step, self.lineage, ids, withheld)
+
+    def apply(self, commit: Commit) -> None:
+        """What `plan_commit` has just planned: its groups become `trained`. Groups left behind that can no longer be met are born anew."""
+        state = self.state
+        disputed = self.reservation is None or set(self.reservation.group_ids) != set(commit.group_ids)
+        unseen = range(state.issued, max(state.issued, max(commit.group_ids) + 1))
+        state.issued += len(unseen)
+        trained = set(commit.group_ids)
+        state.pending = [i for i in [*state.pending, *unseen] if i not in trained]
+        for group_id in trained:
+            state.drop(group_id)
+            state.release(group_id)
+            self._attempts.pop(group_id, None)
+            self._failures.pop(group_id, None)
+        state.trained += len(trained)
+        state.version, state.last_group_ids = commit.step, commit.group_ids
+        self.reservation = None
+        for group_id in (
+            self._settled
+        ):  # whoever repeats a report does so at once; the keys of a whole run would fill the memory
+            self._accepted.pop(group_id, None)
+        self._settled = trained | self._withheld_since_commit.keys()
+        self._withheld_since_commit.clear()
+        if disputed:
+            self._requeue_unmeetable()
+        self.state.check_law()
+
+    def end(self, reason: str = "run_ended") -> None:
+        """Everything that is left is withheld for `reason`; nothing is leased or taken any more."""
+        state = self.state
+        for group_id in [*state.pending, *state.leased, *state.scored]:
+            state.drop(group_id)
+            self._withhold(group_id, reason)
+        state.pending = []
+        state.ended, self.reservation = True, None
+        self.state.check_law()
+
+    # ---- what it waits for
+
+    def straggler(self) -> Lease | None:
+        """The leased group that a full batch waits for because it would become too old if left behind; None if none does."""
+        if self.reservation is not None or len(self.state.scored) < self.settings.prompts_per_step:
+            return None
+        due = self._blocked_due()
+        if due is None:
+            return None
+        late = [
+            lease
+            for lease in self.state.leased.values()
+            if lease.version + self.settings.max_staleness <= due
+        ]
+        return min(late, key=lambda lease: (lease.version, lease.group_id))
+
+    def waiting_reason(self) -> str:
+        """What the next `take` waits for, as a sentence."""
+        state, wanted = self.state, self.settings.prompts_per_step
+        if state.ended:
+            return "nothing: the run has ended"
+        if self.reservation is not None:
+            return f"nothing: step {self.reservation.step} is reserved"
+        there = f"{len(state.scored)} of {wanted} groups scored"
+        lease = self.straggler()
+        if lease is not None:
+            due = lease.version + self.settings.max_staleness
+            return f"straggler group {lease.group_id} leased to {lease.worker} (attempt {lease.attempt}, due at version {due}); {there}"
+        names = state.workers()
+        workers = ", ".join(names) if len(names) <= SHOWN_WORKERS else f"{len(names)} workers"
+        workers = workers or "no worker"
+        return f"{there}; {len(state.leased)} leased to {workers}, {len(state.pending)} pending, room for {self.capacity()} more"
+
+    # ---- inside
+
+    def _blocked_due(self) -> int | None:
+        """The first due version that could not be met if the next batch left now; None if it may leave."""
+        per_step = self.settings.prompts_per_step
+        return first_unmeetable(
+            self.state.left_behind(per_step, self.settings.max_staleness), self.state.version + 1, per_step
+        )
+
+    def _reserve(self, step: int) -> None:
+        if self._blocked_due() is not None:
+            return
+        batch, version = self.state.earliest(self.settings.prompts_per_step), self.state.version
+        old = [s.group.group_id for s in batch if version - s.group.version_min > self.settings.max_staleness]
+        if old:
+            raise LedgerError(
+                f"groups {old} are older than {self.settings.max_staleness} versions at version {version}"
+            )
+        self.reservation = Reservation(step, version, tuple(scored.group for scored in batch))
+        self._without_signal = 0
+
+    def _requeue_unmeetable(self) -> None:
+        outstanding = self.state.outstanding(self.settings.max_staleness)
+        kept = meetable(outstanding, self.state.version, self.settings.prompts_per_step)
+        self._requeue([group_id for _, group_id in outstanding if group_id not in kept])
+
+    def _check_next(self, step: int) -> None:
+        if self.state.ended or step != self.state.version + 1 or step > self.settings.steps:
+            raise LedgerError(
+                f"step {step} is out of turn: {self.state.version} of {self.settings.steps} steps are committed"
+                + (", the run has ended" if self.state.ended else "")
+            )

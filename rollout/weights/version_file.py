@@ -1,0 +1,67 @@
+"""A weight version in one file, all buckets in order: its tensors, and an adapter's as the folder that engines read."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from dynalign.configs.errors import Mistake, UserError
+from dynalign.rollout.weights.version import AdapterEntry, Manifest, TensorEntry
+
+_DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}
+
+
+def tensors_in(file: Path, manifest: Manifest) -> Iterator[tuple[str, Tensor]]:
+    """Name and tensor of everything in `file`: views of the mapped file, which must stay until they have been copied."""
+    if not manifest.tensors:
+        return
+    whole = torch.from_numpy(
+        np.memmap(file, dtype=np.uint8, mode="c")
+    )  # copy-on-write: torch wants writable memory
+    for entry in manifest.tensors:
+        yield entry.name, tensor_of(whole, entry, manifest.file_offset_bytes(entry))
+
+
+def tensor_of(flat: Tensor, entry: TensorEntry, offset_bytes: int) -> Tensor:
+    """A tensor of a version as a view of flat bytes, in which it begins at `offset_bytes`."""
+    return flat[offset_bytes : offset_bytes + entry.size_bytes].view(_DTYPES[entry.dtype]).view(entry.shape)
+
+
+def write_adapter(folder: Path, adapter: AdapterEntry, tensors: dict[str, Tensor]) -> None:
+    """peft's own folder form."""
+    described = {
+        "peft_type": "LORA",
+        "task_type": "CAUSAL_LM",
+        "r": adapter.rank,
+        "lora_alpha": adapter.alpha,
+        "target_modules": list(adapter.targets),
+        "bias": "none",
+    }
+    (folder / "adapter_config.json").write_text(json.dumps(described))
+    save_file(tensors, folder / "adapter_model.safetensors", metadata={"format": "pt"})
+
+
+def untrained_adapter(model_folder: Path, adapter: AdapterEntry) -> dict[str, Tensor]:
+    """The adapter that changes nothing, for the layers that the folder's weights name.
+
+    Raises UserError when no layer has a name in `adapter.targets`."""
+    tensors: dict[str, Tensor] = {}
+    for file in sorted(model_folder.glob("*.safetensors")):
+        with safe_open(file, framework="pt") as weights:
+            for name in weights.keys():  # noqa: SIM118 - no mapping
+                layer = name.removesuffix(".weight")
+                if layer != name and layer.rpartition(".")[2] in adapter.targets:
+                    outputs, inputs = weights.get_slice(name).get_shape()
+                    tensors[f"base_model.model.{layer}.lora_A.weight"] = torch.zeros(adapter.rank, inputs)
+                    tensors[f"base_model.model.{layer}.lora_B.weight"] = torch.zeros(outputs, adapter.rank)
+    if not tensors:
+        rule = f"no layer of {model_folder} has one of these names"
+        raise UserError(
+            [Mistake("learner.lora.targets", list(adapter.targets), rule, "name linear layers of the model")]
+        )
+    return tensors

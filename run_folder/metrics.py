@@ -1,0 +1,195 @@
+"""What a run says about itself: `metrics.jsonl` (one row per step), `heldout.jsonl` (one row per held-out answer), TensorBoard.
+
+Both files are only ever appended to, and each line carries a format number. A step that was rolled back is superseded by the rows of
+a newer lineage; the readers give the history that leads to the newest weights.
+"""
+
+import json
+import logging
+import math
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from tensorboard.compat.proto.event_pb2 import Event, SessionLog
+from tensorboard.compat.proto.summary_pb2 import Summary
+from tensorboard.summary.writer.event_file_writer import EventFileWriter
+
+from dynalign.configs.errors import RecordError
+from dynalign.run_folder import layout
+from dynalign.run_folder.heldout import HeldoutItem, reward_by_step
+from dynalign.run_folder.metric_names import METRIC_NAMES, METRICS
+
+FORMAT = 1
+
+logger = logging.getLogger(__name__)
+
+Row = dict[str, Any]
+"""One row of `metrics.jsonl`: every name of `METRICS`, int, float, or None where a value does not apply (yet)."""
+T = TypeVar("T")
+
+
+class MetricsLog:
+    """The one writer of a run's `metrics.jsonl`, `heldout.jsonl` and TensorBoard events, for one lineage.
+
+    A line that a killed writer left half-written is cut off when the log is opened: the next row starts on a line of its own.
+    """
+
+    def __init__(self, run_folder: Path, tensorboard: bool, lineage: int) -> None:
+        run_folder.mkdir(parents=True, exist_ok=True)
+        self._lineage = lineage
+        for name in (layout.METRICS, layout.HELDOUT):
+            _cut_torn_line(run_folder / name)
+        self._metrics = (run_folder / layout.METRICS).open("a", encoding="utf-8")
+        self._heldout = (run_folder / layout.HELDOUT).open("a", encoding="utf-8")
+        self._events = EventFileWriter(str(run_folder / layout.TENSORBOARD)) if tensorboard else None
+        self._purged = False
+
+    def write(self, row: Mapping[str, float | int | None]) -> Row:
+        """Append one step's row and return it whole: missing names are null, never 0, and so is what is not finite (JSON has no
+        NaN; a warning names it).
+
+        :raises ValueError: an unknown name, no step, or another lineage than the log's.
+        """
+        if unknown := sorted(set(row) - set(METRIC_NAMES)):
+            raise ValueError(f"unknown metrics {unknown}; the names are in run_folder/metrics.py")
+        if row.get("step") is None or row.get("lineage", self._lineage) != self._lineage:
+            raise ValueError(
+                f"a row needs its step and lineage {self._lineage}; got {row.get('step')}, {row.get('lineage')}"
+            )
+        whole: Row = {name: row.get(name) for name in METRIC_NAMES} | {"lineage": self._lineage}
+        for name, value in whole.items():
+            if value is not None and not math.isfinite(value):
+                logger.warning(
+                    "step %s: %s is %s; metrics.jsonl keeps it as null", whole["step"], name, value
+                )
+                whole[name] = None
+        self._metrics.write(_line(whole))
+        self._metrics.flush()
+        self._write_events(whole)
+        return whole
+
+    def write_heldout(self, items: Iterable[HeldoutItem]) -> None:
+        """Append held-out answers."""
+        self._heldout.writelines(_line(asdict(item)) for item in items)
+        self._heldout.flush()
+
+    def _write_events(self, row: Row) -> None:
+        if self._events is None:
+            return
+        now_s, step = time.time(), row["step"]
+        if not self._purged:  # tells TensorBoard to forget what an older lineage wrote from this step on
+            self._events.add_event(
+                Event(wall_time=now_s, step=step, session_log=SessionLog(status=SessionLog.START))
+            )
+            self._purged = True
+        values = [
+            Summary.Value(tag=f"{metric.section}/{metric.name}", simple_value=row[metric.name])
+            for metric in METRICS
+            if metric.section != "run" and row[metric.name] is not None
+        ]
+        self._events.add_event(Event(wall_time=now_s, step=step, summary=Summary(value=values)))
+        self._events.flush()
+
+    def close(self) -> None:
+        self._metrics.close()
+        self._heldout.close()
+        if self._events is not None:
+            self._events.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def read_metrics(run_folder: Path) -> list[Row]:
+    """The rows of the history that leads to the newest weights, by step; [] without the file.
+
+    :raises RecordError: a line that is not a row, or of an unknown format.
+    """
+    lines = _read_lines(run_folder / layout.METRICS, ("step", "lineage"))
+    rows: list[Row] = [{name: line.get(name) for name in METRIC_NAMES} for line in lines]
+    starts = _starts((row["step"], row["lineage"]) for row in rows)
+    newest = {row["step"]: row for row in _history(rows, starts, lambda row: (row["step"], row["lineage"]))}
+    return [newest[step] for step in sorted(newest)]
+
+
+def read_heldout(run_folder: Path) -> list[HeldoutItem]:
+    """The held-out answers of the same history, in the order (step, prompted, as written); [] without the file.
+
+    :raises RecordError: a line that is not an item, or of an unknown format.
+    """
+    names = tuple(HeldoutItem.__slots__)
+    items = [
+        HeldoutItem(**{name: line[name] for name in names})
+        for line in _read_lines(run_folder / layout.HELDOUT, names)
+    ]
+    rows = _read_lines(run_folder / layout.METRICS, ("step", "lineage"))
+    starts = _starts(
+        [(row["step"], row["lineage"]) for row in rows] + [(item.step, item.lineage) for item in items]
+    )
+    newest = {
+        (item.step, item.prompted, item.prompt_id): item
+        for item in _history(items, starts, lambda item: (item.step, item.lineage))
+    }
+    return sorted(newest.values(), key=lambda item: (item.step, item.prompted))
+
+
+def best_rewards(run_folder: Path, keep_best: int) -> dict[int, float]:
+    """What `checkpoint.keep_best` ranks by: mean held-out reward by evaluated step; {} where no checkpoint is kept for it."""
+    return reward_by_step(read_heldout(run_folder)) if keep_best else {}
+
+
+def _starts(pairs: Iterable[tuple[int, int]]) -> dict[int, int]:
+    """lineage → its first step, of (step, lineage) pairs."""
+    starts: dict[int, int] = {}
+    for step, lineage in pairs:
+        starts[lineage] = min(step, starts.get(lineage, step))
+    return starts
+
+
+def _history(rows: Iterable[T], starts: Mapping[int, int], key: Callable[[T], tuple[int, int]]) -> list[T]:
+    """The rows that no newer lineage has superseded: it began, at the latest, with its own first row."""
+    return [
+        row
+        for row in rows
+        if all(key(row)[1] >= lineage or key(row)[0] < start for lineage, start in starts.items())
+    ]
+
+
+def _line(row: Mapping[str, Any]) -> str:
+    return json.dumps({"format": FORMAT, **row}, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _read_lines(path: Path, needed: tuple[str, ...]) -> list[Row]:
+    if not path.exists():
+        return []
+    lines = path.read_bytes().split(b"\n")
+    found: list[Row] = []
+    for number, line in enumerate(
+        lines[:-1], start=1
+    ):  # after the last newline: nothing, or a line still being written
+        try:
+            row = json.loads(line)
+        except ValueError as error:
+            raise RecordError(f"{path}, line {number}: not JSON ({error})") from error
+        if not isinstance(row, dict) or not set(needed) <= set(row):
+            raise RecordError(f"{path}, line {number}: not an object with {', '.join(needed)}")
+        if row.setdefault("format", FORMAT) != FORMAT:  # the first lines that were ever written have none
+            rule = f"has format {row['format']!r}, this version reads {FORMAT}; use the version that wrote it"
+            raise RecordError(f"{path}, line {number} {rule}")
+        found.append(row)
+    return found
+
+
+def _cut_torn_line(path: Path) -> None:
+    if path.exists() and not (content := path.read_bytes()).endswith(b"\n"):
+        with path.open("r+b") as file:
+            file.truncate(content.rfind(b"\n") + 1)

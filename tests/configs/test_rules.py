@@ -1,0 +1,146 @@
+"""Every cross-field rule: what breaks it, and that mending it is enough."""
+
+import pytest
+
+from dynalign.configs.errors import UserError
+from dynalign.configs.load import load_run
+from dynalign.configs.refusals import FIELDS
+from dynalign.configs.rules import RULES
+
+BROKEN = {
+    "shared_devices_are_synchronous": (
+        ["placement.mode=shared", "algorithm.max_staleness=1"],
+        "algorithm.max_staleness",
+    ),
+    "a_function_judge_names_its_function": (["judge.kind=function"], "judge.function"),
+    "only_a_function_judge_has_a_function": (["judge.function=a.b:c"], "judge.function"),
+    "a_function_is_named_by_module_and_callable": (
+        ["judge.kind=function", "judge.function=a.b.c"],
+        "judge.function",
+    ),
+    "only_sampled_verdicts_are_averaged": (["judge.samples=2"], "judge.samples"),
+    "only_factorized_scores_are_aggregated": (["judge.aggregate=min"], "judge.aggregate"),
+    "a_row_holds_the_longest_sequence": (["learner.token_budget=559"], "learner.token_budget"),
+    "every_minibatch_has_a_group": (["algorithm.minibatches=5"], "algorithm.minibatches"),
+    "every_rank_has_a_candidate": (["learner.ranks=33"], "learner.ranks"),
+    "the_warm_up_ends_within_the_run": (["learner.warmup_steps=9"], "learner.warmup_steps"),
+    "gap_probes_are_candidates": (["rollout.gap_probes=9"], "rollout.gap_probes"),
+    "adapters_have_targets": (["learner.lora.targets=[]"], "learner.lora.targets"),
+    "convergence_is_seen_on_held_out_prompts": (["convergence.window=2", "heldout.prompts=0"], "convergence"),
+    "the_convergence_window_fits_the_run": (["convergence.window=4"], "convergence.window"),
+    "a_lost_group_can_come_back_in_time": (["deadlines.lease_s=1800"], "deadlines.lease_s"),
+    "a_pool_s_least_is_not_above_its_most": (["rollout.workers={min: 3, max: 2}"], "rollout.workers.min"),
+    "pushed_adapters_are_trained": (["weights.content=adapter"], "weights.content"),
+    "engines_hold_the_pushed_adapter": (
+        ["weights.content=adapter", "learner.lora.rank=513"],
+        "learner.lora.rank",
+    ),
+    "pushed_adapters_travel_by_the_object_store": (
+        ["weights.content=adapter", "learner.lora.rank=8", "weights.transport=nccl"],
+        "weights.transport",
+    ),
+    "gpus_are_shared_in_pairs": (
+        ["placement.mode=shared", "placement.device=gpu", "algorithm.max_staleness=0", "learner.ranks=2"],
+        "rollout.workers",
+    ),
+    "an_engine_is_split_over_gpus_of_its_own": (["rollout.tensor_parallel=2"], "rollout.tensor_parallel"),
+    "a_learner_that_shares_its_gpu_can_leave_it": (
+        [
+            "placement.mode=shared",
+            "placement.device=gpu",
+            "algorithm.max_staleness=0",
+            "learner.zero_stage=3",
+        ],
+        "learner.zero_stage",
+    ),
+    "a_mirror_s_address_holds_no_secret": (
+        ["checkpoint.mirror=s3://key:word@bucket/runs"],
+        "checkpoint.mirror",
+    ),
+    "a_mirror_is_another_place_than_the_runs": (
+        ["runs=/data/runs", "checkpoint.mirror=file:///data/runs/mirror"],
+        "checkpoint.mirror",
+    ),
+}
+"""Rule → overrides of a run with 4 prompts of 8 candidates, 8 steps, an evaluation every 4, 512 + 48 tokens; and the place it names."""
+
+RUN = [
+    "steps=8",
+    "rollout.prompts_per_step=4",
+    "rollout.group_size=8",
+    "heldout.every_steps=4",
+    "rollout.max_completion_tokens=48",
+]
+
+MENDED = [
+    ["placement.mode=shared", "algorithm.max_staleness=0"],
+    ["judge.kind=function", "judge.function=a.b:c"],
+    ["judge.samples=2", "judge.scorer=sampled"],
+    ["judge.aggregate=min", "judge.rubric=factorized"],
+    ["learner.token_budget=560"],
+    ["algorithm.minibatches=4"],
+    ["learner.ranks=32"],
+    ["learner.warmup_steps=8"],
+    ["rollout.gap_probes=8"],
+    ["learner.lora.targets=[q_proj]"],
+    ["convergence.window=3"],
+    ["deadlines.lease_s=1799"],
+    [
+        "placement.mode=shared",
+        "placement.device=gpu",
+        "algorithm.max_staleness=0",
+        "rollout.workers=2",
+        "learner.ranks=2",
+    ],
+    ["placement.mode=shared", "algorithm.max_staleness=0", "rollout.workers=2"],
+    ["rollout.tensor_parallel=2", "placement.device=gpu"],
+    ["weights.content=adapter", "learner.lora.rank=512", "weights.transport=object_store"],
+    ["checkpoint.mirror=s3://bucket/runs?endpoint_override=minio:9000&scheme=http"],
+    ["runs=/data/runs", "checkpoint.mirror=file:///data/mirror"],
+]
+
+
+def test_every_rule_is_tested() -> None:
+    assert set(BROKEN) == {rule.check.__name__ for rule in RULES}
+
+
+@pytest.mark.parametrize("name", list(BROKEN))
+def test_a_broken_rule_names_its_place(name: str) -> None:
+    overrides, place = BROKEN[name]
+    with pytest.raises(UserError) as caught:
+        load_run("quickstart", [*RUN, *overrides])
+    (mistake,) = caught.value.mistakes
+    assert mistake.place.split(" ")[0] == place
+    (rule,) = (rule for rule in RULES if rule.check.__name__ == name)
+    assert any(read == place or read.startswith(f"{place}.") for read in rule.reads)
+
+
+@pytest.mark.parametrize("overrides", MENDED, ids=lambda overrides: " ".join(overrides))
+def test_a_run_on_the_edge_of_a_rule_is_accepted(overrides: list[str]) -> None:
+    load_run("quickstart", [*RUN, *overrides])
+
+
+def test_all_broken_rules_are_reported_together() -> None:
+    with pytest.raises(UserError) as caught:
+        load_run("quickstart", [*RUN, "judge.samples=2", "learner.ranks=33", "placement.mode=shared"])
+    assert len(caught.value.mistakes) == 3
+
+
+def test_rules_read_settings_that_exist() -> None:
+    assert {path for rule in RULES for path in rule.reads} <= set(FIELDS)
+
+
+@pytest.mark.parametrize("name", ["f", "a.b", ":f", "a:", "a b:f", "a:b:c", "1a:f", "a..b:f"])
+def test_a_function_without_module_or_name_is_refused(name: str) -> None:
+    with pytest.raises(UserError):
+        load_run("quickstart", ["judge.kind=function", f"judge.function='{name}'"])
+
+
+def test_an_adapter_target_stands_once() -> None:
+    with pytest.raises(UserError, match="names a layer twice"):
+        load_run("quickstart", ["learner.lora.targets=[q_proj, q_proj]"])
+
+
+def test_an_evaluation_is_counted_before_the_first_and_after_the_last_step() -> None:
+    with pytest.raises(UserError, match="have 3 evaluations"):
+        load_run("quickstart", ["steps=7", "heldout.every_steps=4", "convergence.window=4"])

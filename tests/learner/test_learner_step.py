@@ -1,0 +1,311 @@
+"""A whole step of the learner, against the same step written out: one sequence at a time, plain torch, no packing, no DeepSpeed."""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from transformers import AutoModelForCausalLM
+
+from dynalign.configs.errors import RecordError
+from dynalign.configs.schema import AlgorithmSettings, LoraSettings
+from dynalign.learner.advantages import group_advantages
+from dynalign.learner.experience import read_step
+from dynalign.learner.weights import read_version
+from dynalign.rollout.records import Group
+from tests.worlds.one_rank import Learner
+from tests.worlds.tiny_groups import candidate, group, payloads, random_groups
+from tests.worlds.tiny_models import settings, tiny_llama
+
+RATE = 1e-2
+CLIP_NORM = 1.0
+
+
+@pytest.fixture(scope="module")
+def llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_llama(tmp_path_factory.mktemp("llama"))
+
+
+@pytest.fixture(scope="module")
+def wide(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Large enough (100,000 elements per matrix) that ZeRO 3 really shards it."""
+    return tiny_llama(tmp_path_factory.mktemp("wide"), hidden=128, vocabulary=1024)
+
+
+def learner_of(folder: Path, **changed: Any) -> Learner:
+    return Learner(settings(folder, **changed), folder, 0, 1)
+
+
+def trained(
+    learner: Learner, step: int, groups: Sequence[Group], present_fraction: float = 1.0
+) -> dict[str, Any]:
+    learner.prepare(step, *payloads(groups), present_fraction)
+    return learner.run(step)
+
+
+def state_of(learner: Learner) -> dict[str, Tensor]:
+    version = learner.weights(1)
+    assert version is not None
+    return dict(read_version(*version))
+
+
+class WrittenOut:
+    """The step from its formulas: L = -(1/N) Σ min(ρA, clip(ρ)A) · w + kl_coef/(2N) Σ (d - ref)², clipped to norm 1, AdamW."""
+
+    def __init__(self, folder: Path, kl_coef: float = 0.0) -> None:
+        self.model = AutoModelForCausalLM.from_pretrained(
+            folder, dtype=torch.float32, attn_implementation="eager"
+        )
+        self.initial = AutoModelForCausalLM.from_pretrained(
+            folder, dtype=torch.float32, attn_implementation="eager"
+        )
+        self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=RATE, weight_decay=0.0)
+        self.kl_coef = kl_coef
+
+    @staticmethod
+    def logprobs(model: Any, one: Group, index: int) -> Tensor:
+        tokens = one.candidates_G[index].token_ids_T
+        logits_TV = model(torch.tensor([[*one.learning_context_ids, *tokens]])).logits[
+            0, len(one.learning_context_ids) - 1 : -1
+        ]
+        return logits_TV.log_softmax(-1).gather(-1, torch.tensor(tokens)[:, None])[:, 0]
+
+    def step(self, minibatches: Sequence[Sequence[Group]]) -> tuple[float, float]:
+        """(mean loss, mean gradient norm) over the minibatches."""
+        old = {
+            (g.group_id, i): self.logprobs(self.model, g, i).detach()
+            for part in minibatches
+            for g in part
+            for i in range(4)
+        }
+        losses, norms = [], []
+        for part in minibatches:
+            tokens = sum(len(one.token_ids_T) for g in part for one in g.candidates_G)
+            loss = torch.zeros(())
+            for g in part:
+                advantages_G = group_advantages(g.scores_G, "group")
+                for index, one in enumerate(g.candidates_G):
+                    now_T, old_T = self.logprobs(self.model, g, index), old[g.group_id, index]
+                    ratio_T = (now_T - old_T).exp()
+                    objective_T = torch.minimum(
+                        ratio_T * advantages_G[index], ratio_T.clamp(0.8, 1.28) * advantages_G[index]
+                    )
+                    if one.behaviour_logprobs_T is not None:
+                        objective_T = objective_T * (
+                            old_T - torch.tensor(one.behaviour_logprobs_T)
+                        ).exp().clamp(max=2)
+                    reference_T = self.logprobs(self.initial, g, index).detach()
+                    loss = (
+                        loss
+                        + (self.kl_coef * (now_T - reference_T).square() / 2 - objective_T).sum() / tokens
+                    )
+            loss.backward()
+            norms.append(float(torch.nn.utils.clip_grad_norm_(self.model.parameters(), CLIP_NORM)))
+            self.optimizer.step()
+            self.optimizer.zero_grad()
+            losses.append(float(loss.detach()))
+        return sum(losses) / len(losses), sum(norms) / len(norms)
+
+
+def agree(learner: Learner, written_out: WrittenOut) -> None:
+    """Adam divides by the gradient's own size, so a weight whose gradient is rounding alone may step either way: few may differ."""
+    published = state_of(learner)
+    differing = total = 0
+    for name, parameter in written_out.model.named_parameters():
+        differing += int(((published[name] - parameter).abs() > 0.02 * RATE).sum())
+        total += parameter.numel()
+    assert differing <= total / 1000
+
+
+@pytest.mark.parametrize("zero_stage", [0, 1, 2, 3])
+def test_a_step_equals_the_same_step_written_out(llama: Path, wide: Path, zero_stage: int) -> None:
+    folder = wide if zero_stage == 3 else llama
+    learner, written_out = learner_of(folder, zero_stage=zero_stage), WrittenOut(folder)
+    for step in (1, 2):
+        groups = random_groups(3, seed=step, behaviour=True)
+        report = trained(learner, step, groups)
+        loss, norm = written_out.step([groups])
+        assert report["loss"] == pytest.approx(loss, rel=1e-4, abs=1e-6)
+        assert report["grad_norm"] == pytest.approx(norm, rel=1e-4)
+    agree(learner, written_out)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("zero_stage", [0, 1, 2, 3])
+def test_a_step_is_as_long_as_the_schedule_says(llama: Path, zero_stage: int, precision: str) -> None:
+    # Adam's first step is the learning rate itself, whatever the gradient.
+    learner = learner_of(llama, zero_stage=zero_stage, precision=precision, learning_rate=0.4, warmup_steps=4)
+    before = state_of(learner)
+    assert trained(learner, 1, random_groups(2))["learning_rate"] == pytest.approx(0.1)
+    moved = max(float((tensor - before[name]).abs().max()) for name, tensor in state_of(learner).items())
+    assert moved == pytest.approx(0.1, rel=0.05)
+
+
+def test_minibatches_keep_the_ratio_to_the_policy_at_the_start(llama: Path) -> None:
+    learner, written_out = learner_of(llama, minibatches=2), WrittenOut(llama)
+    groups = random_groups(4)
+    report = trained(learner, 1, groups)
+    loss, norm = written_out.step([groups[:2], groups[2:]])
+    assert report["loss"] == pytest.approx(loss, rel=1e-4)
+    assert report["grad_norm"] == pytest.approx(norm, rel=1e-4)
+    assert report["ratio_max"] > 1.01
+    agree(learner, written_out)
+
+
+def test_the_kl_term_pulls_towards_the_initial_policy(llama: Path) -> None:
+    learner, written_out = learner_of(llama, kl_coef=0.5, minibatches=2), WrittenOut(llama, kl_coef=0.5)
+    for step in (1, 2):
+        groups = random_groups(4, seed=step)
+        report = trained(learner, step, groups)
+        loss, norm = written_out.step([groups[:2], groups[2:]])
+        assert report["loss"] == pytest.approx(loss, rel=1e-3)
+        assert report["grad_norm"] == pytest.approx(norm, rel=1e-3)
+        assert report["kl"] > 0
+
+
+def test_with_adapters_the_initial_policy_is_the_one_without_them(llama: Path) -> None:
+    learner = learner_of(llama, kl_coef=0.5, lora=LoraSettings(rank=4))
+    first, second = (trained(learner, step, random_groups(2)) for step in (1, 2))
+    assert first["kl"] == pytest.approx(0.0, abs=1e-9)
+    assert second["kl"] > 1e-6
+
+
+def test_adapters_learn_and_everything_else_stays(llama: Path) -> None:
+    learner = learner_of(llama, lora=LoraSettings(rank=4, targets=("q_proj",)))
+    before = state_of(learner)
+    trained(learner, 1, random_groups(2))
+    trained(learner, 2, random_groups(2))
+    changed = {name for name, tensor in state_of(learner).items() if not torch.equal(tensor, before[name])}
+    assert changed == {f"model.layers.{layer}.self_attn.q_proj.weight" for layer in (0, 1)}
+
+
+def test_on_policy_the_ratio_is_one_and_nothing_is_clipped(llama: Path) -> None:
+    report = trained(learner_of(llama), 1, random_groups(3))
+    assert (report["ratio_mean"], report["ratio_max"], report["effective_sample_size"]) == (
+        1.0,
+        1.0,
+        pytest.approx(1.0),
+    )
+    assert (report["clip_low_fraction"], report["clip_high_fraction"]) == (0.0, 0.0)
+    assert 0 < report["entropy"] < math.log(96)
+    assert report["kl"] is None
+    assert report["logprob_mismatch_mean"] is None
+    assert report["learning_rate"] == RATE
+    assert report["learn_tokens_per_s"] > 0
+
+
+def test_the_mismatch_is_the_mean_difference_to_what_the_engine_recorded(llama: Path) -> None:
+    report = trained(learner_of(llama), 1, [group(1, [3, 4], [candidate([5, 6], 1.0), candidate([7], 2.0)])])
+    assert report["logprob_mismatch_mean"] is None
+    recorded = [candidate([5, 6], 1.0, [-9.0, -9.0]), candidate([7], 2.0)]
+    policy = AutoModelForCausalLM.from_pretrained(llama, dtype=torch.float32)
+    mine = WrittenOut.logprobs(policy, group(1, [3, 4], recorded), 0)
+    report = trained(learner_of(llama), 1, [group(1, [3, 4], recorded)])
+    assert report["logprob_mismatch_mean"] == pytest.approx(float((mine.detach() + 9).abs().mean()), rel=1e-4)
+
+
+def test_a_step_asked_for_twice_is_answered_twice_and_trained_once(llama: Path) -> None:
+    learner, groups = learner_of(llama), random_groups(2)
+    report = trained(learner, 1, groups)
+    before = state_of(learner)
+    assert trained(learner, 1, groups) == report
+    assert all(torch.equal(tensor, before[name]) for name, tensor in state_of(learner).items())
+    assert learner.trained_group_ids(1) == (0, 1)
+    assert learner.trained_group_ids(2) == ()
+
+
+def test_a_batch_prepared_again_replaces_the_one_before(llama: Path) -> None:
+    first, second = learner_of(llama), learner_of(llama)
+    first.prepare(1, *payloads(random_groups(3, seed=8)))
+    report = trained(first, 1, random_groups(2, seed=9))
+    assert report["loss"] == trained(second, 1, random_groups(2, seed=9))["loss"]
+
+
+def test_steps_follow_one_another(llama: Path) -> None:
+    learner = learner_of(llama)
+    with pytest.raises(ValueError, match="step 2 was asked for, but the last step trained is 0"):
+        learner.prepare(2, *payloads(random_groups(2)))
+    with pytest.raises(ValueError, match="step 1 was not prepared"):
+        learner.run(1)
+
+
+def test_missing_groups_scale_the_loss(llama: Path) -> None:
+    groups = random_groups(2)
+    whole, half = (trained(learner_of(llama), 1, groups, fraction) for fraction in (1.0, 0.5))
+    assert half["loss"] == pytest.approx(0.5 * whole["loss"])
+    assert half["grad_norm"] == pytest.approx(0.5 * whole["grad_norm"], rel=1e-5)
+
+
+def test_a_batch_without_tokens_trains_nothing_and_counts_as_a_step(llama: Path) -> None:
+    learner = learner_of(llama)
+    before = state_of(learner)
+    report = trained(learner, 1, [], 0.0)
+    assert learner.step == 1
+    assert (report["loss"], report["grad_norm"], report["completion_tokens"]) == (None, None, 0)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in state_of(learner).items())
+    assert trained(learner, 2, random_groups(2))["loss"] is not None
+
+
+def test_fewer_groups_than_minibatches_are_trained_one_by_one(llama: Path) -> None:
+    assert trained(learner_of(llama, minibatches=3), 1, random_groups(2))["loss"] is not None
+
+
+def test_a_token_outside_the_vocabulary_is_refused_before_anything_is_computed(llama: Path) -> None:
+    with pytest.raises(RecordError, match="token 96 is not in this model's vocabulary of 96"):
+        learner_of(llama).prepare(1, *payloads([group(1, [3], [candidate([96], 1.0), candidate([5], 2.0)])]))
+
+
+def test_weights_that_are_not_finite_are_never_reported_as_a_step(llama: Path) -> None:
+    learner = learner_of(llama)
+    with torch.no_grad():
+        learner._policy.model.model.norm.weight.fill_(float("inf"))
+    with pytest.raises(FloatingPointError, match="step 1: loss nan"):
+        trained(learner, 1, random_groups(2))
+    assert learner.step == 0
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("zero_stage", [0, 1, 2, 3])
+def test_a_gradient_that_is_not_finite_is_no_skipped_step(
+    llama: Path, zero_stage: int, precision: str
+) -> None:
+    learner = learner_of(llama, zero_stage=zero_stage, precision=precision)
+    learner._policy.model.model.layers[0].register_full_backward_hook(
+        lambda module, given, wanted: (given[0] * float("inf"),)
+    )
+    with pytest.raises(FloatingPointError, match="step 1: .*gradient norm (inf|nan)"):
+        trained(learner, 1, random_groups(2))
+
+
+@pytest.mark.parametrize("zero_stage", [1, 2, 3])
+def test_bfloat16_keeps_float32_masters(wide: Path, zero_stage: int) -> None:
+    # 1e-4 is less than half of the last bit of most bfloat16 weights: without masters they would never move.
+    learner = learner_of(wide, zero_stage=zero_stage, precision="bfloat16", learning_rate=1e-4)
+    before = state_of(learner)
+    for step in range(1, 9):
+        trained(learner, step, random_groups(2))
+    name = "model.layers.0.mlp.up_proj.weight"
+    assert float((state_of(learner)[name] != before[name]).float().mean()) > 0.2
+
+
+@pytest.mark.parametrize(
+    ("scale", "advantage"), [("group", 1.5 / (4.5**0.5 + 1e-4)), ("batch", 1.5 / 1.2501), ("none", 1.5)]
+)
+def test_the_advantage_scale_is_the_configured_one(
+    llama: Path, tmp_path: Path, scale: Any, advantage: float
+) -> None:
+    # scores 1, 4, 2, 2.5: the first group's std is √4.5, the batch's is 1.25
+    pair = [
+        group(1, [3, 4], [candidate([5], 1.0), candidate([6], 4.0)]),
+        group(2, [3, 4], [candidate([5], 2.0), candidate([6], 2.5)]),
+    ]
+    run = settings(llama).model_copy(update={"algorithm": AlgorithmSettings(advantage_scale=scale)})
+    learner = Learner(run, llama, 0, 1)
+    trained(learner, 1, pair)
+    file = learner.write_experience(1, tmp_path)
+    assert file is not None
+    (_, advantages_G), _ = read_step(file)
+    assert advantages_G == pytest.approx((-advantage, advantage))

@@ -1,0 +1,244 @@
+"""The real engine, started once: vLLM on a tiny random model, checked against transformers on the same weights."""
+
+import asyncio
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+import torch
+from torch import Tensor
+from transformers import AutoModelForCausalLM
+
+from dynalign.configs.errors import EngineError, TransferFailed
+from dynalign.learner.weights import Staging, stage_version
+from dynalign.rollout.contexts import Contexts, load_contexts
+from dynalign.rollout.engine.base import EngineRequest, EngineResult
+from dynalign.rollout.weights.broadcast import Root, ready
+from dynalign.rollout.weights.source import Place
+from tests.worlds.chat_models import tiny_chat_model
+from tests.worlds.live_engine import TOLERANCE_NATS, LiveEngine, live_engine, log_softmax, mismatch_nats
+
+
+@dataclass
+class Live:
+    """The engine, and the transformers model that holds the weights the engine should hold."""
+
+    engine: LiveEngine
+    model: Any
+    contexts: Contexts
+
+    def ask(self, *requests: EngineRequest) -> list[EngineResult]:
+        return self.engine.ask(*requests)
+
+    def renewed(self, seed: int) -> list[tuple[str, Tensor]]:
+        """New random weights in the transformers model, under their names on disk."""
+        torch.manual_seed(seed)
+        for parameter in self.model.parameters():
+            parameter.data.add_(torch.randn_like(parameter) * 0.05)
+        return [
+            (name, tensor) for name, tensor in self.model.state_dict().items() if name != "lm_head.weight"
+        ]
+
+    def published(self, seed: int) -> tuple[str, bytes, Path]:
+        """New random weights, as a version in a file."""
+        return self.engine.version(self.renewed(seed))
+
+    def staged(self, seed: int) -> tuple[str, bytes, list[Tensor]]:
+        """New random weights: label, manifest and buckets of a version that is to be sent."""
+        self.engine.step += 1
+        staging = Staging(torch.device("cpu"))
+        manifest = stage_version(staging, self.renewed(seed), 1, self.engine.step, "bfloat16", 1 << 16)
+        return f"1.{self.engine.step}", manifest.pack(), staging.buckets
+
+    def push(self, seed: int) -> None:
+        self.engine.run(self.engine.engine.load_weights(*self.published(seed)))
+
+    def log_softmax(self, token_ids: tuple[int, ...]) -> np.ndarray:
+        return log_softmax(self.model, token_ids)
+
+
+@pytest.fixture(scope="module")
+def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
+    folder = tiny_chat_model(tmp_path_factory.mktemp("model"), tied=True)
+    with live_engine(folder) as engine:
+        yield Live(
+            engine,
+            AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16),
+            load_contexts(folder, "Be kind.", "2026-01-01"),
+        )
+
+
+def context(live: Live, prompt: str) -> tuple[int, ...]:
+    return live.contexts.sampling_context(prompt)
+
+
+def test_sampled_tokens_come_with_their_raw_log_probabilities(live: Live) -> None:
+    ids = context(live, "Tell me about wells")
+    (result,) = live.ask(EngineRequest(ids, max_tokens=20, seed=1))
+    assert mismatch_nats(live.model, ids, result) < TOLERANCE_NATS
+
+
+def test_a_request_repeats_with_its_seed_and_differs_with_another(live: Live) -> None:
+    ids = context(live, "Again")
+    first, other, again = live.ask(*(EngineRequest(ids, max_tokens=12, seed=seed) for seed in (4, 5, 4)))
+    assert first.token_ids == again.token_ids
+    assert first.token_ids != other.token_ids
+
+
+def test_a_verdict_is_one_digit_with_the_raw_log_probabilities_of_all_six(live: Live) -> None:
+    ids, digits = context(live, "Judge"), live.contexts.digit_ids()
+    (result,) = live.ask(EngineRequest(ids, digit_ids=digits))
+    expected_6 = live.log_softmax(ids)[-1][list(digits)]
+    assert np.abs(expected_6 - np.array(result.digit_logprobs_6)).max() < 2 * TOLERANCE_NATS
+    assert result.token_ids[0] == digits[int(np.argmax(result.digit_logprobs_6 or ()))]
+
+
+def test_a_prefill_scores_the_given_tokens_and_no_others(live: Live) -> None:
+    ids, completion = (
+        context(live, "Prefill"),
+        tuple(live.contexts.tokenizer.encode("some words", add_special_tokens=False)),
+    )
+    (result,) = live.ask(EngineRequest(ids + completion, prefill_from=len(ids)))
+    expected = live.log_softmax(ids + completion)[len(ids) - 1 : -1]
+    taken = [row[token] for row, token in zip(expected, completion, strict=True)]
+    assert np.abs(np.array(taken) - result.prefill_logprobs_T).mean() < TOLERANCE_NATS
+
+
+def test_new_weights_are_really_the_new_weights_the_tied_head_included(live: Live) -> None:
+    ids, digits = context(live, "After the update"), live.contexts.digit_ids()
+    before = live.log_softmax(ids)[-1]
+    live.push(seed=1)
+    after = live.log_softmax(ids)[-1]
+    (verdict,) = live.ask(EngineRequest(ids, digit_ids=digits))
+    assert np.abs(after - before)[list(digits)].max() > 10 * TOLERANCE_NATS
+    assert np.abs(after[list(digits)] - np.array(verdict.digit_logprobs_6)).max() < 2 * TOLERANCE_NATS
+    assert verdict.spans[0].version == live.engine.step
+
+
+def test_a_prefix_cached_under_old_weights_is_not_served_under_new_ones(live: Live) -> None:
+    ids, digits = context(live, "A long shared prefix " * 8), live.contexts.digit_ids()
+    live.ask(EngineRequest(ids, digit_ids=digits))  # fills the cache
+    live.push(seed=2)
+    (verdict,) = live.ask(EngineRequest(ids, digit_ids=digits))
+    assert (
+        np.abs(live.log_softmax(ids)[-1][list(digits)] - np.array(verdict.digit_logprobs_6)).max()
+        < 2 * TOLERANCE_NATS
+    )
+
+
+def test_sequences_in_flight_go_on_under_the_new_weights_with_every_token_stamped(live: Live) -> None:
+    ids = context(live, "In flight")
+    version = live.published(seed=3)
+
+    async def story() -> tuple[list[EngineResult], float]:
+        flying = [
+            asyncio.create_task(live.engine.engine.generate(EngineRequest(ids, max_tokens=300, seed=seed)))
+            for seed in range(6)
+        ]
+        await asyncio.sleep(0.3)
+        pause_s = await live.engine.engine.load_weights(*version)
+        return list(await asyncio.gather(*flying)), pause_s
+
+    results, pause_s = live.engine.run(story())
+    for result in results:
+        assert [span.start for span in result.spans] == [0, *(span.end for span in result.spans[:-1])]
+        assert result.spans[-1].end == len(result.token_ids)
+    switched = [result for result in results if len(result.spans) == 2]
+    assert switched
+    assert {tuple(span.version for span in result.spans) for result in switched} == {
+        (live.engine.step - 1, live.engine.step)
+    }
+    assert 0 < pause_s < 30
+
+
+def test_a_version_comes_by_broadcast_and_one_whose_epoch_fails_leaves_the_engine_as_it_was(
+    live: Live,
+) -> None:
+    ids, digits = context(live, "By broadcast"), live.contexts.digit_ids()
+    (before,) = live.ask(EngineRequest(ids, digit_ids=digits))
+    root = Root("127.0.0.1", deadline_s=4.0, gather_s=0.5)
+
+    def places(*names: str) -> list[Place]:
+        with ThreadPoolExecutor(len(names)) as pool:
+            return list(pool.map(lambda name: ready("127.0.0.1", root.port, label, name, 1, 4.0), names))
+
+    label, manifest, buckets = live.staged(seed=6)
+    root.send(label, buckets)
+    place, _ = places("rollout-0", "one that dies")
+    with pytest.raises(TransferFailed, match="another member"):
+        live.engine.run(live.engine.engine.load_weights(label, manifest, place))
+    (still,) = live.ask(EngineRequest(ids, digit_ids=digits))
+    assert (still.spans, still.digit_logprobs_6) == (before.spans, before.digit_logprobs_6)
+    root.settle()
+    label, manifest, buckets = live.staged(seed=7)
+    root.send(label, buckets)
+    (place,) = places("rollout-0")
+    pause_s = live.engine.run(live.engine.engine.load_weights(label, manifest, place))
+    root.settle()
+    (after,) = live.ask(EngineRequest(ids, digit_ids=digits))
+    assert (
+        np.abs(live.log_softmax(ids)[-1][list(digits)] - np.array(after.digit_logprobs_6)).max()
+        < 2 * TOLERANCE_NATS
+    )
+    assert np.abs(np.array(after.digit_logprobs_6) - before.digit_logprobs_6).max() > 10 * TOLERANCE_NATS
+    assert after.spans[0].version == live.engine.step
+    assert 0 < pause_s < 30
+
+
+def test_an_update_that_fails_kills_the_engine_for_good(live: Live) -> None:
+    """The last test: it ends the engine."""
+    label, manifest, file = live.published(seed=4)
+    file.unlink()
+    with pytest.raises(Exception, match="version-"):
+        live.engine.run(live.engine.engine.load_weights(label, manifest, file))
+    with pytest.raises(EngineError, match="failed half-way"):
+        live.ask(EngineRequest(context(live, "Anyone?"), max_tokens=2))
+
+
+def test_an_engine_starts_on_a_gpu_that_a_learner_has_most_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By vLLM's own check, on a GPU that is not there."""
+    from vllm.config import CacheConfig
+    from vllm.utils.mem_utils import MemorySnapshot
+    from vllm.v1.worker.utils import request_memory
+
+    from dynalign.rollout.engine import vllm as vllm_engine
+
+    gib = 2**30
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(type(vllm_engine.current_platform), "get_device_total_memory", lambda *_: 80 * gib)
+    free = MemorySnapshot(free_memory=24 * gib, total_memory=80 * gib, device="cpu", auto_measure=False)
+    share = vllm_engine.device_arguments(16 * gib)["gpu_memory_utilization"]
+    assert request_memory(free, CacheConfig(gpu_memory_utilization=share)) == 16 * gib
+    with pytest.raises(ValueError, match="less than desired GPU memory utilization"):
+        request_memory(free, CacheConfig())
+
+
+@pytest.mark.e2e
+def test_requests_in_flight_end_at_once_when_the_engines_process_is_killed(tmp_path: Path) -> None:
+    with live_engine(tiny_chat_model(tmp_path)) as live:
+        ids = load_contexts(tmp_path, "Be kind.", "2026-01-01").sampling_context("Wait")
+        (core,) = [
+            child for child in psutil.Process().children(recursive=True) if "EngineCore" in child.name()
+        ]
+
+        async def story() -> tuple[list[object], float]:
+            flying = [
+                asyncio.create_task(live.engine.generate(EngineRequest(ids, max_tokens=300, seed=seed)))
+                for seed in range(4)
+            ]
+            await asyncio.sleep(0.3)
+            core.kill()
+            started_s = time.monotonic()
+            return list(await asyncio.gather(*flying, return_exceptions=True)), time.monotonic() - started_s
+
+        ends, took_s = live.run(story())
+        assert [type(end) for end in ends] == [EngineError] * 4
+        assert took_s < 10
+        with pytest.raises(EngineError, match="died"):
+            live.ask(EngineRequest(ids, max_tokens=2))

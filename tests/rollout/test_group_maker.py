@@ -1,0 +1,199 @@
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from dynalign.configs.schema import JudgeSettings, RolloutSettings, RunSettings
+from dynalign.rollout.contexts import load_contexts
+from dynalign.rollout.engine.base import EngineRequest, EngineResult
+from dynalign.rollout.engine.deterministic import DeterministicEngine
+from dynalign.rollout.group_maker import Draw, GroupMaker, SwapGate, withheld_reason
+from dynalign.rollout.judges.judge import make_judge
+from dynalign.rollout.judges.value_texts import load_value_texts
+from dynalign.rollout.prompts import Prompt
+from dynalign.rollout.records import Group
+from tests.worlds.chat_models import chat_tokenizer
+
+PROMPT = Prompt("p-1", "How can we share a well?", "governance", "train")
+
+
+class CountingEngine(DeterministicEngine):
+    """Keeps the requests."""
+
+    async def generate(self, request: EngineRequest) -> EngineResult:
+        self.requests = [*vars(self).get("requests", []), request]
+        return await super().generate(request)
+
+
+@pytest.fixture(scope="module")
+def tokenizer_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("tokenizer")
+    chat_tokenizer().save_pretrained(folder)
+    return folder
+
+
+def maker(folder: Path, version: int = 0, noise_fraction: float = 0.0, **rollout: object) -> GroupMaker:
+    settings = RolloutSettings.model_validate({"group_size": 4, "max_completion_tokens": 12} | rollout)
+    run = RunSettings(
+        name="r", model="m", seed=5, rollout=settings, judge=JudgeSettings(noise_fraction=noise_fraction)
+    )
+    texts = load_value_texts(None, "unified", "expected")
+    contexts = load_contexts(folder, texts.generation_system, "2026-01-01")
+    engine = CountingEngine(range(97, 123), contexts.tokenizer.eos_token_id, f"1.{version}")
+    judge = make_judge(engine, contexts, texts, run.judge, 10_000)
+    return GroupMaker(run, "w", engine, judge, contexts, texts, lambda: version)
+
+
+def made(by: GroupMaker, group_id: int = 3) -> Group:
+    return asyncio.run(by.make(Draw(1, group_id, 0, 0, PROMPT, 100.0)))
+
+
+def test_a_group_holds_its_candidates_with_tokens_log_probabilities_spans_and_verdicts(
+    tokenizer_folder: Path,
+) -> None:
+    by = maker(tokenizer_folder, version=6)
+    group = made(by)
+    assert len(group.candidates_G) == 4
+    assert all(
+        len(c.token_ids_T) == len(c.sampling_logprobs_T) == c.spans[-1].end for c in group.candidates_G
+    )
+    assert {span.version for c in group.candidates_G for span in c.spans} == {6} == {group.judge_version}
+    assert group.learning_context_ids == by.contexts.learning_context(PROMPT.prompt)
+    assert group.definition_hash == by.texts.definition_hash
+
+
+def test_candidates_are_sampled_in_the_sampling_context_each_with_its_own_seed(
+    tokenizer_folder: Path,
+) -> None:
+    by = maker(tokenizer_folder)
+    made(by)
+    sampled = [
+        request
+        for request in by.engine.requests
+        if request.digit_ids is None and request.prefill_from is None
+    ]  # type: ignore[attr-defined]
+    assert {request.token_ids for request in sampled} == {by.contexts.sampling_context(PROMPT.prompt)}
+    assert len({request.seed for request in sampled}) == 4
+
+
+def test_the_same_draw_gives_the_same_group_and_another_draw_another_one(tokenizer_folder: Path) -> None:
+    first, again, other = (
+        made(maker(tokenizer_folder)),
+        made(maker(tokenizer_folder)),
+        made(maker(tokenizer_folder), 4),
+    )
+    assert first.scores_G == again.scores_G
+    assert first.candidates_G != other.candidates_G
+
+
+def test_the_gap_is_the_prompted_minus_the_plain_log_probability_of_the_first_candidates(
+    tokenizer_folder: Path,
+) -> None:
+    by = maker(tokenizer_folder, gap_probes=2)
+    group = made(by)
+    assert [c.gap_tokens is not None for c in group.candidates_G] == [True, True, False, False]
+    first = group.candidates_G[0]
+    plain = asyncio.run(
+        by.engine.generate(
+            EngineRequest(
+                group.learning_context_ids + first.token_ids_T, prefill_from=len(group.learning_context_ids)
+            )
+        )
+    )
+    assert first.gap_sum_nats == pytest.approx(
+        sum(first.sampling_logprobs_T) - sum(plain.prefill_logprobs_T or ())
+    )
+    assert first.gap_tokens == len(first.token_ids_T)
+
+
+def test_a_candidate_sampled_under_an_older_version_has_both_sides_of_its_gap_measured_anew(
+    tokenizer_folder: Path,
+) -> None:
+    by = maker(tokenizer_folder, gap_probes=1)
+    by.current_step = lambda: 1  # the engine's label, and so the spans, still say 0
+    made(by)
+    prefilled = [request for request in by.engine.requests if request.prefill_from is not None]  # type: ignore[attr-defined]
+    assert [request.prefill_from for request in prefilled] == [
+        len(by.contexts.learning_context(PROMPT.prompt)),
+        len(by.contexts.sampling_context(PROMPT.prompt)),
+    ]
+
+
+def test_behaviour_is_recorded_for_every_candidate_when_asked_for(tokenizer_folder: Path) -> None:
+    group = made(maker(tokenizer_folder, record_behaviour=True, gap_probes=0))
+    assert all(len(c.behaviour_logprobs_T or ()) == len(c.token_ids_T) for c in group.candidates_G)
+
+
+def test_the_noise_probe_scores_the_same_candidates_again_without_cached_key_values(
+    tokenizer_folder: Path,
+) -> None:
+    by = maker(tokenizer_folder, noise_fraction=1.0)
+    group = made(by)
+    verdicts = [request for request in by.engine.requests if request.digit_ids is not None]  # type: ignore[attr-defined]
+    assert [request.fresh for request in verdicts] == [False] * 4 + [True] * 4
+    assert [c.verdict.score_again for c in group.candidates_G] == list(group.scores_G)
+    assert group.noise_std == 0.0
+    assert made(maker(tokenizer_folder, noise_fraction=0.0)).noise_std is None
+
+
+def test_the_held_out_answer_depends_on_its_context_and_repeats(tokenizer_folder: Path) -> None:
+    by = maker(tokenizer_folder)
+    plain, again, prompted = (asyncio.run(by.heldout(PROMPT, flag)) for flag in (False, False, True))
+    assert plain == again
+    assert plain.completion != prompted.completion
+
+
+@pytest.mark.parametrize(
+    ("scores", "noise", "lengths", "reason"),
+    [
+        ([1.0, 2.0, 3.0, 4.0], None, [5] * 4, None),
+        ([2.0, 2.0, 2.0, 2.0], None, [5] * 4, "low_signal"),
+        ([2.0, 2.1, 2.0, 2.1], 0.1, [5] * 4, "low_signal"),
+        ([2.0, None, None, None], None, [5] * 4, "unparsed"),
+        ([0.0] * 4, None, [0] * 4, "empty"),
+    ],
+)
+def test_a_group_that_teaches_nothing_is_withheld_with_its_reason(
+    scores: list[float | None], noise: float | None, lengths: list[int], reason: str | None
+) -> None:
+    assert withheld_reason(scores, noise, lengths) == reason
+
+
+def test_a_swap_waits_for_judges_and_later_judges_wait_for_the_swap() -> None:
+    async def story() -> list[str]:
+        gate, said = SwapGate(), list[str]()
+
+        async def judge(name: str, seconds: float) -> None:
+            async with gate.judging():
+                said.append(f"{name} begins")
+                await asyncio.sleep(seconds)
+                said.append(f"{name} ends")
+
+        async def swap() -> None:
+            async with gate.swapping():
+                said.append("swap")
+
+        async with asyncio.timeout(5):
+            first = asyncio.create_task(judge("first", 0.05))
+            await asyncio.sleep(0.01)
+            swapping = asyncio.create_task(swap())
+            await asyncio.sleep(0.01)
+            await asyncio.gather(first, swapping, judge("second", 0.0))
+        return said
+
+    assert asyncio.run(story()) == ["first begins", "first ends", "swap", "second begins", "second ends"]
+
+
+def test_a_cancelled_swap_lets_judges_in_again() -> None:
+    async def story() -> None:
+        gate = SwapGate()
+        async with asyncio.timeout(5):
+            async with gate.judging():
+                swapping = asyncio.create_task(gate.swapping().__aenter__())
+                await asyncio.sleep(0.01)
+                swapping.cancel()
+                await asyncio.wait([swapping])
+            async with gate.judging():
+                pass
+
+    asyncio.run(story())

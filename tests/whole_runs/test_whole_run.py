@@ -1,0 +1,157 @@
+"""The whole system on real parts, twice: a run of two steps, continued to four. vLLM, DeepSpeed, and Ray on a tiny random model."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from dynalign.learner.experience import read_step
+from dynalign.rollout.ledger.log import committed, read
+from dynalign.run_folder.checkpoint import newest_whole, verify
+from dynalign.run_folder.metrics import read_heldout, read_metrics
+from tests.worlds.chat_models import tiny_chat_model
+from tests.worlds.command import Ended, train
+
+PROMPTS_PER_STEP, GROUP_SIZE = 2, 4
+SETTINGS = {
+    "steps": 2,
+    "prompts": {"max_tokens": 1400},
+    "rollout": {
+        "prompts_per_step": PROMPTS_PER_STEP,
+        "group_size": GROUP_SIZE,
+        "max_completion_tokens": 24,
+        "kv_cache_gib": 0.2,
+    },
+    "judge": {"min_digit_mass": 0.0, "noise_fraction": 1.0},
+    "learner": {"learning_rate": 1e-3, "token_budget": 2048},
+    "heldout": {"prompts": 2, "every_steps": 2},
+    "checkpoint": {"every_steps": 1, "keep_last": 2},
+    "placement": {"object_store_gib": 0.2},
+}
+
+
+@dataclass(frozen=True)
+class Whole:
+    """The run folder after both halves, and how each call ended: two steps, the same again, four steps."""
+
+    folder: Path
+    model: Path
+    first: Ended
+    again: Ended
+    longer: Ended
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Whole:
+    folder = tmp_path_factory.mktemp("whole")
+    model = tiny_chat_model(folder / "model")
+    (folder / "tiny.yaml").write_text(yaml.safe_dump(SETTINGS | {"model": str(model)}))
+    first = train(folder / "tiny.yaml")
+    again = train(folder / "tiny.yaml")
+    return Whole(folder / "runs" / "tiny", model, first, again, train(folder / "tiny.yaml", "steps=4"))
+
+
+pytestmark = pytest.mark.timeout(600)  # the fixture starts everything twice
+
+
+def test_the_run_ends_well_names_its_report_and_leaves_no_process(whole: Whole) -> None:
+    assert whole.first.code == 0, whole.first.output
+    assert "finished: 2 of 2 steps" in whole.first.output
+    assert f"report: {whole.folder / 'report.html'}" in whole.first.output
+    assert whole.first.left_over == ()
+
+
+def test_the_conservation_law_is_printed_and_nothing_is_left_in_flight(whole: Whole) -> None:
+    summary = json.loads((whole.folder / "summary.json").read_text())
+    assert (summary["pending"], summary["leased"], summary["scored"]) == (0, 0, 0)
+    assert summary["issued"] == summary["trained"] + sum(summary["withheld_by_reason"].values())
+    assert summary["trained"] == 4 * PROMPTS_PER_STEP
+    assert (
+        f"issued {summary['issued']} = pending 0 + leased 0 + scored 0 + trained {summary['trained']}"
+        in whole.longer.output
+    )
+
+
+def test_a_finished_run_asked_for_again_prints_its_summary_and_starts_nothing(whole: Whole) -> None:
+    assert whole.again.code == 0
+    assert "finished: 2 of 2 steps" in whole.again.output
+    assert whole.again.wall_s < 30
+
+
+def test_a_finished_run_goes_on_when_more_steps_are_asked_for_in_a_new_lineage(whole: Whole) -> None:
+    assert whole.longer.code == 0, whole.longer.output
+    rows = read_metrics(whole.folder)
+    assert [(row["step"], row["lineage"]) for row in rows] == [(0, 1), (1, 1), (2, 1), (3, 2), (4, 2)]
+
+
+def test_every_group_was_trained_once_and_no_token_is_older_than_the_bound(whole: Whole) -> None:
+    commits = committed(read(whole.folder / "ledger.log"))
+    trained = [group_id for commit in commits for group_id in commit.group_ids]
+    assert [commit.step for commit in commits] == [1, 2, 3, 4]
+    assert len(trained) == len(set(trained)) == 4 * PROMPTS_PER_STEP
+    for commit in commits:
+        for group, _ in read_step(whole.folder / "experience" / f"step-{commit.step:06d}.arrow"):
+            assert commit.step - 1 - group.version_min in (0, 1)
+
+
+def test_the_weights_that_sampled_are_the_ones_that_were_published(whole: Whole) -> None:
+    groups = [
+        group
+        for step in (3, 4)
+        for group, _ in read_step(whole.folder / "experience" / f"step-{step:06d}.arrow")
+    ]
+    assert {group.lineage for group in groups} <= {1, 2}
+    assert max(group.version_max for group in groups) >= 2
+
+
+def test_every_reward_can_be_derived_again_from_the_record(whole: Whole) -> None:
+    for step in (1, 2, 3, 4):
+        for group, advantages_G in read_step(whole.folder / "experience" / f"step-{step:06d}.arrow"):
+            assert sum(advantages_G) == pytest.approx(0, abs=1e-9)
+            for candidate in group.candidates_G:
+                verdict = candidate.verdict
+                if verdict.status == "parsed":
+                    assert verdict.score == pytest.approx(
+                        sum(k * q for k, q in enumerate(verdict.digit_probs_6 or ()))
+                    )
+
+
+def test_what_needs_a_real_engine_and_a_real_learner_was_measured(whole: Whole) -> None:
+    for row in read_metrics(whole.folder)[1:]:
+        for name in (
+            "loss",
+            "grad_norm",
+            "reward_mean",
+            "judge_noise_std",
+            "internalization_gap",
+            "generate_tokens_per_s",
+            "weight_bytes",
+        ):
+            assert row[name] is not None, name
+        assert 0 <= row["staleness_max"] <= 1
+        assert row["ratio_mean"] == pytest.approx(1.0)
+    assert {item.step for item in read_heldout(whole.folder)} == {0, 2, 4}
+
+
+def test_the_exported_model_loads_in_transformers_and_has_learned(whole: Whole) -> None:
+    checkpoint = newest_whole(whole.folder / "checkpoints")
+    assert checkpoint is not None
+    assert verify(checkpoint).step == 4
+    trained = AutoModelForCausalLM.from_pretrained(checkpoint / "hf")
+    initial = AutoModelForCausalLM.from_pretrained(whole.model)
+    assert AutoTokenizer.from_pretrained(checkpoint / "hf").chat_template
+    changed = [
+        not torch.equal(new, old) for new, old in zip(trained.parameters(), initial.parameters(), strict=True)
+    ]
+    assert all(changed)
+
+
+def test_the_report_is_one_file_with_the_runs_samples(whole: Whole) -> None:
+    page = (whole.folder / "report.html").read_text()
+    group, _ = next(read_step(whole.folder / "experience" / "step-000004.arrow"))
+    assert group.prompt_id in page
+    assert "<script src" not in page

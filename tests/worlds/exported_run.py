@@ -1,0 +1,116 @@
+"""An endpoint that tells what a run would: the real Exporter, fed with synthetic rows and with what ledger and supervision say."""
+
+import random
+from pathlib import Path
+from typing import Any
+
+from dynalign.actors.coordinator.exporter import Exporter
+from dynalign.configs.schema import RunSettings
+from dynalign.run_folder.metric_names import METRIC_NAMES
+from tests.worlds.synthetic_run import group, row
+
+
+def settings(**changed: Any) -> RunSettings:
+    return RunSettings.model_validate({"name": "synthetic", "model": "tiny", "steps": 12} | changed)
+
+
+def ledger(step: int, **changed: Any) -> dict[str, Any]:
+    """As `LedgerActor.status` says it, lawful, four groups trained a step."""
+    terms = {
+        "issued": 4 * step + 8,
+        "pending": 1,
+        "leased": 2,
+        "scored": 3,
+        "trained": 4 * step,
+        "withheld": 2,
+    }
+    beside = {
+        "requeued": 1,
+        "late": 0,
+        "rolled_back": 0,
+        "committed_step": step,
+        "capacity": 2,
+        "oldest_lease_age_s": 3.5,
+    }
+    return terms | beside | {"withheld_by_reason": {"low_signal": 2}, "waiting_reason": ""} | changed
+
+
+def worker(name: str = "rollout-0", state: str = "serving", step: int = 0) -> dict[str, Any]:
+    told = {
+        "completion_tokens_total": 900 * step,
+        "judgements_total": 32 * step,
+        "generate_s": 6.0 * step,
+        "score_s": 2.0 * step,
+    }
+    sync = {
+        "weight_sync_s": 0.4 * step,
+        "weight_sync_pause_s": 0.2 * step,
+        "weight_syncs": step,
+        "weight_fallbacks": 0,
+    }
+    return (
+        {"name": name, "state": state, "version": step, "groups_in_flight": 2, "idle_s": 1.0 * step}
+        | told
+        | sync
+    )
+
+
+def supervised(step: int = 0, wanted: int = 2, **changed: Any) -> dict[str, Any]:
+    """As `Supervisor.report` says it."""
+    report = {
+        "workers": [worker(step=step), worker("rollout-1", step=step)],
+        "workers_wanted": wanted,
+        "why_wanted": "rollout.workers",
+    }
+    mirror = {"place": "s3://bucket/run", "step": 2, "problem": "", "failures": 0}
+    return report | {"restarts": {"worker/died": 1}, "sync_failures": 0, "mirror": mirror} | changed
+
+
+def whole_row(step: int, **changed: Any) -> dict[str, Any]:
+    rng = random.Random(step)
+    told = row(rng, step, [group(rng, step, index, 1.7 + 0.02 * step) for index in range(4)])
+    told |= {
+        "kl": 0.01,
+        "clip_low_fraction": 0.0,
+        "clip_high_fraction": 0.0,
+        "effective_sample_size": 1.0,
+        "logprob_mismatch_mean": 0.03,
+    }
+    return dict.fromkeys(METRIC_NAMES) | told | {"lineage": 1, "trained": 4 * step} | changed
+
+
+def tell_step(exporter: Exporter, step: int) -> None:
+    """What a coordinator tells from one commit to the next."""
+    exporter.trained([0, 1, 1, 0])
+    heldout = {"heldout_reward_mean": 1.7, "heldout_prompted_reward_mean": 1.9} if step % 5 == 0 else {}
+    exporter.row(whole_row(step, frozen_judge_reward_mean=1.6, **heldout))
+    exporter.look(
+        "running",
+        ledger(step),
+        supervised(step, wanted=2 + step // 3 % 3, why_wanted="the learner starves: waited 30%"),
+    )
+
+
+def tell_start(exporter: Exporter) -> None:
+    """What it tells before the first step."""
+    exporter.look("starting", {}, {})
+    exporter.look("running", ledger(0), supervised())
+    exporter.row(
+        dict.fromkeys(METRIC_NAMES) | {"step": 0, "lineage": 1, "trained": 0, "heldout_reward_mean": 1.5}
+    )
+
+
+def tell_all(exporter: Exporter, steps: int = 3) -> None:
+    tell_start(exporter)
+    for step in range(1, steps + 1):
+        tell_step(exporter, step)
+    exporter.checkpoint_failed()
+    exporter.checkpointed(steps)
+
+
+def exporter(folder: Path, **changed: Any) -> Exporter:
+    """In `folder/runs`, on a free port."""
+    run = settings(**changed)
+    run_folder = folder / "runs" / run.name
+    run_folder.mkdir(parents=True, exist_ok=True)
+    return Exporter(run, run_folder, lineage=1, node_address="127.0.0.1")

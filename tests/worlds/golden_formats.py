@@ -1,0 +1,93 @@
+"""What a run folder holds, in the present format of each file: `python -m tests.golden_formats` writes them to tests/golden/formats/.
+
+A format that changes gets another number. Then the golden file of the number before moves to `formats/<file>.<number>`, and a test shows
+that it is still read, or refused by name.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import msgpack
+
+from dynalign.learner.learner_state import LearnerState
+from dynalign.rollout import arrow_schema
+from dynalign.rollout.ledger.log import encode
+from dynalign.rollout.ledger.state import LedgerState, pack
+from dynalign.rollout.ledger.values import Break, Commit, LineageStart, LogLine, Scored, ScoredGroup
+from dynalign.rollout.records import Candidate, Group, Verdict, VersionSpan
+from dynalign.run_folder import checkpoint, layout, owner
+from dynalign.run_folder.heldout import HeldoutItem
+from dynalign.run_folder.metric_names import METRIC_NAMES
+from dynalign.run_folder.metrics import MetricsLog
+from tests.worlds.product import ROOT
+
+GOLDEN = ROOT / "tests" / "golden" / "formats"
+
+STAMP = owner.Stamp(3, "host", 4321, 1700000000.25, "raysubmit_1", 1700000100.5, "running")
+MEASURED = ScoredGroup(7, 1, 3, "00000007-1-3.arrow", 2048, "0123456789abcdef", 1, 2, 2.5, 0.75, None)
+LINES: tuple[LogLine, ...] = (
+    LineageStart(3, 4, 2),
+    Scored(MEASURED, 2),
+    Break(8, 0, 3, 11, ("rollout-0", "rollout-1"), poison=False),
+    Commit(5, 3, (6, 7), ((5, "low_signal"), (8, "poison"))),
+)
+STATE = LedgerState(
+    version=5, issued=10, trained=6, pending=[9], scored={7: Scored(MEASURED, 2)}, withheld={5: "low_signal", 8: "poison"},
+    last_group_ids=(4, 6), requeued=2, late=1, rolled_back=3,
+)  # fmt: skip
+LEARNER = LearnerState(5, (4, 6), {"loss": 0.5, "kl": None, "learning_rate": 1e-06})
+MANIFEST = checkpoint.CheckpointManifest(
+    "run",
+    3,
+    5,
+    (4, 6),
+    {"model": "m", "learner.lora": None},
+    {"deepspeed/rank0.pt": checkpoint.FileEntry(7, "0011223344556677")},
+)
+ROW = dict.fromkeys(METRIC_NAMES) | {"step": 5, "lineage": 3, "loss": 0.5, "issued": 10}
+ITEM = HeldoutItem(5, 3, "p1", "Wie geht’s?", False, 2.25, "gut", 3, False)
+SPAN = VersionSpan(1, 0, 2)
+PARSED = Verdict(
+    2.5, "parsed", digit_probs_6=(0.1, 0.1, 0.2, 0.2, 0.2, 0.2), digit_mass=0.75, score_again=2.75
+)
+UNREAD = Verdict(None, "unparsed", text="I would say five")
+GROUP = Group(
+    "run", 3, 7, 1, 0, "p1", "a prompt", (5, 6), (
+        Candidate((1, 2), (-0.5, -0.25), "hi", "stop", (SPAN,), PARSED, (-0.5, -0.375), 0.125, 2),
+        Candidate((), (), "", "length", (), UNREAD),
+    ), "self", 2, "d" * 16, "r" * 16, "rollout-0", 1.0, 2.0, 3.0, noise_std=0.25,
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Written:
+    """Bytes that Arrow's library may lay out in another way in another version are compared as what they say."""
+
+    content: bytes
+    exact: bool = True
+
+
+def written() -> dict[str, Written]:
+    """File name → content, as the product writes it now."""
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "owner.json").write_bytes(owner.encode(STAMP))
+        LEARNER.write(folder)
+        (folder / layout.MANIFEST).write_text(checkpoint.encode_manifest(MANIFEST))
+        with MetricsLog(folder, tensorboard=False, lineage=3) as log:
+            log.write(ROW)
+            log.write_heldout([ITEM])
+        found = {path.name: Written(path.read_bytes()) for path in sorted(folder.iterdir()) if path.is_file()}
+    found["ledger.log"] = Written(b"".join(map(encode, LINES)))
+    found["ledger.msgpack"] = Written(bytes(msgpack.packb(pack(STATE, 3))))
+    found["step.arrow"] = Written(
+        arrow_schema.encode([arrow_schema.to_batch(GROUP, [0.5, 0.0])]), exact=False
+    )
+    return found
+
+
+if __name__ == "__main__":
+    GOLDEN.mkdir(parents=True, exist_ok=True)
+    for name, each in written().items():
+        (GOLDEN / name).write_bytes(each.content)

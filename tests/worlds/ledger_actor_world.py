@@ -1,0 +1,117 @@
+"""A run folder in which ledger actors are opened one after the other, without Ray and on a clock that is told the time."""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+from dynalign.actors.coordinator.checkpoints import clear_spool
+from dynalign.actors.ledger.ledger_actor import Batch, LedgerActor, LedgerPlace
+from dynalign.configs.schema import AlgorithmSettings, RolloutSettings, RunSettings
+from dynalign.configs.sections.operation import DeadlineSettings
+from dynalign.rollout.ledger.values import Delivered, Lease, ReportOutcome, ScoredGroup
+from dynalign.rollout.weights.version import WeightVersion
+from dynalign.run_folder import layout, owner, spool
+from dynalign.run_folder.layout import step_folder
+from dynalign.run_folder.owner import Owner
+
+RUN = RunSettings(
+    name="small",
+    model="none",
+    steps=4,
+    rollout=RolloutSettings(prompts_per_step=2),
+    algorithm=AlgorithmSettings(max_staleness=1, max_refill=0.0),
+    deadlines=DeadlineSettings(lease_s=100.0),
+)
+
+
+class Clock:
+    """Seconds that pass only when told to."""
+
+    now_s = 1000.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+class Place:
+    """A run folder with its owner, and ledgers opened in it one after the other."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.clock = folder, Clock()
+        self.owner: Owner = owner.acquire(folder, now_s=1.0)
+
+    async def ledger(self, step: int = 0, run: RunSettings = RUN) -> LedgerActor:
+        actor = LedgerActor(
+            LedgerPlace(run, str(self.folder), self.owner.lineage, step, prompts_count=3), self.clock
+        )
+        await actor.start()
+        assert await actor.offer(version((await actor.status())["committed_step"], self.owner.lineage))
+        return actor
+
+    def scored(self, lease: Lease, reason: str | None = None) -> ScoredGroup:
+        payload = f"group {lease.group_id}".encode()
+        entry = spool.write(
+            self.folder / "spool", layout.group_file(lease.group_id, lease.lineage, lease.attempt), payload
+        )
+        return ScoredGroup(
+            *lease.key,
+            entry.name,
+            entry.size_bytes,
+            entry.checksum,
+            lease.version,
+            lease.version,
+            1.0,
+            0.5,
+            reason,
+        )
+
+    async def score(self, actor: LedgerActor, groups: int, reason: str | None = None) -> list[ScoredGroup]:
+        made = [self.scored(lease, reason) for lease in await leases_of(actor, groups)]
+        for group in made:
+            assert await report(actor, group, f"handle {group.group_id}") == (
+                "withheld" if reason else "scored"
+            )
+        return made
+
+    async def train(self, actor: LedgerActor, step: int) -> Batch:
+        await self.score(actor, 2)
+        batch = await actor.take(step, deadline_s=0.0)
+        await actor.commit(step, version(step))
+        return batch
+
+    async def checkpoint(self, actor: LedgerActor, step: int) -> None:
+        folder = step_folder(self.folder / "checkpoints", step)
+        folder.mkdir(parents=True)
+        (folder / "ledger.msgpack").write_bytes(await actor.snapshot())
+
+    async def forget(self, actor: LedgerActor, step: int) -> None:
+        """As the coordinator does."""
+
+        async def call(method: str, *arguments: Any) -> Any:
+            return await getattr(actor, method)(*arguments)
+
+        await clear_spool(self.folder / "spool", step, call)
+
+
+def version(step: int, lineage: int = 1) -> WeightVersion:
+    return WeightVersion(lineage, step, b"", (), 0)
+
+
+async def report(
+    actor: LedgerActor, group: ScoredGroup, handle: object = None, worker: str = "worker-0"
+) -> ReportOutcome:
+    """One group alone."""
+    (outcome,) = (await actor.report(worker, [Delivered(group, handle)])).outcomes
+    return outcome
+
+
+async def leases_of(actor: LedgerActor, groups: int, worker: str = "worker-0") -> list[Lease]:
+    return [
+        lease for lease in (await actor.lease(worker, groups, wait_s=0.0)).leases if isinstance(lease, Lease)
+    ]
+
+
+def tell(folder: Path, story: Callable[[Place], Coroutine[Any, Any, None]]) -> None:
+    """Runs a story in a run folder; a wait that does not end fails it."""
+    asyncio.run(asyncio.wait_for(story(Place(folder)), timeout=20.0))

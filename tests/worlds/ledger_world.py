@@ -1,0 +1,338 @@
+"""A whole run in miniature for the ledger's properties: coordinator, learner, workers, disk, and everything that befalls them.
+
+The ledger, the restore, the log's lines and the learner's idempotence are real rules; bytes, models and clocks are numbers.
+Every event leaves the world in a state whose invariants are checked. The coordinator advances one line of its loop per event,
+so that a death can fall between any two of them, and inside a commit between the log line and the acknowledgement.
+"""
+
+from collections import Counter
+from dataclasses import replace
+from random import Random
+from typing import Any
+
+from dynalign.configs.errors import NoSignal
+from dynalign.rollout.ledger.age_bound import first_unmeetable
+from dynalign.rollout.ledger.log import committed
+from dynalign.rollout.ledger.restore import opening, restore
+from dynalign.rollout.ledger.state import pack
+from dynalign.rollout.ledger.values import POISON, Break, Commit, Lease, LedgerSettings, LogLine, ScoredGroup
+from dynalign.run_folder.spool import SpoolEntry
+from tests.worlds.ledger_hand import PROMPTS, Order, commit_step, scored_group
+
+
+class World:
+    """poison: the prompts that break whatever worker comes to them."""
+
+    def __init__(
+        self,
+        settings: LedgerSettings,
+        seed: int,
+        on_no_signal: str = "warn",
+        signal: float = 0.8,
+        poison: frozenset[int] = frozenset(),
+    ) -> None:
+        self.settings, self.random, self.on_no_signal, self.signal = (
+            settings,
+            Random(seed),
+            on_no_signal,
+            signal,
+        )
+        self.poison = poison
+        self.broke = dict.fromkeys(range(PROMPTS), 0)
+        self.condemned: set[int] = set()
+        self.log: list[LogLine] = []
+        self.spool: dict[str, SpoolEntry] = {}
+        self.checkpoints: list[tuple[dict[str, Any] | None, list[tuple[ScoredGroup, ...]]]] = [(None, [])]
+        self.current = 0  # the checkpoint that the running lineage began from or wrote last
+        self.learner: list[tuple[ScoredGroup, ...]] = []
+        self.published = 0
+        self.held: dict[str, list[Lease]] = {f"worker-{i}": [] for i in range(3)}
+        self.reports: list[ScoredGroup] = []
+        self.now_s = 0.0
+        self.lineage = 1
+        self.open_ledger()
+
+    # ---- the coordinator's loop, one line at a time
+
+    def open_ledger(self) -> None:
+        snapshot = self.checkpoints[self.current][0]
+        self.ledger = restore(self.settings, Order(), snapshot, self.log, self.spool, self.lineage)
+        assert all(scored.group.name in self.spool for scored in self.ledger.state.scored.values())
+        self.log.append(opening(self.ledger, snapshot, self.log))
+        known = {prompt: len(self.ledger.suspects.workers(prompt)) for prompt in self.broke}
+        assert all(
+            known[prompt] >= broke for prompt, broke in self.broke.items()
+        )  # one that only a report without signal cleared is back
+        self.broke = known
+        self.begin()
+
+    def begin(self) -> None:
+        self.phase = "take"
+        self.batch: tuple[ScoredGroup, ...] = ()
+        self.group_ids: tuple[int, ...] = ()
+
+    @property
+    def step(self) -> int:
+        return self.ledger.state.version + 1
+
+    @property
+    def finished(self) -> bool:
+        return self.ledger.state.version == self.settings.steps
+
+    def advance(self) -> bool:
+        """Runs the loop's next line; False if it has to wait."""
+        before = (self.phase, self.ledger.state.version)
+        if not self.finished or self.phase == "checkpoint":
+            {"take": self.take, "step": self.learn, "publish": self.publish, "log": self.log_commit,
+             "commit": self.commit, "checkpoint": self.checkpoint}[self.phase]()  # fmt: skip
+        return (self.phase, self.ledger.state.version) != before
+
+    def take(self) -> None:
+        try:
+            reservation = self.ledger.take(self.step)
+        except NoSignal:
+            if self.on_no_signal == "pause" or not (self.ledger.state.scored or self.ledger.state.leased):
+                self.ledger.refill()
+                return
+            reservation = self.ledger.take_present(self.step)
+        if reservation is not None:
+            assert self.ledger.take(self.step) == reservation
+            self.batch, self.phase = reservation.groups, "step"
+
+    def learn(self) -> None:
+        if len(self.learner) < self.step:  # else it answers what it answered before
+            for group in self.batch:
+                assert 0 <= len(self.learner) - group.version_min <= self.settings.max_staleness
+            self.learner.append(self.batch)
+        self.group_ids = tuple(group.group_id for group in self.learner[self.step - 1])
+        self.phase = "publish"
+
+    def publish(self) -> None:
+        self.published = len(self.learner)
+        self.phase = "log"
+
+    def log_commit(self) -> None:
+        commit = self.ledger.plan_commit(self.step, self.group_ids)
+        assert isinstance(commit, Commit)
+        self.log.append(commit)
+        self.phase = "commit"
+
+    def commit(self) -> None:
+        step = self.step
+        assert commit_step(self.ledger, step, self.group_ids) is not None
+        assert commit_step(self.ledger, step, self.group_ids) is None
+        self.phase = "checkpoint"
+
+    def checkpoint(self) -> None:
+        if self.random.random() < 0.5:
+            self.checkpoints.append((pack(self.ledger.state, self.lineage), list(self.learner)))
+            self.current = len(self.checkpoints) - 1
+        self.begin()
+
+    # ---- workers
+
+    def lease(self) -> None:
+        worker = self.random.choice(list(self.held))
+        leases = self.ledger.lease(
+            worker, self.random.randint(1, 3), self.now_s, busy=bool(self.held[worker])
+        )
+        assert len(leases) < 2 or not any(self.broke[lease.prompt_index] for lease in leases)
+        assert not leases or not self.held[worker] or not self.broke[leases[0].prompt_index]
+        assert all(lease.version == self.ledger.state.version for lease in leases)
+        if leases:
+            left = (self.settings.steps - self.ledger.state.version) * self.settings.prompts_per_step
+            assert len(self.ledger.state.leased) + len(self.ledger.state.scored) <= left
+        self.held[worker] += leases
+
+    def finish(self, signal: float | None = None) -> None:
+        """A worker that holds a lease, perhaps one that is not its own any more, writes the group and reports it."""
+        holders = [worker for worker, leases in self.held.items() if leases]
+        if not holders:
+            return
+        worker = self.random.choice(holders)
+        leases = self.held[worker]
+        lease = leases.pop(self.random.randrange(len(leases)))
+        if lease.prompt_index in self.poison:
+            self.bury(worker)
+            return
+        oldest = self.random.randint(lease.version, max(lease.version, self.published))
+        oldest -= self.random.random() < 0.02  # an engine that had not loaded the lease's version
+        newest = max(oldest, self.published)
+        dull = self.random.random() > (self.signal if signal is None else signal)
+        group = scored_group(
+            lease, oldest, newest, self.random.choice(["low_signal", "unparsed", "refused"]) if dull else None
+        )
+        if not dull:
+            self.spool[group.name] = SpoolEntry(group.name, group.size_bytes, group.checksum)
+        if self.random.random() > 0.03:  # else it dies between the two
+            self.report(group)
+
+    def report(self, group: ScoredGroup) -> None:
+        leased = self.ledger.state.leased.get(group.group_id)
+        current = leased is not None and leased.key == group.key
+        outcome = self.ledger.report(group)
+        assert (outcome in ("scored", "withheld")) == (
+            current and leased is not None and group.version_min >= leased.version
+        )
+        if outcome in ("scored", "withheld"):
+            self.broke[group.group_id % PROMPTS] = 0
+        if outcome == "scored":
+            self.log.append(self.ledger.state.scored[group.group_id])
+        self.reports.append(group)
+
+    def report_again(self) -> None:
+        if self.reports:
+            counts = self.ledger.counts()
+            outcome = self.ledger.report(self.random.choice(self.reports))
+            assert outcome in ("repeated", "late")
+            assert self.ledger.counts() == replace(counts, late=counts.late + (outcome == "late"))
+
+    def time_passes(self) -> None:
+        self.now_s += self.random.choice([0.1, 0.5, 1.5]) * self.settings.lease_s
+        for worker, leases in self.held.items():
+            if self.random.random() < 0.6:
+                lost = self.ledger.renew(worker, [lease.key for lease in leases], self.now_s)
+                self.held[worker] = [lease for lease in leases if lease.key not in lost]
+        self.ledger.expire(self.now_s)
+
+    def worker_dies(self) -> None:
+        worker = self.random.choice(list(self.held))
+        if self.random.random() < 0.5:
+            self.bury(worker)
+        else:
+            self.held[worker] = []  # nobody notices, and its leases expire
+
+    def bury(self, worker: str) -> None:
+        """Each prompt in the hands of the dead has broken one worker more; at poison_attempts, and not before, it is withheld."""
+        self.held[worker] = []
+        held = [lease for lease in self.ledger.state.leased.values() if lease.worker == worker]
+        for prompt in {lease.prompt_index for lease in held}:
+            self.broke[prompt] += 1
+        breaks = self.ledger.worker_died(worker)
+        limit = self.settings.poison_attempts
+        for lease, each in zip(held, breaks, strict=True):
+            broke = self.broke[lease.prompt_index]
+            assert each == Break(*lease.key, lease.prompt_index, each.workers, poison=broke >= limit)
+            assert (len(each.workers), each.workers[-1]) == (broke, worker)
+            assert (self.ledger.state.withheld.get(lease.group_id) == POISON) == each.poison
+            self.condemned |= {lease.prompt_index} if each.poison else set()
+        self.log += breaks
+
+    def worker_leaves(self) -> None:
+        worker = self.random.choice(list(self.held))
+        held = [lease.group_id for lease in self.ledger.state.leased.values() if lease.worker == worker]
+        assert self.ledger.worker_left(worker) == held
+        self.held[worker] = []
+
+    # ---- disasters
+
+    def lose_groups(self) -> None:
+        if self.phase == "step" and len(self.learner) < self.step:
+            lost = self.random.sample(self.batch, self.random.randint(1, len(self.batch)))
+            for group in lost:
+                self.spool.pop(group.name, None)
+            self.ledger.requeue_missing(self.step, [group.group_id for group in lost])
+            self.begin()
+
+    def coordinator_dies(self) -> None:
+        """A new one starts from the ledger's step. Where the learner is a step ahead, it may ask for its groups first. The
+        ledger ends a commit that it has begun."""
+        if self.phase == "commit":
+            self.commit()
+        self.begin()
+        if len(self.learner) == self.step and not self.finished and self.random.random() < 0.5:
+            self.learn()
+
+    def ledger_dies(self) -> None:
+        """It comes back in the same lineage. The coordinator keeps the batch in its hands and goes on, unless it died too."""
+        phase, batch, group_ids, step = self.phase, self.batch, self.group_ids, self.step
+        self.open_ledger()
+        if self.step == step:
+            self.phase, self.batch, self.group_ids = ("log" if phase == "commit" else phase), batch, group_ids
+
+    def driver_dies(self) -> None:
+        """Everything but some workers starts again from a whole checkpoint, mostly the newest, in a new lineage."""
+        self.current = self.random.choice(
+            [
+                len(self.checkpoints) - 1,
+                len(self.checkpoints) - 1,
+                self.random.randrange(len(self.checkpoints)),
+            ]
+        )
+        self.learner = list(self.checkpoints[self.current][1])
+        self.published = len(self.learner)
+        self.lineage += 1
+        for worker in self.held:
+            if self.random.random() < 0.5:
+                self.held[worker] = []
+        self.open_ledger()
+
+    # ---- what always holds
+
+    def check(self) -> None:
+        state, settings = self.ledger.state, self.settings
+        places = [set(state.pending), set(state.leased), set(state.scored), set(state.withheld)]
+        assert sum(map(len, places)) == len(set().union(*places))
+        assert all(0 <= group_id < state.issued for place in places for group_id in place)
+        assert len(state.leased) <= settings.max_in_flight
+        assert (
+            len(state.leased) + len(state.scored) <= (settings.max_staleness + 1) * settings.prompts_per_step
+        )
+        reserved = set(self.ledger.reservation.group_ids) if self.ledger.reservation else set()
+        born = {i: lease.version for i, lease in state.leased.items()} | {
+            i: scored.born for i, scored in state.scored.items()
+        }
+        dues = [version + settings.max_staleness for i, version in born.items() if i not in reserved]
+        for groups in (0, settings.prompts_per_step):
+            leaving = {scored.group.group_id for scored in state.earliest(groups)}
+            left = Counter(
+                version + settings.max_staleness for i, version in born.items() if i not in leaving
+            )
+            assert +Counter(state.left_behind(groups, settings.max_staleness)) == left
+        assert state.withheld_by_reason() == Counter(state.withheld.values())
+        for worker in [*self.held, "nobody"]:
+            assert state.leases_of(worker) == [
+                lease for lease in state.leased.values() if lease.worker == worker
+            ]
+        assert (
+            first_unmeetable(Counter(dues), state.version + bool(reserved), settings.prompts_per_step) is None
+        )
+        assert (
+            state.issued - sum(map(len, places))
+            == sum(map(len, self.learner[: state.version]))
+            == state.trained
+        )
+
+    def work_until_finished(self) -> None:
+        """Workers keep working and nobody dies any more: the run must come to its end, soon."""
+        for _ in range(20 * self.settings.steps + 20):
+            self.now_s += 2 * self.settings.lease_s  # what was lost expires
+            self.ledger.expire(self.now_s)
+            for _ in range(2 * self.settings.max_in_flight):
+                self.lease()
+            while any(self.held.values()):
+                self.finish(signal=1.0)
+                self.check()
+            while self.advance():
+                self.check()
+            if self.finished and self.phase == "take":
+                return
+        raise AssertionError(f"the run does not end: {self.ledger.waiting_reason()}, {self.ledger.counts()}")
+
+    def check_history(self) -> None:
+        """Every id at most once in the history that leads to the final weights, and log, learner and ledger agree on it."""
+        trained = [group.group_id for batch in self.learner for group in batch]
+        assert len(self.learner) == self.settings.steps
+        assert len(trained) == len(set(trained))
+        assert [sorted(commit.group_ids) for commit in committed(self.log)] == [
+            sorted(g.group_id for g in b) for b in self.learner
+        ]
+        self.ledger.end()
+        counts = self.ledger.counts()
+        assert (counts.pending, counts.leased, counts.scored, counts.trained) == (0, 0, 0, len(trained))
+        assert counts.issued == counts.trained + counts.withheld
+        assert not set(trained) & set(self.ledger.state.withheld)
+        assert not {group_id % PROMPTS for group_id in trained} & self.poison
+        assert {
+            i % PROMPTS for i, reason in self.ledger.state.withheld.items() if reason == POISON
+        } <= self.condemned
