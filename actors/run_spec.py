@@ -9,7 +9,7 @@ NAMESPACE = "dynalign"
 
 
 @dataclass(frozen=True)
-class RunPlace:
+class RunSpec:
     """`step`: the whole checkpoint that this lineage began with (0: none). `run_folder` is reached by every node. `prompts_hash` names
     the prompt set. `ledger`: Ray name of the ledger."""
 

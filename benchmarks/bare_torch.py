@@ -18,7 +18,7 @@ from torch.nn.functional import cross_entropy
 from transformers import AutoModelForCausalLM
 
 from dynalign.configs.schema import LearnerSettings
-from dynalign.learner.batch import ScoredGroup, TrainingBatch
+from dynalign.learner.batch import TrainingBatch, TrainingGroup
 from dynalign.learner.rows.attention import PACKED
 from dynalign.learner.rows.rows import Row
 
@@ -93,7 +93,7 @@ class BareTorch:
         return float(norm)
 
 
-def _padded(group: ScoredGroup) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _padded(group: TrainingGroup) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """[G, S] token ids, zeros behind the shorter completions, and the mask of what is real."""
     longest = max(len(tokens) for tokens in group.completion_ids_G)
     sequences = [np.concatenate([group.context_ids, tokens]) for tokens in group.completion_ids_G]

@@ -10,7 +10,7 @@ from dynalign.benchmarks.rollout_side import RolloutSide
 from dynalign.benchmarks.workload import Workload
 from dynalign.rollout.arrow_schema import encode, to_batch
 from dynalign.rollout.engine.base import EngineRequest
-from dynalign.rollout.group_maker import Draw
+from dynalign.rollout.group_maker import GroupTask
 from dynalign.rollout.judges.judge import request_seed
 from dynalign.rollout.records import Group
 
@@ -56,10 +56,10 @@ async def _measure(workload: Workload) -> dict[str, list[float]]:
     return samples
 
 
-async def _system_tokens_per_s(side: RolloutSide, draws: list[Draw], groups_in_flight: int) -> float:
+async def _system_tokens_per_s(side: RolloutSide, draws: list[GroupTask], groups_in_flight: int) -> float:
     places = asyncio.Semaphore(groups_in_flight)
 
-    async def make(draw: Draw) -> int:
+    async def make(draw: GroupTask) -> int:
         async with places:
             group = await side.maker.make(draw)
             await asyncio.to_thread(_encode, group)
@@ -75,7 +75,7 @@ def _encode(group: Group) -> bytes:
     return encode([to_batch(group)])
 
 
-def _requests(side: RolloutSide, draw: Draw) -> list[EngineRequest]:
+def _requests(side: RolloutSide, draw: GroupTask) -> list[EngineRequest]:
     """What `GroupMaker.make` asks the engine for: the same contexts, lengths and seeds."""
     ids, settings = side.contexts.sampling_context(draw.prompt.prompt), side.run.rollout
     seeds = (request_seed(side.run.seed, draw.group_id, index) for index in range(settings.group_size))

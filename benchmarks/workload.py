@@ -7,7 +7,7 @@ from typing import Literal
 
 from dynalign.configs.load import load_run
 from dynalign.configs.schema import RunSettings
-from dynalign.rollout.group_maker import Draw
+from dynalign.rollout.group_maker import GroupTask
 from dynalign.rollout.prompts import PromptOrder, load_prompts
 
 Device = Literal["cpu", "gpu"]
@@ -48,13 +48,13 @@ class Workload:
         """The shipped run's, with more `key=value` overrides."""
         return load_run(CONFIGS[self.device], self.overrides(*more)).settings
 
-    def draws(self) -> list[Draw]:
+    def draws(self) -> list[GroupTask]:
         """The first step's groups."""
         run = self.settings()
         prompts = load_prompts(run.prompts.source).train
         order = PromptOrder(len(prompts), run.seed)
         return [
-            Draw(1, number, 1, 0, prompts[order.at(number).index], 0.0)
+            GroupTask(1, number, 1, 0, prompts[order.at(number).index], 0.0)
             for number in range(run.rollout.prompts_per_step)
         ]
 

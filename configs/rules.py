@@ -226,7 +226,7 @@ def a_lost_group_can_come_back_in_time(settings: RunSettings) -> Mistake | None:
 
 
 @rule("rollout.workers.min", "rollout.workers.max")
-def a_pool_s_least_is_not_above_its_most(settings: RunSettings) -> Mistake | None:
+def min_workers_at_most_max(settings: RunSettings) -> Mistake | None:
     workers = settings.rollout.workers
     if workers.min <= workers.max:
         return None

@@ -25,7 +25,7 @@ from typing import Any, Self, cast
 import ray
 
 from dynalign.actors import logs
-from dynalign.actors.run_spec import RunPlace
+from dynalign.actors.run_spec import RunSpec
 from dynalign.actors.supervision.supervisor import Supervisor
 from dynalign.actors.supervision.worker_pool import root_cause
 from dynalign.configs.errors import DynalignError, Mistake, RunFailed, StaleLineage, UserError, one_line
@@ -34,12 +34,12 @@ from dynalign.configs.schema import RunSettings
 from dynalign.launch.preflight import Prepared, preflight
 from dynalign.launch.progress import ProgressView
 from dynalign.launch.ray_cluster import ray_job
-from dynalign.launch.ray_cluster.capacity_wait import find_room
+from dynalign.launch.ray_cluster.capacity_wait import wait_for_capacity
 from dynalign.launch.ray_cluster.connection import connect, reach
 from dynalign.launch.report.report import write_report
 from dynalign.launch.resume import mirrored
 from dynalign.launch.resume.open_run import RunFolder, open_run_folder
-from dynalign.launch.spawner import Cluster
+from dynalign.launch.spawner import RaySpawner
 from dynalign.launch.summary import State, read_summary, summarize, summary_lines, write_summary
 from dynalign.rollout.ledger.values import Break
 from dynalign.run_folder import layout, owner, requests
@@ -191,7 +191,7 @@ class _Run:
         self.interrupts, self.heart, self.mirror = interrupts, heart, mirror
         self.started_s = time.time()
         self.step = ready.checkpoint.step if ready.checkpoint else 0
-        self.place = RunPlace(settings, str(folder), lineage, self.step, ready.prompts.content_hash)
+        self.spec = RunSpec(settings, str(folder), lineage, self.step, ready.prompts.content_hash)
         self.supervisor: Supervisor | None = None
         self.cause: str | None = None
 
@@ -207,12 +207,12 @@ class _Run:
                     nodes = len(self.ready.plan.cluster.nodes)
                     logger.info(
                         "lineage %d begins at step %d, on a cluster of %d nodes",
-                        self.place.lineage,
+                        self.spec.lineage,
                         self.step,
                         nodes,
                     )
                 self.supervisor = Supervisor(
-                    self.place, Cluster(self.ready), self._rollback, self._newest_step, self._keep_poison
+                    self.spec, RaySpawner(self.ready), self._rollback, self._newest_step, self._keep_poison
                 )
                 state = self._watch(self.supervisor, view)
                 self.cause = self.supervisor.cause
@@ -248,7 +248,9 @@ class _Run:
             self._show(view, f"the cluster cannot hold the plan yet: {lacking}")
             self.heart.check()
 
-        self.ready = self.ready.on(find_room(self.ready.plan, self.settings.deadlines.place_s, waiting))
+        self.ready = self.ready.on(
+            wait_for_capacity(self.ready.plan, self.settings.deadlines.place_s, waiting)
+        )
 
     def _watch(self, supervisor: Supervisor, view: ProgressView) -> str:
         """Until the coordinator's loop ends."""

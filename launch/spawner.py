@@ -15,11 +15,11 @@ import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy, PlacementGroupSchedulingStrategy
 
 from dynalign.actors.coordinator.coordinator import Coordinator
-from dynalign.actors.learner.learner_rank import LearnerPlace, LearnerRank
-from dynalign.actors.ledger.ledger_actor import CALLS, LedgerActor, LedgerPlace
+from dynalign.actors.learner.learner_rank import LearnerRank, LearnerSpec
+from dynalign.actors.ledger.ledger_actor import CALLS, LedgerActor, LedgerSpec
 from dynalign.actors.ledger.ledger_link import LedgerLink
-from dynalign.actors.run_spec import NAMESPACE, RunPlace
-from dynalign.actors.worker.rollout_worker import RolloutWorker, WorkerPlace
+from dynalign.actors.run_spec import NAMESPACE, RunSpec
+from dynalign.actors.worker.rollout_worker import RolloutWorker, WorkerSpec
 from dynalign.configs.errors import DeadlineExceeded
 from dynalign.configs.schema import RunSettings
 from dynalign.launch.preflight import Prepared
@@ -35,7 +35,7 @@ _KEEPS_PAGES = {
 twelfth of an engine's. The engine's process inherits it from its worker."""
 
 
-class Cluster:
+class RaySpawner:
     """Creates actors; starts none. What has to lie together (several ranks, a rank and the engine it shares a GPU with) is reserved as
     one placement group; every other actor finds its place by itself."""
 
@@ -49,23 +49,21 @@ class Cluster:
         )
         self._bundle_of = {name: index for index, bundle in enumerate(bundles) for name in bundle.actors}
 
-    def ledger(self, place: RunPlace) -> Any:
-        told = LedgerPlace(
-            place.run, place.run_folder, place.lineage, place.step, len(self._ready.prompts.train)
-        )
-        return self._here(LedgerActor, place.ledger, max_concurrency=CALLS).remote(told)
+    def ledger(self, spec: RunSpec) -> Any:
+        told = LedgerSpec(spec.run, spec.run_folder, spec.lineage, spec.step, len(self._ready.prompts.train))
+        return self._here(LedgerActor, spec.ledger, max_concurrency=CALLS).remote(told)
 
-    def ranks(self, place: RunPlace) -> tuple[Any, ...]:
+    def ranks(self, spec: RunSpec) -> tuple[Any, ...]:
         """All learner ranks, rank 0 first."""
-        run, gpus = place.run, self._plan.learner.gpus_per_actor * self._plan.learner.gpu_share
+        run, gpus = spec.run, self._plan.learner.gpus_per_actor * self._plan.learner.gpu_share
         ranks = []
         for rank in range(run.learner.ranks):
             seat = f"learner-{rank}"
-            told = LearnerPlace(
+            told = LearnerSpec(
                 run,
                 str(self._ready.model_folder),
-                place.run_folder,
-                place.lineage,
+                spec.run_folder,
+                spec.lineage,
                 rank,
                 run.learner.ranks,
                 self._ready.cores.get(seat),
@@ -78,22 +76,22 @@ class Cluster:
             )
         return tuple(ranks)
 
-    def coordinator(self, place: RunPlace, ranks: tuple[Any, ...], joins: bool, pristine: bool) -> Any:
-        ledger = LedgerLink(place.ledger, place.run.deadlines.start_s)
-        return self._here(Coordinator, place.run.name).remote(
-            place, self._ready.prompts, ledger, list(ranks), joins, pristine
+    def coordinator(self, spec: RunSpec, ranks: tuple[Any, ...], joins: bool, pristine: bool) -> Any:
+        ledger = LedgerLink(spec.ledger, spec.run.deadlines.start_s)
+        return self._here(Coordinator, spec.run.name).remote(
+            spec, self._ready.prompts, ledger, list(ranks), joins, pristine
         )
 
-    def worker(self, place: RunPlace, seat: str, name: str) -> Any:
+    def worker(self, spec: RunSpec, seat: str, name: str) -> Any:
         """seat: whose cores it takes. name: its own, which no worker before it had."""
-        run, gpus = place.run, self._plan.rollout.gpus_per_actor * self._plan.rollout.gpu_share
-        told = WorkerPlace(
+        run, gpus = spec.run, self._plan.rollout.gpus_per_actor * self._plan.rollout.gpu_share
+        told = WorkerSpec(
             name,
             run,
             str(self._ready.model_folder),
-            place.run_folder,
-            place.ledger,
-            place.lineage,
+            spec.run_folder,
+            spec.ledger,
+            spec.lineage,
             self._ready.cores.get(seat),
         )
         kind = _actor(

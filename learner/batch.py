@@ -30,7 +30,7 @@ def _view(record: pa.RecordBatch, column: str) -> list[Any]:
 
 
 @dataclass(frozen=True)
-class ScoredGroup:
+class TrainingGroup:
     """One group as it arrived: the prompt once, and per candidate its completion."""
 
     record: pa.RecordBatch
@@ -44,7 +44,7 @@ class ScoredGroup:
         return list(self.record.column("score").to_pylist())
 
     @staticmethod
-    def read(record: pa.RecordBatch, origin: str) -> "ScoredGroup":
+    def read(record: pa.RecordBatch, origin: str) -> "TrainingGroup":
         """Raises RecordError where the rows are not one group, or a log-probability is missing for a token."""
         try:
             contexts, completions = _view(record, "learning_context_ids"), _view(record, "token_ids_T")
@@ -66,18 +66,18 @@ class ScoredGroup:
                 if logprobs is not None and len(logprobs) != len(tokens):
                     counts = f"{len(tokens)} tokens and {len(logprobs)} log-probabilities"
                     raise RecordError(f"{origin}: candidate {index} of group {group_id} has {counts}")
-        return ScoredGroup(record, group_id, contexts[0], completions, behaviour)
+        return TrainingGroup(record, group_id, contexts[0], completions, behaviour)
 
 
 def decode_groups(
     payloads: Sequence[bytes | memoryview | pa.Buffer], origins: Sequence[str]
-) -> list[ScoredGroup]:
+) -> list[TrainingGroup]:
     """The groups of all payloads in order, zero-copy. `origins` names the payloads in errors.
 
     :raises RecordError: a payload is damaged, of another schema, or not made of whole groups; a group stands twice.
     """
     groups = [
-        ScoredGroup.read(record, origin)
+        TrainingGroup.read(record, origin)
         for payload, origin in zip(payloads, origins, strict=True)
         for record in decode(payload, origin)
     ]
@@ -93,11 +93,11 @@ def decode_groups(
 class TrainingBatch:
     """The groups of one step with their advantages, [group][candidate]. Candidates also have one flat number, in that order."""
 
-    groups_P: tuple[ScoredGroup, ...]
+    groups_P: tuple[TrainingGroup, ...]
     advantages_PG: tuple[tuple[float, ...], ...]
 
     @staticmethod
-    def of(groups: Sequence[ScoredGroup], scale: Scale) -> "TrainingBatch":
+    def of(groups: Sequence[TrainingGroup], scale: Scale) -> "TrainingBatch":
         """Raises RecordError when a score is not a number."""
         scores_PG = [group.scores_G for group in groups]
         try:

@@ -61,7 +61,7 @@ class SwapGate:
 
 
 @dataclass(frozen=True, slots=True)
-class Draw:
+class GroupTask:
     """What a lease asks for: the ids that the record carries, and the prompt."""
 
     lineage: int
@@ -105,7 +105,7 @@ class GroupMaker:
         self.completion_tokens = 0
         self.judgements = 0
 
-    async def make(self, draw: Draw) -> Group:
+    async def make(self, draw: GroupTask) -> Group:
         """The scored group of a draw; `withheld_reason` says why it cannot be trained on, if it cannot."""
         settings, prompt = self.run.rollout, draw.prompt.prompt
         sampling_ids = self.contexts.sampling_context(prompt)

@@ -188,7 +188,9 @@ def _steps(checkpoints: Path) -> dict[int, Path]:
 
 def whole(checkpoints: Path) -> dict[int, Path]:
     """The checkpoints with a manifest, which is written last, newest step first."""
-    return {step: folder for step, folder in _steps(checkpoints).items() if (folder / layout.MANIFEST).is_file()}
+    return {
+        step: folder for step, folder in _steps(checkpoints).items() if (folder / layout.MANIFEST).is_file()
+    }
 
 
 def newest_whole(checkpoints: Path) -> Path | None:

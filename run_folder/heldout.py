@@ -29,5 +29,7 @@ def reward_mean(items: Sequence[HeldoutItem], prompted: bool) -> float | None:
 def reward_by_step(items: Sequence[HeldoutItem]) -> dict[int, float]:
     """Mean reward without the system prompt, by evaluated step; a step without any parsed score is left out."""
     steps = sorted({item.step for item in items})
-    means = {step: reward_mean([item for item in items if item.step == step], prompted=False) for step in steps}
+    means = {
+        step: reward_mean([item for item in items if item.step == step], prompted=False) for step in steps
+    }
     return {step: mean for step, mean in means.items() if mean is not None}

@@ -1,21 +1,21 @@
 """The name of every file of a run folder, once. What is in a file, and how it is written, stands in the module named behind it.
 
-    runs/<name>/
-      config.yaml        every setting with its origin                          launch/resume/open_run.py
-      owner.json         which driver owns the run, in which lineage            run_folder/owner.py
-      ledger.log         every commit, one synced line each                     rollout/ledger/log.py
-      spool/             scored groups on their way to the learner              run_folder/spool.py
-      checkpoints/       deepspeed/, hf/, ledger.msgpack, manifest.json         run_folder/checkpoint.py
-      experience/        every trained group, an Arrow file per step            learner/experience.py
-      metrics.jsonl      a row per step                                         run_folder/metrics.py
-      heldout.jsonl      every held-out answer                                  run_folder/heldout.py
-      tensorboard/       the same curves for TensorBoard                        run_folder/metrics.py
-      events.jsonl       what died, why, and how long it took                   run_folder/events.py
-      poison.jsonl       prompts that were withheld for breaking workers        run_folder/events.py
-      status.json        the run's state, every second while it goes on         run_folder/requests.py
-      *.request          pause, resume, stop, scale: left by a shell            run_folder/requests.py
-      summary.json       how the run ended                                      launch/summary.py
-      report.html        curves, health, samples                                launch/report/report.py
+runs/<name>/
+  config.yaml        every setting with its origin                          launch/resume/open_run.py
+  owner.json         which driver owns the run, in which lineage            run_folder/owner.py
+  ledger.log         every commit, one synced line each                     rollout/ledger/log.py
+  spool/             scored groups on their way to the learner              run_folder/spool.py
+  checkpoints/       deepspeed/, hf/, ledger.msgpack, manifest.json         run_folder/checkpoint.py
+  experience/        every trained group, an Arrow file per step            learner/experience.py
+  metrics.jsonl      a row per step                                         run_folder/metrics.py
+  heldout.jsonl      every held-out answer                                  run_folder/heldout.py
+  tensorboard/       the same curves for TensorBoard                        run_folder/metrics.py
+  events.jsonl       what died, why, and how long it took                   run_folder/events.py
+  poison.jsonl       prompts that were withheld for breaking workers        run_folder/events.py
+  status.json        the run's state, every second while it goes on         run_folder/requests.py
+  *.request          pause, resume, stop, scale: left by a shell            run_folder/requests.py
+  summary.json       how the run ended                                      launch/summary.py
+  report.html        curves, health, samples                                launch/report/report.py
 """
 
 from pathlib import Path

@@ -164,7 +164,9 @@ def _write(run_folder: Path, stamp: Stamp) -> None:
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT) or not path.exists():
             raise
-        with path.open("rb+") as file:  # a full disk takes no new file, but the bytes of this one are allocated
+        with path.open(
+            "rb+"
+        ) as file:  # a full disk takes no new file, but the bytes of this one are allocated
             file.write(content)
             file.flush()
             os.fsync(file.fileno())

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from safetensors import SafetensorError
 
-from dynalign.actors.run_spec import RunPlace
+from dynalign.actors.run_spec import RunSpec
 from dynalign.configs.errors import CheckpointWriteFailed, DeadlineExceeded, LearnerLost, StaleLineage
 from dynalign.run_folder import checkpoint, layout, owner, spool
 from dynalign.run_folder.metrics import best_rewards
@@ -23,7 +23,7 @@ class Saver(Protocol):
     async def save(self, aside: Path, step: int) -> tuple[int, ...]: ...
 
 
-async def write_checkpoint(place: RunPlace, step: int, learner: Saver, ledger: bytes) -> Path:
+async def write_checkpoint(spec: RunSpec, step: int, learner: Saver, ledger: bytes) -> Path:
     """Writes aside, then renames, and returns the whole checkpoint's folder. Older ones are removed afterwards, so that a full disk costs
     the new checkpoint, never the last one.
 
@@ -31,18 +31,18 @@ async def write_checkpoint(place: RunPlace, step: int, learner: Saver, ledger: b
     learner and ledger go on, and it can be tried again. Raises StaleLineage when another driver has taken the run over, and what the
     learner raises when it is lost.
     """
-    run_folder = Path(place.run_folder)
+    run_folder = Path(spec.run_folder)
     checkpoints = run_folder / layout.CHECKPOINTS
-    aside = layout.aside_folder(checkpoints, step, place.lineage)
-    owner.check(run_folder, place.lineage)
+    aside = layout.aside_folder(checkpoints, step, spec.lineage)
+    owner.check(run_folder, spec.lineage)
     try:
         await asyncio.to_thread(_room_for, aside)
         group_ids = await learner.save(aside, step)
         await asyncio.to_thread((aside / layout.LEDGER_STATE).write_bytes, ledger)
-        owner.check(run_folder, place.lineage)
-        fixed = checkpoint.fixed_settings(place.run, place.prompts_hash)
+        owner.check(run_folder, spec.lineage)
+        fixed = checkpoint.fixed_settings(spec.run, spec.prompts_hash)
         whole = await asyncio.to_thread(
-            checkpoint.seal, checkpoints, place.run.name, place.lineage, step, group_ids, fixed
+            checkpoint.seal, checkpoints, spec.run.name, spec.lineage, step, group_ids, fixed
         )
     except (
         DeadlineExceeded,
@@ -57,7 +57,7 @@ async def write_checkpoint(place: RunPlace, step: int, learner: Saver, ledger: b
     ) as error:  # torch and safetensors have their own words for a full disk
         await asyncio.to_thread(shutil.rmtree, aside, ignore_errors=True)
         raise CheckpointWriteFailed(step, str(error), str(checkpoints), _free_bytes(run_folder)) from error
-    await asyncio.to_thread(_prune, place, checkpoints)
+    await asyncio.to_thread(_prune, spec, checkpoints)
     return whole
 
 
@@ -75,9 +75,9 @@ def _room_for(aside: Path) -> None:
     aside.mkdir()
 
 
-def _prune(place: RunPlace, checkpoints: Path) -> None:
+def _prune(spec: RunSpec, checkpoints: Path) -> None:
     """An old one that cannot be removed costs its space, not the run."""
-    keep = place.run.checkpoint
+    keep = spec.run.checkpoint
     try:
         checkpoint.clear_aside(checkpoints)
         checkpoint.prune(

@@ -27,7 +27,7 @@ from dynalign.actors.coordinator.learner_group import LearnerGroup
 from dynalign.actors.coordinator.pool_size import Decision, PoolSize
 from dynalign.actors.coordinator.step_row import WorkerTotals, step_row
 from dynalign.actors.ledger.ledger_link import LedgerLink
-from dynalign.actors.run_spec import RunPlace
+from dynalign.actors.run_spec import RunSpec
 from dynalign.configs.errors import CheckpointWriteFailed, LearnerLost, MissingGroups, NoSignal, RunFailed
 from dynalign.rollout.prompts import PromptSet
 from dynalign.rollout.weights.version import WeightVersion, version_label
@@ -63,17 +63,17 @@ class Coordinator:
 
     def __init__(
         self,
-        place: RunPlace,
+        spec: RunSpec,
         prompts: PromptSet,
         ledger: LedgerLink,
         ranks: list[Any],
         joins: bool,
         pristine: bool,
     ) -> None:
-        self.place, self.run, self.folder = place, place.run, Path(place.run_folder)
+        self.spec, self.run, self.folder = spec, spec.run, Path(spec.run_folder)
         self._prompts, self._joins, self._pristine = prompts, joins, pristine
         self._ledger = ledger
-        self._learner = LearnerGroup(ranks, place.run.deadlines)
+        self._learner = LearnerGroup(ranks, spec.run.deadlines)
         self._workers: dict[str, Any] = {}
         self._mute: set[str] = set()
         self._stop = asyncio.Event()
@@ -82,20 +82,20 @@ class Coordinator:
         self._asleep = False
         self._state, self._phase = "starting", "starting the learner"
         self._started_s = time.time()
-        self.step, self._checkpointed, self._checkpoint_failures, self._notice = place.step, place.step, 0, ""
+        self.step, self._checkpointed, self._checkpoint_failures, self._notice = spec.step, spec.step, 0, ""
         self._row: Row | None = None
         self._heldout = read_heldout(self.folder)
         self._totals = WorkerTotals({})
         self._version: WeightVersion | None = None
-        self._pool = PoolSize(place.run.rollout.workers.min, place.run.rollout.workers.max)
+        self._pool = PoolSize(spec.run.rollout.workers.min, spec.run.rollout.workers.max)
         self._decided = (0, Decision(0, ""))  # counted, so that the supervision knows which one is new
         self._pool_reason, self._status = "", dict[str, Any]()
         self._ages: list[int] = []
-        self._exporter = Exporter(self.run, self.folder, place.lineage, ray.util.get_node_ip_address())
+        self._exporter = Exporter(self.run, self.folder, spec.lineage, ray.util.get_node_ip_address())
         self._metrics_address: str | None = None
         self._supervised: Mapping[str, Any] = {}
-        logs.configure(self.run, "coordinator", lambda: version_label(place.lineage, self.step))
-        self.log = MetricsLog(self.folder, self.run.tensorboard, place.lineage)
+        logs.configure(self.run, "coordinator", lambda: version_label(spec.lineage, self.step))
+        self.log = MetricsLog(self.folder, self.run.tensorboard, spec.lineage)
 
     async def train(self) -> Ending:
         """The loop. Kill the ledger or this actor between any two of its lines: every group is trained once."""
@@ -145,7 +145,7 @@ class Coordinator:
             if self.step:
                 self._phase = f"loading the checkpoint of step {self.step}"
                 await self._learner.load(step_folder(self.folder / layout.CHECKPOINTS, self.step))
-        initial = WeightVersion(self.place.lineage, 0, b"", (), 0)  # what every engine loads at its start
+        initial = WeightVersion(self.spec.lineage, 0, b"", (), 0)  # what every engine loads at its start
         published = None if self._pristine and not self.step else await self._learner.publish(self.step)
         if self.step and published is None:
             raise LearnerLost(
@@ -216,12 +216,12 @@ class Coordinator:
             self._phase = f"evaluating step {self.step} on held-out prompts"
             with suppress(StopRequested):  # the step's row then has no held-out figures
                 heldout = await self._or_stop(
-                    evaluate(self.run, self._prompts, self._ledger, self.step, self.place.lineage)
+                    evaluate(self.run, self._prompts, self._ledger, self.step, self.spec.lineage)
                 )
             self._heldout += heldout
             self.log.write_heldout(heldout)
         row = step_row(
-            self.step, self.place.lineage, learned, self._ledger_status, status, self._totals, totals, heldout
+            self.step, self.spec.lineage, learned, self._ledger_status, status, self._totals, totals, heldout
         )
         self._ledger_status, self._totals = (
             status,
@@ -251,7 +251,7 @@ class Coordinator:
         self._phase = f"writing the checkpoint of step {self.step}"
         try:
             snapshot = await self._ledger.call("snapshot")
-            await write_checkpoint(self.place, self.step, self._learner, snapshot)
+            await write_checkpoint(self.spec, self.step, self._learner, snapshot)
         except CheckpointWriteFailed as failed:
             self._checkpoint_failures += 1
             self._exporter.checkpoint_failed()
@@ -274,7 +274,9 @@ class Coordinator:
         self._state, self._phase = "finished" if finished else "interrupted", ""
         self.log.close()
         await asyncio.to_thread(self._exporter.close, self._state)
-        whole = step_folder(self.folder / layout.CHECKPOINTS, self._checkpointed) if self._checkpointed else None
+        whole = (
+            step_folder(self.folder / layout.CHECKPOINTS, self._checkpointed) if self._checkpointed else None
+        )
         return Ending(self._state, await self._ledger.call("status"), None if whole is None else str(whole))
 
     # -- what the lines ask -------------------------------------------------------------------------------------------------
@@ -379,7 +381,7 @@ class Coordinator:
             "state": "paused" if self._state == "running" and not self._running.is_set() else self._state,
             "step": self.step,
             "steps": self.run.steps,
-            "lineage": self.place.lineage,
+            "lineage": self.spec.lineage,
             "policy_version": self.step,
             "metrics": self._row,
             "ledger": ledger,

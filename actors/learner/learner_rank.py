@@ -37,7 +37,7 @@ _OBJECT_WAIT_S = 20.0  # for a group's cached object; its spool file is read whe
 
 
 @dataclass(frozen=True)
-class LearnerPlace:
+class LearnerSpec:
     """What a rank is told once. `cores`: the CPU cores it may use; None leaves that to the machine. `transport`: the plan's choice."""
 
     run: RunSettings
@@ -53,12 +53,12 @@ class LearnerPlace:
 class LearnerRank:
     """The actor around `learner.learner.Learner`."""
 
-    def __init__(self, place: LearnerPlace) -> None:
+    def __init__(self, spec: LearnerSpec) -> None:
         self._all_cores = os.sched_getaffinity(0)
-        if place.cores:
-            os.sched_setaffinity(0, place.cores)  # before any library counts the cores
-        self._place = place
-        self._run_folder = Path(place.run_folder)
+        if spec.cores:
+            os.sched_setaffinity(0, spec.cores)  # before any library counts the cores
+        self._spec = spec
+        self._run_folder = Path(spec.run_folder)
         self._versions: dict[int, WeightVersion | None] = {}
 
     def rendezvous(self) -> tuple[str, int]:
@@ -69,21 +69,21 @@ class LearnerRank:
 
     def start(self, address: str, port: int) -> None:
         """Joins the other ranks and loads the initial policy."""
-        place = self._place
+        spec = self._spec
         os.environ.update(
-            MASTER_ADDR=address, MASTER_PORT=str(port), RANK=str(place.rank), WORLD_SIZE=str(place.world_size)
+            MASTER_ADDR=address, MASTER_PORT=str(port), RANK=str(spec.rank), WORLD_SIZE=str(spec.world_size)
         )
         os.environ.update(LOCAL_RANK="0")
-        if place.run.placement.device == "cpu":
+        if spec.run.placement.device == "cpu":
             os.environ["DS_ACCELERATOR"] = "cpu"
         from dynalign.learner.learner import Learner  # reads the environment set above
 
         self._learner = Learner(
-            place.run, Path(place.model_folder), place.rank, place.world_size, self._all_cores
+            spec.run, Path(spec.model_folder), spec.rank, spec.world_size, self._all_cores
         )
-        self._publisher = _publisher(place)
+        self._publisher = _publisher(spec)
         logs.configure(
-            place.run, f"learner-{place.rank}", lambda: version_label(place.lineage, self._learner.step)
+            spec.run, f"learner-{spec.rank}", lambda: version_label(spec.lineage, self._learner.step)
         )
         self._leave_the_device()
 
@@ -106,9 +106,9 @@ class LearnerRank:
         """The GRPO step's report, and the groups that it trained; rank 0 also writes the step's experience."""
         self._learner.wake()
         report = self._learner.run(step)
-        if self._place.rank == 0 and self._place.run.experience.keep_steps != 0:
+        if self._spec.rank == 0 and self._spec.run.experience.keep_steps != 0:
             self._learner.write_experience(step, self._run_folder / layout.EXPERIENCE)
-            experience.prune(self._run_folder / layout.EXPERIENCE, self._place.run.experience.keep_steps, step)
+            experience.prune(self._run_folder / layout.EXPERIENCE, self._spec.run.experience.keep_steps, step)
         return report, self._learner.trained_group_ids(step)
 
     def publish(self, step: int) -> tuple[WeightVersion, float] | None:
@@ -118,14 +118,14 @@ class LearnerRank:
         if step not in self._versions:
             if step != self._learner.step:
                 return None
-            self._versions[step] = self._publisher.publish(self._learner, self._place.lineage)
+            self._versions[step] = self._publisher.publish(self._learner, self._spec.lineage)
             for old in sorted(self._versions)[:-2]:  # a slow worker may still be fetching the version before
                 del self._versions[old]
         self._leave_the_device()
         version = self._versions[step]
         return None if version is None else (version, time.monotonic() - started_s)
 
-    def spare(self, step: int) -> WeightVersion | None:
+    def fallback(self, step: int) -> WeightVersion | None:
         """Version `step` in the object store, for an engine that cannot read it in this process's memory; None once it has a successor
         there."""
         version = self._versions.get(step)
@@ -134,7 +134,7 @@ class LearnerRank:
             and not version.handles
             and isinstance(self._publisher, IpcPublisher | SharedMemoryPublisher)
         ):
-            version = self._publisher.spare(self._learner, version)
+            version = self._publisher.fallback(self._learner, version)
             if version is not None:
                 self._versions[step] = version
         return version
@@ -155,7 +155,7 @@ class LearnerRank:
 
     def _leave_the_device(self) -> None:
         """Shared placement: the engine has it until the next step."""
-        if self._place.run.placement.mode == "shared":
+        if self._spec.run.placement.mode == "shared":
             self._learner.sleep()
 
     def _payload(self, group: ScoredGroup, handle: Any) -> bytes | None:
@@ -170,16 +170,17 @@ class LearnerRank:
                 pass  # the object is a cache of the spool's file
         try:
             return spool.read(
-                self._run_folder / layout.SPOOL, spool.SpoolEntry(group.name, group.size_bytes, group.checksum)
+                self._run_folder / layout.SPOOL,
+                spool.SpoolEntry(group.name, group.size_bytes, group.checksum),
             )
         except (RecordError, OSError):
             return None
 
 
-def _publisher(place: LearnerPlace) -> IpcPublisher | NcclPublisher | SharedMemoryPublisher | StorePublisher:
-    if place.transport == "nccl":
-        return NcclPublisher(place.run.weights.deadline_s)
-    if place.transport == "object_store":
+def _publisher(spec: LearnerSpec) -> IpcPublisher | NcclPublisher | SharedMemoryPublisher | StorePublisher:
+    if spec.transport == "nccl":
+        return NcclPublisher(spec.run.weights.deadline_s)
+    if spec.transport == "object_store":
         return StorePublisher()
-    kind = IpcPublisher if place.transport == "ipc" else SharedMemoryPublisher
+    kind = IpcPublisher if spec.transport == "ipc" else SharedMemoryPublisher
     return kind(ray.get_runtime_context().current_actor)

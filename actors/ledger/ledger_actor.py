@@ -28,7 +28,7 @@ import msgpack
 
 from dynalign.actors import logs
 from dynalign.actors.ledger.lease_queue import LeaseQueue
-from dynalign.actors.ledger.ledger_spec import Answer, Batch, LedgerPlace, ledger_settings
+from dynalign.actors.ledger.ledger_spec import Answer, Batch, LedgerSpec, ledger_settings
 from dynalign.actors.ledger.newest_version import NewestVersion
 from dynalign.actors.packed_calls import PackedCalls
 from dynalign.configs.errors import CheckpointError, DeadlineExceeded, LedgerError, StaleLineage
@@ -59,12 +59,12 @@ _LOOK_S = 1.0  # the longest that a lease's expiry goes unnoticed while somebody
 class LedgerActor(PackedCalls):
     """The actor. `start` once, then everything else. `wait_s` and `deadline_s` are seconds from the call."""
 
-    def __init__(self, place: LedgerPlace, clock: Callable[[], float] = time.monotonic) -> None:
-        self._place, self._clock = place, clock
-        self._folder = Path(place.run_folder)
+    def __init__(self, spec: LedgerSpec, clock: Callable[[], float] = time.monotonic) -> None:
+        self._spec, self._clock = spec, clock
+        self._folder = Path(spec.run_folder)
         self._spool = self._folder / layout.SPOOL
         self._evaluations = EvaluationLeases(
-            place.run.deadlines.lease_s, place.lineage, place.run.supervision.poison_attempts
+            spec.run.deadlines.lease_s, spec.lineage, spec.run.supervision.poison_attempts
         )
         self._changed, self._started = asyncio.Event(), asyncio.Event()
         self._queue = LeaseQueue(self._lease, self._tick, _LOOK_S)
@@ -77,18 +77,18 @@ class LedgerActor(PackedCalls):
 
     async def start(self) -> None:
         """Rebuilds the ledger from checkpoint, log and spool. Raises CheckpointError, RecordError or StaleLineage if they do not fit."""
-        place = self._place
+        spec = self._spec
         logs.configure(
-            place.run, "ledger", lambda: self._newest.version.label if self._newest.version else "-"
+            spec.run, "ledger", lambda: self._newest.version.label if self._newest.version else "-"
         )
-        owner.check(self._folder, place.lineage)
-        snapshot = self._read_snapshot() if place.step else None
+        owner.check(self._folder, spec.lineage)
+        snapshot = self._read_snapshot() if spec.step else None
         self._log = LedgerLog(self._folder / layout.LEDGER_LOG)
         spooled = await asyncio.to_thread(spool.scan, self._spool)
         await asyncio.to_thread(durable.remove_leftovers, self._spool, time.time())
-        order = PromptOrder(place.prompts_count, place.run.seed)
+        order = PromptOrder(spec.prompts_count, spec.run.seed)
         self._ledger = restore(
-            ledger_settings(place.run), order, snapshot, self._log.lines, spooled, place.lineage
+            ledger_settings(spec.run), order, snapshot, self._log.lines, spooled, spec.lineage
         )
         self._log.append(opening(self._ledger, snapshot, self._log.lines), durable=True)
         gc.freeze()  # what is there by now stays; walking through it stops every call for 60 ms
@@ -116,7 +116,7 @@ class LedgerActor(PackedCalls):
         if worker in self._workers_gone:
             return []
         named = self._newest.above(
-            (self._place.lineage, self._ledger.state.version - 1)
+            (self._spec.lineage, self._ledger.state.version - 1)
         )  # what a lease names can be pulled
         if named is None or not (self._evaluations.pending or (self._leasing and self._ledger.capacity())):
             return None
@@ -226,7 +226,7 @@ class LedgerActor(PackedCalls):
     async def take_present(self, step: int, deadline_s: float | None = None) -> Batch | None:
         """What is there for `step`, once no leased group would become too old by being left behind; None if nothing is there and
         nothing is leased. deadline_s: the run's `deadlines.batch_s` unless given."""
-        deadline_s = self._place.run.deadlines.batch_s if deadline_s is None else deadline_s
+        deadline_s = self._spec.run.deadlines.batch_s if deadline_s is None else deadline_s
         until_s = self._clock() + deadline_s
         while True:
             self._tick()
@@ -253,7 +253,7 @@ class LedgerActor(PackedCalls):
         then a slow disk holds up leases alone. group_ids: see `plan_commit`. Raises StaleLineage when another driver has taken the run
         over: its history must not get a line of this one.
         """
-        owner.check(self._folder, self._place.lineage)
+        owner.check(self._folder, self._spec.lineage)
         planned = self._ledger.plan_commit(step, group_ids)
         if planned is not None:
             scored = self._ledger.state.scored
@@ -278,9 +278,9 @@ class LedgerActor(PackedCalls):
 
     def _publish(self, version: WeightVersion) -> None:
         if (
-            version.lineage != self._place.lineage
+            version.lineage != self._spec.lineage
         ):  # of a coordinator that does not know yet that it was replaced
-            raise StaleLineage(version.lineage, self._place.lineage)
+            raise StaleLineage(version.lineage, self._spec.lineage)
         if version.step != self._ledger.state.version:
             raise LedgerError(
                 f"version {version.step} is not that of the last committed step, {self._ledger.state.version}"
@@ -295,7 +295,7 @@ class LedgerActor(PackedCalls):
         back to that checkpoint. What stays is what is scored, leased (its file may be there before its report), or trained
         after `step`.
         """
-        owner.check(self._folder, self._place.lineage)
+        owner.check(self._folder, self._spec.lineage)
         self._trained_files = {
             name: trained for name, trained in self._trained_files.items() if trained > step
         }
@@ -337,7 +337,7 @@ class LedgerActor(PackedCalls):
 
     async def snapshot(self) -> bytes:
         """The ledger's part of a checkpoint: msgpack, a list of names, no samples."""
-        return bytes(msgpack.packb(pack(self._ledger.state, self._place.lineage)))
+        return bytes(msgpack.packb(pack(self._ledger.state, self._spec.lineage)))
 
     async def status(self) -> dict[str, Any]:
         """The law's terms and what an operator asks: why a batch is not there, who works, how old the oldest lease is."""
@@ -363,13 +363,13 @@ class LedgerActor(PackedCalls):
     # ---- inside
 
     def _read_snapshot(self) -> dict[str, Any]:
-        path = step_folder(self._folder / layout.CHECKPOINTS, self._place.step) / layout.LEDGER_STATE
+        path = step_folder(self._folder / layout.CHECKPOINTS, self._spec.step) / layout.LEDGER_STATE
         try:
             snapshot: dict[str, Any] = msgpack.unpackb(path.read_bytes())
         except (OSError, ValueError, msgpack.UnpackException) as error:
             raise CheckpointError(f"{path} cannot be read: {error}") from error
-        if not isinstance(snapshot, dict) or snapshot.get("version") != self._place.step:
-            raise CheckpointError(f"{path} is not the ledger of step {self._place.step}")
+        if not isinstance(snapshot, dict) or snapshot.get("version") != self._spec.step:
+            raise CheckpointError(f"{path} is not the ledger of step {self._spec.step}")
         return snapshot
 
     def _batch(self, reservation: Reservation) -> Batch:

@@ -10,7 +10,7 @@ from dynalign.rollout.weights.version import WeightVersion
 
 
 @dataclass(frozen=True)
-class LedgerPlace:
+class LedgerSpec:
     """What the ledger is told once. `step`: the whole checkpoint to continue from, 0 for none. `prompts_count`: training prompts."""
 
     run: RunSettings

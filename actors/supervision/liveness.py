@@ -17,7 +17,7 @@ def every_s(actors: int) -> float:
     return max(EVERY_S, actors / QUESTIONS_PER_S)
 
 
-class Pulse:
+class Liveness:
     """ask: makes the call and returns its object reference. `answer`: the last one, None before the first."""
 
     def __init__(self, ask: Callable[[], Any], clock: Callable[[], float] = time.monotonic) -> None:

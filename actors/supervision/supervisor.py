@@ -32,8 +32,8 @@ from typing import Any, Protocol
 
 import ray
 
-from dynalign.actors.run_spec import RunPlace
-from dynalign.actors.supervision.liveness import Pulse
+from dynalign.actors.run_spec import RunSpec
+from dynalign.actors.supervision.liveness import Liveness
 from dynalign.actors.supervision.restart_budget import RestartBudget
 from dynalign.actors.supervision.worker_pool import WorkerPool, root_cause
 from dynalign.configs.errors import LearnerLost, RunFailed, one_line
@@ -45,10 +45,10 @@ logger = logging.getLogger(__name__)
 class Spawner(Protocol):
     """Creates actors, on whatever cluster there is."""
 
-    def ledger(self, place: RunPlace) -> Any: ...
-    def ranks(self, place: RunPlace) -> tuple[Any, ...]: ...
-    def coordinator(self, place: RunPlace, ranks: tuple[Any, ...], joins: bool, pristine: bool) -> Any: ...
-    def worker(self, place: RunPlace, seat: str, name: str) -> Any: ...
+    def ledger(self, spec: RunSpec) -> Any: ...
+    def ranks(self, spec: RunSpec) -> tuple[Any, ...]: ...
+    def coordinator(self, spec: RunSpec, ranks: tuple[Any, ...], joins: bool, pristine: bool) -> Any: ...
+    def worker(self, spec: RunSpec, seat: str, name: str) -> Any: ...
 
 
 class Rollback(Protocol):
@@ -60,39 +60,39 @@ class Rollback(Protocol):
 class Supervisor:
     """One driver's supervision of one run. `start` once, `look` again and again until `ending` is there, `end` in any case.
 
-    place: the run, in the lineage and at the step where this driver begins. newest_step: of the newest whole checkpoint. poisoned:
+    spec: the run, in the lineage and at the step where this driver begins. newest_step: of the newest whole checkpoint. poisoned:
     takes what the ledger says of groups that it has withheld as poison. cause: why the run is being ended, None while it is not.
     status, ledger_status: the last ones heard. mirror: what the driver's `Mirror` reports, None for a run without one.
     """
 
     def __init__(
         self,
-        place: RunPlace,
+        spec: RunSpec,
         spawn: Spawner,
         rollback: Rollback,
         newest_step: Callable[[], int],
         poisoned: Callable[[Sequence[Any]], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.run, self._place, self._spawn, self._clock = place.run, place, spawn, clock
+        self.run, self._spec, self._spawn, self._clock = spec.run, spec, spawn, clock
         self._rollback, self._newest_step, self._poisoned = rollback, newest_step, poisoned
-        self._events = EventLog(Path(place.run_folder), lambda: self._place.lineage)
+        self._events = EventLog(Path(spec.run_folder), lambda: self._spec.lineage)
         self._budget = RestartBudget(self.run.supervision.restarts, self.run.supervision.window_s)
         self._restarts: Counter[str] = Counter()
         self._died_s: dict[Kind, float] = {}
         self._after_s = dict.fromkeys(("ledger", "learner", "coordinator"), 0.0)
         self._pool = WorkerPool(
-            self.run, lambda seat, worker: spawn.worker(self._place, seat, worker), self, self._events, clock
+            self.run, lambda seat, worker: spawn.worker(self._spec, seat, worker), self, self._events, clock
         )
         self._why, self._decisions = "rollout.workers", 0
         self._ledger: Any = None
         self._ledger_call: Any = None
-        self._ledger_pulse: Pulse | None = None
+        self._ledger_pulse: Liveness | None = None
         self.ledger_status: dict[str, Any] | None = None
         self._ranks: tuple[Any, ...] = ()
         self._coordinator: Any = None
         self._training: Any = None
-        self._coordinator_pulse: Pulse | None = None
+        self._coordinator_pulse: Liveness | None = None
         self._pristine, self._ready = True, False
         self._left_calls: list[Any] = []
         self._asked: dict[
@@ -177,15 +177,15 @@ class Supervisor:
         """What is not there (yet, or any more) and may be created now."""
         now_s = self._clock()
         if not self._ranks and now_s >= self._after_s["learner"]:
-            self._ranks = self._spawn.ranks(self._place)
+            self._ranks = self._spawn.ranks(self._spec)
         if self._ledger is None and now_s >= self._after_s["ledger"]:
-            step = self._newest_step() if self._ready else self._place.step
-            self._ledger = self._spawn.ledger(replace(self._place, step=step))
+            step = self._newest_step() if self._ready else self._spec.step
+            self._ledger = self._spawn.ledger(replace(self._spec, step=step))
             self._ledger_call = self._ledger.start.remote()
         if self._coordinator is None and self._ranks and now_s >= self._after_s["coordinator"]:
-            step = self._newest_step() if self._ready else self._place.step
+            step = self._newest_step() if self._ready else self._spec.step
             self._coordinator = self._spawn.coordinator(
-                replace(self._place, step=step), self._ranks, self._ready, self._pristine
+                replace(self._spec, step=step), self._ranks, self._ready, self._pristine
             )
             self._training = self._coordinator.train.remote()
             self._coordinator_pulse, self._decisions = None, 0
@@ -202,7 +202,10 @@ class Supervisor:
                 if not ray.wait([self._ledger_call], timeout=0)[0]:
                     return
                 ray.get(self._ledger_call)
-                self._ledger_call, self._ledger_pulse = None, Pulse(self._ledger.status.remote, self._clock)
+                self._ledger_call, self._ledger_pulse = (
+                    None,
+                    Liveness(self._ledger.status.remote, self._clock),
+                )
                 if self._ready and self._coordinator is not None:
                     self._coordinator.ledger_replaced.remote()
                 self._recovered("ledger")
@@ -235,7 +238,7 @@ class Supervisor:
 
     def _hear_coordinator(self) -> None:
         if self._coordinator_pulse is None:
-            self._coordinator_pulse = Pulse(
+            self._coordinator_pulse = Liveness(
                 lambda: self._coordinator.look.remote(self.report(), self.ledger_status), self._clock
             )
         status = self._coordinator_pulse.look()
@@ -243,7 +246,7 @@ class Supervisor:
             self._coordinator_lost("hung", f"no answer for {self.run.deadlines.silence_s:g} s")
         elif status is not None:
             self.status = status
-            if status["state"] not in ("starting", "stopping") and status["lineage"] == self._place.lineage:
+            if status["state"] not in ("starting", "stopping") and status["lineage"] == self._spec.lineage:
                 self._ready = True
                 self._recovered("coordinator")
                 self._recovered("learner")
@@ -268,7 +271,7 @@ class Supervisor:
         self._lost("learner", cause, detail)
         if self.cause is None:
             lineage, step = self._rollback()
-            self._place = replace(self._place, lineage=lineage, step=step)
+            self._spec = replace(self._spec, lineage=lineage, step=step)
 
     # -- what the pool tells ------------------------------------------------------------------------------------------------
 

@@ -13,7 +13,7 @@ import ray
 
 from dynalign.actors.supervision.liveness import every_s
 from dynalign.actors.supervision.restart_budget import RestartBudget
-from dynalign.actors.supervision.worker_seat import Seat
+from dynalign.actors.supervision.worker_seat import WorkerSeat
 from dynalign.configs.errors import DeadlineExceeded, DynalignError, WeightsError, one_line
 from dynalign.configs.schema import RunSettings
 from dynalign.run_folder.events import EventLog
@@ -53,7 +53,7 @@ class WorkerPool:
     ) -> None:
         self._run, self._create, self._owner, self._events, self._clock = run, create, owner, events, clock
         self._budget = RestartBudget(run.supervision.restarts, run.supervision.window_s)
-        self._seats: dict[str, Seat] = {}
+        self._seats: dict[str, WorkerSeat] = {}
         self._taken: dict[
             str, int
         ] = {}  # how often a seat that is gone was taken: no two workers of a run have one name
@@ -77,7 +77,7 @@ class WorkerPool:
             or any(self._is_coming(seat) for seat in staying)
         )
 
-    def _is_coming(self, seat: Seat) -> bool:
+    def _is_coming(self, seat: WorkerSeat) -> bool:
         if seat.state == "placing":
             return self._clock() - seat.since_s < _ASKED_S
         return seat.state == "starting" or (seat.state == "waiting" and seat.died_s is None)
@@ -120,7 +120,7 @@ class WorkerPool:
         for seat in self._seats.values():
             seat.clear()
 
-    def _joined(self, seat: Seat) -> None:
+    def _joined(self, seat: WorkerSeat) -> None:
         seat.serve()
         self._served = True
         self._owner.joined(seat.worker, seat.actor)
@@ -128,7 +128,7 @@ class WorkerPool:
             self._events.write("worker", seat.worker, "recovered", "", "serves", self._clock() - seat.died_s)
             seat.died_s = None
 
-    def _lost(self, seat: Seat, error: Exception) -> None:
+    def _lost(self, seat: WorkerSeat, error: Exception) -> None:
         was, worker, cause, detail = seat.state, seat.worker, _cause(error), one_line(root_cause(error))
         seat.clear()
         if was == "draining":  # too slow, or dead: what it held goes back either way
@@ -153,7 +153,7 @@ class WorkerPool:
         names = (f"rollout-{index}" for index in range(len(self._seats) + self.wanted))
         for name in names:
             if len(staying) < self.wanted and name not in self._seats:
-                seat = Seat(
+                seat = WorkerSeat(
                     name,
                     self._creator(name),
                     self._run.deadlines,

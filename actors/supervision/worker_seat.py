@@ -17,7 +17,7 @@ from typing import Any, Literal
 import psutil
 import ray
 
-from dynalign.actors.supervision.liveness import EVERY_S, Pulse
+from dynalign.actors.supervision.liveness import EVERY_S, Liveness
 from dynalign.configs.errors import WorkerHangs
 from dynalign.configs.sections.operation import DeadlineSettings
 
@@ -28,7 +28,7 @@ SeatState = Literal["waiting", "placing", "starting", "serving", "draining", "em
 
 
 @dataclass
-class Seat:
+class WorkerSeat:
     """name: of the seat (`rollout-0`), whose cores every worker in it takes. create: makes the actor of a worker of a given name."""
 
     name: str
@@ -41,7 +41,7 @@ class Seat:
     actor: Any = None
     died_s: float | None = None
     _call: Any = None
-    _pulse: Pulse | None = None
+    _pulse: Liveness | None = None
     _process: tuple[str, int, float] | None = None
 
     @property
@@ -80,7 +80,7 @@ class Seat:
 
     def serve(self) -> None:
         self._enter("serving", self.actor.serve.remote())
-        self._pulse = Pulse(self.actor.stats.remote, self.clock)
+        self._pulse = Liveness(self.actor.stats.remote, self.clock)
 
     def drain(self) -> None:
         """No more leases; what it holds it finishes. One that does not serve yet has nothing to finish."""

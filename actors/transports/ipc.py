@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class MemoryOffer:
-    """handles: one per bucket. publisher: learner rank 0's actor, for `spare`."""
+    """handles: one per bucket. publisher: learner rank 0's actor, for `fallback`."""
 
     handles: tuple[MemoryHandle, ...]
     publisher: Any
@@ -53,7 +53,7 @@ class IpcPublisher:
         offer = MemoryOffer(tuple(self._handles), self._publisher)
         return WeightVersion(lineage, learner.step, manifest.pack(), (), manifest.size_bytes, offer)
 
-    def spare(self, learner: "Learner", version: WeightVersion) -> WeightVersion | None:
+    def fallback(self, learner: "Learner", version: WeightVersion) -> WeightVersion | None:
         """The same version in the object store; None once it has a successor. Whatever keeps one engine out will keep it out, so later
         versions go to the object store at once."""
         made = learner.staged(version.step)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import ray
 
 from dynalign.actors.transports import object_store as transport_object_store
-from dynalign.rollout.weights.source import Place
+from dynalign.rollout.weights.source import BroadcastMember
 from dynalign.rollout.weights.version import WeightVersion
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ class NcclPublisher:
         return replace(stored, offer=BroadcastOffer(self._root.address, self._root.port, self._deadline_s))
 
 
-async def place(offer: BroadcastOffer, version: WeightVersion, worker: str, ranks: int) -> Place:
+async def place(offer: BroadcastOffer, version: WeightVersion, worker: str, ranks: int) -> BroadcastMember:
     """The worker's place among the members; its engine takes `ranks` ranks. Raises TransferFailed."""
     from dynalign.rollout.weights.broadcast import ready
 

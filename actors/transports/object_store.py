@@ -1,10 +1,10 @@
 """Weight transport through the Ray object store: buckets are objects, zero-copy on one node, pulled by every other.
 
     learner rank 0   publish ─► ray.put(bucket) × n ─► WeightVersion(manifest, references)
-    worker           Landing.fetch: get all buckets ─► verify checksums ─► one file in memory ─► engine loads the path
+    worker           ReceiveBuffer.fetch: get all buckets ─► verify checksums ─► one file in memory ─► engine loads the path
 
 The engine's process is not a Ray worker, so a path in memory is its cheapest last hop. Transports that reach some workers only keep
-this one behind them: rank 0's actor puts a version there when a worker asks for its `spare`.
+this one behind them: rank 0's actor puts a version there when a worker asks for its `fallback`.
 """
 
 import asyncio
@@ -46,13 +46,13 @@ class StorePublisher:
         return None if made is None else publish(*made)
 
 
-async def spare(publisher: Any, version: WeightVersion, deadline_s: float) -> WeightVersion:
+async def fallback(publisher: Any, version: WeightVersion, deadline_s: float) -> WeightVersion:
     """The same version in the object store, which `publisher`, learner rank 0's actor, has put there when this returns.
 
     Raises DeadlineExceeded, or PublisherGone where a later version has taken its place."""
     try:
         async with asyncio.timeout(deadline_s):
-            stored: WeightVersion | None = await publisher.spare.remote(version.step)
+            stored: WeightVersion | None = await publisher.fallback.remote(version.step)
     except TimeoutError as error:
         raise DeadlineExceeded(f"weight version {version.label} in the object store", deadline_s) from error
     except ray.exceptions.RayActorError as error:
@@ -62,7 +62,7 @@ async def spare(publisher: Any, version: WeightVersion, deadline_s: float) -> We
     return stored
 
 
-class Landing:
+class ReceiveBuffer:
     """Where a worker's versions arrive, one after the other: a file without a name, in memory that stays, since fresh pages cost twice
     the copy. It is gone with its process, however that ends."""
 

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class FileOffer:
     """Where the version's bytes are, all buckets in order: a path that holds among the processes of `host`. publisher: learner rank 0's
-    actor, for `spare`."""
+    actor, for `fallback`."""
 
     path: str
     host: str
@@ -71,7 +71,7 @@ class SharedMemoryPublisher:
             return replace(transport_object_store.publish(*made), offer=offer)
         return WeightVersion(lineage, manifest.step, manifest.pack(), (), manifest.size_bytes, offer)
 
-    def spare(self, learner: "Learner", version: WeightVersion) -> WeightVersion | None:
+    def fallback(self, learner: "Learner", version: WeightVersion) -> WeightVersion | None:
         """The same version in the object store as well, as all later ones will be; None if it is no longer here."""
         for file in self._files:
             if file.made is not None and (file.made[0].lineage, file.made[0].step) == (

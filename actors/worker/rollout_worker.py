@@ -31,7 +31,7 @@ from dynalign.configs.errors import DeadlineExceeded, PublisherGone
 from dynalign.configs.schema import RunSettings
 from dynalign.rollout.contexts import Contexts, load_contexts
 from dynalign.rollout.engine.base import Engine
-from dynalign.rollout.group_maker import Draw, GroupMaker
+from dynalign.rollout.group_maker import GroupMaker, GroupTask
 from dynalign.rollout.judges.judge import context_tokens, make_judge
 from dynalign.rollout.judges.value_texts import load_value_texts
 from dynalign.rollout.ledger.evaluation_leases import EvaluationLease, EvaluationResult
@@ -44,7 +44,7 @@ from dynalign.run_folder.spool import SpoolEntry
 
 
 @dataclass(frozen=True)
-class WorkerPlace:
+class WorkerSpec:
     """What a worker is told once: its name, the run, where its model and run folder are, the ledger's name, the lineage at its start,
     and the cores it may use."""
 
@@ -60,15 +60,15 @@ class WorkerPlace:
 class RolloutWorker:
     """The actor. `start` once, then `serve` until `stop`; `stats`, `sleep` and `wake` at any time in between."""
 
-    def __init__(self, place: WorkerPlace, prompts: PromptSet) -> None:
-        if place.cores:
-            os.sched_setaffinity(0, place.cores)  # before any library counts the cores
-        self._place, self._prompts = place, prompts
-        self._ledger = LedgerLink(place.ledger, place.run.deadlines.start_s)
-        places, spool_folder = place.run.rollout.groups_in_flight, Path(place.run_folder) / layout.SPOOL
-        self._news = VersionNews(place.name, self._ledger)
+    def __init__(self, spec: WorkerSpec, prompts: PromptSet) -> None:
+        if spec.cores:
+            os.sched_setaffinity(0, spec.cores)  # before any library counts the cores
+        self._spec, self._prompts = spec, prompts
+        self._ledger = LedgerLink(spec.ledger, spec.run.deadlines.start_s)
+        places, spool_folder = spec.run.rollout.groups_in_flight, Path(spec.run_folder) / layout.SPOOL
+        self._news = VersionNews(spec.name, self._ledger)
         self._leases = LeaseLoop(
-            place.name, self._ledger, places, spool_folder, place.run.deadlines, self._work, self._news
+            spec.name, self._ledger, places, spool_folder, spec.run.deadlines, self._work, self._news
         )
         self._held = self._news.known
         self._loaded = asyncio.Condition()
@@ -80,21 +80,21 @@ class RolloutWorker:
 
     async def start(self) -> None:
         """Loads the initial policy (step 0); a resumed run's version is pulled before the first lease is worked on."""
-        place, run = self._place, self._place.run
-        logs.configure(run, place.name, lambda: version_label(*self._held))
+        spec, run = self._spec, self._spec.run
+        logs.configure(run, spec.name, lambda: version_label(*self._held))
         texts = load_value_texts(
             Path(run.judge.values) if run.judge.values else None, run.judge.rubric, run.judge.scorer
         )
         contexts = await asyncio.to_thread(
-            load_contexts, Path(place.model_folder), texts.generation_system, run.date or ""
+            load_contexts, Path(spec.model_folder), texts.generation_system, run.date or ""
         )
         context_limit = context_tokens(contexts, texts, run)
-        self._engine = await _start_engine(place, contexts, context_limit)
+        self._engine = await _start_engine(spec, contexts, context_limit)
         judge = make_judge(self._engine, contexts, texts, run.judge, context_limit)
-        self._maker = GroupMaker(run, place.name, self._engine, judge, contexts, texts, lambda: self._held[1])
+        self._maker = GroupMaker(run, spec.name, self._engine, judge, contexts, texts, lambda: self._held[1])
         gc.freeze()  # libraries: a collection would walk through all of them, and stop lease loop and engine client
         self._loader = WeightLoader(
-            self._engine, self._maker.gate, place.name, run.rollout.tensor_parallel, run.weights.deadline_s
+            self._engine, self._maker.gate, spec.name, run.rollout.tensor_parallel, run.weights.deadline_s
         )
 
     async def serve(self) -> None:
@@ -118,7 +118,7 @@ class RolloutWorker:
         """Totals since the start, for the coordinator's per-step differences, and what the worker is doing now."""
         maker = self._maker
         return {
-            "name": self._place.name,
+            "name": self._spec.name,
             "version": self._held[1],
             "groups_in_flight": self._leases.in_flight,
             "completion_tokens_total": maker.completion_tokens,
@@ -147,7 +147,7 @@ class RolloutWorker:
     async def _make(self, lease: Lease) -> None:
         await self._holds((lease.lineage, lease.version))
         prompt = self._prompts.train[lease.prompt_index]
-        draw = Draw(lease.lineage, lease.group_id, lease.attempt, lease.epoch, prompt, time.time())
+        draw = GroupTask(lease.lineage, lease.group_id, lease.attempt, lease.epoch, prompt, time.time())
         made = await self._maker.make(draw)
         payload = await asyncio.to_thread(_encode, made)
         await self._leases.deliver(lease, payload, lambda entry: _scored(lease, made, entry))
@@ -157,7 +157,7 @@ class RolloutWorker:
         answer = await self._maker.heldout(self._prompts.heldout[lease.prompt_index], lease.prompted)
         await self._ledger.call(
             "report_evaluation",
-            self._place.name,
+            self._spec.name,
             EvaluationResult(
                 lease.evaluation,
                 lease.item,
@@ -170,13 +170,13 @@ class RolloutWorker:
         )
 
     async def _holds(self, version: tuple[int, int]) -> None:
-        deadline_s = self._place.run.weights.deadline_s
+        deadline_s = self._spec.run.weights.deadline_s
         try:
             async with asyncio.timeout(deadline_s), self._loaded:
                 await self._loaded.wait_for(lambda: self._held >= version)
         except TimeoutError as error:
             raise DeadlineExceeded(
-                f"weight version {version} in {self._place.name} (it holds {self._held})", deadline_s
+                f"weight version {version} in {self._spec.name} (it holds {self._held})", deadline_s
             ) from error
 
     async def _weight_loop(self) -> None:
@@ -188,7 +188,7 @@ class RolloutWorker:
                 lost_s = None
             except PublisherGone:
                 lost_s = lost_s or time.monotonic()
-                if time.monotonic() - lost_s > self._place.run.weights.deadline_s:
+                if time.monotonic() - lost_s > self._spec.run.weights.deadline_s:
                     raise
                 await asyncio.sleep(1.0)
 
@@ -208,8 +208,8 @@ class RolloutWorker:
         self._held = (version.lineage, version.step)
 
 
-async def _start_engine(place: WorkerPlace, contexts: Contexts, context_limit: int) -> Engine:
-    run, label = place.run, version_label(place.lineage, 0)
+async def _start_engine(spec: WorkerSpec, contexts: Contexts, context_limit: int) -> Engine:
+    run, label = spec.run, version_label(spec.lineage, 0)
     if run.rollout.engine == "deterministic":
         from dynalign.rollout.engine.deterministic import DeterministicEngine
 
@@ -217,9 +217,9 @@ async def _start_engine(place: WorkerPlace, contexts: Contexts, context_limit: i
         return DeterministicEngine(range(size // 2, size), contexts.tokenizer.eos_token_id, label)
     from dynalign.rollout.engine.vllm import VllmEngine
 
-    adapter, name = travelling_adapter(run), f"{run.name}/{place.name}"
+    adapter, name = travelling_adapter(run), f"{run.name}/{spec.name}"
     return await VllmEngine.start(
-        place.model_folder, run.rollout, context_limit, label, run.seed, adapter, name, metrics
+        spec.model_folder, run.rollout, context_limit, label, run.seed, adapter, name, metrics
     )
 
 

@@ -22,7 +22,7 @@ from dynalign.actors.transports import (
 )
 from dynalign.actors.transports.ipc import MemoryOffer
 from dynalign.actors.transports.nccl import BroadcastOffer
-from dynalign.actors.transports.object_store import Landing
+from dynalign.actors.transports.object_store import ReceiveBuffer
 from dynalign.actors.transports.shared_memory import FileOffer
 from dynalign.configs.errors import DeadlineExceeded, TransferFailed
 from dynalign.rollout.engine.base import Engine
@@ -45,7 +45,7 @@ class WeightLoader:
             deadline_s,
         )
         self.fallbacks = 0
-        self._landing = Landing()
+        self._landing = ReceiveBuffer()
 
     async def load(self, version: WeightVersion, loaded: Callable[[], None]) -> float:
         """Seconds that generation paused. loaded: called before the next judge batch begins.
@@ -59,7 +59,9 @@ class WeightLoader:
                 self.fallbacks += 1
                 logger.warning("%s takes it from the object store: %s", self._worker, failed)
         if isinstance(version.offer, MemoryOffer | FileOffer) and not version.handles:
-            version = await transport_object_store.spare(version.offer.publisher, version, self._deadline_s)
+            version = await transport_object_store.fallback(
+                version.offer.publisher, version, self._deadline_s
+            )
         return await self._swap(version, await self._landing.fetch(version, self._deadline_s), loaded)
 
     async def _offered(self, version: WeightVersion, loaded: Callable[[], None]) -> float:

@@ -19,12 +19,12 @@ import psutil
 import ray
 
 from dynalign.actors.coordinator.coordinator import Coordinator
-from dynalign.actors.learner.learner_rank import LearnerPlace
+from dynalign.actors.learner.learner_rank import LearnerSpec
 from dynalign.actors.ledger.ledger_actor import CALLS, LedgerActor
 from dynalign.actors.ledger.ledger_link import LedgerLink
-from dynalign.actors.ledger.ledger_spec import LedgerPlace
-from dynalign.actors.run_spec import NAMESPACE, RunPlace
-from dynalign.actors.supervision.liveness import EVERY_S, Pulse, every_s
+from dynalign.actors.ledger.ledger_spec import LedgerSpec
+from dynalign.actors.run_spec import NAMESPACE, RunSpec
+from dynalign.actors.supervision.liveness import EVERY_S, Liveness, every_s
 from dynalign.benchmarks.control.learner import SimulatedRank
 from dynalign.benchmarks.control.workers import hosts
 from dynalign.configs.schema import AlgorithmSettings, HeldoutSettings, RolloutSettings, RunSettings
@@ -76,31 +76,31 @@ class ControlPlane:
     def __init__(self, run_folder: Path) -> None:
         self._folder = run_folder
         lineage = owner.acquire(run_folder, time.time()).lineage
-        place = RunPlace(RUN, str(run_folder), lineage, 0, "none")
+        spec = RunSpec(RUN, str(run_folder), lineage, 0, "none")
         prompts = PromptSet(tuple(Prompt(str(number), "?", "", "train") for number in range(1000)), ())
         named = {"namespace": NAMESPACE, "num_cpus": 0}
-        told = LedgerPlace(RUN, place.run_folder, lineage, 0, len(prompts.train))
+        told = LedgerSpec(RUN, spec.run_folder, lineage, 0, len(prompts.train))
         self._ledger = (
-            ray.remote(LedgerActor).options(name=place.ledger, max_concurrency=CALLS, **named).remote(told)
+            ray.remote(LedgerActor).options(name=spec.ledger, max_concurrency=CALLS, **named).remote(told)
         )
         ray.get(self._ledger.start.remote(), timeout=_DEADLINE_S)
         self.rank = (
             ray.remote(SimulatedRank)
             .options(num_cpus=0)
-            .remote(LearnerPlace(RUN, "none", place.run_folder, lineage, 0, 1, None))
+            .remote(LearnerSpec(RUN, "none", spec.run_folder, lineage, 0, 1, None))
         )
-        link = LedgerLink(place.ledger, RUN.deadlines.start_s)
+        link = LedgerLink(spec.ledger, RUN.deadlines.start_s)
         self._coordinator = (
             ray.remote(Coordinator)
             .options(name=RUN.name, **named)
-            .remote(place, prompts, link, [self.rank], joins=False, pristine=True)
+            .remote(spec, prompts, link, [self.rank], joins=False, pristine=True)
         )
         self._end = self._coordinator.train.remote()
         self.hosts, self._vitals = zip(
-            *hosts(place, os.urandom(GROUP_BYTES), len(os.sched_getaffinity(0))), strict=True
+            *hosts(spec, os.urandom(GROUP_BYTES), len(os.sched_getaffinity(0))), strict=True
         )
         self._named: list[str] = []
-        self.pulses: list[Pulse] = []
+        self.pulses: list[Liveness] = []
 
     async def enlist(self, workers: int) -> list[Sequence[str]]:
         """The run has that many workers now: coordinator and supervision know them. Each host's names; hosts without one are left out."""
@@ -112,7 +112,7 @@ class ControlPlane:
             for name in names:
                 await self._coordinator.add_worker.remote(name, vitals)
         self.pulses = [
-            Pulse(vitals.stats.remote)
+            Liveness(vitals.stats.remote)
             for vitals, names in zip(self._vitals, shares, strict=True)
             for _ in names
         ]

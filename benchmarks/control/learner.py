@@ -4,7 +4,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from dynalign.actors.learner.learner_rank import LearnerPlace, LearnerRank
+from dynalign.actors.learner.learner_rank import LearnerRank, LearnerSpec
 from dynalign.rollout.weights.version import WeightVersion
 
 
@@ -45,8 +45,8 @@ class RecordedLearner:
 class SimulatedRank(LearnerRank):
     """The real actor, with its learner exchanged."""
 
-    def __init__(self, place: LearnerPlace) -> None:
-        super().__init__(place)
+    def __init__(self, spec: LearnerSpec) -> None:
+        super().__init__(spec)
         self._learner = RecordedLearner()  # type: ignore[assignment]
 
     def start(self, address: str, port: int) -> None:
@@ -54,7 +54,7 @@ class SimulatedRank(LearnerRank):
 
     def publish(self, step: int) -> tuple[WeightVersion, float] | None:
         """No tensors: how they travel is measured elsewhere."""
-        return WeightVersion(self._place.lineage, step, b"", (), 0), 0.0
+        return WeightVersion(self._spec.lineage, step, b"", (), 0), 0.0
 
     def pace(self, learn_s: float) -> None:
         self._learner.learn_s = learn_s  # type: ignore[attr-defined]

@@ -21,7 +21,7 @@ import ray
 
 from dynalign.actors.ledger.ledger_link import LedgerLink
 from dynalign.actors.ledger.ledger_spec import Answer
-from dynalign.actors.run_spec import RunPlace
+from dynalign.actors.run_spec import RunSpec
 from dynalign.actors.worker.lease_loop import POLL_S, AnyLease, LeaseLoop
 from dynalign.actors.worker.version_news import VersionNews
 from dynalign.rollout.ledger.values import Delivered, Lease, ScoredGroup
@@ -48,7 +48,7 @@ class SimulatedWorker:
     def __init__(
         self,
         name: str,
-        place: RunPlace,
+        spec: RunSpec,
         ledger: LedgerLink,
         payload: bytes,
         engine_s: float,
@@ -62,9 +62,9 @@ class SimulatedWorker:
             engine_s,
             made,
         )
-        self._spool = Path(place.run_folder) / layout.SPOOL
+        self._spool = Path(spec.run_folder) / layout.SPOOL
         self.news = VersionNews(name, ledger)
-        self.leases = LeaseLoop(name, ledger, places, self._spool, place.run.deadlines, self.work, self.news)
+        self.leases = LeaseLoop(name, ledger, places, self._spool, spec.run.deadlines, self.work, self.news)
         self._held = (0, 0)
         self._loaded = asyncio.Condition()
 
@@ -128,9 +128,9 @@ class Vitals:
 class WorkerHost:
     """The Ray actor: a process full of workers."""
 
-    def __init__(self, place: RunPlace, payload: bytes, seed: int) -> None:
-        self._place, self._payload, self._random = place, payload, random.Random(seed)
-        self._ledger = LedgerLink(place.ledger, place.run.deadlines.start_s)
+    def __init__(self, spec: RunSpec, payload: bytes, seed: int) -> None:
+        self._spec, self._payload, self._random = spec, payload, random.Random(seed)
+        self._ledger = LedgerLink(spec.ledger, spec.run.deadlines.start_s)
         self._workers: list[SimulatedWorker] = []
         self._left, self._reached_s = 0, 0.0
         gc.freeze()  # as a worker does
@@ -144,7 +144,7 @@ class WorkerHost:
         return self._reached_s - began_s
 
     def _new(self, names: Sequence[str], engine_s: float, places: int) -> list[SimulatedWorker]:
-        told = self._place, self._ledger, self._payload, engine_s, places, self._made
+        told = self._spec, self._ledger, self._payload, engine_s, places, self._made
         return [SimulatedWorker(name, *told) for name in names]
 
     def _made(self) -> None:
@@ -197,9 +197,9 @@ def _scored(lease: Lease, entry: SpoolEntry) -> ScoredGroup:
     )
 
 
-def hosts(place: RunPlace, payload: bytes, count: int) -> list[tuple[Any, Any]]:
+def hosts(spec: RunSpec, payload: bytes, count: int) -> list[tuple[Any, Any]]:
     """Each with its vitals."""
     kind, vitals = (
         ray.remote(each).options(num_cpus=0, max_concurrency=100) for each in (WorkerHost, Vitals)
     )
-    return [(kind.remote(place, payload, seed), vitals.remote()) for seed in range(count)]
+    return [(kind.remote(spec, payload, seed), vitals.remote()) for seed in range(count)]

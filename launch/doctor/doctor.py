@@ -21,7 +21,7 @@ from dynalign.configs.errors import Mistake, UserError
 from dynalign.configs.load import LoadedRun
 from dynalign.configs.schema import RunSettings
 from dynalign.launch.doctor import node_facts
-from dynalign.launch.doctor.findings import Examined, Finding, judge
+from dynalign.launch.doctor.findings import Examined, Finding, diagnose
 from dynalign.launch.doctor.node_facts import NodeFacts, Question
 from dynalign.launch.models.folder import model_folder
 from dynalign.launch.plan.machine import this_machine
@@ -68,12 +68,12 @@ def doctor(loaded: LoadedRun | None) -> list[Finding]:
         finally:
             ray.shutdown()
     if loaded is None:
-        return judge(examined, None)
+        return diagnose(examined, None)
     checked = check(loaded)
     refused: list[Mistake] = list(checked.mistakes)
     if checked.plan is not None and examined.protected is not None:
         refused += cluster_refusals(checked.plan, examined.cluster)
-    return judge(examined, run, refused, checked.plan is not None)
+    return diagnose(examined, run, refused, checked.plan is not None)
 
 
 def _this_machine(run: RunSettings | None) -> Examined:

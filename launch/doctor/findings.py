@@ -47,7 +47,7 @@ class Examined:
     protected: bool | None = None
 
 
-def judge(
+def diagnose(
     examined: Examined, run: RunSettings | None, refused: Sequence[Mistake] = (), planned: bool = False
 ) -> list[Finding]:
     """Every check with its result. run: None where no configuration was given. refused: what its plan, or its configuration, has

@@ -18,7 +18,7 @@ Sharing = Literal["none", "in turn", "split"]
 
 
 @dataclass(frozen=True)
-class Seat:
+class ActorPlacement:
     """One actor's place. node: its index in the cluster, None where the cluster decides or has no room. cores: that it is pinned to.
     gpus: its GPUs on that node, which Ray may number otherwise."""
 
@@ -32,8 +32,8 @@ class Seating:
     """engines, ranks: all that has to run at one time. joining: cores of the workers that may join later. more_engines: how many
     further ones have cores or GPUs left; None where neither limits them."""
 
-    engines: tuple[Seat, ...]
-    ranks: tuple[Seat, ...]
+    engines: tuple[ActorPlacement, ...]
+    ranks: tuple[ActorPlacement, ...]
     sharing: Sharing
     joining: tuple[Cores, ...] = ()
     more_engines: int | None = None
@@ -64,7 +64,10 @@ def seat(settings: RunSettings, cluster: Cluster) -> Seating:
     shared = sharing(settings, cluster)
     if not cluster.nodes:
         return Seating(
-            (Seat(None),) * workers.min, (Seat(None),) * ranks, shared, ((),) * (workers.max - workers.min)
+            (ActorPlacement(None),) * workers.min,
+            (ActorPlacement(None),) * ranks,
+            shared,
+            ((),) * (workers.max - workers.min),
         )
     if settings.placement.device == "cpu":
         return _on_cores(settings, cluster)
@@ -88,7 +91,9 @@ def _on_cores(settings: RunSettings, cluster: Cluster) -> Seating:
     if not cluster.started_here:
         capacities = [len(node.cores) for node in cluster.nodes]
         engine_nodes, rank_nodes, left = _side_by_side(capacities, workers.min, threads, ranks, rank_threads)
-        engines, learners = (tuple(Seat(node) for node in nodes) for nodes in (engine_nodes, rank_nodes))
+        engines, learners = (
+            tuple(ActorPlacement(node) for node in nodes) for nodes in (engine_nodes, rank_nodes)
+        )
         return Seating(
             engines,
             learners,
@@ -102,8 +107,8 @@ def _on_cores(settings: RunSettings, cluster: Cluster) -> Seating:
     ranks_here = _dealt(cores, ranks, rank_threads, before_ranks)
     joining = _dealt(cores, workers.max - workers.min, threads, workers.min * threads + ranks * rank_threads)
     return Seating(
-        tuple(Seat(0, hand) for hand in engines_here),
-        tuple(Seat(0, hand) for hand in ranks_here),
+        tuple(ActorPlacement(0, hand) for hand in engines_here),
+        tuple(ActorPlacement(0, hand) for hand in ranks_here),
         "none",
         tuple(joining),
     )
@@ -140,13 +145,13 @@ def _filled(capacities: Sequence[int], actors: int, each: int) -> list[int | Non
     return nodes + [None] * (actors - len(nodes))
 
 
-def _numbered(nodes: Sequence[int | None], each: int, taken: list[int]) -> list[Seat]:
+def _numbered(nodes: Sequence[int | None], each: int, taken: list[int]) -> list[ActorPlacement]:
     """Seats with the next free GPUs of their nodes; counts them in `taken`."""
     seats = []
     for node in nodes:
         if node is None:
-            seats.append(Seat(None))
+            seats.append(ActorPlacement(None))
         else:
-            seats.append(Seat(node, gpus=tuple(range(taken[node], taken[node] + each))))
+            seats.append(ActorPlacement(node, gpus=tuple(range(taken[node], taken[node] + each))))
             taken[node] += each
     return seats

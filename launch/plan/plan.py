@@ -14,7 +14,7 @@ from dynalign.launch.plan.memory import (
     precision_bytes,
 )
 from dynalign.launch.plan.nodes import Cluster
-from dynalign.launch.plan.placement import Cores, Seat, Seating, Sharing, seat
+from dynalign.launch.plan.placement import ActorPlacement, Cores, Seating, Sharing, seat
 from dynalign.launch.plan.transport_choice import Transport, choose_transport
 
 
@@ -24,7 +24,7 @@ class ActorPlan:
     only GPU that is reserved for it, 1.0 for whole ones. memory: of one actor; its parts on a GPU are of each of its GPUs."""
 
     name: str
-    seats: tuple[Seat, ...]
+    seats: tuple[ActorPlacement, ...]
     gpus_per_actor: int
     gpu_share: float
     memory: tuple[Part, ...]

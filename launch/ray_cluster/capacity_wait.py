@@ -20,7 +20,7 @@ from dynalign.launch.plan.refusals import cluster_refusals
 _POLL_S = 1.0
 
 
-def find_room(plan: PlacementPlan, deadline_s: float, waiting: Callable[[Mistake], None]) -> Cluster:
+def wait_for_capacity(plan: PlacementPlan, deadline_s: float, waiting: Callable[[Mistake], None]) -> Cluster:
     """The cluster that this process has joined, as soon as it could hold the plan if nobody else used it.
 
     :param waiting: called about once a second with the figure that does not fit; what it raises ends the wait.

@@ -14,7 +14,7 @@ SCORE_BANDS = 20
 
 
 @dataclass(frozen=True, slots=True)
-class Section:
+class ReportSection:
     """A heading with an anchor, a sentence, and charts."""
 
     anchor: str
@@ -23,7 +23,7 @@ class Section:
     charts: list[Chart]
 
 
-def sections(run: Run) -> list[Section]:
+def sections(run: Run) -> list[ReportSection]:
     """All sections with charts, those without figures included: their charts then say so."""
     return [_reward(run), _judge(run), _policy(run), _completions(run), _learner(run), _time(run)]
 
@@ -52,7 +52,7 @@ def _lines(
     return line_chart(title, unit, series, caption, rules=rules, floor=floor, marks=_resumed(run))
 
 
-def _reward(run: Run) -> Section:
+def _reward(run: Run) -> ReportSection:
     yardstick = (
         "The judge is the policy itself, so the yardstick moves with training: read these curves beside the judge's health and the "
         "answers themselves."
@@ -102,10 +102,10 @@ def _reward(run: Run) -> Section:
         "Groups whose candidates score the same teach nothing and are withheld. Saturated: within 0.1 points of either end.",
         floor=0.0,
     )
-    return Section("reward", "Reward", yardstick, [reward, scores, spread, signal])
+    return ReportSection("reward", "Reward", yardstick, [reward, scores, spread, signal])
 
 
-def _judge(run: Run) -> Section:
+def _judge(run: Run) -> ReportSection:
     least = run.setting("judge.min_digit_mass")
     rules = (
         {f"unparsed below {least}": float(least)}
@@ -130,10 +130,10 @@ def _judge(run: Run) -> Section:
         "Pearson's correlation of scores with completion lengths. A judge that pays for words shows here first.",
         {"no correlation": 0.0},
     )
-    return Section("judge", "Judge", "", [understood, length])
+    return ReportSection("judge", "Judge", "", [understood, length])
 
 
-def _policy(run: Run) -> Section:
+def _policy(run: Run) -> ReportSection:
     gap = line_chart(
         "Internalization gap",
         "nats per token",
@@ -154,10 +154,10 @@ def _policy(run: Run) -> Section:
         {f"bound {bound}": float(bound)} if isinstance(bound, int) and run.column("staleness_max") else None,
         0.0,
     )
-    return Section("policy", "Internalization and age", "", [gap, age])
+    return ReportSection("policy", "Internalization and age", "", [gap, age])
 
 
-def _completions(run: Run) -> Section:
+def _completions(run: Run) -> ReportSection:
     limit = run.setting("rollout.max_completion_tokens")
     length = _lines(
         run,
@@ -174,10 +174,10 @@ def _completions(run: Run) -> Section:
         f"Cut at {limit} tokens instead of ending by themselves." if limit else "Cut at the token limit.",
         floor=0.0,
     )
-    return Section("completions", "Completions", "", [length, cut])
+    return ReportSection("completions", "Completions", "", [length, cut])
 
 
-def _learner(run: Run) -> Section:
+def _learner(run: Run) -> ReportSection:
     charts = [
         _lines(run, "Loss", "GRPO", [("loss", "loss", BLUE)]),
         _lines(run, "Gradient norm", "before clipping", [("norm", "grad_norm", BLUE)], floor=0.0),
@@ -210,10 +210,12 @@ def _learner(run: Run) -> Section:
     ]
     shown = [chart for chart in charts if chart.svg]
     missing = ", ".join(chart.title for chart in charts if not chart.svg)
-    return Section("learner", "Learner", f"Not measured in this run: {missing}." if missing else "", shown)
+    return ReportSection(
+        "learner", "Learner", f"Not measured in this run: {missing}." if missing else "", shown
+    )
 
 
-def _time(run: Run) -> Section:
+def _time(run: Run) -> ReportSection:
     rollout, learner = rollout_split(run), learner_split(run)
     y_high = max((sum(parts) for parts in [*rollout.values(), *learner.values()]), default=0.0)
     worker = stacked_bars(
@@ -259,7 +261,7 @@ def _time(run: Run) -> Section:
         "Publishing a version so that workers can fetch it, and the pause of a worker that loads it.",
         floor=0.0,
     )
-    return Section("time", "Time", "", [worker, learning, throughput, weights])
+    return ReportSection("time", "Time", "", [worker, learning, throughput, weights])
 
 
 def rollout_split(run: Run) -> dict[int, tuple[float, ...]]:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from dynalign.configs.errors import Mistake, UserError
 from dynalign.configs.schema import RunSettings
-from dynalign.learner.batch import ScoredGroup, TrainingBatch
+from dynalign.learner.batch import TrainingBatch, TrainingGroup
 from dynalign.learner.loss import token_weights
 from dynalign.learner.rows.packing import pack
 
@@ -27,7 +27,7 @@ Layout = tuple[tuple[int, ...], ...]
 class Share:
     """Some candidates of one group, which share one copy of its prompt. `first`: flat number of the group's candidate 0."""
 
-    group: ScoredGroup
+    group: TrainingGroup
     advantages_G: Sequence[float]
     weights_G: Sequence[float]
     first: int
@@ -62,7 +62,7 @@ class Row:
     chunks: int
 
 
-def _parts_per_group(groups: Sequence[ScoredGroup], ranks: int) -> int:
+def _parts_per_group(groups: Sequence[TrainingGroup], ranks: int) -> int:
     """Into how many shares to cut each group: more shares balance the ranks better, and repeat the prompt more often.
 
     The cut with the shortest busiest rank, ⌈P·s / W⌉ · (prompt + completions / s) for mean lengths; 1 on one rank.

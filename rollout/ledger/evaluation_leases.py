@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
 from dynalign.configs.errors import LedgerError
-from dynalign.rollout.ledger.quarantine import Suspects
+from dynalign.rollout.ledger.quarantine import Quarantine
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +82,7 @@ class EvaluationLeases:
 
     def __init__(self, lease_s: float, lineage: int, poison_attempts: int = 3) -> None:
         self.lease_s, self.lineage = lease_s, lineage
-        self.suspects = Suspects(poison_attempts, {})
+        self.suspects = Quarantine(poison_attempts, {})
         self.evaluation: int | None = None
         self._items: tuple[EvaluationItem, ...] = ()
         self._pending: list[int] = []

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from itertools import chain
 from math import ceil, inf
 
-from dynalign.rollout.ledger.quarantine import Suspects
+from dynalign.rollout.ledger.quarantine import Quarantine
 from dynalign.rollout.ledger.state import LedgerState
 from dynalign.rollout.ledger.values import (
     ATTEMPTS_PER_LEDGER,
@@ -34,7 +34,7 @@ class LeaseRules:
     """The groups of one run, in one lineage, as the workers meet them. Times are seconds on the caller's clock.
 
     attempts_before: attempt numbers that an earlier ledger of the same lineage may have given to any group; new ones start
-    above it, so that a lease of that ledger can never pass for one of this. broke: see `Suspects`.
+    above it, so that a lease of that ledger can never pass for one of this. broke: see `Quarantine`.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class LeaseRules:
         self._attempts_before = attempts_before
         self._attempts: dict[int, int] = {}
         self._failures: dict[int, int] = {}  # attempts that expired or lost their bytes
-        self.suspects = Suspects(settings.poison_attempts, broke or {})
+        self.suspects = Quarantine(settings.poison_attempts, broke or {})
         self._accepted: dict[int, GroupKey] = {i: scored.group.key for i, scored in self.state.scored.items()}
         self._settled: set[int] = set()  # by the last commit, as trained or withheld
         self._withheld_since_commit: dict[int, str] = {}

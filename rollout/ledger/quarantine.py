@@ -15,7 +15,7 @@ over touches no age bound.
 from collections.abc import Iterable, Mapping
 
 
-class Suspects:
+class Quarantine:
     """poison_attempts: workers that a prompt may break. broke: prompt index to the names of the workers that it broke, in order."""
 
     def __init__(self, poison_attempts: int, broke: Mapping[int, tuple[str, ...]]) -> None:

@@ -63,7 +63,9 @@ def restore(
         _apply(commit, state, open_ids)
 
     whole = {i: scored for i, scored in candidates.items() if i in open_ids and _is_whole(scored, spooled)}
-    due = ((scored.born + settings.max_staleness, group_id) for group_id, scored in whole.items())
+    due = (
+        (scored.leased_at_version + settings.max_staleness, group_id) for group_id, scored in whole.items()
+    )
     kept = meetable(due, state.version, settings.prompts_per_step)
     for group_id in list(state.scored):
         state.drop(group_id)

@@ -35,7 +35,7 @@ class LedgerState:
     ended: bool = False
     _of_worker: dict[str, dict[int, None]] = field(default_factory=dict, init=False, compare=False)
     _leased_born: Counter[int] = field(default_factory=Counter, init=False, compare=False)
-    _scored_born: Counter[int] = field(default_factory=Counter, init=False, compare=False)
+    _scored_by_lease_version: Counter[int] = field(default_factory=Counter, init=False, compare=False)
     _withheld_for: Counter[str] = field(default_factory=Counter, init=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -56,7 +56,7 @@ class LedgerState:
     def keep(self, scored: Scored) -> None:
         """The group is scored."""
         self.drop(scored.group.group_id)
-        self._scored_born[scored.born] += 1
+        self._scored_by_lease_version[scored.leased_at_version] += 1
         self.scored[scored.group.group_id] = scored
 
     def drop(self, group_id: int) -> None:
@@ -69,7 +69,7 @@ class LedgerState:
             if not held:
                 del self._of_worker[lease.worker]
         if scored is not None:
-            _count_down(self._scored_born, scored.born)
+            _count_down(self._scored_by_lease_version, scored.leased_at_version)
 
     def withhold(self, group_id: int, reason: str) -> None:
         """The group, which is nowhere else, is not to be trained."""
@@ -98,10 +98,10 @@ class LedgerState:
     def left_behind(self, groups: int, max_staleness: int) -> dict[int, int]:
         """Due version to the number of groups that stay behind when the scored groups that are due first, `groups` of them, leave."""
         left = Counter(self._leased_born)
-        for born in sorted(self._scored_born):
-            leaving = min(groups, self._scored_born[born])
+        for born in sorted(self._scored_by_lease_version):
+            leaving = min(groups, self._scored_by_lease_version[born])
             groups -= leaving
-            left[born] += self._scored_born[born] - leaving
+            left[born] += self._scored_by_lease_version[born] - leaving
         return {born + max_staleness: count for born, count in left.items()}
 
     def counts(self) -> Counts:
@@ -126,11 +126,13 @@ class LedgerState:
     def outstanding(self, max_staleness: int) -> list[tuple[int, int]]:
         """(due version, group id) of every leased and scored group."""
         leased = [(lease.version + max_staleness, i) for i, lease in self.leased.items()]
-        return leased + [(scored.born + max_staleness, i) for i, scored in self.scored.items()]
+        return leased + [(scored.leased_at_version + max_staleness, i) for i, scored in self.scored.items()]
 
     def earliest(self, groups: int) -> list[Scored]:
         """The scored groups that are due first."""
-        return sorted(self.scored.values(), key=lambda scored: (scored.born, scored.group.group_id))[:groups]
+        return sorted(
+            self.scored.values(), key=lambda scored: (scored.leased_at_version, scored.group.group_id)
+        )[:groups]
 
     def trained_of(self, group_ids: Sequence[int]) -> list[int]:
         """Those of the groups that are trained."""
@@ -164,7 +166,7 @@ def pack(state: LedgerState, lineage: int) -> dict[str, Any]:
         "trained": state.trained,
         "pending": list(state.pending),
         "leased": sorted(state.leased),
-        "scored": [[scored.born, *scored.group] for _, scored in sorted(state.scored.items())],
+        "scored": [[scored.leased_at_version, *scored.group] for _, scored in sorted(state.scored.items())],
         "withheld": dict(withheld),
         "last_group_ids": list(state.last_group_ids),
         "requeued": state.requeued,
@@ -195,7 +197,9 @@ def unpack(snapshot: Mapping[str, Any]) -> Unpacked:
             issued=snapshot["issued"],
             trained=snapshot["trained"],
             pending=list(snapshot["pending"]),
-            scored={row[1]: Scored(ScoredGroup(*row[1:]), born=row[0]) for row in snapshot["scored"]},
+            scored={
+                row[1]: Scored(ScoredGroup(*row[1:]), leased_at_version=row[0]) for row in snapshot["scored"]
+            },
             withheld={group_id: reason for reason, ids in snapshot["withheld"].items() for group_id in ids},
             last_group_ids=tuple(snapshot["last_group_ids"]),
             requeued=snapshot["requeued"],

@@ -118,7 +118,7 @@ class Scored(NamedTuple):
     """A scored group and the version at which its lease was born, from which its due version counts."""
 
     group: ScoredGroup
-    born: int
+    leased_at_version: int
 
 
 class Reservation(NamedTuple):

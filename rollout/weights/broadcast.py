@@ -29,7 +29,7 @@ from torch.distributed import BroadcastOptions, PrefixStore, ProcessGroupGloo, T
 
 from dynalign.configs.errors import TransferFailed
 from dynalign.rollout.weights.epoch import GATHER_S, Epoch, Membership, Ready
-from dynalign.rollout.weights.source import Place
+from dynalign.rollout.weights.source import BroadcastMember
 
 logger = logging.getLogger(__name__)
 
@@ -197,7 +197,7 @@ def _own_stream(device: torch.device) -> AbstractContextManager[Any]:
     return nullcontext() if device.type == "cpu" else torch.cuda.stream(torch.cuda.Stream(device))  # type: ignore[no-untyped-call]
 
 
-def ready(address: str, port: int, label: str, name: str, ranks: int, deadline_s: float) -> Place:
+def ready(address: str, port: int, label: str, name: str, ranks: int, deadline_s: float) -> BroadcastMember:
     """The place of worker `name`, whose engine takes `ranks` ranks, in the epoch of version `label`.
 
     Waits until the members are known. Raises TransferFailed when it is late, or the root is not there."""
@@ -210,7 +210,7 @@ def ready(address: str, port: int, label: str, name: str, ranks: int, deadline_s
         raise TransferFailed(f"no word from the learner about version {label}: {error}") from error
     if name not in members["first_rank"]:
         raise TransferFailed(f"{name} is late for the broadcast of version {label}")
-    return Place(
+    return BroadcastMember(
         address, port, label, members["group"], members["first_rank"][name], members["world_size"], deadline_s
     )
 
@@ -222,7 +222,7 @@ class Member:
         self._device = device
         self._held: tuple[str, int, str, Wire] | None = None
 
-    def join(self, place: Place, part: int) -> Wire:
+    def join(self, place: BroadcastMember, part: int) -> Wire:
         """The group of this epoch, all of whose members are there; `part`: which of the engine's processes this is.
 
         Raises TransferFailed; nothing has been received then."""
@@ -238,7 +238,7 @@ class Member:
             self.drop()
             raise TransferFailed(f"version {place.label}: {error}") from error
 
-    def _wire(self, place: Place, store: Any, rank: int) -> Wire:
+    def _wire(self, place: BroadcastMember, store: Any, rank: int) -> Wire:
         named = place.address, place.port, place.group
         if self._held is None or self._held[:3] != named:
             self.drop()

@@ -17,7 +17,7 @@ from torch import Tensor
 from dynalign.configs.errors import WeightsError
 from dynalign.rollout.weights.broadcast import Member, Wire
 from dynalign.rollout.weights.device_memory import opened
-from dynalign.rollout.weights.source import MemoryHandle, Place
+from dynalign.rollout.weights.source import BroadcastMember, MemoryHandle
 from dynalign.rollout.weights.version import Manifest, device_checksum
 from dynalign.rollout.weights.version_file import tensor_of, tensors_in
 
@@ -42,7 +42,7 @@ class IncomingWeights:
         if "file" in source:
             self._from = Path(source["file"])
         elif "broadcast" in source:
-            self._from = self._member.join(Place(**source["broadcast"]), self._part)
+            self._from = self._member.join(BroadcastMember(**source["broadcast"]), self._part)
         else:
             handles = [MemoryHandle(**handle) for handle in source["memory"]]
             described = zip(handles, self._manifest.buckets, strict=True)

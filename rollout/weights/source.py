@@ -6,7 +6,7 @@ from typing import Any
 
 
 @dataclass(frozen=True)
-class Place:
+class BroadcastMember:
     """One engine's place in the broadcast of version `label`: where the root's store is, the members' group, the first of the engine's
     ranks in it. deadline_s: of each wait."""
 
@@ -35,7 +35,7 @@ class MemoryHandle:
     event_sync_required: bool
 
 
-Source = Path | Place | tuple[MemoryHandle, ...]
+Source = Path | BroadcastMember | tuple[MemoryHandle, ...]
 """A file with all buckets in order, a broadcast, or the learner's memory on the engine's own GPU."""
 
 
@@ -43,6 +43,6 @@ def described(source: Source) -> dict[str, Any]:
     """A source as a dictionary, for the engine's process."""
     if isinstance(source, Path):
         return {"file": str(source)}
-    if isinstance(source, Place):
+    if isinstance(source, BroadcastMember):
         return {"broadcast": asdict(source)}
     return {"memory": [asdict(handle) for handle in source]}

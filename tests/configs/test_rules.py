@@ -29,7 +29,7 @@ BROKEN = {
     "convergence_is_seen_on_held_out_prompts": (["convergence.window=2", "heldout.prompts=0"], "convergence"),
     "the_convergence_window_fits_the_run": (["convergence.window=4"], "convergence.window"),
     "a_lost_group_can_come_back_in_time": (["deadlines.lease_s=1800"], "deadlines.lease_s"),
-    "a_pool_s_least_is_not_above_its_most": (["rollout.workers={min: 3, max: 2}"], "rollout.workers.min"),
+    "min_workers_at_most_max": (["rollout.workers={min: 3, max: 2}"], "rollout.workers.min"),
     "pushed_adapters_are_trained": (["weights.content=adapter"], "weights.content"),
     "engines_hold_the_pushed_adapter": (
         ["weights.content=adapter", "learner.lora.rank=513"],

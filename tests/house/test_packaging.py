@@ -64,7 +64,9 @@ def site(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_wheel_holds_every_file_of_the_packages_and_no_other(wheel: Path) -> None:
     names = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
     ours = {f"dynalign/{path}" for path in project_files() if of_the_product(path)}
-    assert names == ours | {"dynalign/__init__.py"}, "everything lies below one name in everybody's site-packages"
+    assert names == ours | {"dynalign/__init__.py"}, (
+        "everything lies below one name in everybody's site-packages"
+    )
 
 
 def test_every_folder_with_code_is_a_listed_package_and_tests_are_not(wheel: Path) -> None:

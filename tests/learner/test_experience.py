@@ -34,7 +34,8 @@ def test_a_step_written_again_replaces_the_file(tmp_path: Path) -> None:
     write_step(tmp_path, 1, batch_of(0))
     write_step(tmp_path, 1, batch_of(1))
     assert (
-        tuple(advantages for _, advantages in read_step(experience_file(tmp_path, 1))) == batch_of(1).advantages_PG
+        tuple(advantages for _, advantages in read_step(experience_file(tmp_path, 1)))
+        == batch_of(1).advantages_PG
     )
     assert [path.name for path in tmp_path.iterdir()] == ["step-000001.arrow"]
 
@@ -69,4 +70,6 @@ def test_the_newest_steps_are_kept_by_number_and_those_of_a_history_that_was_giv
         experience_file(tmp_path, step).write_bytes(b"")
     removed = prune(tmp_path, keep_steps, 11)
     assert sorted(tmp_path.iterdir()) == [experience_file(tmp_path, step) for step in kept]
-    assert removed == [experience_file(tmp_path, step) for step in (1, 2, 9, 10, 11, 12, 13) if step not in kept]
+    assert removed == [
+        experience_file(tmp_path, step) for step in (1, 2, 9, 10, 11, 12, 13) if step not in kept
+    ]

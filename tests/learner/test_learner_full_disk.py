@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from dynalign.actors.coordinator.checkpoints import write_checkpoint
-from dynalign.actors.run_spec import RunPlace
+from dynalign.actors.run_spec import RunSpec
 from dynalign.configs.errors import CheckpointWriteFailed
 from dynalign.run_folder import owner
 from dynalign.run_folder.checkpoint import newest_whole, verify
@@ -44,7 +44,7 @@ def test_a_checkpoint_that_fails_in_deepspeed_or_in_the_export_changes_nothing_f
     run = settings(llama, zero_stage=zero_stage)
     straight, learner = Learner(run, llama, 0, 1), Learner(run, llama, 0, 1)
     with small_disk(tmp_path / "disk", 4096) as disk:
-        place = RunPlace(run, str(disk), owner.acquire(disk, now_s=1.0).lineage, 0, "hash")
+        place = RunSpec(run, str(disk), owner.acquire(disk, now_s=1.0).lineage, 0, "hash")
 
         def write(step: int) -> Path:
             return asyncio.run(write_checkpoint(place, step, Rank(learner), b"ledger"))

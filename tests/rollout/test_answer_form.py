@@ -10,7 +10,7 @@ from dynalign.rollout.answer_form import AnswerForm
 from dynalign.rollout.contexts import Contexts, load_contexts
 from dynalign.rollout.engine.base import EngineRequest, EngineResult
 from dynalign.rollout.engine.deterministic import DeterministicEngine
-from dynalign.rollout.group_maker import Draw, GroupMaker
+from dynalign.rollout.group_maker import GroupMaker, GroupTask
 from dynalign.rollout.judges.judge import make_judge
 from dynalign.rollout.judges.value_texts import load_value_texts
 from dynalign.rollout.prompts import Prompt
@@ -166,7 +166,7 @@ def test_the_judge_is_shown_the_final_channel_and_the_learner_every_token(tmp_pa
     judge = make_judge(engine, contexts, texts, run.judge, 10_000)
     by = GroupMaker(run, "w", engine, judge, contexts, texts, lambda: 0)
     group = asyncio.run(
-        by.make(Draw(1, 0, 1, 0, Prompt("p", "Whose is the well?", "governance", "train"), 0.0))
+        by.make(GroupTask(1, 0, 1, 0, Prompt("p", "Whose is the well?", "governance", "train"), 0.0))
     )
     assert [candidate.text for candidate in group.candidates_G] == [
         "Dig well.",

@@ -7,7 +7,7 @@ from dynalign.configs.schema import JudgeSettings, RolloutSettings, RunSettings
 from dynalign.rollout.contexts import load_contexts
 from dynalign.rollout.engine.base import EngineRequest, EngineResult
 from dynalign.rollout.engine.deterministic import DeterministicEngine
-from dynalign.rollout.group_maker import Draw, GroupMaker, SwapGate, withheld_reason
+from dynalign.rollout.group_maker import GroupMaker, GroupTask, SwapGate, withheld_reason
 from dynalign.rollout.judges.judge import make_judge
 from dynalign.rollout.judges.value_texts import load_value_texts
 from dynalign.rollout.prompts import Prompt
@@ -45,7 +45,7 @@ def maker(folder: Path, version: int = 0, noise_fraction: float = 0.0, **rollout
 
 
 def made(by: GroupMaker, group_id: int = 3) -> Group:
-    return asyncio.run(by.make(Draw(1, group_id, 0, 0, PROMPT, 100.0)))
+    return asyncio.run(by.make(GroupTask(1, group_id, 0, 0, PROMPT, 100.0)))
 
 
 def test_a_group_holds_its_candidates_with_tokens_log_probabilities_spans_and_verdicts(

@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from dynalign.actors.run_spec import RunPlace
+from dynalign.actors.run_spec import RunSpec
 from dynalign.configs.sections.operation import CheckpointSettings
 from dynalign.run_folder import owner
 from dynalign.run_folder.checkpoint import verify
@@ -13,9 +13,9 @@ from tests.actors.coordinator.test_full_disk import Learner, names, write
 from tests.worlds.ledger_actor_world import RUN
 
 
-def place_with(folder: Path, keep_last: int, keep_best: int) -> RunPlace:
+def place_with(folder: Path, keep_last: int, keep_best: int) -> RunSpec:
     run = RUN.model_copy(update={"checkpoint": CheckpointSettings(keep_last=keep_last, keep_best=keep_best)})
-    return RunPlace(run, str(folder), owner.acquire(folder, now_s=1.0).lineage, 0, "hash")
+    return RunSpec(run, str(folder), owner.acquire(folder, now_s=1.0).lineage, 0, "hash")
 
 
 def evaluated(folder: Path, rewards: dict[int, float]) -> None:

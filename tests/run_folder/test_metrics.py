@@ -170,8 +170,6 @@ def test_tensorboard_shows_the_values_by_section_and_forgets_what_was_rolled_bac
 def test_the_metrics_log_imports_neither_torch_nor_ray() -> None:
     script = "import sys, dynalign.run_folder.metrics; sys.exit(bool({'torch', 'ray', 'vllm', 'tensorflow'} & set(sys.modules)))"
     assert (
-        subprocess.run(
-            [sys.executable, "-c", script], check=False, cwd=Path(__file__).parents[2]
-        ).returncode
+        subprocess.run([sys.executable, "-c", script], check=False, cwd=Path(__file__).parents[2]).returncode
         == 0
     )

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from dynalign.actors.coordinator.checkpoints import clear_spool
-from dynalign.actors.ledger.ledger_actor import Batch, LedgerActor, LedgerPlace
+from dynalign.actors.ledger.ledger_actor import Batch, LedgerActor, LedgerSpec
 from dynalign.configs.schema import AlgorithmSettings, RolloutSettings, RunSettings
 from dynalign.configs.sections.operation import DeadlineSettings
 from dynalign.rollout.ledger.values import Delivered, Lease, ReportOutcome, ScoredGroup
@@ -43,7 +43,7 @@ class Place:
 
     async def ledger(self, step: int = 0, run: RunSettings = RUN) -> LedgerActor:
         actor = LedgerActor(
-            LedgerPlace(run, str(self.folder), self.owner.lineage, step, prompts_count=3), self.clock
+            LedgerSpec(run, str(self.folder), self.owner.lineage, step, prompts_count=3), self.clock
         )
         await actor.start()
         assert await actor.offer(version((await actor.status())["committed_step"], self.owner.lineage))

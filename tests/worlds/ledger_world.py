@@ -280,7 +280,7 @@ class World:
         )
         reserved = set(self.ledger.reservation.group_ids) if self.ledger.reservation else set()
         born = {i: lease.version for i, lease in state.leased.items()} | {
-            i: scored.born for i, scored in state.scored.items()
+            i: scored.leased_at_version for i, scored in state.scored.items()
         }
         dues = [version + settings.max_staleness for i, version in born.items() if i not in reserved]
         for groups in (0, settings.prompts_per_step):

@@ -11,8 +11,8 @@ import pytest
 from dynalign.actors.coordinator.coordinator import Coordinator, Ending
 from dynalign.actors.ledger.ledger_actor import LedgerActor
 from dynalign.actors.ledger.ledger_link import LedgerLink
-from dynalign.actors.ledger.ledger_spec import LedgerPlace
-from dynalign.actors.run_spec import RunPlace
+from dynalign.actors.ledger.ledger_spec import LedgerSpec
+from dynalign.actors.run_spec import RunSpec
 from dynalign.configs.errors import CheckpointWriteFailed
 from dynalign.configs.schema import AlgorithmSettings, HeldoutSettings, RolloutSettings, RunSettings
 from dynalign.configs.sections.operation import CheckpointSettings, MetricsSettings
@@ -56,7 +56,7 @@ class Story:
         return 0 if newest is None else read_manifest(newest).step
 
     async def open_ledger(self) -> None:
-        place = LedgerPlace(
+        place = LedgerSpec(
             RUN, str(self.place.folder), self.place.owner.lineage, self.newest(), len(PROMPTS.train)
         )
         opened = LedgerActor(place, self.place.clock)
@@ -131,7 +131,7 @@ class Story:
         try:
             joins = False
             while True:
-                place = RunPlace(
+                place = RunSpec(
                     RUN, str(self.place.folder), self.place.owner.lineage, self.newest(), PROMPTS.content_hash
                 )
                 self.coordinator = Coordinator(

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from dynalign.actors.coordinator.checkpoints import write_checkpoint
-from dynalign.actors.run_spec import RunPlace
+from dynalign.actors.run_spec import RunSpec
 from dynalign.configs.errors import CheckpointError, CheckpointWriteFailed, UserError
 from dynalign.configs.sections.operation import CheckpointSettings
 from dynalign.rollout.ledger.log import LedgerLog, read
@@ -34,12 +34,12 @@ class Learner:
         return (2 * step, 2 * step + 1)
 
 
-def place_on(disk: Path) -> RunPlace:
+def place_on(disk: Path) -> RunSpec:
     run = RUN.model_copy(update={"checkpoint": CheckpointSettings(keep_last=2)})
-    return RunPlace(run, str(disk), owner.acquire(disk, now_s=1.0).lineage, 0, "hash")
+    return RunSpec(run, str(disk), owner.acquire(disk, now_s=1.0).lineage, 0, "hash")
 
 
-def write(place: RunPlace, step: int, learner: Learner) -> Path:
+def write(place: RunSpec, step: int, learner: Learner) -> Path:
     return asyncio.run(write_checkpoint(place, step, learner, b"ledger"))
 
 

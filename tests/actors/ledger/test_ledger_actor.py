@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from dynalign.actors.ledger.ledger_actor import LedgerActor, LedgerPlace
+from dynalign.actors.ledger.ledger_actor import LedgerActor, LedgerSpec
 from dynalign.configs.errors import DeadlineExceeded, LedgerError, NoSignal
 from dynalign.rollout.ledger.evaluation_leases import EvaluationItem, EvaluationLease, EvaluationResult
 from tests.worlds.ledger_actor_world import RUN, Place, leases_of, report, tell, version
@@ -142,7 +142,7 @@ def test_held_out_leases_come_first_and_do_not_enter_the_law(tmp_path: Path) -> 
 
 def test_nothing_is_leased_before_the_first_version_or_while_paused(tmp_path: Path) -> None:
     async def story(place: Place) -> None:
-        actor = LedgerActor(LedgerPlace(RUN, str(place.folder), 1, 0, prompts_count=3), place.clock)
+        actor = LedgerActor(LedgerSpec(RUN, str(place.folder), 1, 0, prompts_count=3), place.clock)
         await actor.start()
         assert (await actor.lease("worker-0", 1, wait_s=0.0)).leases == ()
         assert not await actor.offer(version(3))

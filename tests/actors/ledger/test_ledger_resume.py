@@ -37,7 +37,8 @@ def oldest_at_its_step(world: World) -> int:
     """Ages when all that is outstanding is trained in the order of birth, P groups per step; the largest of them, in versions."""
     state, per_step = world.ledger.state, world.settings.prompts_per_step
     born = sorted(
-        [lease.version for lease in state.leased.values()] + [scored.born for scored in state.scored.values()]
+        [lease.version for lease in state.leased.values()]
+        + [scored.leased_at_version for scored in state.scored.values()]
     )
     return max((state.version + place // per_step - version for place, version in enumerate(born)), default=0)
 
@@ -75,7 +76,10 @@ def test_a_resume_with_a_smaller_staleness_keeps_what_can_still_be_trained_in_ti
     room = not_yet_there(world)
     assert len(admitted_at_once(world)) == room
     assert oldest_at_its_step(world) <= world.settings.max_staleness
-    dues = [scored.born + world.settings.max_staleness for scored in world.ledger.state.scored.values()]
+    dues = [
+        scored.leased_at_version + world.settings.max_staleness
+        for scored in world.ledger.state.scored.values()
+    ]
     assert first_unmeetable(Counter(dues), world.ledger.state.version, rules.prompts_per_step) is None
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from dynalign.actors.supervision import liveness as pulse
-from dynalign.actors.supervision.liveness import EVERY_S, QUESTIONS_PER_S, Pulse, every_s
+from dynalign.actors.supervision.liveness import EVERY_S, QUESTIONS_PER_S, Liveness, every_s
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def answered(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 class Asked:
     def __init__(self) -> None:
         self.now_s, self.calls = 0.0, 0
-        self.pulse = Pulse(self.ask, lambda: self.now_s)
+        self.pulse = Liveness(self.ask, lambda: self.now_s)
 
     def ask(self) -> int:
         self.calls += 1

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from dynalign.actors.transports.object_store import Landing
+from dynalign.actors.transports.object_store import ReceiveBuffer
 from dynalign.configs.errors import DeadlineExceeded, WeightsError
 from dynalign.learner.weights import Bytes, make_version
 from dynalign.rollout.weights.version import Manifest, WeightVersion
@@ -22,7 +22,7 @@ def made(value: float, size: int = 70) -> tuple[Manifest, list[Bytes]]:
     return make_version([(name, torch.full((size,), value)) for name in "abc"], 1, 3, "float32", 64)
 
 
-def landed(landing: Landing, manifest: Manifest, buckets: list[Bytes], there: bool = True) -> Path:
+def landed(landing: ReceiveBuffer, manifest: Manifest, buckets: list[Bytes], there: bool = True) -> Path:
     async def fetch() -> Path:
         futures = [asyncio.get_running_loop().create_future() for _ in buckets]
         for future, bucket in zip(futures, buckets, strict=True):
@@ -36,7 +36,7 @@ def landed(landing: Landing, manifest: Manifest, buckets: list[Bytes], there: bo
 
 
 def test_versions_arrive_one_over_the_other_in_the_same_memory() -> None:
-    landing = Landing()
+    landing = ReceiveBuffer()
     files = []
     for value in (1.0, 2.0):
         manifest, buckets = made(value)
@@ -52,7 +52,7 @@ def test_versions_arrive_one_over_the_other_in_the_same_memory() -> None:
 def test_a_version_of_another_size_has_room_and_nothing_left_of_the_one_before(
     sizes: tuple[int, int],
 ) -> None:
-    landing = Landing()
+    landing = ReceiveBuffer()
     for size in sizes:
         manifest, buckets = made(3.0, size)
         assert landed(landing, manifest, buckets).read_bytes() == b"".join(
@@ -62,7 +62,7 @@ def test_a_version_of_another_size_has_room_and_nothing_left_of_the_one_before(
 
 def test_another_process_reads_it_and_it_is_gone_with_this_one() -> None:
     manifest, buckets = made(1.0)
-    file = landed(Landing(), manifest, buckets)
+    file = landed(ReceiveBuffer(), manifest, buckets)
     read = subprocess.run(
         [sys.executable, "-c", f"print(len(open({str(file)!r}, 'rb').read()))"],
         capture_output=True,
@@ -78,13 +78,13 @@ def test_damaged_bytes_are_refused_before_any_engine_hears_of_them() -> None:
     manifest, buckets = made(1.0)
     buckets[1] = np.where(np.arange(buckets[1].size) == 5, 1, buckets[1]).astype(np.uint8)
     with pytest.raises(WeightsError, match="bucket 1 does not match"):
-        landed(Landing(), manifest, buckets)
+        landed(ReceiveBuffer(), manifest, buckets)
 
 
 def test_a_version_without_bytes_lands_too() -> None:
-    landed(Landing(), Manifest(0, 0, (), ()), [])
+    landed(ReceiveBuffer(), Manifest(0, 0, (), ()), [])
 
 
 def test_bytes_that_do_not_come_end_at_the_deadline() -> None:
     with pytest.raises(DeadlineExceeded, match=r"weight version 1\.3"):
-        landed(Landing(), *made(1.0), there=False)
+        landed(ReceiveBuffer(), *made(1.0), there=False)

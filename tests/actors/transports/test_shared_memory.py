@@ -162,9 +162,9 @@ def test_from_the_first_spare_on_every_version_goes_to_the_object_store_as_well(
     publisher = Publisher()
     first, second = publisher.next(), publisher.next()
     assert first.handles == second.handles == ()
-    spare = publisher.spare(publisher.learner, first)
-    assert spare is not None
-    assert (spare.handles, spare.offer, spare.manifest) == ((1.0,) * 3, first.offer, first.manifest)
+    fallback = publisher.fallback(publisher.learner, first)
+    assert fallback is not None
+    assert (fallback.handles, fallback.offer, fallback.manifest) == ((1.0,) * 3, first.offer, first.manifest)
     third = publisher.next()
     assert (third.handles, values(third)) == ((3.0,) * 3, [3.0])
-    assert publisher.spare(publisher.learner, first) is None, "the third version has its place"
+    assert publisher.fallback(publisher.learner, first) is None, "the third version has its place"

@@ -24,7 +24,7 @@ from dynalign.learner.weights import Staging, stage_version
 from dynalign.rollout.engine.base import EngineRequest
 from dynalign.rollout.weights.broadcast import Root, ready
 from dynalign.rollout.weights.device_memory import shared
-from dynalign.rollout.weights.source import MemoryHandle, Place
+from dynalign.rollout.weights.source import BroadcastMember, MemoryHandle
 from dynalign.run_folder.metrics import read_metrics
 from tests.worlds.chat_models import tiny_chat_model
 from tests.worlds.command import ENVIRONMENT, dynalign
@@ -112,7 +112,7 @@ def test_memory_that_is_not_the_version_any_more_or_not_there_leaves_the_engine_
     assert sender.is_in_the_engine()
 
 
-def epoch(root: Root, sender: Sender, *names: str) -> tuple[str, bytes, list[Place]]:
+def epoch(root: Root, sender: Sender, *names: str) -> tuple[str, bytes, list[BroadcastMember]]:
     """Begins the epoch of a new version, with these members."""
     root.settle()
     label, manifest = sender.stage()

@@ -21,7 +21,7 @@ from dynalign.learner.weights import make_version
 from dynalign.rollout.engine.deterministic import DeterministicEngine
 from dynalign.rollout.group_maker import SwapGate
 from dynalign.rollout.weights.broadcast import Root
-from dynalign.rollout.weights.source import MemoryHandle, Place, Source
+from dynalign.rollout.weights.source import BroadcastMember, MemoryHandle, Source
 from dynalign.rollout.weights.version import WeightVersion
 
 TENSORS = [("a", torch.arange(40.0)), ("b", torch.ones(9))]
@@ -61,7 +61,7 @@ def stored(**changed: object) -> WeightVersion:
 
 
 def publisher(answer: Callable[[int], Awaitable[WeightVersion | None]]) -> Any:
-    return SimpleNamespace(spare=SimpleNamespace(remote=answer))
+    return SimpleNamespace(fallback=SimpleNamespace(remote=answer))
 
 
 def load(
@@ -97,12 +97,14 @@ def test_memory_of_the_same_gpu_is_handed_on_as_it_is() -> None:
 def test_an_engine_that_cannot_read_there_gets_the_same_version_from_the_object_store() -> None:
     asked: list[int] = []
 
-    async def spare(step: int) -> WeightVersion:
+    async def fallback(step: int) -> WeightVersion:
         asked.append(step)
         return stored()
 
     engine = Engine(fails=TransferFailed("another GPU"))
-    _, loader, told = load(engine, lambda: stored(handles=(), offer=MemoryOffer(HANDLES, publisher(spare))))
+    _, loader, told = load(
+        engine, lambda: stored(handles=(), offer=MemoryOffer(HANDLES, publisher(fallback)))
+    )
     assert (loader.fallbacks, told, engine.given, asked) == (1, ["loaded"], [HANDLES, WHOLE], [3])
 
 
@@ -131,11 +133,11 @@ def test_the_learner_s_file_on_this_host_is_loaded_without_a_copy() -> None:
 def test_a_worker_that_does_not_reach_the_file_asks_for_the_version_in_the_object_store(
     changed: dict[str, str], fallbacks: int
 ) -> None:
-    async def spare(step: int) -> WeightVersion:
+    async def fallback(step: int) -> WeightVersion:
         return stored()
 
     engine = Engine()
-    _, loader, told = load(engine, lambda: in_memory(**changed, publisher=publisher(spare)))
+    _, loader, told = load(engine, lambda: in_memory(**changed, publisher=publisher(fallback)))
     assert (loader.fallbacks, told, engine.given) == (fallbacks, ["loaded"], [WHOLE])
 
 
@@ -171,7 +173,7 @@ def test_a_worker_in_time_joins_by_its_name_and_takes_the_object_store_when_the_
     engine = Engine(fails=TransferFailed("another member is gone"))
     _, loader, told = load(engine, lambda: stored(offer=BroadcastOffer("127.0.0.1", root.port, 0.3)))
     root.settle()
-    place = Place("127.0.0.1", root.port, "1.3", "group-1", 1, 2, 0.3)
+    place = BroadcastMember("127.0.0.1", root.port, "1.3", "group-1", 1, 2, 0.3)
     assert (loader.fallbacks, told, engine.given) == (1, ["loaded"], [place, WHOLE])
 
 

@@ -8,7 +8,7 @@ import pytest
 from dynalign.configs.errors import Mistake
 from dynalign.configs.load import load_run
 from dynalign.configs.schema import RunSettings
-from dynalign.launch.doctor.findings import Examined, Finding, judge
+from dynalign.launch.doctor.findings import Examined, Finding, diagnose
 from dynalign.launch.doctor.node_facts import NodeFacts
 from dynalign.launch.plan.nodes import Cluster, Node
 
@@ -62,7 +62,7 @@ def unwell(found: list[Finding]) -> list[str]:
 
 
 def test_a_cluster_that_is_well_is_well_in_every_respect() -> None:
-    assert [str(finding) for finding in judge(two_nodes(), settings(), planned=True)] == [
+    assert [str(finding) for finding in diagnose(two_nodes(), settings(), planned=True)] == [
         "ok        python 3.11.9, ray 2.60.0, torch 2.13.0, vllm 0.32.0, deepspeed 0.19.8, transformers 5.19.0 on every node",
         "ok        the cluster asks for a token",
         "ok        the nodes' clocks agree",
@@ -168,7 +168,7 @@ TABLE: list[tuple[Examined, str]] = [
 
 @pytest.mark.parametrize(("seen", "line"), TABLE, ids=[line[10:60] for _, line in TABLE])
 def test_one_thing_that_is_off_is_one_line_with_its_remedy(seen: Examined, line: str) -> None:
-    assert unwell(judge(seen, settings(), planned=True)) == [line]
+    assert unwell(diagnose(seen, settings(), planned=True)) == [line]
 
 
 def test_a_node_that_says_nothing_is_named_and_the_others_are_judged() -> None:
@@ -176,13 +176,15 @@ def test_a_node_that_says_nothing_is_named_and_the_others_are_judged() -> None:
     seen = two_nodes(
         nodes={"head": WELL}, cluster=Cluster((HEAD,)), silent=silent, skew_s={}, unseen={"head": []}
     )
-    assert unwell(judge(seen, settings(), planned=True)) == [
+    assert unwell(diagnose(seen, settings(), planned=True)) == [
         "must fix  other did not answer: nothing within 120 s"
     ]
 
 
 def test_ranks_on_several_nodes_need_storage_that_is_shared() -> None:
-    (line,) = unwell(judge(two_nodes(unseen={"other": ["head"]}), settings("learner.ranks=2"), planned=True))
+    (line,) = unwell(
+        diagnose(two_nodes(unseen={"other": ["head"]}), settings("learner.ranks=2"), planned=True)
+    )
     assert line.startswith(
         "must fix  runs = '/shared/runs' is not shared: other does not see what head wrote"
     )
@@ -192,30 +194,31 @@ def test_ranks_on_several_nodes_need_storage_that_is_shared() -> None:
 def test_the_small_engine_needs_no_vllm() -> None:
     without = facts(versions=VERSIONS | {"vllm": None})
     assert (
-        unwell(judge(two_nodes(without, without), settings("rollout.engine=deterministic"), planned=True))
+        unwell(diagnose(two_nodes(without, without), settings("rollout.engine=deterministic"), planned=True))
         == []
     )
 
 
 def test_what_the_plan_lacks_is_passed_on_and_a_plan_that_is_not_there_yet_is_no_success() -> None:
     refused = [Mistake("placement.device", "gpu", "it takes 16 GPUs, and the cluster has 8", "add nodes")]
-    assert unwell(judge(two_nodes(), settings(), refused)) == [f"must fix  {refused[0]}"]
-    assert unwell(judge(two_nodes(), settings())) == [
+    assert unwell(diagnose(two_nodes(), settings(), refused)) == [f"must fix  {refused[0]}"]
+    assert unwell(diagnose(two_nodes(), settings())) == [
         "warning   no plan yet: the model is downloaded when the run starts"
     ]
 
 
 def test_this_machine_alone_has_no_token_no_clocks_to_compare_and_no_job_to_stop() -> None:
     alone = Examined(Cluster((HEAD,), started_here=True), {"head": facts(variables={})}, "head")
-    said = [str(finding) for finding in judge(alone, settings(), planned=True)]
-    assert unwell(judge(alone, settings(), planned=True)) == []
+    said = [str(finding) for finding in diagnose(alone, settings(), planned=True)]
+    assert unwell(diagnose(alone, settings(), planned=True)) == []
     assert said[0].endswith("on this machine")
     assert not any("token" in line or "clocks" in line or "ray job stop" in line for line in said)
 
 
 def test_without_a_configuration_only_what_every_run_needs_is_judged() -> None:
     said = [
-        finding.text for finding in judge(two_nodes(facts(model_there=None), facts(model_there=None)), None)
+        finding.text
+        for finding in diagnose(two_nodes(facts(model_there=None), facts(model_there=None)), None)
     ]
     assert len(said) == 4
     assert not any("runs =" in line or "port" in line for line in said)

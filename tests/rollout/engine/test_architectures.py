@@ -20,7 +20,7 @@ from dynalign.configs.schema import RunSettings
 from dynalign.rollout.arrow_schema import encode, to_batch
 from dynalign.rollout.contexts import Contexts, load_contexts
 from dynalign.rollout.engine.base import Engine, EngineRequest, EngineResult
-from dynalign.rollout.group_maker import Draw, GroupMaker
+from dynalign.rollout.group_maker import GroupMaker, GroupTask
 from dynalign.rollout.judges.judge import context_tokens, make_judge
 from dynalign.rollout.judges.value_texts import load_value_texts
 from dynalign.rollout.prompts import Prompt
@@ -101,7 +101,7 @@ def made(live: LiveEngine, by: GroupMaker, step: int) -> list[Group]:
     async def both() -> list[Group]:
         return list(
             await asyncio.gather(
-                *(by.make(Draw(1, 2 * step + i, 1, 0, prompt, 0.0)) for i, prompt in enumerate(prompts))
+                *(by.make(GroupTask(1, 2 * step + i, 1, 0, prompt, 0.0)) for i, prompt in enumerate(prompts))
             )
         )
 

@@ -20,7 +20,7 @@ from dynalign.learner.weights import Staging, stage_version
 from dynalign.rollout.contexts import Contexts, load_contexts
 from dynalign.rollout.engine.base import EngineRequest, EngineResult
 from dynalign.rollout.weights.broadcast import Root, ready
-from dynalign.rollout.weights.source import Place
+from dynalign.rollout.weights.source import BroadcastMember
 from tests.worlds.chat_models import tiny_chat_model
 from tests.worlds.live_engine import TOLERANCE_NATS, LiveEngine, live_engine, log_softmax, mismatch_nats
 
@@ -164,7 +164,7 @@ def test_a_version_comes_by_broadcast_and_one_whose_epoch_fails_leaves_the_engin
     (before,) = live.ask(EngineRequest(ids, digit_ids=digits))
     root = Root("127.0.0.1", deadline_s=4.0, gather_s=0.5)
 
-    def places(*names: str) -> list[Place]:
+    def places(*names: str) -> list[BroadcastMember]:
         with ThreadPoolExecutor(len(names)) as pool:
             return list(pool.map(lambda name: ready("127.0.0.1", root.port, label, name, 1, 4.0), names))
 

@@ -13,7 +13,7 @@ from dynalign.rollout.ledger.values import Commit, LineageStart, LogLine, Scored
 GROUP = ScoredGroup(3, 1, 1, "group-3-1-1.arrow", 100, "00ff", 0, 1, 2.5, None)
 LINES: tuple[LogLine, ...] = (
     LineageStart(1, 0, 0),
-    Scored(GROUP, born=0),
+    Scored(GROUP, leased_at_version=0),
     Commit(1, 1, (3, 4), ((2, "low_signal"), (5, "prompt ü\n"))),
     Commit(2, 1, (6, 7), ()),
 )

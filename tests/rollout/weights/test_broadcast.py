@@ -13,7 +13,7 @@ from dynalign.configs.errors import TransferFailed, WeightsError
 from dynalign.learner.weights import Staging, make_version, stage_version
 from dynalign.rollout.weights.broadcast import Member, Root, ready
 from dynalign.rollout.weights.incoming import IncomingWeights
-from dynalign.rollout.weights.source import Place, described
+from dynalign.rollout.weights.source import BroadcastMember, described
 from dynalign.rollout.weights.version import Manifest, device_checksum
 
 CPU = torch.device("cpu")
@@ -36,16 +36,16 @@ def version(staging: Staging, step: int) -> Manifest:
     return stage_version(staging, tensors(step), 1, step, "float32", 1 << 10)
 
 
-def at(root: Root, label: str, name: str, ranks: int = 1) -> Place:
+def at(root: Root, label: str, name: str, ranks: int = 1) -> BroadcastMember:
     return ready(root.address, root.port, label, name, ranks, DEADLINE_S)
 
 
-def all_at(root: Root, label: str, *names: str) -> list[Place]:
+def all_at(root: Root, label: str, *names: str) -> list[BroadcastMember]:
     with ThreadPoolExecutor(len(names)) as pool:
         return list(pool.map(lambda name: at(root, label, name), names))
 
 
-def take(incoming: IncomingWeights, place: Place, manifest: Manifest) -> dict[str, Tensor]:
+def take(incoming: IncomingWeights, place: BroadcastMember, manifest: Manifest) -> dict[str, Tensor]:
     """What an engine's process does."""
     incoming.prepare(described(place), manifest.pack())
     taken = {name: tensor.clone() for name, tensor in incoming.tensors()}
