@@ -14,7 +14,7 @@ from dynalign.configs.schema import RunSettings
 logger = logging.getLogger(__name__)
 
 _LINE = "%(asctime)s %(levelname)s run=%(run)s actor=%(actor)s version=%(version)s %(name)s: %(message)s"
-_ROOMS = ("actors", "dataset", "evaluation", "launch", "learner", "rollout")
+_OURS = "dynalign"
 
 
 class _Where(logging.Filter):
@@ -40,7 +40,6 @@ def configure(run: RunSettings, actor: str, version: Callable[[], str] | None = 
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(logging.WARNING)
-    for room in _ROOMS:
-        logging.getLogger(room).setLevel(run.log_level.upper())
+    logging.getLogger(_OURS).setLevel(run.log_level.upper())
     if version is not None:
         logger.info("on %s, process %d", os.uname().nodename, os.getpid())

@@ -29,6 +29,11 @@ class Job:
     elsewhere: str = ""
 
 
+def module_of(job: str) -> str:
+    """The module whose `measure` the job runs: those of TRL and of the control plane have a wing of their own."""
+    return f"dynalign.benchmarks.{job.replace('trl_', 'trl.').replace('control_', 'control.')}"
+
+
 @dataclass(frozen=True, slots=True)
 class Ratio:
     """`over` / `under`, both figures measured by `job`; `over` itself where `under` is empty; without a job it is not measured by this

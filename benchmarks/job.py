@@ -7,7 +7,7 @@ import os
 import sys
 from pathlib import Path
 
-from dynalign.benchmarks.catalog import JOBS
+from dynalign.benchmarks.catalog import JOBS, module_of
 from dynalign.benchmarks.workload import Workload
 from dynalign.configs.errors import NotMeasurable
 
@@ -18,7 +18,7 @@ def main(name: str, scratch: Path) -> None:
         os.sched_setaffinity(
             0, {sorted(os.sched_getaffinity(0))[place]}
         )  # before any library counts the cores
-    measure = importlib.import_module(f"benchmarks.{name}").measure
+    measure = importlib.import_module(module_of(name)).measure
     try:
         workload.samples_file(name).write_text(json.dumps(measure(workload)))
     except NotMeasurable as error:

@@ -2,8 +2,8 @@
 
 from typing import Any
 
+from dynalign.benchmarks import whole_step
 from dynalign.benchmarks.trl import step as trl_step
-from dynalign.benchmarks.trl import whole_step
 from dynalign.benchmarks.workload import Workload
 
 BEST: dict[str, Any] = {"bf16": False, "model_init_kwargs": {"dtype": "bfloat16"}}

@@ -4,8 +4,8 @@ TRL writes the new weights over the engine's parameters one by one. On a CPU vLL
 its start and drops the parameters (0.31, the newest that TRL names, as well as the one installed here), so the first push fails.
 """
 
+from dynalign.benchmarks import whole_step
 from dynalign.benchmarks.trl import step as trl_step
-from dynalign.benchmarks.trl import whole_step
 from dynalign.benchmarks.workload import Workload
 from dynalign.configs.errors import NotMeasurable, RunFailed
 

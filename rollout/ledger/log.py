@@ -61,7 +61,10 @@ class LedgerLog:
 
 def encode(line: LogLine) -> bytes:
     """One line with its newline: canonical JSON, the checksum of everything before it as its last key."""
-    body = line._asdict() | ({"group": line.group._asdict()} if isinstance(line, Scored) else {})
+    if isinstance(line, Scored):
+        body = {"group": line.group._asdict(), "born": line.leased_at_version}
+    else:
+        body = line._asdict()
     text = _canonical({"format": FORMAT, "kind": _KINDS[type(line)], **body})
     return f'{text[:-1]},"checksum":"{_checksum(text)}"}}\n'.encode()
 

@@ -43,7 +43,7 @@ def lines(*overrides: str) -> list[str]:
 def test_every_line_says_run_actor_and_the_version_of_the_moment() -> None:
     place, *said = [line.split(" ", 2)[2] for line in lines("name=mine") if line.startswith("20")]
     assert place.startswith(
-        f"INFO run=mine actor=rollout-0 version=1.3 actors.logs: on {os.uname().nodename}, process "
+        f"INFO run=mine actor=rollout-0 version=1.3 dynalign.actors.logs: on {os.uname().nodename}, process "
     )
     assert said == [
         "INFO run=mine actor=rollout-0 version=1.3 dynalign.actors.worker.rollout_worker: loaded 5 buckets",

@@ -11,11 +11,10 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoModelForCausalLM
 
-from dynalign.benchmarks import whole_run
+from dynalign.benchmarks import whole_run, whole_step
 from dynalign.benchmarks.__main__ import run_job
 from dynalign.benchmarks.floating_point import step_operations
 from dynalign.benchmarks.trl import step as trl_step
-from dynalign.benchmarks.trl import whole_step
 from dynalign.benchmarks.trl.environment import trl_python
 from dynalign.benchmarks.whole_run import rollout_side_s, step_walls_s
 from dynalign.benchmarks.workload import CONFIGS, Workload

@@ -18,7 +18,7 @@ from pydantic import ValidationError
 
 from dynalign.benchmarks.__main__ import run_jobs
 from dynalign.benchmarks.alternate import alternated
-from dynalign.benchmarks.catalog import FIGURES, JOBS, RATIOS, chosen_ratios, jobs_for
+from dynalign.benchmarks.catalog import FIGURES, JOBS, RATIOS, chosen_ratios, jobs_for, module_of
 from dynalign.benchmarks.memory import role
 from dynalign.benchmarks.process import run_python
 from dynalign.benchmarks.result import FORMAT, LEFT_OUT, Host, Result, figures_of, ratios_of
@@ -123,7 +123,7 @@ def test_every_ratio_stands_on_figures_and_every_job_on_a_module() -> None:
     for ratio in RATIOS.values():
         assert ratio.job is None or (ratio.job in JOBS and {ratio.over, ratio.under} - {""} <= set(FIGURES))
     for job in JOBS:
-        assert importlib.util.find_spec(f"benchmarks.{job}") is not None
+        assert importlib.util.find_spec(module_of(job)) is not None
 
 
 def test_make_bench_takes_the_cuda_builds_where_there_is_a_gpu(tmp_path: Path) -> None:

@@ -124,7 +124,7 @@ def test_the_engine_process_inside_a_worker_dies_or_hangs(
 def judged_by(folder: Path, function: str, **changed: Any) -> Path:
     file = config(folder, algorithm={"max_staleness": 1}, **changed)
     settings = yaml.safe_load(file.read_text())
-    settings["judge"] = {"kind": "function", "function": f"tests.chaos.rewards:{function}"}
+    settings["judge"] = {"kind": "function", "function": f"tests.worlds.chaos_rewards:{function}"}
     file.write_text(yaml.safe_dump(settings))
     return file
 

@@ -47,7 +47,7 @@ def two_ranks(llama: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     }
     ranks = [
         subprocess.Popen(
-            [sys.executable, "-m", "tests.train_rank", rank, "2", port, str(llama), str(out), *CASES],
+            [sys.executable, "-m", "tests.worlds.train_rank", rank, "2", port, str(llama), str(out), *CASES],
             cwd=ROOT,
             env=environment,
         )

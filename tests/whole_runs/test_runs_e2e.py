@@ -88,7 +88,7 @@ def test_three_steps_and_three_more_are_six(tmp_path: Path) -> None:
 def test_three_steps_a_kill_and_three_more_are_six(tmp_path: Path) -> None:
     file = config(tmp_path)
     settings = yaml.safe_load(file.read_text()) | {
-        "judge": {"kind": "function", "function": "tests.chaos.rewards:slow"}
+        "judge": {"kind": "function", "function": "tests.worlds.chaos_rewards:slow"}
     }
     file.write_text(yaml.safe_dump(settings))
     well(train(file, "name=straight"))

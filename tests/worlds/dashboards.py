@@ -1,6 +1,6 @@
 """The Grafana dashboard Training, panel by panel, and the words that all four are written in.
 
-`python -m tests.monitoring_files` writes k8s/monitoring/dashboards from them.
+`python -m tests.worlds.monitoring_files` writes k8s/monitoring/dashboards from them.
 """
 
 from tests.worlds.grafana_model import Dashboard, Panel, Query, Row

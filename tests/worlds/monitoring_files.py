@@ -1,4 +1,4 @@
-"""Writes what is made from code: `python -m tests.monitoring_files`. Tests refuse files that differ from it."""
+"""Writes what is made from code: `python -m tests.worlds.monitoring_files`. Tests refuse files that differ from it."""
 
 import json
 from pathlib import Path
@@ -16,11 +16,11 @@ from tests.worlds.prometheus_tools import MONITORING, rules
 DOCS = ROOT / "docs" / "metrics.md"
 DASHBOARDS = {"training": TRAINING, "rollout": ROLLOUT, "self-reward": SELF_REWARD, "faults": FAULTS}
 """File name under k8s/monitoring/dashboards → what it holds."""
-MARK = "<!-- From here on made from k8s/monitoring/rules.yaml and actors/coordinator/exported_metrics.py: python -m tests.monitoring_files -->\n"
+MARK = "<!-- From here on made from k8s/monitoring/rules.yaml and actors/coordinator/exported_metrics.py: python -m tests.worlds.monitoring_files -->\n"
 
 
 RULE_HEAD = (
-    "# The alert rules for the Prometheus operator, made from rules.yaml: python -m tests.monitoring_files\n"
+    "# The alert rules for the Prometheus operator, made from rules.yaml: python -m tests.worlds.monitoring_files\n"
 )
 
 

@@ -111,7 +111,7 @@ def scraped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 def test_the_files_are_what_the_code_says() -> None:
     refuse(
-        f"{file.relative_to(ROOT)} differs from the code: run `python -m tests.monitoring_files`"
+        f"{file.relative_to(ROOT)} differs from the code: run `python -m tests.worlds.monitoring_files`"
         for file, content in files().items()
         if not file.exists() or file.read_text() != content
     )
