@@ -3,12 +3,12 @@
 import asyncio
 import logging
 import shutil
-from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from safetensors import SafetensorError
 
+from dynalign.actors.ledger.protocol import LedgerCalls
 from dynalign.actors.run_spec import RunSpec
 from dynalign.configs.errors import CheckpointWriteFailed, DeadlineExceeded, LearnerLost, StaleLineage
 from dynalign.run_folder import checkpoint, layout, owner, spool
@@ -61,11 +61,11 @@ async def write_checkpoint(spec: RunSpec, step: int, learner: Saver, ledger: byt
     return whole
 
 
-async def clear_spool(folder: Path, step: int, ledger: Callable[..., Awaitable[Any]]) -> None:
-    """The checkpoint of `step` is whole: files that only an older cut could need are removed. ledger: its methods by name; it says which
+async def clear_spool(folder: Path, step: int, ledger: LedgerCalls) -> None:
+    """The checkpoint of `step` is whole: files that only an older cut could need are removed. ledger: it says which
     they are, and is not held up by thousands of removals. The folder is listed before that, so that no file can appear in between."""
     listed = await asyncio.to_thread(spool.names, folder)
-    await asyncio.to_thread(spool.remove, folder, await ledger("forget", step, listed))
+    await asyncio.to_thread(spool.remove, folder, await ledger.forget(step, listed))
 
 
 def _room_for(aside: Path) -> None:

@@ -26,7 +26,7 @@ from dynalign.actors.coordinator.heldout import converged, evaluate
 from dynalign.actors.coordinator.learner_group import LearnerGroup
 from dynalign.actors.coordinator.pool_size import Decision, PoolSize
 from dynalign.actors.coordinator.step_row import WorkerTotals, step_row
-from dynalign.actors.ledger.ledger_link import LedgerLink
+from dynalign.actors.ledger.protocol import LedgerCalls
 from dynalign.actors.run_spec import RunSpec
 from dynalign.configs.errors import CheckpointWriteFailed, LearnerLost, MissingGroups, NoSignal, RunFailed
 from dynalign.rollout.prompts import PromptSet
@@ -65,7 +65,7 @@ class Coordinator:
         self,
         spec: RunSpec,
         prompts: PromptSet,
-        ledger: LedgerLink,
+        ledger: LedgerCalls,
         ranks: list[Any],
         joins: bool,
         pristine: bool,
@@ -111,7 +111,7 @@ class Coordinator:
                     step, batch
                 )  # one GRPO step on Arrow records; asked twice, answers once
             except MissingGroups as missing:
-                await self._ledger.call("requeue_missing", step, missing.group_ids)
+                await self._ledger.requeue_missing(step, missing.group_ids)
                 continue
             except StopRequested:
                 break
@@ -119,9 +119,7 @@ class Coordinator:
             await (
                 self._wake()
             )  # one device shared: the engine has it back before the version is there to load
-            await self._ledger.call(
-                "commit", step, version, group_ids
-            )  # only here do the groups become `trained`
+            await self._ledger.commit(step, version, group_ids)  # only here do the groups become `trained`
             self.step, self._version = step, version
             if self._checkpoint_due():
                 await self._checkpoint()
@@ -139,7 +137,7 @@ class Coordinator:
         address = await asyncio.to_thread(self._exporter.start)
         self._metrics_address = None if address is None else f"{address[0]}:{address[1]}"
         if self._joins:
-            self.step = (await self._ledger.call("status"))["committed_step"]
+            self.step = (await self._ledger.status())["committed_step"]
         else:
             await self._learner.start()
             if self.step:
@@ -152,9 +150,9 @@ class Coordinator:
                 "died", f"the learner no longer holds version {self.step}, which the ledger has committed"
             )
         self._version = initial if published is None else published[0]
-        await self._ledger.call("offer", self._version)
+        await self._ledger.offer(self._version)
         self._state, self._phase = "running", ""
-        self._totals, self._ledger_status = await self._worker_totals(), await self._ledger.call("status")
+        self._totals, self._ledger_status = await self._worker_totals(), await self._ledger.status()
         if self.step not in {
             row["step"] for row in read_metrics(self.folder)
         }:  # the first one, or one that a coordinator died over
@@ -166,7 +164,7 @@ class Coordinator:
         await self._or_stop(self._running.wait())
         started_s = time.monotonic()
         try:
-            batch = await self._or_stop(self._ledger.call("take", step, deadline_s, wait_s=deadline_s))
+            batch = await self._or_stop(self._ledger.take(step, deadline_s))
         except NoSignal as no_signal:
             batch = await self._without_signal(step, no_signal)
         self._wait_s = time.monotonic() - started_s
@@ -181,12 +179,10 @@ class Coordinator:
             self._phase = f"paused: {no_signal}; resume it, or stop it and change the rubric or the prompts"
             await self._or_stop(self._running.wait())
         batch = (
-            await self._ledger.call("take_present", step, wait_s=self.run.deadlines.batch_s)
-            if action == "warn"
-            else None
+            await self._ledger.take_present(step, self.run.deadlines.batch_s) if action == "warn" else None
         )
         if batch is None:  # nothing at all is there, or a resume after a pause: draw another refill
-            await self._ledger.call("refill")
+            await self._ledger.refill()
             return await self._take(step)
         return batch
 
@@ -209,7 +205,7 @@ class Coordinator:
         return published
 
     async def _monitor(self, learned: Mapping[str, Any]) -> None:
-        status = await self._ledger.call("status")
+        status = await self._ledger.status()
         totals = await self._worker_totals()
         heldout: list[HeldoutItem] = []
         if self._heldout_due():
@@ -250,7 +246,7 @@ class Coordinator:
         """One that cannot be written is tried again after the next step: the one before is whole, and a disk can be freed."""
         self._phase = f"writing the checkpoint of step {self.step}"
         try:
-            snapshot = await self._ledger.call("snapshot")
+            snapshot = await self._ledger.snapshot()
             await write_checkpoint(self.spec, self.step, self._learner, snapshot)
         except CheckpointWriteFailed as failed:
             self._checkpoint_failures += 1
@@ -261,12 +257,12 @@ class Coordinator:
             return
         self._checkpointed, self._checkpoint_failures, self._notice = self.step, 0, ""
         self._exporter.checkpointed(self.step)
-        await clear_spool(self.folder / layout.SPOOL, self.step, self._ledger.call)
+        await clear_spool(self.folder / layout.SPOOL, self.step, self._ledger)
 
     async def _end(self) -> Ending:
         finished = not self._stop.is_set()
         self._state, self._phase = "stopping", "ending the ledger and the workers"
-        await self._ledger.call(*(("end", "run_ended") if finished else ("pause",)))
+        await (self._ledger.end("run_ended") if finished else self._ledger.pause())
         for worker in self._workers.values():
             worker.stop.remote()  # nobody waits for it: a worker that has just died ends no run
         if self.step > self._checkpointed or (finished and self.step):
@@ -277,7 +273,7 @@ class Coordinator:
         whole = (
             step_folder(self.folder / layout.CHECKPOINTS, self._checkpointed) if self._checkpointed else None
         )
-        return Ending(self._state, await self._ledger.call("status"), None if whole is None else str(whole))
+        return Ending(self._state, await self._ledger.status(), None if whole is None else str(whole))
 
     # -- what the lines ask -------------------------------------------------------------------------------------------------
 
@@ -356,7 +352,7 @@ class Coordinator:
     async def ledger_replaced(self) -> None:
         """The version that the ledger before it had made known; one that is behind gets the newest by the commit under way."""
         if self._version is not None:
-            await self._ledger.call("offer", self._version)
+            await self._ledger.offer(self._version)
 
     async def control(self, what: str, workers: int = 0) -> None:
         """`pause`: no step is begun until `resume`. `stop`: the run ends after the step under way, with a checkpoint. `scale`: the run
@@ -367,7 +363,7 @@ class Coordinator:
             self._running.set()
         elif what == "stop":
             self._stop.set()
-            await self._ledger.call("pause")
+            await self._ledger.pause()
         elif what == "scale":
             self._decided = self._decided[0] + 1, Decision(workers, "dynalign scale")
         else:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from dynalign.actors.ledger.ledger_link import LedgerLink
+from dynalign.actors.ledger.protocol import LedgerCalls
 from dynalign.configs.schema import ConvergenceSettings, RunSettings
 from dynalign.rollout.ledger.evaluation_leases import EvaluationItem
 from dynalign.rollout.prompts import PromptSet
@@ -10,7 +10,7 @@ from dynalign.run_folder.heldout import HeldoutItem, reward_by_step
 
 
 async def evaluate(
-    run: RunSettings, prompts: PromptSet, ledger: LedgerLink, step: int, lineage: int
+    run: RunSettings, prompts: PromptSet, ledger: LedgerCalls, step: int, lineage: int
 ) -> list[HeldoutItem]:
     """The first `heldout.prompts` held-out prompts, without and (if asked) with the system prompt, answered by the policy of `step`.
 
@@ -22,7 +22,7 @@ async def evaluate(
         for prompted in ((False, True) if run.heldout.prompted else (False,))
         for index in chosen
     ]
-    results = await ledger.call("evaluate", step, items, run.deadlines.batch_s, wait_s=run.deadlines.batch_s)
+    results = await ledger.evaluate(step, items, run.deadlines.batch_s)
     return [
         HeldoutItem(
             step=step,

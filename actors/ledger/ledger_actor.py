@@ -30,6 +30,7 @@ from dynalign.actors import logs
 from dynalign.actors.ledger.lease_queue import LeaseQueue
 from dynalign.actors.ledger.ledger_spec import Answer, Batch, LedgerSpec, ledger_settings
 from dynalign.actors.ledger.newest_version import NewestVersion
+from dynalign.actors.ledger.protocol import Known
 from dynalign.actors.packed_calls import PackedCalls
 from dynalign.configs.errors import CheckpointError, DeadlineExceeded, LedgerError, StaleLineage
 from dynalign.rollout.ledger.evaluation_leases import (
@@ -51,8 +52,6 @@ from dynalign.run_folder.layout import step_folder
 
 CALLS = 100_000
 """Calls that may be pending in the actor at one time; one more would keep reports out until others end."""
-Known = tuple[int, int] | None
-"""(lineage, step) of the newest version that a worker has heard of; None: it asks for none."""
 _LOOK_S = 1.0  # the longest that a lease's expiry goes unnoticed while somebody waits
 
 
@@ -223,10 +222,9 @@ class LedgerActor(PackedCalls):
             if straggling:
                 self._straggler_wait_s += self._clock() - now_s
 
-    async def take_present(self, step: int, deadline_s: float | None = None) -> Batch | None:
+    async def take_present(self, step: int, deadline_s: float) -> Batch | None:
         """What is there for `step`, once no leased group would become too old by being left behind; None if nothing is there and
-        nothing is leased. deadline_s: the run's `deadlines.batch_s` unless given."""
-        deadline_s = self._spec.run.deadlines.batch_s if deadline_s is None else deadline_s
+        nothing is leased."""
         until_s = self._clock() + deadline_s
         while True:
             self._tick()

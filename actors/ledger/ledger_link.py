@@ -15,6 +15,7 @@ from typing import Any
 
 import ray
 
+from dynalign.actors.ledger.ledger_client import LedgerClient
 from dynalign.actors.packed_calls import call_packed
 from dynalign.actors.run_spec import NAMESPACE
 from dynalign.configs.errors import DeadlineExceeded
@@ -26,14 +27,14 @@ _LOOK_S = 0.2
 logger = logging.getLogger(__name__)
 
 
-class LedgerLink:
+class LedgerLink(LedgerClient):
     """`name`: the ledger's Ray name. `give_up_s`: how long to go on without any ledger before DeadlineExceeded is raised."""
 
     def __init__(self, name: str, give_up_s: float) -> None:
         self._name, self._give_up_s = name, give_up_s
         self._actor: Any = None
 
-    async def call(self, method: str, *arguments: Any, wait_s: float = 0.0) -> Any:
+    async def ask(self, method: str, *arguments: Any, wait_s: float = 0.0) -> Any:
         """The method's answer. wait_s: how long the call itself may wait inside the ledger."""
         alone_s: float | None = None
         while True:

@@ -19,7 +19,6 @@ import ray
 
 from dynalign.actors.ledger.lease_queue import AnyLease
 from dynalign.actors.ledger.ledger_link import LedgerLink
-from dynalign.actors.ledger.ledger_spec import Answer
 from dynalign.actors.worker.version_news import VersionNews
 from dynalign.configs.errors import DeadlineExceeded
 from dynalign.configs.sections.operation import DeadlineSettings
@@ -134,18 +133,14 @@ class LeaseLoop:
             self._delivering -= 1
 
     async def _lease(self, free: int, busy: bool) -> Iterable[AnyLease]:
-        answer: Answer = await self._ledger.call(
-            "lease", self._worker, free, POLL_S, busy, self._news.known, wait_s=POLL_S
-        )
+        answer = await self._ledger.lease(self._worker, free, POLL_S, busy, self._news.known)
         self._news.tell(answer.version)
         return answer.leases
 
     async def _report(self, free: int, busy: bool) -> Iterable[AnyLease]:
         sent, self._outbox = self._outbox, []
         delivered = [each.delivered for each in sent]
-        answer: Answer = await self._ledger.call(
-            "report", self._worker, delivered, free, busy, self._news.known
-        )
+        answer = await self._ledger.report(self._worker, delivered, free, busy, self._news.known)
         self._news.tell(answer.version)
         for each in sent:
             if not each.acknowledged.done():  # cancelled, when a beat came between
@@ -186,7 +181,7 @@ class LeaseLoop:
         while True:
             self._objects = await asyncio.to_thread(self._several_nodes)
             await asyncio.sleep(min(deadlines.lease_s, deadlines.silence_s) / _BEATS_PER_LEASE)
-            stale = await self._ledger.call("renew", self._worker, list(self._tasks))
+            stale = await self._ledger.renew(self._worker, list(self._tasks))
             for key in stale:
                 if key in self._tasks:
                     self._tasks[key].cancel()

@@ -155,8 +155,7 @@ class RolloutWorker:
     async def _evaluate(self, lease: EvaluationLease) -> None:
         await self._holds((lease.lineage, lease.version))
         answer = await self._maker.heldout(self._prompts.heldout[lease.prompt_index], lease.prompted)
-        await self._ledger.call(
-            "report_evaluation",
+        await self._ledger.report_evaluation(
             self._spec.name,
             EvaluationResult(
                 lease.evaluation,

@@ -35,9 +35,7 @@ class VersionNews:
     async def poll(self) -> None:
         """For as long as the worker serves."""
         while True:
-            self.tell(
-                await self._ledger.call("wait_version", self._worker, self.known, POLL_S, wait_s=POLL_S)
-            )
+            self.tell(await self._ledger.wait_version(self._worker, self.known, POLL_S))
 
     async def next(self, held: tuple[int, int]) -> WeightVersion:
         """The newest version once it is above `held`, a (lineage, step)."""

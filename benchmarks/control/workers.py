@@ -20,7 +20,6 @@ from typing import Any
 import ray
 
 from dynalign.actors.ledger.ledger_link import LedgerLink
-from dynalign.actors.ledger.ledger_spec import Answer
 from dynalign.actors.run_spec import RunSpec
 from dynalign.actors.worker.lease_loop import POLL_S, AnyLease, LeaseLoop
 from dynalign.actors.worker.version_news import VersionNews
@@ -99,11 +98,9 @@ class SimulatedWorker:
         free, and not by the clock. As there, one call reports what is finished and takes the lease. finished: of all workers of the
         process. How long after `due_s` the lease was there."""
         reported, finished[:] = list(finished), []
-        answer: Answer = await self._ledger.call("report", self.name, reported, 1, True, self.news.known)
+        answer = await self._ledger.report(self.name, reported, 1, True, self.news.known)
         if not answer.leases:
-            answer = await self._ledger.call(
-                "lease", self.name, 1, POLL_S, True, self.news.known, wait_s=POLL_S
-            )
+            answer = await self._ledger.lease(self.name, 1, POLL_S, True, self.news.known)
         self.news.tell(answer.version)
         late_s = time.monotonic() - due_s
         for lease in answer.leases:
@@ -177,7 +174,7 @@ class WorkerHost:
             await asyncio.sleep(max(0.0, due_s - time.monotonic()))
             calls.append(asyncio.ensure_future(self._random.choice(self._workers).one(due_s, finished)))
         latencies_s = await asyncio.gather(*calls)
-        await self._ledger.call("report", names[0], finished)
+        await self._ledger.report(names[0], finished)
         for version in versions:
             version.cancel()
         return latencies_s

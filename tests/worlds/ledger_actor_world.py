@@ -87,11 +87,7 @@ class Place:
 
     async def forget(self, actor: LedgerActor, step: int) -> None:
         """As the coordinator does."""
-
-        async def call(method: str, *arguments: Any) -> Any:
-            return await getattr(actor, method)(*arguments)
-
-        await clear_spool(self.folder / "spool", step, call)
+        await clear_spool(self.folder / "spool", step, actor)
 
 
 def version(step: int, lineage: int = 1) -> WeightVersion:

@@ -10,6 +10,7 @@ import pytest
 
 from dynalign.actors.coordinator.coordinator import Coordinator, Ending
 from dynalign.actors.ledger.ledger_actor import LedgerActor
+from dynalign.actors.ledger.ledger_client import LedgerClient
 from dynalign.actors.ledger.ledger_link import LedgerLink
 from dynalign.actors.ledger.ledger_spec import LedgerSpec
 from dynalign.actors.run_spec import RunSpec
@@ -42,7 +43,7 @@ class Killed(Exception):
     """What a call raises in the place of a process's death."""
 
 
-class Story:
+class Story(LedgerClient):
     """A run folder, its ledger, its learner; `calls` counts what the coordinator asks of them, and `die` happens at call `at`."""
 
     def __init__(self, folder: Path, at: int, die: str) -> None:
@@ -63,7 +64,7 @@ class Story:
         await opened.start()
         self.ledger = opened
 
-    async def call(self, method: str, *arguments: Any, wait_s: float = 0.0) -> Any:
+    async def ask(self, method: str, *arguments: Any, wait_s: float = 0.0) -> Any:
         """As LedgerLink: a ledger that dies before or after it has acted is replaced, and asked again."""
         self.calls += 1
         here = self.calls == self.at

@@ -223,12 +223,12 @@ def test_without_signal_a_step_takes_what_is_there_or_says_that_nothing_is(tmp_p
         await place.score(actor, 4, "low_signal")
         with pytest.raises(NoSignal):
             await actor.take(1, deadline_s=50.0)
-        assert await actor.take_present(1) is None
+        assert await actor.take_present(1, 60.0) is None
         await actor.refill()
         (one,) = await place.score(actor, 1)
         await place.score(actor, 1, "unparsed")
         held = await leases_of(actor, 9)
-        waiting = asyncio.create_task(actor.take_present(1))
+        waiting = asyncio.create_task(actor.take_present(1, 60.0))
         for lease in held:
             assert await actor.withhold("worker-0", lease.key, "low_signal") == "withheld"
         batch = await waiting

@@ -9,6 +9,7 @@ from typing import Any, cast
 
 import pytest
 
+from dynalign.actors.ledger.ledger_client import LedgerClient
 from dynalign.actors.ledger.ledger_link import LedgerLink
 from dynalign.actors.ledger.ledger_spec import Answer
 from dynalign.actors.worker.lease_loop import REPORTS_APART_S, AnyLease, LeaseLoop
@@ -23,7 +24,7 @@ from dynalign.run_folder.spool import SpoolEntry
 PLACES = 4
 
 
-class Ledger:
+class Ledger(LedgerClient):
     """Gives `left` leases, each call taking a while; remembers every report, and the most that was ever out."""
 
     def __init__(self, left: int) -> None:
@@ -32,7 +33,7 @@ class Ledger:
         self.call_s = 0.05
         self.version, self.known = cast(WeightVersion | None, None), list[tuple[int, int]]()
 
-    async def call(self, method: str, *arguments: Any, wait_s: float = 0.0) -> Any:
+    async def ask(self, method: str, *arguments: Any, wait_s: float = 0.0) -> Any:
         await asyncio.sleep(self.call_s)
         if method == "renew":
             return []

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any, cast
 
+from dynalign.actors.ledger.ledger_client import LedgerClient
 from dynalign.actors.ledger.ledger_link import LedgerLink
 from dynalign.actors.worker.version_news import VersionNews
 from dynalign.rollout.weights.version import WeightVersion
@@ -13,13 +14,13 @@ def version(lineage: int, step: int) -> WeightVersion:
     return WeightVersion(lineage, step, b"", (), 0)
 
 
-class Ledger:
+class Ledger(LedgerClient):
     """Answers each poll with the next of `answers`, then not at all. `asked`: what the worker said it knew."""
 
     def __init__(self, *answers: WeightVersion | None) -> None:
         self.answers, self.asked = list(answers), list[tuple[int, int]]()
 
-    async def call(
+    async def ask(
         self, method: str, worker: str, known: tuple[int, int], *_: Any, wait_s: float
     ) -> WeightVersion | None:
         assert (method, worker) == ("wait_version", "rollout-0")

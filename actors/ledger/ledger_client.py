@@ -1,0 +1,91 @@
+"""The ledger's methods for those that call it, typed, over one way to ask: `LedgerLink` finds the actor, a test asks what it likes."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any, cast
+
+from dynalign.actors.ledger.ledger_spec import Answer, Batch
+from dynalign.actors.ledger.protocol import Known
+from dynalign.rollout.ledger.evaluation_leases import EvaluationItem, EvaluationKey, EvaluationResult
+from dynalign.rollout.ledger.values import Delivered, GroupKey, ReportOutcome
+from dynalign.rollout.weights.version import WeightVersion
+
+
+class LedgerClient(ABC):
+    """Implements `LedgerCalls`. `wait_s` and `deadline_s` are seconds from the call."""
+
+    @abstractmethod
+    async def ask(self, method: str, *arguments: Any, wait_s: float = 0.0) -> Any:
+        """The answer of the ledger's `method`. wait_s: how long the call itself may wait inside the ledger."""
+
+    async def lease(
+        self, worker: str, max_groups: int, wait_s: float, busy: bool = False, known: Known = None
+    ) -> Answer:
+        return cast(Answer, await self.ask("lease", worker, max_groups, wait_s, busy, known, wait_s=wait_s))
+
+    async def report(
+        self,
+        worker: str,
+        delivered: Sequence[Delivered],
+        max_groups: int = 0,
+        busy: bool = False,
+        known: Known = None,
+    ) -> Answer:
+        return cast(Answer, await self.ask("report", worker, delivered, max_groups, busy, known))
+
+    async def renew(
+        self, worker: str, keys: Sequence[GroupKey | EvaluationKey]
+    ) -> list[GroupKey | EvaluationKey]:
+        return cast(list[GroupKey | EvaluationKey], await self.ask("renew", worker, keys))
+
+    async def withhold(self, worker: str, key: GroupKey, reason: str) -> ReportOutcome:
+        return cast(ReportOutcome, await self.ask("withhold", worker, key, reason))
+
+    async def report_evaluation(self, worker: str, result: EvaluationResult) -> str:
+        return cast(str, await self.ask("report_evaluation", worker, result))
+
+    async def wait_version(self, worker: str, known: tuple[int, int], wait_s: float) -> WeightVersion | None:
+        answer = await self.ask("wait_version", worker, known, wait_s, wait_s=wait_s)
+        return cast(WeightVersion | None, answer)
+
+    async def take(self, step: int, deadline_s: float) -> Batch:
+        return cast(Batch, await self.ask("take", step, deadline_s, wait_s=deadline_s))
+
+    async def take_present(self, step: int, deadline_s: float) -> Batch | None:
+        return cast(Batch | None, await self.ask("take_present", step, deadline_s, wait_s=deadline_s))
+
+    async def refill(self) -> None:
+        await self.ask("refill")
+
+    async def requeue_missing(self, step: int, group_ids: Sequence[int]) -> None:
+        await self.ask("requeue_missing", step, group_ids)
+
+    async def commit(self, step: int, version: WeightVersion, group_ids: Sequence[int] | None = None) -> None:
+        await self.ask("commit", step, version, group_ids)
+
+    async def offer(self, version: WeightVersion) -> bool:
+        return cast(bool, await self.ask("offer", version))
+
+    async def forget(self, step: int, listed: Sequence[str]) -> list[str]:
+        return cast(list[str], await self.ask("forget", step, listed))
+
+    async def evaluate(
+        self, evaluation: int, items: Sequence[EvaluationItem], deadline_s: float
+    ) -> tuple[EvaluationResult, ...]:
+        answer = await self.ask("evaluate", evaluation, items, deadline_s, wait_s=deadline_s)
+        return cast(tuple[EvaluationResult, ...], answer)
+
+    async def pause(self) -> None:
+        await self.ask("pause")
+
+    async def resume(self) -> None:
+        await self.ask("resume")
+
+    async def end(self, reason: str = "run_ended") -> None:
+        await self.ask("end", reason)
+
+    async def snapshot(self) -> bytes:
+        return cast(bytes, await self.ask("snapshot"))
+
+    async def status(self) -> dict[str, Any]:
+        return cast(dict[str, Any], await self.ask("status"))

@@ -1,0 +1,89 @@
+"""The ledger's methods, as coordinator and workers call them. `LedgerActor` implements them, `LedgerLink` passes them on."""
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from dynalign.actors.ledger.ledger_spec import Answer, Batch
+from dynalign.actors.remote import RemoteMethod
+from dynalign.rollout.ledger.evaluation_leases import (
+    EvaluationItem,
+    EvaluationKey,
+    EvaluationResult,
+    PoisonedItem,
+)
+from dynalign.rollout.ledger.values import Break, Delivered, GroupKey, ReportOutcome
+from dynalign.rollout.weights.version import WeightVersion
+
+Known = tuple[int, int] | None
+"""(lineage, step) of the newest version that a worker knows; None: it asks for none."""
+
+
+class LedgerCalls(Protocol):
+    """`wait_s` and `deadline_s` are seconds from the call. `LedgerActor` says what each method does and raises."""
+
+    # Workers
+
+    async def lease(
+        self, worker: str, max_groups: int, wait_s: float, busy: bool = False, known: Known = None
+    ) -> Answer: ...
+
+    async def report(
+        self,
+        worker: str,
+        delivered: Sequence[Delivered],
+        max_groups: int = 0,
+        busy: bool = False,
+        known: Known = None,
+    ) -> Answer: ...
+
+    async def renew(
+        self, worker: str, keys: Sequence[GroupKey | EvaluationKey]
+    ) -> list[GroupKey | EvaluationKey]: ...
+
+    async def withhold(self, worker: str, key: GroupKey, reason: str) -> ReportOutcome: ...
+
+    async def report_evaluation(self, worker: str, result: EvaluationResult) -> str: ...
+
+    async def wait_version(
+        self, worker: str, known: tuple[int, int], wait_s: float
+    ) -> WeightVersion | None: ...
+
+    # The coordinator
+
+    async def take(self, step: int, deadline_s: float) -> Batch: ...
+
+    async def take_present(self, step: int, deadline_s: float) -> Batch | None: ...
+
+    async def refill(self) -> None: ...
+
+    async def requeue_missing(self, step: int, group_ids: Sequence[int]) -> None: ...
+
+    async def commit(
+        self, step: int, version: WeightVersion, group_ids: Sequence[int] | None = None
+    ) -> None: ...
+
+    async def offer(self, version: WeightVersion) -> bool: ...
+
+    async def forget(self, step: int, listed: Sequence[str]) -> list[str]: ...
+
+    async def evaluate(
+        self, evaluation: int, items: Sequence[EvaluationItem], deadline_s: float
+    ) -> tuple[EvaluationResult, ...]: ...
+
+    async def pause(self) -> None: ...
+
+    async def resume(self) -> None: ...
+
+    async def end(self, reason: str = "run_ended") -> None: ...
+
+    async def snapshot(self) -> bytes: ...
+
+    async def status(self) -> dict[str, Any]: ...
+
+
+class LedgerHandle(Protocol):
+    """The actor's handle, as supervision holds it."""
+
+    start: RemoteMethod[[], None]
+    status: RemoteMethod[[], dict[str, Any]]
+    worker_left: RemoteMethod[[str, bool], list[Break | PoisonedItem]]
