@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from dynalign.configs.errors import UserError
 from dynalign.configs.load import load_run, shipped_names
 from dynalign.configs.refusals import FIELDS, PATTERNS, suggestion
-from dynalign.configs.schema import WorkersSettings
+from dynalign.configs.sections.rollout import WorkersSettings
 from dynalign.configs.tree import Leaf, parse_value
 
 

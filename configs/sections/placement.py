@@ -1,0 +1,20 @@
+"""Section `placement`: which actor runs on which device."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from dynalign.configs.section import Section
+
+
+class PlacementSettings(Section):
+    """Which actor runs where."""
+
+    mode: Literal["separate", "shared"] = "separate"
+    """`separate`: rollout and learner have devices of their own; `shared`: they take turns on one (max_staleness 0)."""
+    device: Literal["cpu", "gpu"] = "cpu"
+    """What the engines and the learner run on."""
+    rollout_gpu_fraction: Annotated[float, Field(gt=0.0, le=1.0)] = 0.5
+    """Share of one GPU's memory that an engine may take where one GPU is split (`separate` on a single GPU)."""
+    object_store_gib: Annotated[float, Field(gt=0.0, le=4096.0)] = 1.0
+    """Ray object store of a cluster started by this command, in GiB."""
