@@ -1,4 +1,8 @@
-"""Section `rollout`: the workers that generate and score candidates."""
+"""Section `rollout`: the workers that generate and score candidates.
+
+Sampling has no settings: temperature 1, the whole vocabulary. Truncated or tempered sampling would bias the
+importance ratio of the loss.
+"""
 
 from typing import Annotated, Literal
 
@@ -8,51 +12,58 @@ from dynalign.configs.section import NotNegative, Positive, Section
 
 
 class WorkersSettings(Section):
-    """How many rollout workers. `rollout.workers=3` is short for min = max = 3: a fixed number, which `dynalign scale` can change."""
+    """How many rollout workers a run has.
+
+    Example: `{min: 8, max: 32}`. `rollout.workers=3` is short for `{min: 3, max: 3}`, a fixed number, which
+    `dynalign scale` can change.
+    """
 
     min: Annotated[int, Field(ge=1, le=900)] = 1
-    """Workers at the start, and the fewest."""
+    """Fewest workers, and their number at the start."""
     max: Annotated[int, Field(ge=1, le=900)] = 1
-    """The most workers. The ledger answers about a thousand waiting calls at one time, so 900."""
+    """Most workers. The limit is 900 because the ledger's actor answers about a thousand waiting calls at a
+    time."""
 
 
 class RolloutSettings(Section):
-    """The workers that generate and score candidates."""
+    """The workers, their engines, and how much they generate.
+
+    Example: `{workers: {min: 8, max: 32}, prompts_per_step: 64, group_size: 8, max_completion_tokens: 1024}`.
+    """
 
     engine: Literal["vllm", "deterministic"] = "vllm"
-    """`vllm` is the engine; `deterministic` is a small engine for tests, chaos and scale runs: seeded text, no model."""
+    """`vllm`: the inference engine; `deterministic`: a small engine without a model, which generates seeded
+    text, for tests and for runs that measure scale or provoke failures."""
     workers: WorkersSettings = WorkersSettings()
-    """Rollout workers, each with one engine: a number, or `{min, max}` to let the coordinator size the pool itself."""
+    """Rollout workers, each with one engine: a number, or `{min, max}` to let the coordinator choose
+    between them."""
     tensor_parallel: Annotated[int, Field(ge=1, le=64)] = 1
     """GPUs that one engine is split over."""
     group_size: Annotated[int, Field(ge=2, le=1024)] = 8
-    """Candidates per prompt (G). One candidate has no group to be compared with, so 1 is refused."""
+    """Candidates per prompt (G). At least 2, because a candidate is compared with the others of its group."""
     prompts_per_step: Positive = 4
     """Groups trained per optimizer step (P)."""
     groups_in_flight: Positive = 2
     """Groups that one worker generates and scores at the same time."""
     max_completion_tokens: Annotated[int, Field(ge=1, le=131_072)] = 64
     """Longest completion, in tokens; longer ones are cut and count as truncated."""
-    temperature: Annotated[float, Field(ge=1.0, le=1.0)] = 1.0
-    """Sampling temperature. Only 1: truncated or tempered sampling biases the importance ratio."""
-    top_p: Annotated[float, Field(ge=1.0, le=1.0)] = 1.0
-    """Nucleus mass. Only 1, for the same reason."""
-    top_k: Literal[-1] = -1
-    """Top-k cut. Only -1 (off), for the same reason."""
     dtype: Literal["bfloat16", "float32"] = "bfloat16"
-    """Precision of the engine's weights and of every weight version pushed to it."""
+    """Precision of the engine's weights and of every weight version sent to it."""
     kv_cache_gib: Annotated[float, Field(gt=0.0, le=1024.0)] = 1.0
     """Key-value cache per engine, in GiB."""
     block_size: Literal[16, 32, 64, 128] = 32
-    """Tokens per key-value block; smaller blocks make the prefix cache finer."""
+    """Tokens per key-value block; the prefix cache shares whole blocks, so smaller ones let it share more."""
     max_sequences: Positive = 64
-    """Sequences that the engine batches at once."""
+    """Most sequences in one batch of the engine."""
     eager: bool = True
-    """Run without compilation: on a CPU compiling costs about 90 s at each start and gains little at 32 sequences."""
+    """Run the model without compilation. On a CPU, compiling takes about 90 s at each start and gains
+    little at 32 sequences."""
     record_behaviour: bool = False
-    """Also record the engine's log-probabilities in the learning context for every candidate, which corrects the engine-learner
-    mismatch in the loss and costs one prefill per candidate."""
+    """Also record the engine's log-probabilities of every candidate without the system prompt, as the
+    learner sees it. The loss then corrects for the difference between engine and learner. Costs one prefill
+    per candidate."""
     gap_probes: NotNegative = 1
-    """Candidates per group whose internalization gap is measured (two contexts, one version, one engine)."""
+    """Candidates per group whose internalization gap is measured: log-probabilities with and without the
+    system prompt, by one weight version and one engine."""
     engine_threads: Positive = 1
-    """CPU threads per engine; each engine is pinned to that many cores where the machine has enough of them."""
+    """CPU threads per engine; each engine is pinned to as many cores where the machine has enough of them."""
