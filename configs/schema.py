@@ -1,6 +1,6 @@
-"""The settings of a run: its own values, and one section per file of `sections/`.
+"""The settings of a run: its own values, and one section for each file of `sections/`.
 
-Rules between settings stand in `rules.py`; reading, overrides and origins in `load.py`.
+Rules that involve several settings are in `rules.py`; reading a file, overrides and origins are in `load.py`.
 """
 
 from typing import Annotated, Literal
@@ -25,18 +25,24 @@ from dynalign.configs.sections.weights import WeightsSettings
 
 
 class RunSettings(Section):
-    """One run."""
+    """One run.
+
+    Example: `{model: smollm2-135m-instruct, steps: 8, rollout: {prompts_per_step: 4, group_size: 8},
+    learner: {ranks: 1}}`.
+    """
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
-    """Name of the run, its folder and its coordinator; default: the config file's name."""
+    """Name of the run, its folder and its coordinator; default: the name of the config file."""
     model: str
     """`smollm2-135m-instruct` (made by `dynalign model fetch`), a Hugging Face folder, or a hub id."""
     runs: str = "runs"
-    """Folder of run folders; absolute, or relative to where the command runs. All nodes must reach it."""
+    """Folder that holds the folders of runs; absolute, or relative to where the command runs. All nodes
+    must reach it."""
     seed: Annotated[int, Field(ge=0, le=2**31 - 1)] = 0
     """Seed of prompt order, sampling and initialization."""
     date: Annotated[str, Field(pattern=r"^\d{4}-\d\d-\d\d$")] | None = None
-    """The day that chat templates print (ISO), fixed for the whole run; null: the day on which the run began."""
+    """The day that chat templates print (ISO), fixed for the whole run; null: the day on which the run
+    began."""
     steps: Positive = 100
     """Optimizer steps."""
     resume: Literal["auto", "never"] = "auto"
@@ -44,19 +50,32 @@ class RunSettings(Section):
     tensorboard: bool = True
     """Also write TensorBoard event files."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
-    """Least severe of its own lines that the driver and the actors log; libraries log warnings and errors only."""
+    """Least severe lines that the driver and the actors log. Libraries log warnings and errors only."""
     prompts: PromptsSettings = PromptsSettings()
+    """Where the tasks come from."""
     rollout: RolloutSettings = RolloutSettings()
+    """The workers that generate and score candidates."""
     judge: JudgeSettings = JudgeSettings()
+    """Who scores, and how."""
     algorithm: AlgorithmSettings = AlgorithmSettings()
+    """GRPO, and how old a trained token may be."""
     learner: LearnerSettings = LearnerSettings()
+    """The optimizer, its parallelism and its memory."""
     weights: WeightsSettings = WeightsSettings()
+    """How a new weight version reaches the engines."""
     heldout: HeldoutSettings = HeldoutSettings()
+    """The evaluation on held-out prompts."""
     convergence: ConvergenceSettings | None = None
-    """Stop before `steps` on convergence; null: never."""
+    """Stop before `steps` when the held-out reward no longer rises; null: never."""
     checkpoint: CheckpointSettings = CheckpointSettings()
+    """When the state of the run is saved, and what is kept."""
     deadlines: DeadlineSettings = DeadlineSettings()
+    """The bound of every wait."""
     experience: ExperienceSettings = ExperienceSettings()
+    """Which trained groups are kept."""
     placement: PlacementSettings = PlacementSettings()
+    """Which actor runs on which device."""
     supervision: SupervisionSettings = SupervisionSettings()
+    """How often an actor that died is replaced."""
     metrics: MetricsSettings = MetricsSettings()
+    """The Prometheus endpoint."""

@@ -8,23 +8,30 @@ from dynalign.configs.section import Positive, Section
 
 
 class AlgorithmSettings(Section):
-    """GRPO and the ledger's bounds."""
+    """Advantages, loss, and what a step may be trained on.
+
+    Example: `{advantage_scale: group, clip_low: 0.2, clip_high: 0.28, kl_coef: 0.0, max_staleness: 1}`.
+    """
 
     advantage_scale: Literal["group", "batch", "none"] = "group"
-    """Divide centred scores by the group's std, the batch's std, or nothing (Dr. GRPO)."""
+    """Divide the centred scores by the standard deviation of their group (GRPO, arXiv 2402.03300), by that
+    of the whole batch, or by nothing (Dr. GRPO, arXiv 2503.20783)."""
     clip_low: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.2
-    """Lower clip range of the ratio: 1 - clip_low."""
+    """The importance ratio is clipped from below at 1 - clip_low."""
     clip_high: Annotated[float, Field(gt=0.0, le=10.0)] = 0.28
-    """Upper clip range of the ratio: 1 + clip_high."""
+    """The importance ratio is clipped from above at 1 + clip_high."""
     kl_coef: Annotated[float, Field(ge=0.0, le=10.0)] = 0.0
-    """Weight of the KL to the initial policy (k2 as loss, reported as k3)."""
+    """Weight of the KL divergence to the initial policy: the k2 estimator in the loss, k3 in the metrics."""
     loss_aggregation: Literal["token_mean", "sequence_mean", "fixed_length"] = "token_mean"
-    """How per-token terms become the step's loss; always over all ranks' candidates together."""
+    """How the terms of single tokens become the loss of a step, always over the candidates of all ranks
+    together."""
     minibatches: Positive = 1
-    """Optimizer steps per batch; 1 is on-policy within the step (ratio 1)."""
+    """Optimizer updates per batch; with 1 every update is on-policy within its step (ratio 1)."""
     max_staleness: Annotated[int, Field(ge=0, le=64)] = 1
-    """Oldest version, in optimizer steps, that any trained token may carry; 0 is synchronous."""
+    """Largest age of a trained token, in weight versions (one per optimizer step); 0: synchronous."""
     max_refill: Annotated[float, Field(ge=0.0, le=100.0)] = 4.0
-    """Groups without signal replaced per step, as a multiple of prompts_per_step; beyond it `on_no_signal` decides."""
+    """Most groups without signal (equal scores) that are replaced per step, as a multiple of
+    prompts_per_step. Beyond it `on_no_signal` decides."""
     on_no_signal: Literal["warn", "pause", "stop"] = "warn"
-    """When a step finds no signal: train on what is there (scaled), pause the run, or stop it."""
+    """What a step does that finds too few groups with signal: train on those there are, scaled (`warn`),
+    pause the run, or stop it."""

@@ -4,7 +4,10 @@ from dynalign.configs.section import NotNegative, Section
 
 
 class ExperienceSettings(Section):
-    """The trained groups, kept so that every reward can be derived again offline."""
+    """Trained groups are kept in files, so that rewards can be computed again without the run.
+
+    Example: `{keep_steps: 100}`.
+    """
 
     keep_steps: NotNegative | None = None
-    """Newest steps whose groups stay in `experience/`; null: all of them; 0: none."""
+    """Newest steps whose groups stay in the folder `experience`; null: all of them; 0: none."""

@@ -4,11 +4,15 @@ from dynalign.configs.section import NotNegative, Positive, Section
 
 
 class HeldoutSettings(Section):
-    """Evaluation on held-out prompts with fixed seeds, by the live judge."""
+    """Evaluation on held-out prompts with fixed seeds, scored by the judge of the run.
+
+    Example: `{prompts: 48, every_steps: 10, prompted: true}`.
+    """
 
     prompts: NotNegative = 32
-    """Held-out prompts per evaluation; 0 switches it off."""
+    """Held-out prompts per evaluation; 0: no evaluation."""
     every_steps: Positive = 5
-    """Steps between evaluations; the first one is before step 1, the last after the last step."""
+    """Steps between evaluations; the first one is before step 1, the last one after the last step."""
     prompted: bool = True
-    """Also evaluate with the system prompt (what the overfitting alarm compares training with)."""
+    """Also evaluate with the system prompt. The overfitting alarm compares these rewards with those of
+    training."""

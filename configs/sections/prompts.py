@@ -4,9 +4,14 @@ from dynalign.configs.section import Positive, Section
 
 
 class PromptsSettings(Section):
-    """Where the tasks come from."""
+    """The prompts that a run trains on and evaluates.
+
+    Example: `{source: tasks.jsonl, max_tokens: 1024}`.
+    """
 
     source: str = "builtin"
-    """`builtin` (shipped with dynalign), a .jsonl, .parquet or .arrow file, or `hub:<owner>/<name>` (a `datasets` id)."""
+    """`builtin` (shipped with dynalign), a .jsonl, .parquet or .arrow file, or `hub:<owner>/<name>` (a
+    `datasets` id)."""
     max_tokens: Positive = 512
-    """Longest prompt accepted, in tokens of the model's tokenizer, system prompt and template included."""
+    """Longest prompt accepted, in tokens of the model's tokenizer, system prompt and chat template
+    included."""

@@ -8,12 +8,15 @@ from dynalign.configs.section import NotNegative, Seconds, Section
 
 
 class SupervisionSettings(Section):
-    """What is replaced when it dies, and how often before the run ends with the cause."""
+    """How many deaths a run tolerates before it ends with their cause.
+
+    Example: `{restarts: 5, window_s: 3600.0, poison_attempts: 3}`.
+    """
 
     restarts: NotNegative = 5
-    """Replacements of one worker, or restarts of the learner, of the ledger, or of the coordinator, each within `window_s`; one more
-    ends the run."""
+    """Replacements of one worker, or restarts of the learner, the ledger or the coordinator, each within
+    `window_s`; one more ends the run."""
     window_s: Seconds = 3600.0
-    """What is counted against `restarts`: deaths not longer ago than this."""
+    """Deaths of the last `window_s` seconds count against `restarts`."""
     poison_attempts: Annotated[int, Field(ge=1, le=100)] = 3
-    """Workers that a prompt may break; then it is withheld, and written to `poison.jsonl` for inspection."""
+    """Workers that one prompt may break. After that the prompt is withheld, and written to `poison.jsonl`."""

@@ -8,15 +8,19 @@ from dynalign.configs.section import Seconds, Section
 
 
 class WeightsSettings(Section):
-    """How a new version reaches the engines."""
+    """The transport of weight versions from the learner to the engines.
+
+    Example: `{transport: nccl, content: full, bucket_mib: 256, deadline_s: 120.0}`.
+    """
 
     transport: Literal["auto", "object_store", "shared_memory", "ipc", "nccl"] = "auto"
-    """`object_store`: the Ray object store, works everywhere; `shared_memory`: a file in the learner's memory that engines on its host map,
-    the object store for others; `ipc`: CUDA memory of one GPU that learner and engine share; `nccl`: between GPUs; `auto`: what the
-    placement plan chooses."""
+    """`object_store`: the Ray object store, works everywhere; `shared_memory`: a file in memory that
+    engines on the learner's host map, the object store for the others; `ipc`: CUDA memory of one GPU that
+    learner and engine share; `nccl`: from GPU to GPU; `auto`: what the placement plan chooses."""
     content: Literal["full", "adapter"] = "full"
-    """`full`: all weights, adapters merged in; `adapter`: only the LoRA adapters, which the engines apply to the weights as released."""
+    """`full`: all weights, adapters merged in; `adapter`: only the LoRA adapters, which the engines apply
+    to the weights that they loaded at the start."""
     bucket_mib: Annotated[int, Field(ge=1, le=4096)] = 64
-    """Size of one bucket, in MiB; each has its own checksum."""
+    """Size of one bucket, in MiB. Weights travel in buckets, each with its own checksum."""
     deadline_s: Seconds = 300.0
-    """Longest time for fetching and loading one version."""
+    """Longest time to fetch and load one version, in seconds."""
