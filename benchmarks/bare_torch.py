@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from transformers import AutoModelForCausalLM
 
-from dynalign.configs.schema import LearnerSettings
+from dynalign.configs.sections.learner import LearnerSettings
 from dynalign.learner.batch import TrainingBatch, TrainingGroup
 from dynalign.learner.rows.attention import PACKED
 from dynalign.learner.rows.rows import Row

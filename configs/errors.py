@@ -1,7 +1,8 @@
 """Every error that dynalign raises on purpose.
 
-Each is picklable (it crosses Ray actors as an exception) and is also the standard-library error it specializes, so that
-``except ValueError`` and ``except TimeoutError`` keep working. A user's mistakes are collected in one `UserError`.
+Each can be pickled, because it crosses Ray actors. Each is also the standard-library error that it
+specializes, so that `except ValueError` and `except TimeoutError` work. A user's mistakes are collected in
+one `UserError`.
 """
 
 from collections.abc import Iterable
@@ -9,8 +10,11 @@ from dataclasses import dataclass
 
 
 class DynalignError(Exception):
-    """Base of all errors raised on purpose. Subclasses pass all their constructor arguments to ``super().__init__``,
-    which is what makes them picklable."""
+    """Base of all errors raised on purpose.
+
+    Subclasses pass all their constructor arguments to `super().__init__`; without that they could not be
+    pickled.
+    """
 
 
 def one_line(error: BaseException) -> str:
@@ -20,12 +24,19 @@ def one_line(error: BaseException) -> str:
 
 @dataclass(frozen=True)
 class Mistake:
-    """One user mistake: where it is, what stands there, which rule it breaks, and what to do about it."""
+    """One mistake in the user's input, printed as one line.
+
+    Example: `Mistake("steps (mine.yaml:3)", 0, "must be at least 1", "set it to 1 or more")`.
+    """
 
     place: str
+    """Where it is: the dotted path of a setting with its origin, or a file, an argument, a resource."""
     value: object
+    """The value that is there; None where there is none to show."""
     rule: str
+    """The rule that it breaks."""
     remedy: str
+    """What the user can do about it."""
 
     def __str__(self) -> str:
         shown = "" if self.value is None else f" = {self.value!r}"
@@ -33,7 +44,8 @@ class Mistake:
 
 
 class UserError(DynalignError, ValueError):
-    """The user's input breaks one or more rules. The command prints one line per mistake and exits with code 2."""
+    """The user's input breaks one or more rules. The command prints one line per mistake and exits with
+    code 2."""
 
     def __init__(self, mistakes: Iterable[Mistake]) -> None:
         self.mistakes: tuple[Mistake, ...] = tuple(mistakes)
@@ -47,7 +59,8 @@ class DeadlineExceeded(DynalignError, TimeoutError):
     """A wait ran past its deadline."""
 
     def __init__(self, waiting_for: str, deadline_s: float) -> None:
-        self.waiting_for, self.deadline_s = waiting_for, deadline_s
+        self.waiting_for = waiting_for
+        self.deadline_s = deadline_s
         super().__init__(waiting_for, deadline_s)
 
     def __str__(self) -> str:
@@ -55,29 +68,37 @@ class DeadlineExceeded(DynalignError, TimeoutError):
 
 
 class WorkerHangs(DeadlineExceeded):
-    """A rollout worker that gives no sign of life, or does not get ready or done, in its time."""
+    """A rollout worker that is silent, does not become ready, or does not finish a group before its
+    deadline."""
 
 
 class LedgerError(DynalignError, RuntimeError):
-    """A call that the ledger's rules do not allow in its present state."""
+    """A call that the ledger does not allow in its present state."""
 
 
 class NoSignal(LedgerError):
-    """A step drew its whole refill and still has too few groups whose scores differ."""
+    """A step has used its whole refill (`algorithm.max_refill`) and has too few groups whose scores
+    differ."""
 
     def __init__(self, step: int, present: int, wanted: int, withheld: int) -> None:
-        self.step, self.present, self.wanted, self.withheld = step, present, wanted, withheld
+        self.step = step
+        self.present = present
+        self.wanted = wanted
+        self.withheld = withheld
         super().__init__(step, present, wanted, withheld)
 
     def __str__(self) -> str:
-        return f"step {self.step}: {self.withheld} groups without signal were withheld, {self.present} of {self.wanted} groups are there"
+        there = f"{self.present} of {self.wanted} groups are there"
+        return f"step {self.step}: {self.withheld} groups without signal were withheld, {there}"
 
 
 class StaleLineage(DynalignError, RuntimeError):
-    """A writer acts for a lineage that is no longer the one on disk: another driver has taken the run over."""
+    """A newer lineage is on disk than the one that a writer belongs to: another driver has taken the run
+    over."""
 
     def __init__(self, mine: int, on_disk: int) -> None:
-        self.mine, self.on_disk = mine, on_disk
+        self.mine = mine
+        self.on_disk = on_disk
         super().__init__(mine, on_disk)
 
     def __str__(self) -> str:
@@ -85,7 +106,7 @@ class StaleLineage(DynalignError, RuntimeError):
 
 
 class MissingGroups(DynalignError, LookupError):
-    """Scored groups whose bytes can be found neither in the object store nor in the spool."""
+    """Scored groups whose bytes are neither in the object store nor in the spool."""
 
     def __init__(self, group_ids: tuple[int, ...]) -> None:
         self.group_ids = group_ids
@@ -97,15 +118,21 @@ class RecordError(DynalignError, ValueError):
 
 
 class CheckpointError(DynalignError, RuntimeError):
-    """A checkpoint that is not whole, is damaged, or contradicts the configuration."""
+    """A checkpoint that is incomplete or damaged, or that contradicts the configuration."""
 
 
 class CheckpointWriteFailed(CheckpointError):
-    """A checkpoint that could not be written; the ones before it are whole. `where`: the folder of the checkpoints, on whose file
-    system `free_bytes` are free (None where that cannot be told)."""
+    """A checkpoint that could not be written; the ones before it are complete.
+
+    where: the folder of the checkpoints. free_bytes: what is free on its file system, None where that is
+    unknown.
+    """
 
     def __init__(self, step: int, cause: str, where: str, free_bytes: int | None) -> None:
-        self.step, self.cause, self.where, self.free_bytes = step, cause, where, free_bytes
+        self.step = step
+        self.cause = cause
+        self.where = where
+        self.free_bytes = free_bytes
         super().__init__(step, cause, where, free_bytes)
 
     def __str__(self) -> str:
@@ -114,37 +141,45 @@ class CheckpointWriteFailed(CheckpointError):
 
 
 class MirrorError(DynalignError, RuntimeError):
-    """The storage of `checkpoint.mirror` refuses something, or holds checkpoints that are not this run's."""
+    """The storage of `checkpoint.mirror` refuses something, or holds checkpoints of another run.
 
-    def __init__(self, place: str, cause: str) -> None:
-        self.place, self.cause = place, cause
-        super().__init__(place, cause)
+    address: that of the run's folder in the storage.
+    """
+
+    def __init__(self, address: str, cause: str) -> None:
+        self.address = address
+        self.cause = cause
+        super().__init__(address, cause)
 
     def __str__(self) -> str:
-        return f"mirror {self.place}: {self.cause}"
+        return f"mirror {self.address}: {self.cause}"
 
 
 class WeightsError(DynalignError, RuntimeError):
-    """A weight version that does not match its manifest or checksum, or whose load failed."""
+    """A weight version that does not match its manifest or checksum, or that could not be loaded."""
 
 
 class PublisherGone(WeightsError):
-    """A weight version whose publisher has died: its successor will publish another one."""
+    """The publisher of a weight version has died. The one that replaces it will publish another version."""
 
 
 class TransferFailed(WeightsError):
-    """A fast transport did not bring a weight version, and nothing of it has been written: the object store brings it."""
+    """A fast transport failed before it wrote any of a weight version. The object store is used instead."""
 
 
 class EngineError(DynalignError, RuntimeError):
-    """The inference engine is dead or refused a request; it is never used again."""
+    """The inference engine is dead or refused a request. It is not used again."""
 
 
 class LearnerLost(DynalignError, RuntimeError):
-    """A learner rank has died or hangs: all ranks start again from the newest whole checkpoint. `how`: `died` or `hung`."""
+    """A learner rank has died or hangs; all ranks start again from the newest complete checkpoint.
+
+    how: `died` or `hung`. detail: a sentence.
+    """
 
     def __init__(self, how: str, detail: str) -> None:
-        self.how, self.detail = how, detail
+        self.how = how
+        self.detail = detail
         super().__init__(how, detail)
 
     def __str__(self) -> str:
@@ -152,8 +187,8 @@ class LearnerLost(DynalignError, RuntimeError):
 
 
 class RunFailed(DynalignError, RuntimeError):
-    """The run ended before its last step; the message names the cause and the newest whole checkpoint."""
+    """The run ended before its last step. The message names the cause."""
 
 
 class NotMeasurable(DynalignError, RuntimeError):
-    """A benchmark cannot be taken on this machine, for the reason given; nothing has failed that is ours."""
+    """A benchmark cannot run on this machine, for the reason given; dynalign itself has not failed."""

@@ -1,7 +1,7 @@
-"""From a YAML file and `section.key=value` overrides to settings, with the origin of each value, or all mistakes at once.
+"""From a YAML file and `section.key=value` overrides to settings with origins, or all mistakes at once.
 
 file ─► tree ─┐
-              ├─► overlay ─► schema ─► rules ─► LoadedRun
+              ├─► overlay ─► present names ─► schema ─► rules ─► LoadedRun
 overrides ────┘
 """
 
@@ -12,6 +12,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from dynalign.configs import earlier_versions
 from dynalign.configs.errors import Mistake, UserError
 from dynalign.configs.refusals import FIELDS, MISSING, did_you_mean, mistake_from
 from dynalign.configs.rules import broken_rules
@@ -32,24 +33,35 @@ from dynalign.configs.tree import (
 )
 
 FROM_FILE_NAME = "default: the file's name"
+WORKERS = ("rollout", "workers")
 
 
 @dataclass(frozen=True)
 class LoadedRun:
-    """Valid settings, and where each came from: `origins` maps every dotted path to "quickstart.yaml:12", "command line" or
-    "default"."""
+    """Valid settings, and where each came from.
+
+    Example: `LoadedRun(settings, {"steps": "quickstart.yaml:4", "seed": "default", …})`.
+    """
 
     settings: RunSettings
+    """Settings that keep every rule."""
     origins: dict[str, str]
+    """Dotted path → `<file>:<line>`, `command line`, or `default`, for every setting."""
 
 
 @dataclass(frozen=True)
 class Setting:
-    """One value of a run with its dotted path and its description."""
+    """One value of a run.
+
+    Example: `Setting("steps", 8, "Optimizer steps.")`.
+    """
 
     path: str
+    """Dotted path."""
     value: object
+    """The value; None for a section that is null."""
     description: str
+    """What the setting means, with its unit."""
 
 
 def shipped_names() -> list[str]:
@@ -70,11 +82,13 @@ def listed(section: Section, path: str = "") -> Iterator[Setting]:
 
 
 def load_run(config: str, overrides: Sequence[str] = ()) -> LoadedRun:
-    """Reads a run.
+    """Reads the settings of a run.
 
-    :param config: a shipped name (`quickstart`) or the path of a YAML file.
-    :param overrides: `section.key=value`, the value in YAML; the last one of a key holds, and all of them hold over the file.
-    :raises UserError: every mistake of every kind: unreadable file or override, unknown key, wrong type, out of range, broken rule.
+    config: a shipped name (`quickstart`) or the path of a YAML file. overrides: `section.key=value`, the
+    value in YAML; they replace values of the file, and of two overrides of one key the last one holds.
+
+    Raises UserError with every mistake: unreadable file or override, unknown key, wrong type, out of range,
+    broken rule.
     """
     mistakes: list[Mistake] = []
     read = _read(config, mistakes)
@@ -82,13 +96,16 @@ def load_run(config: str, overrides: Sequence[str] = ()) -> LoadedRun:
     for override in overrides:
         mistakes += _overlay_override(tree, override)
     _spread_workers(tree)
+    earlier_versions.present(tree)
     if read is not None:
         tree.setdefault("name", Leaf(Path(config).stem, FROM_FILE_NAME))
     refused = _refused(tree)
-    # Of a file that cannot be read it is unknown what it lacks, and what its values would break.
-    mistakes += [mistake for _, mistake in refused if read is not None or mistake.rule != MISSING]
+    # What is missing, and which rules are broken, is known only if the file could be read.
+    mistakes += [mistake for mistake in refused.values() if read is not None or mistake.rule != MISSING]
+    if find(tree, (*WORKERS, "min")) is find(tree, (*WORKERS, "max")) and (*WORKERS, "min") in refused:
+        mistakes.remove(refused[*WORKERS, "max"])  # `rollout.workers: 0` is one value under two keys
     if read is not None:
-        mistakes += _broken_rules(tree, {".".join(path) for path, _ in refused})
+        mistakes += _broken_rules(tree, {".".join(path) for path in refused})
     if mistakes:
         raise UserError(mistakes)
     settings = RunSettings.model_validate(plain(tree))
@@ -96,7 +113,7 @@ def load_run(config: str, overrides: Sequence[str] = ()) -> LoadedRun:
 
 
 def _read(config: str, mistakes: list[Mistake]) -> Tree | None:
-    """The file's tree; None and a mistake if there is none to be had, so that the overrides can still be judged."""
+    """The file's tree, or None and one more mistake: the overrides are checked all the same."""
     shipped = shipped_names()
     path = Path(config)
     if config not in shipped and not path.suffix and not path.exists():
@@ -145,38 +162,32 @@ def _overlay_override(tree: Tree, override: str) -> list[Mistake]:
 
 def _spread_workers(tree: Tree) -> None:
     """`rollout.workers: 3` is short for `{min: 3, max: 3}`."""
-    workers = find(tree, ("rollout", "workers"))
+    workers = find(tree, WORKERS)
     if isinstance(workers, Leaf) and workers.value is not None:
-        overlay(tree, ("rollout", "workers"), {"min": workers, "max": workers})
+        overlay(tree, WORKERS, {"min": workers, "max": workers})
 
 
-def _refused(tree: Tree) -> list[tuple[tuple[str, ...], Mistake]]:
-    """(path, mistake) of every value that the schema refuses."""
+def _refused(tree: Tree) -> dict[tuple[str, ...], Mistake]:
+    """Path → mistake of every value that the schema refuses."""
     try:
         RunSettings.model_validate(plain(tree))
     except ValidationError as invalid:
         errors = invalid.errors(include_url=False)
-        if find(tree, ("rollout", "workers", "min")) is find(
-            tree, ("rollout", "workers", "max")
-        ):  # one number, one mistake
-            errors = [error for error in errors if error["loc"] != ("rollout", "workers", "max")]
-        return [
-            (tuple(part for part in error["loc"] if isinstance(part, str)), mistake_from(error, tree))
-            for error in errors
-        ]
-    return []
+        paths = [tuple(part for part in error["loc"] if isinstance(part, str)) for error in errors]
+        return {path: mistake_from(error, tree) for path, error in zip(paths, errors, strict=True)}
+    return {}
 
 
 def _broken_rules(tree: Tree, refused: set[str]) -> list[Mistake]:
-    """The rules' verdicts on what is left once refused values are out; a rule that reads one of those says nothing."""
-    judged: Tree = {}
+    """The broken rules among the values that were not refused. A rule that reads a refused one is skipped."""
+    checked: Tree = {}
     for key, item in tree.items():
-        overlay(judged, (key,), item)
+        overlay(checked, (key,), item)
     for dotted in refused:
-        prune(judged, tuple(dotted.split(".")))
+        prune(checked, tuple(dotted.split(".")))
     for required in ("name", "model"):
-        judged.setdefault(required, Leaf("unnamed", DEFAULT))
-    unjudged = {
+        checked.setdefault(required, Leaf("unnamed", DEFAULT))
+    skipped = {
         path for path in FIELDS for dotted in refused if path == dotted or path.startswith(f"{dotted}.")
     }
     origin_of = dict(origins(tree))
@@ -184,5 +195,5 @@ def _broken_rules(tree: Tree, refused: set[str]) -> list[Mistake]:
         replace(mistake, place=f"{mistake.place} ({origin_of[mistake.place]})")
         if mistake.place in origin_of
         else mistake
-        for mistake in broken_rules(RunSettings.model_validate(plain(judged)), unjudged)
+        for mistake in broken_rules(RunSettings.model_validate(plain(checked)), skipped)
     ]

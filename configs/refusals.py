@@ -1,4 +1,4 @@
-"""A refused value in the user's words: the rule it breaks, and what would do instead."""
+"""A refused value in words: the rule that it breaks, and the values that are allowed."""
 
 import difflib
 import types
@@ -9,10 +9,14 @@ from annotated_types import Ge, Gt, Le, Lt
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
+from dynalign.configs.earlier_versions import FIXED_SAMPLING, FIXED_SAMPLING_RULE
 from dynalign.configs.errors import Mistake
 from dynalign.configs.schema import RunSettings
 from dynalign.configs.section import Section
 from dynalign.configs.tree import Leaf, Tree, find
+
+Bound = Ge | Gt | Le | Lt
+"""A limit of a number in the schema."""
 
 MISSING = "is missing"
 _TYPES = {
@@ -34,7 +38,7 @@ PATTERNS = {
     ),
     "date": ("must be a day like 2026-01-31", "write year, month and day, or leave it out"),
 }
-"""What the schema's patterns say, by dotted path."""
+"""Rule and remedy of each pattern of the schema, by dotted path."""
 
 
 def section_of(field: FieldInfo) -> type[Section] | None:
@@ -67,7 +71,8 @@ def did_you_mean(word: str, known: Iterable[str]) -> str | None:
 def suggestion(path: str) -> str | None:
     """The setting that an unknown dotted path probably means, or None.
 
-    In this order: one of exactly this name in another section, a close name in its own section, a close name anywhere, a close path.
+    Tried in this order: the same name in another section, a close name in the same section, a close name
+    anywhere, a close path.
     """
     section, _, key = path.rpartition(".")
     anywhere = {dotted.rpartition(".")[2]: dotted for dotted in reversed(FIELDS)}
@@ -85,48 +90,82 @@ def suggestion(path: str) -> str | None:
     return did_you_mean(path, FIELDS)
 
 
+def bounds(field: FieldInfo) -> list[Bound]:
+    """The limits of a number, the lower one first, also where it may be null; [] for anything else."""
+    limits = [item for item in field.metadata if isinstance(item, Bound)]
+    for member in typing.get_args(field.annotation):
+        if typing.get_origin(member) is typing.Annotated:
+            inner = [item for item in typing.get_args(member) if isinstance(item, FieldInfo)]
+            limits += [limit for each in inner for limit in bounds(each)]
+    return limits
+
+
+def _limit(bound: Bound) -> tuple[str, str]:
+    """A limit in words, and the number itself."""
+    match bound:
+        case Ge(ge=limit):
+            return "at least", f"{limit:,}"
+        case Gt(gt=limit):
+            return "above", f"{limit:,}"
+        case Le(le=limit):
+            return "at most", f"{limit:,}"
+        case Lt(lt=limit):
+            return "below", f"{limit:,}"
+
+
+def _limits(field: FieldInfo) -> str:
+    """All limits in words: `at least 2 and at most 1,024`."""
+    return " and ".join(" ".join(_limit(bound)) for bound in bounds(field))
+
+
 def _range(field: FieldInfo) -> str:
-    limits: list[str] = []
-    for item in field.metadata:
-        match item:
-            case Ge(ge=limit):
-                limits.append(f"at least {limit:,}")
-            case Gt(gt=limit):
-                limits.append(f"above {limit:,}")
-            case Le(le=limit):
-                limits.append(f"at most {limit:,}")
-            case Lt(lt=limit):
-                limits.append(f"below {limit:,}")
-    only = len(limits) == 2 and limits[0].removeprefix("at least ") == limits[1].removeprefix("at most ")
-    return "can only be " + limits[0].removeprefix("at least ") if only else "must be " + " and ".join(limits)
+    """The allowed numbers in few words: `2 … 1,024`, `1 or more`, `a value above 0.0 and at most 1.0`."""
+    match bounds(field):
+        case [Ge() as low, Le() as high]:
+            return f"{_limit(low)[1]} … {_limit(high)[1]}"
+        case [Ge() as low]:
+            return f"{_limit(low)[1]} or more"
+        case [Ge() as low, Lt() as high]:
+            return f"{_limit(low)[1]} or more, and below {_limit(high)[1]}"
+    return f"a value {_limits(field)}"
 
 
 def mistake_from(error: ErrorDetails, tree: Tree) -> Mistake:
     """One of pydantic's errors as a Mistake: dotted path with its origin, value, rule, remedy."""
     path = tuple(part for part in error["loc"] if isinstance(part, str))
-    dotted, kind = ".".join(path), error["type"]
+    dotted = ".".join(path)
     found = find(tree, path)
-    place = f"{dotted} ({found.origin})" if isinstance(found, Leaf) else dotted
     value = found.value if isinstance(found, Leaf) else None
-    if kind == "missing":
-        return Mistake(dotted, None, MISSING, f"set {dotted}: {FIELDS[dotted].description}".rstrip("."))
+    rule, remedy = _rule_and_remedy(error["type"], dotted, found)
+    place = f"{dotted} ({found.origin})" if isinstance(found, Leaf) and error["type"] != "missing" else dotted
+    return Mistake(place, value, rule, remedy)
+
+
+def _rule_and_remedy(kind: str, dotted: str, found: Leaf | Tree | None) -> tuple[str, str]:
+    """kind: pydantic's name of the error. found: what is at the dotted path in the user's tree."""
     if kind == "extra_forbidden":
-        meant = suggestion(dotted)
-        remedy = f"did you mean {meant}?" if meant else "`dynalign explain <config>` lists every setting"
-        return Mistake(place, value, "is not a setting", remedy)
+        return _unknown(dotted)
+    field = FIELDS[dotted]
+    if kind == "missing":
+        return MISSING, f"set {dotted}: {field.description}".rstrip(".")
     if isinstance(found, dict) and kind != "model_type":
-        return Mistake(dotted, None, "is one value, not a section", f"set {dotted}=<value>")
+        return "is one value, not a section", f"set {dotted}=<value>"
     if kind == "literal_error":
-        choices = [str(choice) for choice in typing.get_args(FIELDS[dotted].annotation)]
-        rule = f"can only be {choices[0]}" if len(choices) == 1 else f"must be one of {', '.join(choices)}"
-        return Mistake(place, value, rule, f"set {dotted}={did_you_mean(str(value), choices) or choices[0]}")
+        value = found.value if isinstance(found, Leaf) else None
+        choices = [str(choice) for choice in typing.get_args(field.annotation)]
+        close = did_you_mean(str(value), choices) or choices[0]
+        return f"must be one of {', '.join(choices)}", f"set {dotted}={close}"
     if kind == "string_pattern_mismatch":
-        return Mistake(place, value, *PATTERNS[dotted])
+        return PATTERNS[dotted]
     if kind in _TYPES:
-        return Mistake(place, value, *_TYPES[kind])
-    return Mistake(
-        place,
-        value,
-        _range(FIELDS[dotted]),
-        f"choose a value that fits: {FIELDS[dotted].description}".rstrip("."),
-    )
+        rule, remedy = _TYPES[kind]
+        return rule, f"{remedy}: {_range(field)}" if bounds(field) else remedy
+    return f"must be {_limits(field)}", f"set it to {_range(field)}"
+
+
+def _unknown(dotted: str) -> tuple[str, str]:
+    if dotted.rpartition(".")[2] in FIXED_SAMPLING:
+        return FIXED_SAMPLING_RULE, "take it out"
+    meant = suggestion(dotted)
+    remedy = f"did you mean {meant}?" if meant else "`dynalign explain <config>` lists every setting"
+    return "is not a setting", remedy

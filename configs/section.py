@@ -1,4 +1,4 @@
-"""What every section of the settings shares: immutable, closed, documented; and the bounded number types."""
+"""The base class of every section of the settings, and the bounded number types that sections share."""
 
 from typing import Annotated
 
@@ -11,7 +11,7 @@ Seconds = Annotated[float, Field(gt=0.0, le=86_400.0)]
 
 
 class Section(BaseModel):
-    """What all sections share: immutable, closed, documented by their attributes' docstrings."""
+    """Immutable, strict about types, without unknown keys. The docstring below a field is its help text."""
 
     model_config = ConfigDict(
         frozen=True, extra="forbid", use_attribute_docstrings=True, strict=True, protected_namespaces=()

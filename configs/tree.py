@@ -1,6 +1,7 @@
-"""YAML as a tree of values that know where they stand: `learner.learning_rate` came from `quickstart.yaml:12`.
+"""YAML as a tree of values with their origins: `learner.learning_rate` is from `quickstart.yaml:12`.
 
-Scalars follow YAML 1.2's core schema, not PyYAML's 1.1: `1e-6` is a number, `no` is a word, `010` is ten, `1:30` is text.
+Scalars follow the core schema of YAML 1.2, not PyYAML's 1.1: `1e-6` is a number, `no` is a word, `010` is
+ten, `1:30` is text.
 """
 
 import re
@@ -18,17 +19,22 @@ DEFAULT = "default"
 
 @dataclass(frozen=True, slots=True)
 class Leaf:
-    """One value (null, bool, int, float, str, or a tuple of them) and its origin."""
+    """One value with its origin.
+
+    Example: `Leaf(1e-6, "quickstart.yaml:12")`.
+    """
 
     value: object
+    """Null, bool, int, float, str, or a tuple of these."""
     origin: str
+    """`<file>:<line>`, `command line`, or `default`."""
 
 
 Tree: TypeAlias = dict[str, "Leaf | Tree"]
 
 
 class _Loader(yaml.SafeLoader):
-    """Composes nodes only; nothing is ever constructed, so no tag can run code."""
+    """Composes nodes and constructs no objects, so no tag can run code."""
 
     yaml_implicit_resolvers = {}
 
@@ -45,11 +51,15 @@ for _kind, _pattern, _first in (
 
 
 def unreadable(source: str, cause: str, node: yaml.Node | None = None, line: int = 0) -> UserError:
-    """The error for text that cannot become a tree; lines count from 1, and 0 has no place."""
+    """The error for text that cannot become a tree. line: counts from 1; 0 where it is unknown."""
     line = node.start_mark.line + 1 if node is not None else line
     place = f"{source}:{line}" if line and source != COMMAND_LINE else source
     return UserError(
-        [Mistake(place, None, f"cannot be read as settings: {cause}", "mend it, or put the value in quotes")]
+        [
+            Mistake(
+                place, None, f"cannot be read as settings: {cause}", "correct it, or put the value in quotes"
+            )
+        ]
     )
 
 
@@ -67,10 +77,12 @@ def _compose(text: str, source: str) -> yaml.Node | None:
 
 
 class _Reader:
-    """Turns nodes into a tree; duplicate keys are collected, so that all of them are reported."""
+    """Turns nodes into a tree. Collects a mistake for each duplicate key, so that all of them are
+    reported."""
 
     def __init__(self, source: str) -> None:
-        self.source, self.mistakes = source, list[Mistake]()
+        self.source = source
+        self.mistakes: list[Mistake] = []
 
     def origin(self, node: yaml.Node) -> str:
         return self.source if self.source == COMMAND_LINE else f"{self.source}:{node.start_mark.line + 1}"
@@ -109,19 +121,24 @@ class _Reader:
             case "bool":
                 return node.value.lower() == "true"
             case "int":
-                return int(node.value)
+                return self.whole_number(node)
             case "float":
                 return float(node.value)
             case "str":
                 return node.value
         raise unreadable(self.source, f"the tag {node.tag} is not supported", node)
 
+    def whole_number(self, node: yaml.ScalarNode) -> int:
+        try:
+            return int(node.value)
+        except ValueError as error:  # Python refuses to convert more than some thousands of digits
+            raise unreadable(self.source, f"a number of {len(node.value):,} digits", node) from error
+
 
 def parse_document(text: str, source: str) -> tuple[Tree, list[Mistake]]:
     """A settings file as a tree, with one mistake per duplicate key.
 
-    :param source: the file's name, which the origins repeat.
-    :raises UserError: not YAML, or no mapping at the top.
+    source: the name of the file, for origins. Raises UserError if the text is not YAML, or is no mapping.
     """
     node = _compose(text, source)
     if node is None:
@@ -138,7 +155,7 @@ def parse_document(text: str, source: str) -> tuple[Tree, list[Mistake]]:
 def parse_value(text: str) -> Leaf | Tree:
     """The right side of `section.key=value`. An empty one is null.
 
-    :raises UserError: not YAML, or a key that stands twice.
+    Raises UserError if it is not YAML, or if a key occurs twice.
     """
     node = _compose(text, COMMAND_LINE)
     if node is None:
@@ -151,7 +168,8 @@ def parse_value(text: str) -> Leaf | Tree:
 
 
 def overlay(tree: Tree, path: tuple[str, ...], value: Leaf | Tree) -> None:
-    """Writes `value` at `path`; sections on the way are made, and a section given as a whole changes only the keys it names."""
+    """Writes `value` at `path`, and makes the sections on the way. A section changes only the keys that it
+    names."""
     *parents, last = path
     for key in parents:
         below = tree.get(key)
@@ -173,7 +191,7 @@ def plain(tree: Tree) -> dict[str, object]:
 
 
 def find(tree: Tree, path: tuple[str, ...]) -> Leaf | Tree | None:
-    """What stands at `path`, or None."""
+    """The value or section at `path`, or None."""
     here: Leaf | Tree | None = tree
     for key in path:
         here = here.get(key) if isinstance(here, dict) else None
@@ -181,7 +199,7 @@ def find(tree: Tree, path: tuple[str, ...]) -> Leaf | Tree | None:
 
 
 def prune(tree: Tree, path: tuple[str, ...]) -> None:
-    """Removes what stands at `path`, if anything does."""
+    """Removes the value or section at `path`, if there is one."""
     section = find(tree, path[:-1])
     if isinstance(section, dict):
         section.pop(path[-1], None)

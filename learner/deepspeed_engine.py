@@ -19,7 +19,7 @@ from deepspeed.runtime.checkpoint_engine import TorchCheckpointEngine
 from torch import Tensor, nn
 
 from dynalign.configs.errors import CheckpointError
-from dynalign.configs.schema import LearnerSettings
+from dynalign.configs.sections.learner import LearnerSettings
 from dynalign.learner.failed_writes import FailedWrites
 from dynalign.learner.policy import NamedWeight, Policy
 

@@ -15,7 +15,7 @@ from transformers.utils.logging import disable_progress_bar
 from transformers.utils.quantization_config import Mxfp4Config
 
 from dynalign.configs.errors import Mistake, UserError
-from dynalign.configs.schema import LearnerSettings, LoraSettings
+from dynalign.configs.sections.learner import LearnerSettings, LoraSettings
 from dynalign.learner.head.fused_head import TokenLoss, head_loss, is_fusable
 from dynalign.learner.head.logprobs import completion_logprobs
 from dynalign.learner.head.spare_cores import PutOff

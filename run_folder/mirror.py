@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from dynalign.configs.errors import CheckpointError, MirrorError, RecordError, StaleLineage, one_line
-from dynalign.configs.sections.operation import CheckpointSettings
+from dynalign.configs.sections.checkpoint import CheckpointSettings
 from dynalign.run_folder import checkpoint, layout, owner
 from dynalign.run_folder.checkpoint import CheckpointManifest, read_manifest
 from dynalign.run_folder.metrics import best_rewards

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 
 from dynalign.actors.ledger.protocol import LedgerCalls
-from dynalign.configs.schema import ConvergenceSettings, RunSettings
+from dynalign.configs.schema import RunSettings
+from dynalign.configs.sections.convergence import ConvergenceSettings
 from dynalign.rollout.ledger.evaluation_leases import EvaluationItem
 from dynalign.rollout.prompts import PromptSet
 from dynalign.run_folder.heldout import HeldoutItem, reward_by_step

@@ -12,7 +12,7 @@ from typing import Any
 import ray
 
 from dynalign.configs.errors import DeadlineExceeded, DynalignError, LearnerLost, MissingGroups, one_line
-from dynalign.configs.sections.operation import DeadlineSettings
+from dynalign.configs.sections.deadlines import DeadlineSettings
 from dynalign.rollout.ledger.values import ScoredGroup
 from dynalign.rollout.weights.version import WeightVersion
 

@@ -19,7 +19,7 @@ import ray
 
 from dynalign.actors.supervision.liveness import EVERY_S, Liveness
 from dynalign.configs.errors import WorkerHangs
-from dynalign.configs.sections.operation import DeadlineSettings
+from dynalign.configs.sections.deadlines import DeadlineSettings
 
 _LEAVES_S = 1.0
 """For a process to hear Ray's kill and leave: raylet calls one that is gone before an accident, in the terminal of a run that went well."""

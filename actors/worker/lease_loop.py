@@ -21,7 +21,7 @@ from dynalign.actors.ledger.lease_queue import AnyLease
 from dynalign.actors.ledger.ledger_link import LedgerLink
 from dynalign.actors.worker.version_news import VersionNews
 from dynalign.configs.errors import DeadlineExceeded
-from dynalign.configs.sections.operation import DeadlineSettings
+from dynalign.configs.sections.deadlines import DeadlineSettings
 from dynalign.rollout.ledger.values import Delivered, Lease, ScoredGroup
 from dynalign.run_folder import layout, spool
 from dynalign.run_folder.spool import SpoolEntry

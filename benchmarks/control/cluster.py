@@ -27,13 +27,14 @@ from dynalign.actors.run_spec import NAMESPACE, RunSpec
 from dynalign.actors.supervision.liveness import EVERY_S, Liveness, every_s
 from dynalign.benchmarks.control.learner import SimulatedRank
 from dynalign.benchmarks.control.workers import hosts
-from dynalign.configs.schema import AlgorithmSettings, HeldoutSettings, RolloutSettings, RunSettings
-from dynalign.configs.sections.operation import (
-    CheckpointSettings,
-    DeadlineSettings,
-    ExperienceSettings,
-    MetricsSettings,
-)
+from dynalign.configs.schema import RunSettings
+from dynalign.configs.sections.algorithm import AlgorithmSettings
+from dynalign.configs.sections.checkpoint import CheckpointSettings
+from dynalign.configs.sections.deadlines import DeadlineSettings
+from dynalign.configs.sections.experience import ExperienceSettings
+from dynalign.configs.sections.heldout import HeldoutSettings
+from dynalign.configs.sections.metrics import MetricsSettings
+from dynalign.configs.sections.rollout import RolloutSettings
 from dynalign.rollout.prompts import Prompt, PromptSet
 from dynalign.run_folder import owner
 from dynalign.run_folder.metrics import read_metrics

@@ -40,7 +40,7 @@ from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
 
 from dynalign.configs.errors import DeadlineExceeded, EngineError, TransferFailed, WeightsError
-from dynalign.configs.schema import RolloutSettings
+from dynalign.configs.sections.rollout import RolloutSettings
 from dynalign.rollout.engine.base import EngineRequest, EngineResult
 from dynalign.rollout.engine.vllm_weights import BACKEND, EXTENSION
 from dynalign.rollout.records import VersionSpan

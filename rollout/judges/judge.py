@@ -14,7 +14,8 @@ from statistics import fmean
 from typing import Protocol
 
 from dynalign.configs.errors import Mistake, UserError
-from dynalign.configs.schema import JudgeSettings, RunSettings
+from dynalign.configs.schema import RunSettings
+from dynalign.configs.sections.judge import JudgeSettings
 from dynalign.rollout.contexts import Contexts
 from dynalign.rollout.engine.base import Engine, EngineRequest
 from dynalign.rollout.judges.scoring import aggregate_aspects, expected_score, parse_verdict

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from dynalign.configs.errors import UserError
 from dynalign.configs.load import load_run, shipped_names
 from dynalign.configs.refusals import FIELDS, PATTERNS, suggestion
-from dynalign.configs.schema import WorkersSettings
+from dynalign.configs.sections.rollout import WorkersSettings
 from dynalign.configs.tree import Leaf, parse_value
 
 
@@ -122,7 +122,12 @@ def test_a_section_can_be_switched_off_from_the_command_line() -> None:
             "weights.transport=ncl",
             ["must be one of auto, object_store, shared_memory, ipc, nccl", "weights.transport=nccl"],
         ),
-        ("rollout.temperature=0.7", ["can only be 1.0", "biases the importance ratio"]),
+        ("rollout.temperature=0.7", ["= 0.7", "biases the importance ratio", "take it out"]),
+        ("rollout.top_p=1.5", ["= 1.5", "fixed at temperature 1", "take it out"]),
+        ("rollout.top_k=50", ["= 50", "fixed at temperature 1", "take it out"]),
+        ("rollout.top_p=true", ["= True", "fixed at temperature 1", "take it out"]),
+        ("rollout.temperature={start: 1}", ["fixed at temperature 1", "take it out"]),
+        ("temperature=0.7", ["= 0.7", "fixed at temperature 1", "take it out"]),
         ("model=3", ["must be text"]),
         ("learner.lora={targets: q_proj}", ["learner.lora.targets", "must be a list"]),
         ("learner.lora={targets: [1]}", ["learner.lora.targets", "must be text"]),
@@ -136,6 +141,7 @@ def test_a_section_can_be_switched_off_from_the_command_line() -> None:
         ("rollout..workers=2", ["has an empty key"]),
         ("runs=[1", ["runs (command line)", "cannot be read as settings"]),
         ("runs=*a", ["undefined alias"]),
+        (f"steps={'9' * 5000}", ["a number of 5,000 digits"]),
         ("runs=!!python/object/apply:os.getcwd []", ["must be text"]),
         ("rollout={workers: 1, workers: 2}", ["stands twice"]),
     ],
@@ -148,7 +154,8 @@ def test_a_wrong_override_is_named_with_its_rule_and_a_remedy(override: str, wor
 def test_mistakes_of_all_kinds_are_reported_together(tmp_path: Path) -> None:
     path = written(
         tmp_path,
-        "model: m/m\nmodel: n/n\nrollout:\n  wrkers: 2\n  group_size: 1\nplacement:\n  mode: shared\nsteps: many\n",
+        "model: m/m\nmodel: n/n\nrollout:\n  wrkers: 2\n  group_size: 1\n"
+        "placement:\n  mode: shared\nsteps: many\n",
     )
     places = [line.split(":")[0].split(" ")[0] for line in refused(path, "bare", "learner.ranks=0", "x=*a")]
     assert sorted(places) == sorted(

@@ -8,43 +8,43 @@ from dynalign.configs.refusals import FIELDS
 from dynalign.configs.rules import RULES
 
 BROKEN = {
-    "shared_devices_are_synchronous": (
+    "shared_placement_needs_zero_staleness": (
         ["placement.mode=shared", "algorithm.max_staleness=1"],
         "algorithm.max_staleness",
     ),
-    "a_function_judge_names_its_function": (["judge.kind=function"], "judge.function"),
-    "only_a_function_judge_has_a_function": (["judge.function=a.b:c"], "judge.function"),
-    "a_function_is_named_by_module_and_callable": (
+    "function_judge_needs_function": (["judge.kind=function"], "judge.function"),
+    "function_needs_function_judge": (["judge.function=a.b:c"], "judge.function"),
+    "function_is_module_colon_callable": (
         ["judge.kind=function", "judge.function=a.b.c"],
         "judge.function",
     ),
-    "only_sampled_verdicts_are_averaged": (["judge.samples=2"], "judge.samples"),
-    "only_factorized_scores_are_aggregated": (["judge.aggregate=min"], "judge.aggregate"),
-    "a_row_holds_the_longest_sequence": (["learner.token_budget=559"], "learner.token_budget"),
-    "every_minibatch_has_a_group": (["algorithm.minibatches=5"], "algorithm.minibatches"),
-    "every_rank_has_a_candidate": (["learner.ranks=33"], "learner.ranks"),
-    "the_warm_up_ends_within_the_run": (["learner.warmup_steps=9"], "learner.warmup_steps"),
-    "gap_probes_are_candidates": (["rollout.gap_probes=9"], "rollout.gap_probes"),
-    "adapters_have_targets": (["learner.lora.targets=[]"], "learner.lora.targets"),
-    "convergence_is_seen_on_held_out_prompts": (["convergence.window=2", "heldout.prompts=0"], "convergence"),
-    "the_convergence_window_fits_the_run": (["convergence.window=4"], "convergence.window"),
-    "a_lost_group_can_come_back_in_time": (["deadlines.lease_s=1800"], "deadlines.lease_s"),
+    "more_samples_need_sampled_scorer": (["judge.samples=2"], "judge.samples"),
+    "aggregate_needs_factorized_rubric": (["judge.aggregate=min"], "judge.aggregate"),
+    "token_budget_at_least_longest_sequence": (["learner.token_budget=559"], "learner.token_budget"),
+    "minibatches_at_most_prompts_per_step": (["algorithm.minibatches=5"], "algorithm.minibatches"),
+    "ranks_at_most_candidates_per_step": (["learner.ranks=33"], "learner.ranks"),
+    "warmup_steps_at_most_steps": (["learner.warmup_steps=9"], "learner.warmup_steps"),
+    "gap_probes_at_most_group_size": (["rollout.gap_probes=9"], "rollout.gap_probes"),
+    "lora_targets_present_and_distinct": (["learner.lora.targets=[]"], "learner.lora.targets"),
+    "convergence_needs_heldout_prompts": (["convergence.window=2", "heldout.prompts=0"], "convergence"),
+    "convergence_window_at_most_evaluations": (["convergence.window=4"], "convergence.window"),
+    "lease_deadline_below_batch_deadline": (["deadlines.lease_s=1800"], "deadlines.lease_s"),
     "min_workers_at_most_max": (["rollout.workers={min: 3, max: 2}"], "rollout.workers.min"),
-    "pushed_adapters_are_trained": (["weights.content=adapter"], "weights.content"),
-    "engines_hold_the_pushed_adapter": (
+    "adapter_content_needs_lora": (["weights.content=adapter"], "weights.content"),
+    "adapter_rank_at_most_512": (
         ["weights.content=adapter", "learner.lora.rank=513"],
         "learner.lora.rank",
     ),
-    "pushed_adapters_travel_by_the_object_store": (
+    "adapter_content_needs_object_store": (
         ["weights.content=adapter", "learner.lora.rank=8", "weights.transport=nccl"],
         "weights.transport",
     ),
-    "gpus_are_shared_in_pairs": (
+    "shared_gpus_need_one_worker_per_rank": (
         ["placement.mode=shared", "placement.device=gpu", "algorithm.max_staleness=0", "learner.ranks=2"],
         "rollout.workers",
     ),
-    "an_engine_is_split_over_gpus_of_its_own": (["rollout.tensor_parallel=2"], "rollout.tensor_parallel"),
-    "a_learner_that_shares_its_gpu_can_leave_it": (
+    "tensor_parallel_needs_separate_gpus": (["rollout.tensor_parallel=2"], "rollout.tensor_parallel"),
+    "shared_gpu_needs_zero_stage_1_or_2": (
         [
             "placement.mode=shared",
             "placement.device=gpu",
@@ -53,16 +53,17 @@ BROKEN = {
         ],
         "learner.zero_stage",
     ),
-    "a_mirror_s_address_holds_no_secret": (
+    "mirror_address_without_credentials": (
         ["checkpoint.mirror=s3://key:word@bucket/runs"],
         "checkpoint.mirror",
     ),
-    "a_mirror_is_another_place_than_the_runs": (
+    "mirror_outside_runs_folder": (
         ["runs=/data/runs", "checkpoint.mirror=file:///data/runs/mirror"],
         "checkpoint.mirror",
     ),
 }
-"""Rule → overrides of a run with 4 prompts of 8 candidates, 8 steps, an evaluation every 4, 512 + 48 tokens; and the place it names."""
+"""Rule → overrides that break it, and the setting that it names. The run has 4 prompts of 8 candidates, 8
+steps, an evaluation every 4 steps, and 512 + 48 tokens."""
 
 RUN = [
     "steps=8",
@@ -105,7 +106,7 @@ def test_every_rule_is_tested() -> None:
 
 
 @pytest.mark.parametrize("name", list(BROKEN))
-def test_a_broken_rule_names_its_place(name: str) -> None:
+def test_a_broken_rule_names_its_setting(name: str) -> None:
     overrides, place = BROKEN[name]
     with pytest.raises(UserError) as caught:
         load_run("quickstart", [*RUN, *overrides])

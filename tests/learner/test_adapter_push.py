@@ -8,8 +8,9 @@ from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
 from dynalign.configs.errors import UserError
-from dynalign.configs.schema import LoraSettings, RunSettings
-from dynalign.configs.sections.operation import WeightsSettings
+from dynalign.configs.schema import RunSettings
+from dynalign.configs.sections.learner import LoraSettings
+from dynalign.configs.sections.weights import WeightsSettings
 from dynalign.learner.weights import read_version
 from dynalign.rollout.weights.version import AdapterEntry, travelling_adapter
 from dynalign.rollout.weights.version_file import tensors_in, untrained_adapter, write_adapter

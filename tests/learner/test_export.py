@@ -7,7 +7,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from dynalign.configs.schema import LearnerSettings, LoraSettings
+from dynalign.configs.sections.learner import LearnerSettings, LoraSettings
 from dynalign.learner.export import export_model
 from dynalign.learner.policy import load_policy
 from dynalign.learner.weights import read_version

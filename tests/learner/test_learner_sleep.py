@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from dynalign.configs.schema import LoraSettings
+from dynalign.configs.sections.learner import LoraSettings
 from dynalign.learner.weights import read_version
 from tests.worlds.one_rank import Learner
 from tests.worlds.tiny_groups import payloads, random_groups

@@ -11,7 +11,8 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM
 
 from dynalign.configs.errors import RecordError
-from dynalign.configs.schema import AlgorithmSettings, LoraSettings
+from dynalign.configs.sections.algorithm import AlgorithmSettings
+from dynalign.configs.sections.learner import LoraSettings
 from dynalign.learner.advantages import group_advantages
 from dynalign.learner.experience import read_step
 from dynalign.learner.weights import read_version

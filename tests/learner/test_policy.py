@@ -20,7 +20,7 @@ from transformers import (
 )
 
 from dynalign.configs.errors import UserError
-from dynalign.configs.schema import LearnerSettings, LoraSettings
+from dynalign.configs.sections.learner import LearnerSettings, LoraSettings
 from dynalign.learner.batch import TrainingBatch, decode_groups
 from dynalign.learner.loss import RowLoss
 from dynalign.learner.policy import Policy, load_policy

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from dynalign.configs.schema import RolloutSettings, RunSettings
+from dynalign.configs.schema import RunSettings
+from dynalign.configs.sections.rollout import RolloutSettings
 from dynalign.rollout.answer_form import AnswerForm
 from dynalign.rollout.contexts import Contexts, load_contexts
 from dynalign.rollout.engine.base import EngineRequest, EngineResult

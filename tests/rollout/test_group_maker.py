@@ -3,7 +3,9 @@ from pathlib import Path
 
 import pytest
 
-from dynalign.configs.schema import JudgeSettings, RolloutSettings, RunSettings
+from dynalign.configs.schema import RunSettings
+from dynalign.configs.sections.judge import JudgeSettings
+from dynalign.configs.sections.rollout import RolloutSettings
 from dynalign.rollout.contexts import load_contexts
 from dynalign.rollout.engine.base import EngineRequest, EngineResult
 from dynalign.rollout.engine.deterministic import DeterministicEngine

@@ -7,14 +7,10 @@ from typing import Any
 import pytest
 
 from dynalign.configs.errors import CheckpointError
-from dynalign.configs.schema import (
-    JudgeSettings,
-    LearnerSettings,
-    LoraSettings,
-    RolloutSettings,
-    RunSettings,
-    WorkersSettings,
-)
+from dynalign.configs.schema import RunSettings
+from dynalign.configs.sections.judge import JudgeSettings
+from dynalign.configs.sections.learner import LearnerSettings, LoraSettings
+from dynalign.configs.sections.rollout import RolloutSettings, WorkersSettings
 from dynalign.run_folder import layout
 from dynalign.run_folder.checkpoint import (
     CheckpointManifest,

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from dynalign.actors.run_spec import RunSpec
-from dynalign.configs.sections.operation import CheckpointSettings
+from dynalign.configs.sections.checkpoint import CheckpointSettings
 from dynalign.run_folder import owner
 from dynalign.run_folder.checkpoint import verify
 from dynalign.run_folder.heldout import HeldoutItem

@@ -11,7 +11,7 @@ import pytest
 
 from dynalign.configs.errors import CheckpointError, MirrorError, RunFailed, UserError
 from dynalign.configs.schema import RunSettings
-from dynalign.configs.sections.operation import CheckpointSettings
+from dynalign.configs.sections.checkpoint import CheckpointSettings
 from dynalign.launch.resume.mirrored import Mirrored, look_at_mirror, restore
 from dynalign.launch.resume.open_run import RunFolder
 from dynalign.run_folder import layout, owner

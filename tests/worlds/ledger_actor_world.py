@@ -7,8 +7,10 @@ from typing import Any
 
 from dynalign.actors.coordinator.checkpoints import clear_spool
 from dynalign.actors.ledger.ledger_actor import Batch, LedgerActor, LedgerSpec
-from dynalign.configs.schema import AlgorithmSettings, RolloutSettings, RunSettings
-from dynalign.configs.sections.operation import DeadlineSettings
+from dynalign.configs.schema import RunSettings
+from dynalign.configs.sections.algorithm import AlgorithmSettings
+from dynalign.configs.sections.deadlines import DeadlineSettings
+from dynalign.configs.sections.rollout import RolloutSettings
 from dynalign.rollout.ledger.values import Delivered, Lease, ReportOutcome, ScoredGroup
 from dynalign.rollout.weights.version import WeightVersion
 from dynalign.run_folder import layout, owner, spool

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from dynalign.configs.schema import RolloutSettings
+from dynalign.configs.sections.rollout import RolloutSettings
 from dynalign.learner.weights import make_version
 from dynalign.rollout.engine.base import EngineRequest, EngineResult
 from dynalign.rollout.weights.version import AdapterEntry, checksum

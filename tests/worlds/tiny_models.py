@@ -7,7 +7,10 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from dynalign.configs.schema import AlgorithmSettings, LearnerSettings, RolloutSettings, RunSettings
+from dynalign.configs.schema import RunSettings
+from dynalign.configs.sections.algorithm import AlgorithmSettings
+from dynalign.configs.sections.learner import LearnerSettings
+from dynalign.configs.sections.rollout import RolloutSettings
 from tests.worlds.tiny_groups import VOCABULARY
 
 

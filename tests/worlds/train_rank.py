@@ -40,7 +40,7 @@ def groups_of(case: str, step: int) -> list[Any]:
 def train(
     case: str, model: Path, rank: int, world_size: int, out: Path | None = None
 ) -> tuple[dict[str, Any], dict[str, Any]] | None:
-    from dynalign.configs.schema import LoraSettings
+    from dynalign.configs.sections.learner import LoraSettings
     from dynalign.learner.weights import read_version
     from tests.worlds.one_rank import Learner
     from tests.worlds.tiny_groups import payloads

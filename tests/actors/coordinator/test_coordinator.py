@@ -15,8 +15,12 @@ from dynalign.actors.ledger.ledger_link import LedgerLink
 from dynalign.actors.ledger.ledger_spec import LedgerSpec
 from dynalign.actors.run_spec import RunSpec
 from dynalign.configs.errors import CheckpointWriteFailed
-from dynalign.configs.schema import AlgorithmSettings, HeldoutSettings, RolloutSettings, RunSettings
-from dynalign.configs.sections.operation import CheckpointSettings, MetricsSettings
+from dynalign.configs.schema import RunSettings
+from dynalign.configs.sections.algorithm import AlgorithmSettings
+from dynalign.configs.sections.checkpoint import CheckpointSettings
+from dynalign.configs.sections.heldout import HeldoutSettings
+from dynalign.configs.sections.metrics import MetricsSettings
+from dynalign.configs.sections.rollout import RolloutSettings
 from dynalign.rollout.ledger.log import committed, read
 from dynalign.rollout.prompts import Prompt, PromptSet
 from dynalign.rollout.weights.version import WeightVersion

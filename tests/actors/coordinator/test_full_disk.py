@@ -9,7 +9,7 @@ import pytest
 from dynalign.actors.coordinator.checkpoints import write_checkpoint
 from dynalign.actors.run_spec import RunSpec
 from dynalign.configs.errors import CheckpointError, CheckpointWriteFailed, UserError
-from dynalign.configs.sections.operation import CheckpointSettings
+from dynalign.configs.sections.checkpoint import CheckpointSettings
 from dynalign.rollout.ledger.log import LedgerLog, read
 from dynalign.rollout.ledger.values import Commit, LogLine
 from dynalign.run_folder import layout, owner, spool

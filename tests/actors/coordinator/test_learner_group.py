@@ -10,7 +10,7 @@ import ray
 
 from dynalign.actors.coordinator.learner_group import LearnerGroup
 from dynalign.configs.errors import CheckpointError, LearnerLost, MissingGroups, StaleLineage
-from dynalign.configs.sections.operation import DeadlineSettings
+from dynalign.configs.sections.deadlines import DeadlineSettings
 
 DEADLINES = DeadlineSettings(checkpoint_s=1.0, step_s=1.0)
 SILENT = object()

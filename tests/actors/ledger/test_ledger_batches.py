@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dynalign.actors.ledger.ledger_actor import LedgerActor
-from dynalign.configs.schema import AlgorithmSettings, RolloutSettings
+from dynalign.configs.sections.algorithm import AlgorithmSettings
+from dynalign.configs.sections.rollout import RolloutSettings
 from dynalign.rollout.ledger.values import Delivered, GroupKey, Lease, ReportOutcome, ScoredGroup
 from tests.worlds.ledger_actor_world import RUN, Place, leases_of, report
 

@@ -14,8 +14,10 @@ import ray
 
 from dynalign.actors.supervision.worker_pool import WorkerPool
 from dynalign.configs.errors import DeadlineExceeded, WeightsError
-from dynalign.configs.schema import RolloutSettings, RunSettings, WorkersSettings
-from dynalign.configs.sections.operation import DeadlineSettings, SupervisionSettings
+from dynalign.configs.schema import RunSettings
+from dynalign.configs.sections.deadlines import DeadlineSettings
+from dynalign.configs.sections.rollout import RolloutSettings, WorkersSettings
+from dynalign.configs.sections.supervision import SupervisionSettings
 from dynalign.run_folder.events import EventLog, read_events
 
 RUN = RunSettings(

@@ -10,7 +10,7 @@ from transformers import AutoModelForCausalLM
 
 from dynalign.actors.transports.nccl import NcclPublisher
 from dynalign.actors.worker.weight_loader import WeightLoader
-from dynalign.configs.schema import RolloutSettings
+from dynalign.configs.sections.rollout import RolloutSettings
 from dynalign.rollout.engine.base import EngineRequest
 from dynalign.rollout.group_maker import SwapGate
 from tests.worlds.chat_models import tiny_chat_model

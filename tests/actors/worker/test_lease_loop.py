@@ -15,7 +15,7 @@ from dynalign.actors.ledger.ledger_spec import Answer
 from dynalign.actors.worker.lease_loop import REPORTS_APART_S, AnyLease, LeaseLoop
 from dynalign.actors.worker.version_news import VersionNews
 from dynalign.configs.errors import DeadlineExceeded
-from dynalign.configs.sections.operation import DeadlineSettings
+from dynalign.configs.sections.deadlines import DeadlineSettings
 from dynalign.rollout.ledger.values import Delivered, Lease, ScoredGroup
 from dynalign.rollout.weights.version import WeightVersion
 from dynalign.run_folder import spool

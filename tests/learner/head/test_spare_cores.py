@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from dynalign.configs.schema import LoraSettings
+from dynalign.configs.sections.learner import LoraSettings
 from dynalign.learner.head.spare_cores import MOST_WAITING, PutOff, SpareCores
 from tests.worlds.one_rank import Learner
 from tests.worlds.tiny_groups import payloads, random_groups

@@ -6,7 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dynalign.configs.errors import UserError
-from dynalign.configs.schema import LearnerSettings, RolloutSettings, RunSettings
+from dynalign.configs.schema import RunSettings
+from dynalign.configs.sections.learner import LearnerSettings
+from dynalign.configs.sections.rollout import RolloutSettings
 from dynalign.learner.batch import TrainingBatch, decode_groups
 from dynalign.learner.rows.rows import Row, build_rows, plan_rows
 from tests.worlds.tiny_groups import candidate, group, payloads, random_groups

@@ -11,7 +11,8 @@ from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
 from dynalign.configs.errors import EngineError, WeightsError
-from dynalign.configs.schema import LearnerSettings, LoraSettings, RunSettings
+from dynalign.configs.schema import RunSettings
+from dynalign.configs.sections.learner import LearnerSettings, LoraSettings
 from dynalign.learner.policy import Policy, load_policy
 from dynalign.rollout.contexts import load_contexts
 from dynalign.rollout.engine.base import EngineRequest, EngineResult

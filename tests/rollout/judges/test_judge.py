@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import pytest
 
 from dynalign.configs.errors import UserError
-from dynalign.configs.schema import JudgeSettings
+from dynalign.configs.sections.judge import JudgeSettings
 from dynalign.rollout.contexts import Contexts, load_contexts
 from dynalign.rollout.engine.base import Engine, EngineRequest, EngineResult
 from dynalign.rollout.judges.judge import (

@@ -1,0 +1,172 @@
+"""Rules between settings of the method: judge, batches, learner, evaluation."""
+
+import math
+import re
+
+from dynalign.configs.errors import Mistake
+from dynalign.configs.rule_table import RuleTable
+from dynalign.configs.schema import RunSettings
+
+RULES = RuleTable()
+
+
+@RULES.reading("judge.kind", "judge.function")
+def function_judge_needs_function(settings: RunSettings) -> Mistake | None:
+    if settings.judge.kind != "function" or settings.judge.function is not None:
+        return None
+    return Mistake(
+        "judge.function",
+        None,
+        "judge.kind=function needs a function",
+        "set judge.function=package.module:callable",
+    )
+
+
+@RULES.reading("judge.kind", "judge.function")
+def function_needs_function_judge(settings: RunSettings) -> Mistake | None:
+    if settings.judge.kind == "function" or settings.judge.function is None:
+        return None
+    why = f"judge.kind={settings.judge.kind} never calls it"
+    return Mistake(
+        "judge.function", settings.judge.function, why, "set judge.kind=function, or judge.function=null"
+    )
+
+
+@RULES.reading("judge.function")
+def function_is_module_colon_callable(settings: RunSettings) -> Mistake | None:
+    name = settings.judge.function
+    if name is None or re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*", name):
+        return None
+    return Mistake(
+        "judge.function",
+        name,
+        "is not of the form package.module:callable",
+        "write a dotted module, a colon, a name",
+    )
+
+
+@RULES.reading("judge.samples", "judge.scorer")
+def more_samples_need_sampled_scorer(settings: RunSettings) -> Mistake | None:
+    if settings.judge.samples == 1 or settings.judge.scorer == "sampled":
+        return None
+    why = "judge.scorer=expected gives the same verdict each time, so there is nothing to average"
+    return Mistake(
+        "judge.samples", settings.judge.samples, why, "set judge.samples=1, or judge.scorer=sampled"
+    )
+
+
+@RULES.reading("judge.aggregate", "judge.rubric")
+def aggregate_needs_factorized_rubric(settings: RunSettings) -> Mistake | None:
+    if settings.judge.aggregate == "mean" or settings.judge.rubric == "factorized":
+        return None
+    why = "judge.rubric=unified gives one score, so there is nothing to aggregate"
+    return Mistake(
+        "judge.aggregate",
+        settings.judge.aggregate,
+        why,
+        "set judge.aggregate=mean, or judge.rubric=factorized",
+    )
+
+
+@RULES.reading("learner.token_budget", "prompts.max_tokens", "rollout.max_completion_tokens")
+def token_budget_at_least_longest_sequence(settings: RunSettings) -> Mistake | None:
+    prompt = settings.prompts.max_tokens
+    completion = settings.rollout.max_completion_tokens
+    budget = settings.learner.token_budget
+    if budget >= prompt + completion:
+        return None
+    why = (
+        f"a row must hold prompts.max_tokens + rollout.max_completion_tokens = {prompt} + {completion} tokens"
+    )
+    return Mistake(
+        "learner.token_budget", budget, why, f"set learner.token_budget={prompt + completion} or more"
+    )
+
+
+@RULES.reading("algorithm.minibatches", "rollout.prompts_per_step")
+def minibatches_at_most_prompts_per_step(settings: RunSettings) -> Mistake | None:
+    minibatches = settings.algorithm.minibatches
+    prompts = settings.rollout.prompts_per_step
+    if minibatches <= prompts:
+        return None
+    why = f"a step has rollout.prompts_per_step={prompts} groups, and a group is not divided"
+    return Mistake("algorithm.minibatches", minibatches, why, f"set algorithm.minibatches={prompts} or fewer")
+
+
+@RULES.reading("learner.ranks", "rollout.prompts_per_step", "rollout.group_size")
+def ranks_at_most_candidates_per_step(settings: RunSettings) -> Mistake | None:
+    prompts = settings.rollout.prompts_per_step
+    group = settings.rollout.group_size
+    ranks = settings.learner.ranks
+    if ranks <= prompts * group:
+        return None
+    why = f"a step has {prompts} x {group} = {prompts * group} candidates, so some ranks would have none"
+    return Mistake(
+        "learner.ranks",
+        ranks,
+        why,
+        f"set learner.ranks={prompts * group} or fewer, or rollout.prompts_per_step higher",
+    )
+
+
+@RULES.reading("learner.warmup_steps", "steps")
+def warmup_steps_at_most_steps(settings: RunSettings) -> Mistake | None:
+    warmup = settings.learner.warmup_steps
+    if warmup <= settings.steps:
+        return None
+    why = f"the run has {settings.steps} steps, so the peak learning rate is never reached"
+    return Mistake("learner.warmup_steps", warmup, why, f"set learner.warmup_steps={settings.steps} or fewer")
+
+
+@RULES.reading("rollout.gap_probes", "rollout.group_size")
+def gap_probes_at_most_group_size(settings: RunSettings) -> Mistake | None:
+    probes = settings.rollout.gap_probes
+    group = settings.rollout.group_size
+    if probes <= group:
+        return None
+    return Mistake(
+        "rollout.gap_probes",
+        probes,
+        f"a group has {group} candidates",
+        f"set rollout.gap_probes={group} or fewer",
+    )
+
+
+@RULES.reading("learner.lora.targets")
+def lora_targets_present_and_distinct(settings: RunSettings) -> Mistake | None:
+    lora = settings.learner.lora
+    if lora is None or (lora.targets and len(set(lora.targets)) == len(lora.targets)):
+        return None
+    why = "names a layer twice" if lora.targets else "names no layer, so there is nothing to train"
+    return Mistake(
+        "learner.lora.targets", list(lora.targets), why, "name each linear layer once, as in [q_proj, v_proj]"
+    )
+
+
+@RULES.reading("convergence.window", "convergence.min_delta", "heldout.prompts")
+def convergence_needs_heldout_prompts(settings: RunSettings) -> Mistake | None:
+    if settings.convergence is None or settings.heldout.prompts > 0:
+        return None
+    return Mistake(
+        "convergence",
+        None,
+        "needs evaluations, and heldout.prompts=0 switches them off",
+        "set heldout.prompts, or convergence=null",
+    )
+
+
+@RULES.reading("convergence.window", "heldout.every_steps", "steps")
+def convergence_window_at_most_evaluations(settings: RunSettings) -> Mistake | None:
+    if settings.convergence is None:
+        return None
+    # One before step 1, one every `every_steps`, and one after the last step.
+    evaluations = 1 + math.ceil(settings.steps / settings.heldout.every_steps)
+    if settings.convergence.window <= evaluations:
+        return None
+    why = f"{settings.steps} steps have {evaluations} evaluations, so the window is never full"
+    remedy = (
+        f"set convergence.window={evaluations} or fewer, or heldout.every_steps lower"
+        if evaluations > 1
+        else "set convergence=null"
+    )
+    return Mistake("convergence.window", settings.convergence.window, why, remedy)

@@ -1,0 +1,152 @@
+"""Rules between settings of operating a run: devices, workers, deadlines, transport of weights, mirror."""
+
+import re
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from dynalign.configs.errors import Mistake
+from dynalign.configs.rule_table import RuleTable
+from dynalign.configs.schema import RunSettings
+
+RULES = RuleTable()
+
+
+@RULES.reading("placement.mode", "algorithm.max_staleness")
+def shared_placement_needs_zero_staleness(settings: RunSettings) -> Mistake | None:
+    staleness = settings.algorithm.max_staleness
+    if settings.placement.mode == "separate" or staleness == 0:
+        return None
+    why = "with placement.mode=shared engine and learner take turns, so no token is of an older version"
+    return Mistake(
+        "algorithm.max_staleness", staleness, why, "set algorithm.max_staleness=0, or placement.mode=separate"
+    )
+
+
+@RULES.reading("deadlines.lease_s", "deadlines.batch_s")
+def lease_deadline_below_batch_deadline(settings: RunSettings) -> Mistake | None:
+    lease_s = settings.deadlines.lease_s
+    batch_s = settings.deadlines.batch_s
+    if lease_s < batch_s:
+        return None
+    why = f"the batch is given up after deadlines.batch_s={batch_s:g}, before a lost group is issued again"
+    return Mistake(
+        "deadlines.lease_s", lease_s, why, "set deadlines.lease_s lower, or deadlines.batch_s higher"
+    )
+
+
+@RULES.reading("rollout.workers.min", "rollout.workers.max")
+def min_workers_at_most_max(settings: RunSettings) -> Mistake | None:
+    workers = settings.rollout.workers
+    if workers.min <= workers.max:
+        return None
+    why = f"is above rollout.workers.max={workers.max}"
+    return Mistake(
+        "rollout.workers.min",
+        workers.min,
+        why,
+        f"set rollout.workers.max={workers.min} or more, or rollout.workers={workers.max}",
+    )
+
+
+@RULES.reading("weights.content", "learner.lora.targets")
+def adapter_content_needs_lora(settings: RunSettings) -> Mistake | None:
+    if settings.weights.content == "full" or settings.learner.lora is not None:
+        return None
+    return Mistake(
+        "weights.content",
+        "adapter",
+        "this run trains no adapters",
+        "set learner.lora, or weights.content=full",
+    )
+
+
+@RULES.reading("learner.lora.rank", "weights.content")
+def adapter_rank_at_most_512(settings: RunSettings) -> Mistake | None:
+    lora = settings.learner.lora
+    if lora is None or settings.weights.content == "full" or lora.rank <= 512:
+        return None
+    why = "vLLM applies adapters of rank 512 or less"
+    return Mistake(
+        "learner.lora.rank", lora.rank, why, "set learner.lora.rank=512 or less, or weights.content=full"
+    )
+
+
+@RULES.reading("weights.transport", "weights.content")
+def adapter_content_needs_object_store(settings: RunSettings) -> Mistake | None:
+    transport = settings.weights.transport
+    if settings.weights.content == "full" or transport in ("auto", "object_store"):
+        return None
+    why = "an adapter is a few megabytes, which engines read from a file"
+    return Mistake("weights.transport", transport, why, "set weights.transport=auto, or weights.content=full")
+
+
+@RULES.reading(
+    "placement.mode", "placement.device", "rollout.workers.min", "rollout.workers.max", "learner.ranks"
+)
+def shared_gpus_need_one_worker_per_rank(settings: RunSettings) -> Mistake | None:
+    workers = settings.rollout.workers
+    ranks = settings.learner.ranks
+    if (
+        settings.placement.mode == "separate"
+        or settings.placement.device == "cpu"
+        or workers.min == workers.max == ranks
+    ):
+        return None
+    why = (
+        f"with placement.mode=shared each of the learner.ranks={ranks} takes turns with an engine of its own"
+    )
+    number = workers.min if workers.min == workers.max else f"{{min: {workers.min}, max: {workers.max}}}"
+    return Mistake("rollout.workers", number, why, f"set rollout.workers={ranks}, or placement.mode=separate")
+
+
+@RULES.reading("rollout.tensor_parallel", "placement.mode", "placement.device")
+def tensor_parallel_needs_separate_gpus(settings: RunSettings) -> Mistake | None:
+    parts = settings.rollout.tensor_parallel
+    placement = settings.placement
+    if parts == 1 or (placement.device == "gpu" and placement.mode == "separate"):
+        return None
+    why = "placement.device=cpu has no GPUs to split an engine over"
+    if placement.device == "gpu":
+        why = "with placement.mode=shared an engine takes turns with one rank on one GPU"
+    return Mistake(
+        "rollout.tensor_parallel",
+        parts,
+        why,
+        "set rollout.tensor_parallel=1, or placement.mode=separate placement.device=gpu",
+    )
+
+
+@RULES.reading("placement.mode", "placement.device", "learner.zero_stage")
+def shared_gpu_needs_zero_stage_1_or_2(settings: RunSettings) -> Mistake | None:
+    stage = settings.learner.zero_stage
+    placement = settings.placement
+    if (placement.mode, placement.device) != ("shared", "gpu") or stage in (1, 2):
+        return None
+    why = "with placement.mode=shared the learner's state leaves the GPU in turn: DeepSpeed stages 1 and 2"
+    return Mistake("learner.zero_stage", stage, why, "set learner.zero_stage=1, or placement.mode=separate")
+
+
+@RULES.reading("checkpoint.mirror")
+def mirror_address_without_credentials(settings: RunSettings) -> Mistake | None:
+    address = urlsplit(settings.checkpoint.mirror or "")
+    if ":" not in address.netloc and not re.search(r"(access|secret|token)[^=]*=", address.query):
+        return None
+    rule = "holds credentials, which config.yaml and the logs would show"
+    return Mistake(
+        "checkpoint.mirror",
+        None,
+        rule,
+        "leave them out, and set them in the driver's environment (AWS_ACCESS_KEY_ID, …)",
+    )
+
+
+@RULES.reading("checkpoint.mirror", "runs")
+def mirror_outside_runs_folder(settings: RunSettings) -> Mistake | None:
+    address = urlsplit(settings.checkpoint.mirror or "")
+    runs = Path(settings.runs).expanduser().absolute()
+    if address.scheme != "file" or not Path(address.path).is_relative_to(runs):
+        return None
+    why = f"is in the folder of the runs, {runs}, and would be lost with it"
+    return Mistake(
+        "checkpoint.mirror", settings.checkpoint.mirror, why, "name a bucket, or a folder on another disk"
+    )

@@ -1,0 +1,18 @@
+"""Section `heldout`: the evaluation on held-out prompts."""
+
+from dynalign.configs.section import NotNegative, Positive, Section
+
+
+class HeldoutSettings(Section):
+    """Evaluation on held-out prompts with fixed seeds, scored by the judge of the run.
+
+    Example: `{prompts: 48, every_steps: 10, prompted: true}`.
+    """
+
+    prompts: NotNegative = 32
+    """Held-out prompts per evaluation; 0: no evaluation."""
+    every_steps: Positive = 5
+    """Steps between evaluations; the first one is before step 1, the last one after the last step."""
+    prompted: bool = True
+    """Also evaluate with the system prompt. The overfitting alarm compares these rewards with those of
+    training."""
