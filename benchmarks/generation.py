@@ -9,9 +9,8 @@ from dynalign.benchmarks.alternate import alternated
 from dynalign.benchmarks.rollout_side import RolloutSide
 from dynalign.benchmarks.workload import Workload
 from dynalign.rollout.arrow_schema import encode, to_batch
-from dynalign.rollout.engine.base import EngineRequest
+from dynalign.rollout.engine.base import EngineRequest, request_seed
 from dynalign.rollout.group_maker import GroupTask
-from dynalign.rollout.judges.judge import request_seed
 from dynalign.rollout.records import Group
 
 

@@ -7,7 +7,8 @@ from dynalign.configs.schema import RunSettings
 from dynalign.rollout.contexts import Contexts, load_contexts
 from dynalign.rollout.engine.vllm import VllmEngine
 from dynalign.rollout.group_maker import GroupMaker
-from dynalign.rollout.judges.judge import Judge, context_tokens, make_judge
+from dynalign.rollout.judges.base import Judge, context_tokens
+from dynalign.rollout.judges.make import make_judge
 from dynalign.rollout.judges.value_texts import load_value_texts
 
 LABEL = "1.0"

@@ -26,7 +26,8 @@ from dynalign.launch.plan.plan import PlacementPlan, plan
 from dynalign.launch.plan.refusals import refusals, shortage
 from dynalign.launch.resume.open_run import RunFolder, open_run_folder
 from dynalign.rollout.contexts import Contexts, load_contexts
-from dynalign.rollout.judges.judge import context_tokens, load_function
+from dynalign.rollout.judges.base import context_tokens
+from dynalign.rollout.judges.function import load_function
 from dynalign.rollout.judges.value_texts import ValueTexts, load_value_texts
 from dynalign.rollout.prompts import PromptSet, load_prompts, too_long
 from dynalign.run_folder import layout

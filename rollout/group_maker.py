@@ -15,8 +15,8 @@ from dataclasses import dataclass, replace
 from dynalign.configs.schema import RunSettings
 from dynalign.rollout.busy_clock import BusyClock
 from dynalign.rollout.contexts import Contexts
-from dynalign.rollout.engine.base import Engine, EngineRequest, EngineResult
-from dynalign.rollout.judges.judge import Judge, request_seed
+from dynalign.rollout.engine.base import Engine, EngineRequest, EngineResult, request_seed
+from dynalign.rollout.judges.base import Judge
 from dynalign.rollout.judges.scoring import carries_signal, enough_parsed, noise_std
 from dynalign.rollout.judges.value_texts import ValueTexts
 from dynalign.rollout.prompts import Prompt

@@ -32,7 +32,8 @@ from dynalign.configs.schema import RunSettings
 from dynalign.rollout.contexts import Contexts, load_contexts
 from dynalign.rollout.engine.base import Engine
 from dynalign.rollout.group_maker import GroupMaker, GroupTask
-from dynalign.rollout.judges.judge import context_tokens, make_judge
+from dynalign.rollout.judges.base import context_tokens
+from dynalign.rollout.judges.make import make_judge
 from dynalign.rollout.judges.value_texts import load_value_texts
 from dynalign.rollout.ledger.evaluation_leases import EvaluationLease, EvaluationResult
 from dynalign.rollout.ledger.values import Lease, ScoredGroup

@@ -142,7 +142,7 @@ class PlacementPlan:
 def plan(settings: RunSettings, shape: ModelShape, cluster: Cluster, context_tokens: int) -> PlacementPlan:
     """The plan of a run on `cluster`; on one that is not known what each actor needs, but not where it lands.
 
-    :param context_tokens: see `dynalign.rollout.judges.judge.context_tokens`.
+    :param context_tokens: see `dynalign.rollout.judges.base.context_tokens`.
     """
     seating = seat(settings, cluster)
     transport = choose_transport(settings, seating.sharing, len(cluster.nodes) <= 1)

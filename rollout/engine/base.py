@@ -1,63 +1,97 @@
 """What dynalign asks of an inference engine: one request, one result, and new weights between tokens.
 
-`vllm_engine.py` is the engine; `deterministic_engine.py` stands behind the same protocol for speed, chaos and scale.
+`vllm.py` is the engine; `deterministic.py` stands behind the same protocol for tests of speed, faults and scale.
 """
 
+import hashlib
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from dynalign.rollout.records import VersionSpan
 from dynalign.rollout.weights.source import Source
 
+TEMPERATURE = 1.0
+"""Of everything that is sampled, with top-p 1 and top-k off. A truncated or sharpened distribution would
+bias the importance ratio, so these are constants and not settings."""
+
 
 @dataclass(frozen=True, slots=True)
 class EngineRequest:
-    """token_ids: the whole context. Three kinds of request, told apart by their fields:
+    """One request to an engine. Its fields decide which of three kinds it is:
 
-    generate   max_tokens tokens at temperature 1 with `seed`; with `json_schema` the answer is constrained to it
-    verdict    `digit_ids` set: one greedy token among them, returning the raw log-probability of each
-    prefill    `prefill_from` set: no generation, log-probabilities of token_ids[prefill_from:]
+        generate   neither `digit_ids` nor `prefill_from`: samples up to `max_tokens` tokens at temperature 1
+        verdict    `digit_ids`: one greedy token among them, with the raw log-probability of each
+        prefill    `prefill_from`: generates nothing, returns the log-probabilities of the context's own last tokens
 
-    fresh: compute the whole context anew instead of reading key-values that an earlier request has cached.
+    Example, a candidate that is sampled, and a judge's question about it:
 
+        EngineRequest((1, 9906, 30, 2), max_tokens=256, seed=1841260311)
+        EngineRequest((1, 5519, 220, 2), digit_ids=(15, 16, 17, 18, 19, 20))
     """
 
     token_ids: tuple[int, ...]
+    """The whole context, as token ids of the policy's tokenizer."""
     max_tokens: int = 1
+    """Most tokens to generate, the end-of-turn token included."""
     seed: int = 0
+    """Seed of the sampling, 31 bits; see `request_seed`."""
     digit_ids: tuple[int, ...] | None = None
+    """Token ids of the six digits "0" to "5", in this order: makes this a verdict."""
     json_schema: str | None = None
+    """JSON schema that a generated answer is constrained to; None: unconstrained."""
     prefill_from: int | None = None
+    """Index into `token_ids` of the first token whose log-probability is wanted: makes this a prefill."""
     fresh: bool = False
+    """Compute the whole context anew instead of reading key-values that an earlier request has cached."""
 
 
 @dataclass(frozen=True, slots=True)
 class EngineResult:
-    """token_ids and logprobs_T of what was generated (raw, temperature 1, natural log), its version spans, and what was asked for:
-    digit_logprobs_6 (verdict) or prefill_logprobs_T (prefill)."""
+    """What an engine returns for one `EngineRequest`. All log-probabilities are natural logs of the raw
+    distribution.
+
+    Example, three tokens of which the last was sampled under version 7, after a weight swap:
+
+        EngineResult((9906, 11, 2), (-0.21, -1.4, -0.02), "stop", (VersionSpan(6, 0, 2), VersionSpan(7, 2, 3)))
+    """
 
     token_ids: tuple[int, ...]
+    """What was generated, with the end-of-turn token if the sequence stopped by itself; of no meaning for
+    a prefill."""
     logprobs_T: tuple[float, ...]
+    """Log-probability in nats of each generated token when it was sampled."""
     finish_reason: Literal["stop", "length"]
+    """`stop`: the sequence ended by itself. `length`: it reached `max_tokens`."""
     spans: tuple[VersionSpan, ...]
+    """The policy version of every generated token."""
     digit_logprobs_6: tuple[float, ...] | None = None
+    """Verdict only: log-probability in nats of each digit, over the whole vocabulary."""
     prefill_logprobs_T: tuple[float, ...] | None = None
+    """Prefill only: log-probability in nats of each token of `token_ids[prefill_from:]` of the request."""
 
 
 class Engine(Protocol):
-    """One running engine. A failed call raises EngineError, after which the engine is dead and never used again.
+    """One running engine. A failed call raises EngineError, after which the engine is dead and never used
+    again.
 
-    A prefix is never served from key-values of older weights: the engine salts its prefix cache with the version's label.
+    A prefix is never served from key-values of older weights: the engine salts its prefix cache with the
+    version's label.
     """
 
-    async def generate(self, request: EngineRequest) -> EngineResult: ...
+    async def generate(self, request: EngineRequest) -> EngineResult:
+        """The result of one request. Raises EngineError when the engine fails, DeadlineExceeded when it
+        does not answer."""
+        ...
 
     async def load_weights(self, label: str, manifest: bytes, source: Source) -> float:
-        """Swap to the version that `source` brings while sequences are in flight; returns the pause in seconds, from the end of the last
-        step under the old weights until the engine may step again.
+        """Loads a version while sequences are in flight, which go on under it; returns the pause in seconds.
 
-        Raises TransferFailed when nothing of it came: the engine goes on with the version it has. Any other error leaves the engine
-        dead: half of its weights may be new."""
+        label: the version's name, `<lineage>.<step>`. manifest: the packed `Manifest`. source: where the
+        bytes are. The pause lasts from the end of the last step under the old weights until the engine may
+        step again.
+
+        Raises TransferFailed when none of the version's bytes arrived: the engine goes on with the version
+        it has. Any other error leaves the engine dead, since half of its weights may be new."""
         ...
 
     async def sleep(self) -> None:
@@ -68,4 +102,13 @@ class Engine(Protocol):
         """Take the device back."""
         ...
 
-    async def close(self) -> None: ...
+    async def close(self) -> None:
+        """End the engine and its processes."""
+        ...
+
+
+def request_seed(run_seed: int, *what: int | str) -> int:
+    """The seed of a request: 31 bits of a hash of the run's seed and of what is asked, so that no two
+    requests share one."""
+    digest = hashlib.sha256(repr((run_seed, *what)).encode()).digest()
+    return int.from_bytes(digest[:4], "big") >> 1

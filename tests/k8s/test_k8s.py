@@ -18,7 +18,7 @@ from dynalign.launch.plan.nodes import Cluster, Node
 from dynalign.launch.plan.plan import plan
 from dynalign.launch.plan.refusals import refusals
 from dynalign.launch.preflight import ESTIMATE, run_texts
-from dynalign.rollout.judges.judge import context_tokens
+from dynalign.rollout.judges.base import context_tokens
 from tests.worlds.k8s_manifests import (
     BUILDS,
     OVERLAYS,

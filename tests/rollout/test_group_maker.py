@@ -10,7 +10,7 @@ from dynalign.rollout.contexts import load_contexts
 from dynalign.rollout.engine.base import EngineRequest, EngineResult
 from dynalign.rollout.engine.deterministic import DeterministicEngine
 from dynalign.rollout.group_maker import GroupMaker, GroupTask, SwapGate, withheld_reason
-from dynalign.rollout.judges.judge import make_judge
+from dynalign.rollout.judges.make import make_judge
 from dynalign.rollout.judges.value_texts import load_value_texts
 from dynalign.rollout.prompts import Prompt
 from dynalign.rollout.records import Group

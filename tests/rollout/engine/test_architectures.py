@@ -21,7 +21,8 @@ from dynalign.rollout.arrow_schema import encode, to_batch
 from dynalign.rollout.contexts import Contexts, load_contexts
 from dynalign.rollout.engine.base import Engine, EngineRequest, EngineResult
 from dynalign.rollout.group_maker import GroupMaker, GroupTask
-from dynalign.rollout.judges.judge import context_tokens, make_judge
+from dynalign.rollout.judges.base import context_tokens
+from dynalign.rollout.judges.make import make_judge
 from dynalign.rollout.judges.value_texts import load_value_texts
 from dynalign.rollout.prompts import Prompt
 from dynalign.rollout.records import Group

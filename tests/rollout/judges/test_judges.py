@@ -1,3 +1,5 @@
+"""The judges on an engine that answers by a script, and the mistakes of a user's own function."""
+
 import asyncio
 import math
 from collections.abc import Sequence
@@ -8,15 +10,10 @@ from dynalign.configs.errors import UserError
 from dynalign.configs.sections.judge import JudgeSettings
 from dynalign.rollout.contexts import Contexts, load_contexts
 from dynalign.rollout.engine.base import Engine, EngineRequest, EngineResult
-from dynalign.rollout.judges.judge import (
-    ExpectedJudge,
-    FunctionJudge,
-    SampledJudge,
-    load_function,
-    make_judge,
-    request_seed,
-)
-from dynalign.rollout.judges.reward_functions import short_question
+from dynalign.rollout.judges.expected import ExpectedJudge
+from dynalign.rollout.judges.function import FunctionJudge, load_function
+from dynalign.rollout.judges.make import make_judge
+from dynalign.rollout.judges.sampled import SampledJudge
 from dynalign.rollout.judges.value_texts import load_value_texts
 from dynalign.rollout.records import Verdict
 from tests.worlds.chat_models import chat_tokenizer
@@ -28,7 +25,8 @@ class ScriptedEngine:
     """Answers every request with the next scripted result, and keeps the requests."""
 
     def __init__(self, results: Sequence[EngineResult]) -> None:
-        self.results, self.requests = list(results), list[EngineRequest]()
+        self.results = list(results)
+        self.requests: list[EngineRequest] = []
 
     async def generate(self, request: EngineRequest) -> EngineResult:
         self.requests.append(request)
@@ -69,7 +67,7 @@ def test_the_expected_score_is_the_mean_of_the_digits_and_keeps_their_distributi
     assert verdict.digit_probs_6 == pytest.approx((0, 0, 0, 0.5, 0, 0.5))
 
 
-def test_a_judge_that_hardly_thinks_of_digits_is_unparsed(contexts: Contexts) -> None:
+def test_a_verdict_with_little_mass_on_the_digits_is_unparsed(contexts: Contexts) -> None:
     (verdict,) = judged(contexts, ScriptedEngine([digits(0.01, 0.01, 0, 0, 0, 0)]), ["x"], min_digit_mass=0.1)
     assert (verdict.score, verdict.status) == (None, "unparsed")
 
@@ -82,14 +80,8 @@ def test_an_empty_answer_scores_zero_without_asking(contexts: Contexts) -> None:
 
 
 def test_four_aspects_become_one_score_by_the_chosen_rule(contexts: Contexts) -> None:
-    engine = ScriptedEngine(
-        [
-            digits(0, 1, 0, 0, 0, 0),
-            digits(0, 0, 0, 0, 1, 0),
-            digits(0, 0, 0, 0, 1, 0),
-            digits(0, 0, 0, 0, 1, 0),
-        ]
-    )
+    one, four = digits(0, 1, 0, 0, 0, 0), digits(0, 0, 0, 0, 1, 0)
+    engine = ScriptedEngine([one, four, four, four])
     (verdict,) = judged(contexts, engine, ["x"], rubric="factorized", aggregate="min")
     assert verdict.score == pytest.approx(1.0)
     assert len({request.token_ids for request in engine.requests}) == 4
@@ -104,11 +96,8 @@ def test_a_sampled_score_is_read_from_the_verdict_field_and_its_text_is_kept(con
 def test_sampled_scores_are_averaged_over_readable_answers_with_seeds_of_their_own(
     contexts: Contexts,
 ) -> None:
-    answers = [
-        answer(contexts, text)
-        for text in ('{"rationale": "a", "score": 4}', "no json", '{"rationale": "b", "score": 1}')
-    ]
-    engine = ScriptedEngine(answers)
+    texts = ('{"rationale": "a", "score": 4}', "no json", '{"rationale": "b", "score": 1}')
+    engine = ScriptedEngine([answer(contexts, text) for text in texts])
     (verdict,) = judged(contexts, engine, ["x"], scorer="sampled", samples=3)
     assert verdict.score == pytest.approx(2.5)
     assert len({request.seed for request in engine.requests}) == 3
@@ -141,13 +130,8 @@ def test_a_candidate_that_addresses_the_grader_changes_nothing_outside_of_its_ow
 
 
 def test_a_function_scores_each_candidate(contexts: Contexts) -> None:
-    verdicts = judged(
-        contexts,
-        ScriptedEngine([]),
-        ["Why?", ""],
-        kind="function",
-        function="dynalign.rollout.judges.reward_functions:short_question",
-    )
+    function = "dynalign.rollout.judges.reward_functions:short_question"
+    verdicts = judged(contexts, ScriptedEngine([]), ["Why?", ""], kind="function", function=function)
     assert [(verdict.score, verdict.status) for verdict in verdicts] == [(5.0, "parsed"), (0.0, "empty")]
 
 
@@ -164,32 +148,7 @@ def test_a_function_that_cannot_be_imported_is_the_users_mistake(name: str) -> N
 
 def test_the_settings_choose_the_judge(contexts: Contexts) -> None:
     engine: Engine = ScriptedEngine([])  # type: ignore[assignment]
-    expected = make_judge(
-        engine, contexts, load_value_texts(None, "unified", "expected"), JudgeSettings(), LIMIT
-    )
-    sampled = make_judge(
-        engine, contexts, load_value_texts(None, "unified", "sampled"), JudgeSettings(scorer="sampled"), LIMIT
-    )
+    texts = load_value_texts(None, "unified", "expected")
+    expected = make_judge(engine, contexts, texts, JudgeSettings(), LIMIT)
+    sampled = make_judge(engine, contexts, texts, JudgeSettings(scorer="sampled"), LIMIT)
     assert (type(expected), type(sampled)) == (ExpectedJudge, SampledJudge)
-
-
-def test_seeds_differ_by_run_group_and_candidate_and_repeat() -> None:
-    seeds = {request_seed(run, group, index) for run in range(3) for group in range(5) for index in range(8)}
-    assert len(seeds) == 120
-    assert request_seed(1, 2, 3) == request_seed(1, 2, 3)
-    assert all(0 <= seed < 2**31 for seed in seeds)
-
-
-@pytest.mark.parametrize(
-    ("completion", "score"),
-    [
-        ("What do you need?", 5.0),
-        ("", 0.0),
-        ("word " * 15, 2.5),
-        ("word " * 30, 0.0),
-        ("word " * 29 + "why?", 2.5),
-        ("word " * 22 + "?", 2.5 + 2.5 * (2 - 23 / 15)),
-    ],
-)
-def test_the_short_question_reward_by_hand(completion: str, score: float) -> None:
-    assert short_question("", completion) == pytest.approx(score)
