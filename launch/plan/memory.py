@@ -29,7 +29,7 @@ STEP_GRADIENT_BYTES = 4
 _BATCHED_TOKENS = 8192
 """Tokens that vLLM computes at one time on a GPU, longer contexts in chunks."""
 _SCORED_BYTES = 8
-"""Per logit that an engine turns into log-probabilities: the logit, its float32 log-softmax, ranks and masks."""
+"""Per logit that becomes a log-probability: the logit, its float32 log-softmax, ranks and masks."""
 
 Where = Literal["host", "gpu", "disk"]
 
@@ -227,7 +227,7 @@ def _activations(settings: RunSettings, shape: ModelShape, element: int, where: 
     """What all decoder layers keep for their backward pass.
 
     Per token and layer: 3 hidden, queries and keys twice, and 4 mlp in the compute precision; 30 bytes per
-    hidden unit in float32 (norms, rotary embedding); with experts, also the activations sent to them and back.
+    hidden unit in float32 (norms, rotary embedding); with experts, also what is sent to them and back.
     The formula was fitted to a Llama layer's measured 36 kB (bfloat16) and 55 kB (float32) per token.
     With gradient checkpointing only each layer's input stays, and one layer at a time is computed again.
     """
