@@ -9,7 +9,6 @@ Ctrl-C or SIGTERM once: no more leases, the step under way is finished, a checkp
 be continued. Twice: at once.
 """
 
-import datetime
 import json
 import logging
 import signal
@@ -29,7 +28,7 @@ from dynalign.actors.run_spec import RunSpec
 from dynalign.actors.supervision.supervisor import Supervisor
 from dynalign.actors.supervision.worker_pool import root_cause
 from dynalign.configs.errors import DynalignError, Mistake, RunFailed, StaleLineage, UserError, one_line
-from dynalign.configs.load import LoadedRun, load_run
+from dynalign.configs.load import LoadedRun
 from dynalign.configs.schema import RunSettings
 from dynalign.launch.preflight import Prepared, preflight
 from dynalign.launch.progress import ProgressView
@@ -38,7 +37,7 @@ from dynalign.launch.ray_cluster.capacity_wait import wait_for_capacity
 from dynalign.launch.ray_cluster.connection import connect, reach
 from dynalign.launch.report.report import write_report
 from dynalign.launch.resume import mirrored
-from dynalign.launch.resume.open_run import RunFolder, open_run_folder
+from dynalign.launch.resume.open_run import open_run
 from dynalign.launch.spawner import RaySpawner
 from dynalign.launch.summary import State, read_summary, summarize, summary_lines, write_summary
 from dynalign.rollout.ledger.values import Break
@@ -129,13 +128,14 @@ def train(loaded: LoadedRun) -> int:
     Raises UserError, with every mistake, before anything is started.
     """
     logs.configure(loaded.settings, "driver")
-    folder = open_run_folder(loaded)
+    opened = open_run(loaded)
+    folder = opened.folder
     owner.refuse_occupied(folder.path, time.time())
     if (ended := folder.finished(loaded.settings)) is not None:
         for line in summary_lines(ended):
             print(line)
         return 0 if mirrored.catch_up(loaded.settings, folder) else 1
-    dated = _dated(loaded, folder)
+    dated = opened.dated()
     reach()
     ready = preflight(dated)
     lost = ready.mirrored is not None and ready.mirrored.lost is not None
@@ -154,24 +154,14 @@ def train(loaded: LoadedRun) -> int:
         with Heartbeat(mine) as heart:
             if ready.mirrored is not None and lost:
                 mirrored.restore(ready.mirrored, folder.path, lambda: interrupts.count > 0)
-                dated = _dated(loaded, folder)
-            folder.write_config(dated)
+                dated = opened.dated()
+            folder.write_config(dated.loaded)
             with mirrored.kept(ready.mirrored, dated.settings, folder.path, mine) as mirror:
                 return _Run(dated.settings, folder.path, mine.lineage, ready, interrupts, heart, mirror).run()
     finally:
         with suppress(StaleLineage):  # the run is another driver's by now
             mine.release(time.time())
         interrupts.restore()
-
-
-def _dated(loaded: LoadedRun, folder: RunFolder) -> LoadedRun:
-    """The run with its day fixed: the one it began on, also when it is continued on a later one."""
-    if loaded.settings.date is not None:
-        return loaded
-    config = folder.path / layout.CONFIG
-    date = load_run(str(config)).settings.date if config.exists() else None
-    dated = loaded.settings.model_copy(update={"date": date or datetime.date.today().isoformat()})
-    return LoadedRun(dated, loaded.origins | {"date": "the day the run began"})
 
 
 class _Run:

@@ -1,4 +1,4 @@
-"""Everything that can be refused before anything is started, refused at once.
+"""Everything that can be refused before anything is started, all of it reported together.
 
 check       from files and figures alone, in under a second
 preflight   the same, and what needs a tokenizer, a table reader, the model hub, or the user's own code
@@ -14,7 +14,6 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from dynalign.configs.errors import Mistake, UserError
-from dynalign.configs.load import LoadedRun
 from dynalign.configs.schema import RunSettings
 from dynalign.launch.models.folder import download, folder_mistakes, model_folder
 from dynalign.launch.models.known_models import known_shape
@@ -24,7 +23,7 @@ from dynalign.launch.plan.memory import gigabytes
 from dynalign.launch.plan.nodes import UNKNOWN, Cluster
 from dynalign.launch.plan.plan import PlacementPlan, plan
 from dynalign.launch.plan.refusals import refusals, shortage
-from dynalign.launch.resume.open_run import RunFolder, open_run_folder
+from dynalign.launch.resume.open_run import OpenRun, RunFolder
 from dynalign.rollout.contexts import Contexts, load_contexts
 from dynalign.rollout.judges.base import context_tokens
 from dynalign.rollout.judges.function import load_function
@@ -39,22 +38,26 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 SHOWN_LONG_PROMPTS = 20
-"""A limit set too low meets most prompts; past this number a count says as much as the lines."""
+"""A limit that is set too low refuses most prompts; beyond this number, one count replaces the lines."""
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """What a run starts from. checkpoint: the manifest of the one to continue from, None for a new run. mirrored: what
-    `checkpoint.mirror` holds, which may be that checkpoint; None for a run without a mirror."""
+    """All that a run starts from, checked."""
 
     model_folder: Path
+    """Absolute path of the model's Hugging Face folder."""
     prompts: PromptSet
+    """The prompts to train on and the held-out ones."""
     checkpoint: CheckpointManifest | None
+    """The manifest of the checkpoint to continue from; None for a new run."""
     plan: PlacementPlan
+    """Which actor runs where, and what it needs."""
     mirrored: "Mirrored | None" = None
+    """What `checkpoint.mirror` holds, possibly that checkpoint; None for a run without a mirror."""
 
     def on(self, cluster: Cluster) -> "Prepared":
-        """The same on a cluster that is known by now."""
+        """The same, planned on another cluster, once it is known."""
         return replace(self, plan=self.plan.on(cluster))
 
     @property
@@ -65,56 +68,56 @@ class Prepared:
 
 @dataclass(frozen=True)
 class Checked:
-    """plan: None where the model's figures are not known here (a hub id that was not downloaded yet), or a file of it is wrong."""
+    """What files and figures show about a run."""
 
     plan: PlacementPlan | None
+    """None for a model that was not downloaded and is not known, or one with a damaged file."""
     mistakes: list[Mistake]
+    """Everything that refuses the run."""
 
 
-def check(loaded: LoadedRun) -> Checked:
-    """What files and figures show. Raises CheckpointError when the newest checkpoint is damaged."""
-    settings, mistakes = loaded.settings, list[Mistake]()
+def check(run: OpenRun) -> Checked:
+    """Examines files and figures. Raises CheckpointError when the newest checkpoint is damaged."""
+    settings = run.settings
+    mistakes: list[Mistake] = []
     source = settings.prompts.source
-    prompts = (
-        _collect(mistakes, lambda: load_prompts(source))
-        if source == "builtin" or source.endswith(".jsonl")
-        else None
-    )
+    # Other formats need a table reader, which takes seconds to import.
+    light = source == "builtin" or source.endswith(".jsonl")
+    prompts = _collect(mistakes, lambda: load_prompts(source)) if light else None
     texts = _collect(mistakes, lambda: run_texts(settings))
-    _examine_run(settings, open_run_folder(loaded), prompts, mistakes)
+    _examine_run(run, prompts, mistakes)
     model = _collect(mistakes, lambda: model_folder(settings.model))
     result = None
     if isinstance(model, Path):
         mistakes += folder_mistakes(model)
-        result = _plan(loaded, model, ESTIMATE, texts, mistakes)
+        result = _plan(run, model, ESTIMATE, texts, mistakes)
     elif model is not None:
-        result = _plan_before_download(loaded, model, texts, mistakes)
+        result = _plan_before_download(run, model, texts, mistakes)
     return Checked(result, mistakes)
 
 
-def preflight(loaded: LoadedRun) -> Prepared:
-    """All that a run starts from. A model with a hub id is downloaded, if nothing else is wrong; the mirror is written to, as a test.
+def preflight(run: OpenRun) -> Prepared:
+    """Prepares all that a run starts from.
 
-    :raises UserError: every mistake. :raises CheckpointError: the newest checkpoint is damaged.
+    A hub's model is downloaded if nothing else is wrong. The mirror is tested by writing to it.
+    Raises UserError with every mistake, CheckpointError when the newest checkpoint is damaged.
     """
-    from dynalign.launch.resume.mirrored import (
-        look_at_mirror,
-    )
+    from dynalign.launch.resume.mirrored import look_at_mirror
 
-    settings, mistakes, folder = loaded.settings, list[Mistake](), open_run_folder(loaded)
+    settings = run.settings
+    mistakes: list[Mistake] = []
     prompts = _collect(mistakes, lambda: load_prompts(settings.prompts.source))
     texts = _collect(mistakes, lambda: run_texts(settings))
-    mirrored = _collect(mistakes, lambda: look_at_mirror(settings, folder))
-    checkpoint = _examine_run(
-        settings, folder, prompts, mistakes, None if mirrored is None else mirrored.lost
-    )
+    mirrored = _collect(mistakes, lambda: look_at_mirror(settings, run.folder))
+    checkpoint = _examine_run(run, prompts, mistakes, None if mirrored is None else mirrored.lost)
     if settings.judge.kind == "function":
         _collect(mistakes, lambda: load_function(settings.judge.function or ""))
     model = _collect(mistakes, lambda: model_folder(settings.model))
     if isinstance(model, str):
-        _plan_before_download(loaded, model, texts, mistakes)
+        _plan_before_download(run, model, texts, mistakes)
         model = None if mistakes else download(model)
-    contexts, result = None, None
+    contexts = None
+    result = None
     if model is not None:
         lacking = folder_mistakes(model)
         mistakes += lacking
@@ -122,26 +125,25 @@ def preflight(loaded: LoadedRun) -> Prepared:
             contexts = _collect(mistakes, lambda: run_contexts(settings, model, texts))
         if contexts is not None:
             mistakes += _context_mistakes(settings, contexts, prompts)
-        result = _plan(loaded, model, contexts or ESTIMATE, texts, mistakes)
+        result = _plan(run, model, contexts or ESTIMATE, texts, mistakes)
     if mistakes or model is None or prompts is None or result is None:
         raise UserError(mistakes)
     return Prepared(model, prompts, checkpoint, result, mirrored)
 
 
 def run_contexts(settings: RunSettings, model: Path, texts: ValueTexts) -> Contexts:
-    """The contexts of a run that began today, or on its own day. Raises UserError like `load_contexts`."""
+    """The contexts of a run, on its `date` or else today. Raises UserError like `load_contexts`."""
     return load_contexts(model, texts.generation_system, settings.date or datetime.date.today().isoformat())
 
 
 def run_texts(settings: RunSettings) -> ValueTexts:
     """The value definition and rubrics of a run. Raises UserError like `load_value_texts`."""
-    values = settings.judge.values
-    return load_value_texts(
-        Path(values).expanduser() if values else None, settings.judge.rubric, settings.judge.scorer
-    )
+    values = Path(settings.judge.values).expanduser() if settings.judge.values else None
+    return load_value_texts(values, settings.judge.rubric, settings.judge.scorer)
 
 
 def _collect(mistakes: list[Mistake], call: Callable[[], T]) -> T | None:
+    """The result of a call; None if it raises UserError, whose mistakes are then added to `mistakes`."""
     try:
         return call()
     except UserError as error:
@@ -150,82 +152,81 @@ def _collect(mistakes: list[Mistake], call: Callable[[], T]) -> T | None:
 
 
 def _examine_run(
-    settings: RunSettings,
-    folder: RunFolder,
+    run: OpenRun,
     prompts: PromptSet | None,
     mistakes: list[Mistake],
-    manifest: CheckpointManifest | None = None,
+    lost: CheckpointManifest | None = None,
 ) -> CheckpointManifest | None:
-    """The run folder, and what a run that is continued there may not change; the manifest to continue from. manifest: of a checkpoint
-    that the run folder has lost."""
-    mistakes += folder.mistakes(settings)
+    """Checks the run folder, and that a continued run changes nothing that may not change.
+
+    lost: the manifest of a checkpoint that only the mirror has.
+    Returns the manifest to continue from; None for a new run.
+    """
+    settings = run.settings
+    mistakes += run.folder.mistakes(settings)
     if prompts is not None and settings.heldout.prompts > 0 and not prompts.heldout:
+        rule = f"{settings.prompts.source} has no held-out prompt"
         remedy = "give some prompts the split heldout, or set heldout.prompts=0"
-        mistakes.append(
-            Mistake(
-                "heldout.prompts",
-                settings.heldout.prompts,
-                f"{settings.prompts.source} has no held-out prompt",
-                remedy,
-            )
-        )
-    newest = folder.newest_checkpoint() if settings.resume == "auto" and manifest is None else None
-    manifest = manifest if newest is None else read_manifest(newest)
+        mistakes.append(Mistake("heldout.prompts", settings.heldout.prompts, rule, remedy))
+    manifest = lost
+    if lost is None and settings.resume == "auto":
+        newest = run.folder.newest_checkpoint()
+        manifest = None if newest is None else read_manifest(newest)
     if manifest is not None and prompts is not None:
         mistakes += contradictions(manifest, settings, prompts.content_hash)
     return manifest
 
 
 def _context_mistakes(settings: RunSettings, contexts: Contexts, prompts: PromptSet | None) -> list[Mistake]:
+    """What only a tokenizer shows: digits that are not single tokens, prompts that are too long."""
     mistakes: list[Mistake] = []
     if settings.judge.kind != "function" and settings.judge.scorer == "expected":
         _collect(mistakes, contexts.digit_ids)
     every = (*prompts.train, *prompts.heldout) if prompts else ()
     long = too_long(every, lambda prompt: len(contexts.sampling_context(prompt)), settings.prompts.max_tokens)
     if len(long) > SHOWN_LONG_PROMPTS:
-        rule = f"{len(long) - SHOWN_LONG_PROMPTS} more prompts are longer than prompts.max_tokens={settings.prompts.max_tokens}"
-        long = [
-            *long[:SHOWN_LONG_PROMPTS],
-            Mistake(settings.prompts.source, None, rule, "set prompts.max_tokens higher"),
-        ]
+        more = len(long) - SHOWN_LONG_PROMPTS
+        rule = f"{more} more prompts are longer than prompts.max_tokens={settings.prompts.max_tokens}"
+        rest = Mistake(settings.prompts.source, None, rule, "set prompts.max_tokens higher")
+        long = [*long[:SHOWN_LONG_PROMPTS], rest]
     return mistakes + long
 
 
 def _plan(
-    loaded: LoadedRun, model: Path, contexts: Contexts, texts: ValueTexts | None, mistakes: list[Mistake]
+    run: OpenRun, model: Path, contexts: Contexts, texts: ValueTexts | None, mistakes: list[Mistake]
 ) -> PlacementPlan | None:
-    """The plan for the model in its folder, with the plan's mistakes and the disk's."""
+    """The plan for a model in its folder; adds the mistakes of the plan and of the disk."""
     shape = _collect(mistakes, lambda: read_shape(model)) if (model / "config.json").is_file() else None
-    return None if shape is None else _planned(loaded, shape, contexts, texts, mistakes)
+    return None if shape is None else _planned(run, shape, contexts, texts, mistakes)
 
 
 def _plan_before_download(
-    loaded: LoadedRun, model: str, texts: ValueTexts | None, mistakes: list[Mistake]
+    run: OpenRun, model: str, texts: ValueTexts | None, mistakes: list[Mistake]
 ) -> PlacementPlan | None:
-    """The plan for a hub's model of known figures; for another one, only that there are GPUs enough."""
+    """The plan for a hub's model of known figures. For another one, only the number of GPUs is checked."""
     shape = known_shape(model)
     if shape is not None:
-        return _planned(loaded, shape, ESTIMATE, texts, mistakes)
-    cluster = _cluster(loaded.settings)
-    mistakes += shortage(loaded.settings, cluster) if cluster.nodes else []
+        return _planned(run, shape, ESTIMATE, texts, mistakes)
+    cluster = _cluster(run.settings)
+    mistakes += shortage(run.settings, cluster) if cluster.nodes else []
     return None
 
 
 def _planned(
-    loaded: LoadedRun,
+    run: OpenRun,
     shape: ModelShape,
     contexts: Contexts,
     texts: ValueTexts | None,
     mistakes: list[Mistake],
 ) -> PlacementPlan:
-    settings = loaded.settings
+    settings = run.settings
     result = plan(settings, shape, _cluster(settings), _context_tokens(settings, contexts, texts))
-    mistakes += refusals(result) + _disk_mistakes(result, open_run_folder(loaded))
+    mistakes += refusals(result) + _disk_mistakes(result, run.folder)
     return result
 
 
 def _cluster(settings: RunSettings) -> Cluster:
-    """The cluster of this machine alone; with RAY_ADDRESS one that is asked only when the run starts."""
+    """This machine alone; an unknown cluster where RAY_ADDRESS names one, which only the driver asks."""
     if os.environ.get("RAY_ADDRESS", "local") not in ("", "local"):
         return UNKNOWN
     return Cluster((this_machine(with_gpus=settings.placement.device == "gpu"),), started_here=True)
@@ -238,13 +239,15 @@ def _context_tokens(settings: RunSettings, contexts: Contexts, texts: ValueTexts
 
 
 def _disk_mistakes(result: PlacementPlan, folder: RunFolder) -> list[Mistake]:
-    """Checkpoints and experience that are there already have their place; one more checkpoint is always written before the oldest goes."""
+    """The mistake of a disk with too little free space. What exists already is not counted again.
+
+    One more checkpoint is always needed: it is written before the oldest is removed.
+    """
     there = len(list((folder.path / layout.CHECKPOINTS).glob("step-*")))
     written = sum(file.stat().st_size for file in (folder.path / layout.EXPERIENCE).glob("*.arrow"))
     records = sum(part.size_bytes for part in result.disk if part.name != "checkpoints")
-    needed_bytes = max(1, result.checkpoints - there) * result.checkpoint.size_bytes + max(
-        0, records - written
-    )
+    checkpoints = max(1, result.checkpoints - there) * result.checkpoint.size_bytes
+    needed_bytes = checkpoints + max(0, records - written)
     nearest = next(parent for parent in (folder.path, *folder.path.parents) if parent.exists())
     free_bytes = shutil.disk_usage(nearest).free
     if needed_bytes <= free_bytes:
@@ -256,7 +259,7 @@ def _disk_mistakes(result: PlacementPlan, folder: RunFolder) -> list[Mistake]:
 
 
 class _FourCharacters:
-    """A tokenizer's stand-in for an estimate: English has about four characters a token."""
+    """Stands in for a tokenizer in estimates: English has about four characters a token."""
 
     eos_token_id = 0
     added_tokens_decoder: Mapping[int, Any] = MappingProxyType({})
@@ -282,4 +285,4 @@ class _FourCharacters:
 
 
 ESTIMATE = Contexts(_FourCharacters(), system_prompt="", date="", system_role="system")
-"""Contexts whose lengths are about right, without a tokenizer."""
+"""Contexts whose lengths are approximate, since no tokenizer is loaded."""

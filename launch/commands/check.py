@@ -1,4 +1,4 @@
-"""`dynalign check`: the verdict on a configuration, its placement plan, and the two contexts of a prompt."""
+"""`dynalign check`: the mistakes of a configuration, its placement plan, and the two contexts of a prompt."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,21 +8,22 @@ from dynalign.configs.load import LoadedRun
 from dynalign.launch.models.folder import model_folder
 from dynalign.launch.plan.text import plan_lines
 from dynalign.launch.preflight import check, run_contexts, run_texts
-from dynalign.launch.resume.open_run import open_run_folder
+from dynalign.launch.resume.open_run import open_run
 from dynalign.rollout.prompts import load_prompts
 
 
 def check_lines(loaded: LoadedRun) -> Iterator[str]:
-    """What was found, and the plan, also one that is refused: its figures are the reason.
+    """What was found, and the plan. A refused plan is included: its figures are the reason.
 
-    :raises UserError: every mistake, after the lines. :raises CheckpointError: the newest checkpoint is damaged.
+    Raises UserError with every mistake after the lines, CheckpointError when the newest checkpoint is damaged.
     """
-    checked = check(loaded)
-    settings, folder = loaded.settings, open_run_folder(loaded)
+    run = open_run(loaded)
+    checked = check(run)
     if not checked.mistakes:
-        yield f"run {settings.name}: {len(loaded.origins)} settings in order; {folder.path}: {folder.state()} run"
+        settings_in_order = f"{len(loaded.origins)} settings in order"
+        yield f"run {run.settings.name}: {settings_in_order}; {run.folder.path}: {run.folder.state()} run"
         if checked.plan is None:
-            yield f"no placement plan: {settings.model} is downloaded when the run starts"
+            yield f"no placement plan: {run.settings.model} is downloaded when the run starts"
     if checked.plan is not None:
         yield from plan_lines(checked.plan)
     if checked.mistakes:
@@ -30,17 +31,15 @@ def check_lines(loaded: LoadedRun) -> Iterator[str]:
 
 
 def context_lines(loaded: LoadedRun) -> Iterator[str]:
-    """What the first prompt looks like to the model when it samples and when it learns. Loads the tokenizer.
+    """The first prompt as the model sees it when it samples and when it learns. Loads the tokenizer.
 
-    :raises UserError: the model's folder, prompts, or texts cannot be read.
+    Raises UserError when the model's folder, the prompts or the texts cannot be read.
     """
     settings = loaded.settings
     model = model_folder(settings.model)
     if not isinstance(model, Path):
-        rule, remedy = (
-            "its tokenizer is not on this machine",
-            "leave out --contexts until a run has downloaded it",
-        )
+        rule = "its tokenizer is not on this machine"
+        remedy = "leave out --contexts until a run has downloaded it"
         raise UserError([Mistake("model", settings.model, rule, remedy)])
     contexts = run_contexts(settings, model, run_texts(settings))
     prompt = load_prompts(settings.prompts.source).train[0]

@@ -29,6 +29,7 @@ from dynalign.launch.plan.nodes import Cluster, from_ray
 from dynalign.launch.plan.refusals import cluster_refusals
 from dynalign.launch.preflight import check
 from dynalign.launch.ray_cluster.connection import asks_for_token, join
+from dynalign.launch.resume.open_run import open_run
 
 NODE_DEADLINE_S = 120.0
 """A fresh worker process on each node, and torch imported there where it is asked for GPUs."""
@@ -69,7 +70,7 @@ def doctor(loaded: LoadedRun | None) -> list[Finding]:
             ray.shutdown()
     if loaded is None:
         return diagnose(examined, None)
-    checked = check(loaded)
+    checked = check(open_run(loaded))
     refused: list[Mistake] = list(checked.mistakes)
     if checked.plan is not None and examined.protected is not None:
         refused += cluster_refusals(checked.plan, examined.cluster)

@@ -7,31 +7,42 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Node:
-    """cores: ids of the CPU cores that may be used. memory_bytes: free host memory. gpus: memory of each GPU in bytes, 0 where unknown.
-    object_store_bytes: of Ray's object store; None where the driver starts one. amx: its cores have Intel's matrix units; True where
-    unknown."""
+    """One machine of a cluster.
+
+    `Node("gpu-a", cores=(0, 1, 2, 3), memory_bytes=64 * 10**9, gpus=(80 * 10**9, 80 * 10**9))`
+    """
 
     name: str
+    """Host name, or `this machine`."""
     cores: tuple[int, ...]
+    """Ids of the CPU cores that may be used."""
     memory_bytes: int
+    """Free host memory."""
     gpus: tuple[int, ...] = ()
+    """Memory of each GPU in bytes; 0 where it is unknown."""
     object_store_bytes: int | None = None
+    """Capacity of Ray's object store; None where the driver starts one."""
     amx: bool = True
+    """Whether the cores have Intel's matrix units; True where that is unknown."""
 
 
 @dataclass(frozen=True)
 class Cluster:
-    """nodes: empty where it is running and was not asked yet. started_here: one that the driver starts in this machine."""
+    """The nodes that a run may use."""
 
     nodes: tuple[Node, ...] = ()
+    """Empty for a running cluster that was not asked yet."""
     started_here: bool = False
+    """Whether the driver starts this cluster on its own machine."""
 
     @property
     def gpus(self) -> int:
+        """GPUs on all nodes."""
         return sum(len(node.gpus) for node in self.nodes)
 
     @property
     def cores(self) -> int:
+        """CPU cores on all nodes."""
         return sum(len(node.cores) for node in self.nodes)
 
 
@@ -40,8 +51,10 @@ UNKNOWN = Cluster()
 
 
 def from_ray(rows: Iterable[Mapping[str, Any]]) -> Cluster:
-    """The living nodes of `ray.nodes()`, with what they offer to Ray in all (what others use of it included). Ray counts GPUs and does
-    not tell their memory."""
+    """The living nodes of `ray.nodes()`, with all that they offer to Ray, including what other jobs use.
+
+    GPU memory is unknown: Ray counts GPUs only.
+    """
     nodes = []
     for row in rows:
         if row.get("Alive"):

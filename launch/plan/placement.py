@@ -1,9 +1,9 @@
-"""Which node and which devices each actor gets: arithmetic on a cluster's figures, nothing is asked or started.
+"""Which node and which devices each actor gets: arithmetic on figures; nothing is asked or started.
 
 shared     rank i and engine i take turns on one GPU
-split      rank and engine have a share each of the only GPU
-separate   each has its own: ranks from the first node on, close together; engines from the last node on, the GPUs of one
-           engine on one node
+split      rank and engine each have a share of the only GPU
+separate   each has its own: ranks from the first node on, close together; engines from the last node on,
+           all GPUs of one engine on one node
 """
 
 from collections.abc import Sequence
@@ -14,29 +14,37 @@ from dynalign.configs.schema import RunSettings
 from dynalign.launch.plan.nodes import Cluster
 
 Cores = tuple[int, ...]
+"""Ids of the CPU cores that an actor is pinned to; empty where it is not pinned."""
 Sharing = Literal["none", "in turn", "split"]
+"""How an engine and a rank use one GPU: not at all, one after the other, each with a share of its memory."""
 
 
 @dataclass(frozen=True)
 class ActorPlacement:
-    """One actor's place. node: its index in the cluster, None where the cluster decides or has no room. cores: that it is pinned to.
-    gpus: its GPUs on that node, which Ray may number otherwise."""
+    """Where one actor runs."""
 
     node: int | None
+    """Index of the node in the cluster; None where the cluster decides, or has too little left."""
     cores: Cores = ()
+    """Cores that the actor is pinned to."""
     gpus: tuple[int, ...] = ()
+    """Its GPUs on that node. Ray may number them otherwise."""
 
 
 @dataclass(frozen=True)
-class Seating:
-    """engines, ranks: all that has to run at one time. joining: cores of the workers that may join later. more_engines: how many
-    further ones have cores or GPUs left; None where neither limits them."""
+class Placement:
+    """Where all actors run that must run at one time, and what is left for workers that join later."""
 
     engines: tuple[ActorPlacement, ...]
+    """One per rollout worker, `rollout.workers.min` of them."""
     ranks: tuple[ActorPlacement, ...]
+    """One per learner rank."""
     sharing: Sharing
+    """Whether an engine and a rank have a GPU in common."""
     joining: tuple[Cores, ...] = ()
+    """Cores of each worker that may join later."""
     more_engines: int | None = None
+    """How many further engines the free cores or GPUs hold; None where neither limits them."""
 
 
 def sharing(settings: RunSettings, cluster: Cluster) -> Sharing:
@@ -50,7 +58,7 @@ def sharing(settings: RunSettings, cluster: Cluster) -> Sharing:
 
 
 def gpus_wanted(settings: RunSettings, cluster: Cluster) -> int:
-    """GPUs that all that has to run at one time takes."""
+    """How many GPUs a run needs at one time."""
     if settings.placement.device == "cpu":
         return 0
     if sharing(settings, cluster) != "none":
@@ -58,63 +66,65 @@ def gpus_wanted(settings: RunSettings, cluster: Cluster) -> int:
     return settings.learner.ranks + settings.rollout.workers.min * settings.rollout.tensor_parallel
 
 
-def seat(settings: RunSettings, cluster: Cluster) -> Seating:
-    """Everybody's place. On a cluster that is not known (no nodes) nobody's is."""
-    workers, ranks = settings.rollout.workers, settings.learner.ranks
+def place_actors(settings: RunSettings, cluster: Cluster) -> Placement:
+    """Assigns nodes and devices to all actors. On an unknown cluster (no nodes) every node is None."""
+    workers = settings.rollout.workers
+    ranks = settings.learner.ranks
     shared = sharing(settings, cluster)
+    unpinned: tuple[Cores, ...] = ((),) * (workers.max - workers.min)
     if not cluster.nodes:
-        return Seating(
-            (ActorPlacement(None),) * workers.min,
-            (ActorPlacement(None),) * ranks,
-            shared,
-            ((),) * (workers.max - workers.min),
-        )
+        nowhere = ActorPlacement(None)
+        return Placement((nowhere,) * workers.min, (nowhere,) * ranks, shared, unpinned)
     if settings.placement.device == "cpu":
         return _on_cores(settings, cluster)
     capacities = [len(node.gpus) for node in cluster.nodes]
     if shared != "none":
-        places = _numbered(_filled(capacities, ranks, 1), 1, [0] * len(capacities))
-        return Seating(tuple(places[: workers.min]), tuple(places), shared, more_engines=0)
+        both = _numbered(_filled(capacities, ranks, 1), 1, [0] * len(capacities))
+        return Placement(tuple(both[: workers.min]), tuple(both), shared, more_engines=0)
     per_engine = settings.rollout.tensor_parallel
     engine_nodes, rank_nodes, left = _side_by_side(capacities, workers.min, per_engine, ranks, 1)
     taken = [0] * len(capacities)
-    rank_seats = _numbered(rank_nodes, 1, taken)
-    engine_seats = _numbered(engine_nodes, per_engine, taken)
+    # Ranks first: they get the lower GPU numbers of a node that both are on.
+    rank_placements = tuple(_numbered(rank_nodes, 1, taken))
+    engine_placements = tuple(_numbered(engine_nodes, per_engine, taken))
     more = sum(free // per_engine for free in left)
-    return Seating(tuple(engine_seats), tuple(rank_seats), shared, ((),) * (workers.max - workers.min), more)
+    return Placement(engine_placements, rank_placements, shared, unpinned, more)
 
 
-def _on_cores(settings: RunSettings, cluster: Cluster) -> Seating:
-    """On this machine actors are pinned, going round where it has too few cores; a running cluster counts cores and pins nobody."""
-    workers, threads = settings.rollout.workers, settings.rollout.engine_threads
-    ranks, rank_threads = settings.learner.ranks, settings.learner.threads
+def _on_cores(settings: RunSettings, cluster: Cluster) -> Placement:
+    """Pins actors on this machine, starting over where it has too few cores.
+
+    Actors on a running cluster are not pinned: it only counts cores.
+    """
+    workers = settings.rollout.workers
+    threads = settings.rollout.engine_threads
+    ranks = settings.learner.ranks
+    rank_threads = settings.learner.threads
     if not cluster.started_here:
         capacities = [len(node.cores) for node in cluster.nodes]
         engine_nodes, rank_nodes, left = _side_by_side(capacities, workers.min, threads, ranks, rank_threads)
-        engines, learners = (
-            tuple(ActorPlacement(node) for node in nodes) for nodes in (engine_nodes, rank_nodes)
-        )
-        return Seating(
-            engines,
-            learners,
+        return Placement(
+            tuple(ActorPlacement(node) for node in engine_nodes),
+            tuple(ActorPlacement(node) for node in rank_nodes),
             "none",
             ((),) * (workers.max - workers.min),
             sum(free // threads for free in left),
         )
     cores = cluster.nodes[0].cores
     before_ranks = 0 if settings.placement.mode == "shared" else workers.min * threads
-    engines_here = _dealt(cores, workers.min, threads, 0)
-    ranks_here = _dealt(cores, ranks, rank_threads, before_ranks)
+    engine_cores = _dealt(cores, workers.min, threads, 0)
+    rank_cores = _dealt(cores, ranks, rank_threads, before_ranks)
     joining = _dealt(cores, workers.max - workers.min, threads, workers.min * threads + ranks * rank_threads)
-    return Seating(
-        tuple(ActorPlacement(0, hand) for hand in engines_here),
-        tuple(ActorPlacement(0, hand) for hand in ranks_here),
+    return Placement(
+        tuple(ActorPlacement(0, pinned) for pinned in engine_cores),
+        tuple(ActorPlacement(0, pinned) for pinned in rank_cores),
         "none",
         tuple(joining),
     )
 
 
 def _dealt(cores: Sequence[int], actors: int, threads: int, first: int) -> list[Cores]:
+    """`threads` neighbouring cores per actor, from index `first` on, starting over at the end."""
     starts = range(first, first + actors * threads, threads)
     return [
         tuple(sorted({cores[(start + turn) % len(cores)] for turn in range(threads)})) for start in starts
@@ -124,34 +134,34 @@ def _dealt(cores: Sequence[int], actors: int, threads: int, first: int) -> list[
 def _side_by_side(
     capacities: Sequence[int], engines: int, per_engine: int, ranks: int, per_rank: int
 ) -> tuple[list[int | None], list[int | None], list[int]]:
-    """The nodes of engines and of ranks, and what is left on each node. Engines go first, since theirs is the larger piece."""
+    """The nodes of engines and of ranks, and what is left on each node.
+
+    Engines are placed first: they need the larger piece.
+    """
     reverse = _filled(capacities[::-1], engines, per_engine)
     engine_nodes = [None if node is None else len(capacities) - 1 - node for node in reverse]
     engine_nodes.sort(key=lambda node: len(capacities) if node is None else node)
-    left = [room - per_engine * engine_nodes.count(node) for node, room in enumerate(capacities)]
-    rank_nodes = _filled(left, ranks, per_rank)
-    return (
-        engine_nodes,
-        rank_nodes,
-        [room - per_rank * rank_nodes.count(node) for node, room in enumerate(left)],
-    )
+    beside = [free - per_engine * engine_nodes.count(node) for node, free in enumerate(capacities)]
+    rank_nodes = _filled(beside, ranks, per_rank)
+    left = [free - per_rank * rank_nodes.count(node) for node, free in enumerate(beside)]
+    return engine_nodes, rank_nodes, left
 
 
 def _filled(capacities: Sequence[int], actors: int, each: int) -> list[int | None]:
-    """The node of every actor: the first one with room for it; None for those that find none."""
+    """The node of every actor: the first one with `each` left; None for actors that no node can hold."""
     nodes: list[int | None] = []
-    for node, room in enumerate(capacities):
-        nodes += [node] * min(room // each, actors - len(nodes))
+    for node, free in enumerate(capacities):
+        nodes += [node] * min(free // each, actors - len(nodes))
     return nodes + [None] * (actors - len(nodes))
 
 
 def _numbered(nodes: Sequence[int | None], each: int, taken: list[int]) -> list[ActorPlacement]:
-    """Seats with the next free GPUs of their nodes; counts them in `taken`."""
-    seats = []
+    """Gives each actor the next `each` free GPUs of its node, and counts them in `taken`."""
+    placements = []
     for node in nodes:
         if node is None:
-            seats.append(ActorPlacement(None))
+            placements.append(ActorPlacement(None))
         else:
-            seats.append(ActorPlacement(node, gpus=tuple(range(taken[node], taken[node] + each))))
+            placements.append(ActorPlacement(node, gpus=tuple(range(taken[node], taken[node] + each))))
             taken[node] += each
-    return seats
+    return placements

@@ -1,4 +1,7 @@
-"""The placement plan: which actor runs where and what it needs, from figures alone, before anything is allocated."""
+"""The placement plan: which actor runs where and what it needs.
+
+It is computed from figures alone, before anything is allocated.
+"""
 
 from dataclasses import dataclass
 
@@ -14,121 +17,154 @@ from dynalign.launch.plan.memory import (
     precision_bytes,
 )
 from dynalign.launch.plan.nodes import Cluster
-from dynalign.launch.plan.placement import ActorPlacement, Cores, Seating, Sharing, seat
+from dynalign.launch.plan.placement import ActorPlacement, Cores, Placement, Sharing, place_actors
 from dynalign.launch.plan.transport_choice import Transport, choose_transport
 
 
 @dataclass(frozen=True)
 class ActorPlan:
-    """Alike actors. seats[i]: where actor i runs. gpus_per_actor: whole GPUs that one takes, 0 on a CPU. gpu_share: the share of its
-    only GPU that is reserved for it, 1.0 for whole ones. memory: of one actor; its parts on a GPU are of each of its GPUs."""
+    """Actors of one kind: where each runs, and what one needs."""
 
     name: str
-    seats: tuple[ActorPlacement, ...]
+    """`rollout` or `learner`."""
+    placements: tuple[ActorPlacement, ...]
+    """`placements[i]` is where actor i runs."""
     gpus_per_actor: int
+    """Whole GPUs that one actor takes; 0 on a CPU."""
     gpu_share: float
+    """The share of its only GPU that is reserved for an actor; 1.0 for whole GPUs."""
     memory: tuple[Part, ...]
+    """Of one actor. Its parts on a GPU are those of each of its GPUs."""
 
     @property
     def count(self) -> int:
-        return len(self.seats)
+        """Actors of this kind that must run at one time."""
+        return len(self.placements)
 
     def bytes_on(self, where: Where) -> int:
+        """Memory of one actor on the host or on each of its GPUs."""
         return sum(part.size_bytes for part in self.memory if part.where == where)
 
 
 @dataclass(frozen=True)
 class Bundle:
-    """What a cluster has to reserve at one place, for the actors that live there."""
+    """What a cluster reserves on one node for actors that run together.
+
+    `Bundle(("learner-0", "rollout-0"), cpus=4, gpus=1)`
+    """
 
     actors: tuple[str, ...]
+    """Their names."""
     cpus: int
+    """CPU cores for all of them."""
     gpus: int
+    """GPUs for all of them."""
 
 
 @dataclass(frozen=True)
 class PlacementPlan:
-    """rollout: the workers that must fit at one time, rollout.workers.min. joining: the cores of those that may join later, up to
-    rollout.workers.max. more_engines: how many of these have a place now; None where only memory limits them. common: what a node has
-    beside its actors. checkpoint: one of them, of which `checkpoints` are on the disk at one time. context_tokens: the longest context,
-    answer included, that an engine is asked for. kv_tokens: what its cache holds."""
+    """Which actor runs where, what each needs of memory and disk, and how weights travel."""
 
     settings: RunSettings
+    """The settings that were planned for."""
     shape: ModelShape
+    """The model's figures."""
     cluster: Cluster
+    """What was planned on; without nodes where it is unknown."""
     context_tokens: int
+    """The longest context, answer included, that an engine is asked for."""
     rollout: ActorPlan
+    """The `rollout.workers.min` workers that must fit at one time."""
     learner: ActorPlan
+    """The learner ranks."""
     sharing: Sharing
+    """Whether an engine and a rank have a GPU in common."""
     joining: tuple[Cores, ...]
+    """Cores of each worker that may join later, up to `rollout.workers.max`."""
     more_engines: int | None
+    """How many of those the free cores or GPUs hold now; None where only memory limits them."""
     common: tuple[Part, ...]
+    """What a node needs beside its actors."""
     transport: Transport
+    """How a weight version reaches the engines."""
     checkpoint: Part
+    """The size of one checkpoint."""
     checkpoints: int
+    """How many are on the disk at one time."""
     disk: tuple[Part, ...]
+    """What the run folder needs of its disk."""
     kv_tokens: int
+    """Tokens that the key-value cache of one engine holds."""
 
     def on(self, cluster: Cluster) -> "PlacementPlan":
-        """The same run on a cluster that is known by now."""
+        """Plans the same run on another cluster, once it is known."""
         return plan(self.settings, self.shape, cluster, self.context_tokens)
 
     @property
     def nodes_used(self) -> tuple[int, ...]:
-        """The nodes on which an actor has a place, by index."""
-        places = (*self.rollout.seats, *self.learner.seats)
-        return tuple(sorted({place.node for place in places if place.node is not None}))
+        """Indices of the nodes that run an actor, ascending."""
+        placements = (*self.rollout.placements, *self.learner.placements)
+        return tuple(sorted({placement.node for placement in placements if placement.node is not None}))
 
     def host_bytes(self, node: int) -> int:
-        """What all actors on a node and what belongs to none of them take of its memory at one time."""
+        """Memory that all actors of a node and the common parts take of it at one time."""
         actors = sum(
             actor.bytes_on("host")
             for actor in (self.rollout, self.learner)
-            for place in actor.seats
-            if place.node == node
+            for placement in actor.placements
+            if placement.node == node
         )
         return actors + sum(part.size_bytes for part in self.common)
 
-    def gpu_room(self, actor: ActorPlan) -> int | None:
-        """What the smallest GPU under such an actor has for it, in bytes; None where that is not known. Actors that take turns have the
-        whole GPU, each in its turn."""
-        seated = [
-            (self.cluster.nodes[place.node], gpu)
-            for place in actor.seats
-            if place.node is not None
-            for gpu in place.gpus
+    def gpu_memory_bytes(self, actor: ActorPlan) -> int | None:
+        """What the smallest GPU under such an actor has for it; None where that is unknown.
+
+        Actors that take turns each have the whole GPU.
+        """
+        used = [
+            (self.cluster.nodes[placement.node], gpu)
+            for placement in actor.placements
+            if placement.node is not None
+            for gpu in placement.gpus
         ]
-        sizes = [node.gpus[gpu] for node, gpu in seated]
+        sizes = [node.gpus[gpu] for node, gpu in used]
         if not sizes or 0 in sizes:
             return None
         return min(sizes) if self.sharing == "in turn" else int(min(sizes) * actor.gpu_share)
 
     def too_large(self, actor: ActorPlan) -> bool:
-        """Its GPUs are known to have less memory than it takes."""
-        room_bytes = self.gpu_room(actor)
-        return room_bytes is not None and actor.bytes_on("gpu") > room_bytes
+        """Whether a GPU is known to have less memory than such an actor takes."""
+        available_bytes = self.gpu_memory_bytes(actor)
+        return available_bytes is not None and actor.bytes_on("gpu") > available_bytes
 
     @property
     def candidates_per_step(self) -> int:
+        """Completions that one step trains on."""
         return self.settings.rollout.prompts_per_step * self.settings.rollout.group_size
 
     @property
     def completion_tokens_per_step(self) -> int:
-        """At most."""
+        """The most tokens that the candidates of one step can have."""
         return self.candidates_per_step * self.settings.rollout.max_completion_tokens
 
     @property
     def cores(self) -> dict[str, tuple[int, ...]]:
-        """The pinned cores by actor: `rollout-0`, `learner-0`, …, workers that may join included; unpinned actors are left out."""
-        engines = [*(place.cores for place in self.rollout.seats), *self.joining]
+        """The pinned cores by actor: `rollout-0`, `learner-0`, …
+
+        Workers that may join are included; actors that are not pinned are left out.
+        """
+        engines = [*(placement.cores for placement in self.rollout.placements), *self.joining]
+        ranks = [placement.cores for placement in self.learner.placements]
         named = {f"rollout-{index}": cores for index, cores in enumerate(engines)}
-        named |= {f"learner-{index}": place.cores for index, place in enumerate(self.learner.seats)}
+        named |= {f"learner-{index}": cores for index, cores in enumerate(ranks)}
         return {name: cores for name, cores in named.items() if cores}
 
     @property
     def bundles(self) -> tuple[Bundle, ...]:
-        """What has to be reserved together, as near to each other as can be: GPUs of several ranks, each with the engine that takes
-        turns on it. Empty: every actor is placed by itself."""
+        """What the cluster reserves together, as close as possible: a GPU per rank, and its engine if shared.
+
+        Empty where every actor is placed by itself.
+        """
         if self.settings.placement.device == "cpu" or self.learner.count == 1:
             return ()
         paired = self.sharing != "none"
@@ -140,25 +176,19 @@ class PlacementPlan:
 
 
 def plan(settings: RunSettings, shape: ModelShape, cluster: Cluster, context_tokens: int) -> PlacementPlan:
-    """The plan of a run on `cluster`; on one that is not known what each actor needs, but not where it lands.
+    """The plan of a run on `cluster`. On an unknown one it says what each actor needs, but not where it runs.
 
-    :param context_tokens: see `dynalign.rollout.judges.base.context_tokens`.
+    context_tokens: the longest context, from `dynalign.rollout.judges.base.context_tokens`.
     """
-    seating = seat(settings, cluster)
-    transport = choose_transport(settings, seating.sharing, len(cluster.nodes) <= 1)
-    made = _planned(settings, shape, cluster, context_tokens, seating, transport)
-    if settings.weights.transport == "auto" and (
-        made.too_large(made.rollout) or made.too_large(made.learner)
-    ):
-        lean = Transport(
-            "object_store", f"a GPU has no room for a version to be sent from there by {transport.name}"
-        )
-        return (
-            made
-            if transport.name == lean.name
-            else _planned(settings, shape, cluster, context_tokens, seating, lean)
-        )
-    return made
+    placement = place_actors(settings, cluster)
+    transport = choose_transport(settings, placement.sharing, len(cluster.nodes) <= 1)
+    made = _planned(settings, shape, cluster, context_tokens, placement, transport)
+    if settings.weights.transport != "auto" or transport.name == "object_store":
+        return made
+    if not (made.too_large(made.rollout) or made.too_large(made.learner)):
+        return made
+    reason = f"a GPU has no room for a version to be sent from there by {transport.name}"
+    return _planned(settings, shape, cluster, context_tokens, placement, Transport("object_store", reason))
 
 
 def _planned(
@@ -166,34 +196,28 @@ def _planned(
     shape: ModelShape,
     cluster: Cluster,
     context_tokens: int,
-    seating: Seating,
+    placement: Placement,
     transport: Transport,
 ) -> PlacementPlan:
     on_gpu = settings.placement.device == "gpu"
-    engine_share = {"none": 1.0, "in turn": 0.5, "split": settings.placement.rollout_gpu_fraction}[
-        seating.sharing
-    ]
-    rank_share = 1.0 if seating.sharing == "none" else 1.0 - engine_share
+    engine_shares = {"none": 1.0, "in turn": 0.5, "split": settings.placement.rollout_gpu_fraction}
+    engine_share = engine_shares[placement.sharing]
+    rank_share = 1.0 if placement.sharing == "none" else 1.0 - engine_share
     engine_gpus = settings.rollout.tensor_parallel if on_gpu else 0
-    staged, mapped = on_gpu and transport.name in ("ipc", "nccl"), transport.name == "shared_memory"
+    staged = on_gpu and transport.name in ("ipc", "nccl")
+    mapped = transport.name == "shared_memory"
+    engine_parts = engine_memory(settings, shape, staged, not mapped)
+    rank_parts = learner_memory(settings, shape, staged)
     return PlacementPlan(
         settings=settings,
         shape=shape,
         cluster=cluster,
         context_tokens=context_tokens,
-        rollout=ActorPlan(
-            "rollout",
-            seating.engines,
-            engine_gpus,
-            engine_share,
-            engine_memory(settings, shape, staged, not mapped),
-        ),
-        learner=ActorPlan(
-            "learner", seating.ranks, 1 if on_gpu else 0, rank_share, learner_memory(settings, shape, staged)
-        ),
-        sharing=seating.sharing,
-        joining=seating.joining,
-        more_engines=seating.more_engines,
+        rollout=ActorPlan("rollout", placement.engines, engine_gpus, engine_share, engine_parts),
+        learner=ActorPlan("learner", placement.ranks, 1 if on_gpu else 0, rank_share, rank_parts),
+        sharing=placement.sharing,
+        joining=placement.joining,
+        more_engines=placement.more_engines,
         common=common_memory(settings, shape, cluster.started_here, 2 if mapped else 1),
         transport=transport,
         checkpoint=checkpoint_size(settings, shape),
@@ -204,6 +228,7 @@ def _planned(
 
 
 def _kv_tokens(settings: RunSettings, shape: ModelShape) -> int:
+    """Whole blocks that fit into `rollout.kv_cache_gib`, in tokens: vLLM hands the cache out in blocks."""
     gpus = settings.rollout.tensor_parallel if settings.placement.device == "gpu" else 1
     per_token = shape.kv_bytes_per_token(precision_bytes(settings.rollout.dtype), gpus)
     block_bytes = per_token * settings.rollout.block_size

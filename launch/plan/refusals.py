@@ -12,12 +12,18 @@ from dynalign.launch.plan.transport_choice import transport_mistakes
 
 _GPU_REMEDIES = {
     "rollout": "lower rollout.kv_cache_gib, set rollout.tensor_parallel higher, or take a smaller model",
-    "learner": "lower learner.token_budget, set learner.gradient_checkpointing=true, learner.lora={}, or zero_stage 3 with more ranks",
+    "learner": (
+        "lower learner.token_budget, set learner.gradient_checkpointing=true, learner.lora={}, "
+        "or zero_stage 3 with more ranks"
+    ),
 }
 
 
 def refusals(plan: PlacementPlan) -> list[Mistake]:
-    """Empty: it fits, as far as figures can tell. On a cluster that is not known only what no cluster can mend is refused."""
+    """Why a plan does not fit; empty where it does, as far as figures can tell.
+
+    On an unknown cluster, only what no cluster could hold is refused.
+    """
     mistakes = transport_mistakes(plan.settings, plan.sharing)
     if plan.settings.rollout.engine == "vllm":
         mistakes += [*_context_refusals(plan), *_model_refusals(plan)]
@@ -27,137 +33,129 @@ def refusals(plan: PlacementPlan) -> list[Mistake]:
 
 
 def cluster_refusals(plan: PlacementPlan, cluster: Cluster) -> list[Mistake]:
-    """Why `cluster`, known by now, cannot hold the run: figures that more or larger nodes would mend."""
+    """Why `cluster` cannot hold the run: figures that more or larger nodes would change."""
     here = plan if plan.cluster == cluster else plan.on(cluster)
-    if lacking := shortage(here.settings, cluster) or _unseated(here):
+    if lacking := shortage(here.settings, cluster) or _unplaced(here):
         return lacking
     return [*_store_refusals(here), *_host_refusals(here), *_gpu_refusals(here)]
 
 
 def shortage(settings: RunSettings, cluster: Cluster) -> list[Mistake]:
     """The mistake of a run that needs more GPUs, or more cores of a running cluster, than there are."""
-    workers, ranks, tensor_parallel = (
-        settings.rollout.workers.min,
-        settings.learner.ranks,
-        settings.rollout.tensor_parallel,
-    )
+    workers = settings.rollout.workers.min
+    ranks = settings.learner.ranks
+    tensor_parallel = settings.rollout.tensor_parallel
     nodes = f"the cluster's {len(cluster.nodes)} nodes have" if len(cluster.nodes) > 1 else "the cluster has"
     has = "this machine has" if cluster.started_here else nodes
     taken = f"rollout.workers.min={workers}, learner.ranks={ranks}"
     if settings.placement.device == "gpu":
-        needed, there, what = gpus_wanted(settings, cluster), cluster.gpus, "GPU"
+        what = "GPU"
+        needed = gpus_wanted(settings, cluster)
+        there = cluster.gpus
         taken += f", rollout.tensor_parallel={tensor_parallel}" if tensor_parallel > 1 else ""
         taken += f", placement.mode={settings.placement.mode}"
     elif cluster.started_here:
         return []
     else:
+        what = "core"
         needed = workers * settings.rollout.engine_threads + ranks * settings.learner.threads
-        there, what = cluster.cores, "core"
+        there = cluster.cores
     if needed <= there:
         return []
     elsewhere = "set RAY_ADDRESS to a cluster that has them, " if cluster.started_here else "add nodes, "
     on_cpu = ", or set placement.device=cpu" if what == "GPU" else ""
     rule = f"{taken} take {needed} {what}{'s' if needed > 1 else ''}, and {has} {there}"
-    return [
-        Mistake(
-            "placement.device",
-            settings.placement.device,
-            rule,
-            f"{elsewhere}lower rollout.workers and learner.ranks{on_cpu}",
-        )
-    ]
+    remedy = f"{elsewhere}lower rollout.workers and learner.ranks{on_cpu}"
+    return [Mistake("placement.device", settings.placement.device, rule, remedy)]
 
 
-def _unseated(plan: PlacementPlan) -> list[Mistake]:
-    """Enough in all, and yet no node with enough for one more engine."""
-    missing = [place for place in plan.rollout.seats if place.node is None]
-    if not missing and all(place.node is not None for place in plan.learner.seats):
+def _unplaced(plan: PlacementPlan) -> list[Mistake]:
+    """The mistake of a run whose engines do not fit, although the cluster as a whole has enough."""
+    missing = [placement for placement in plan.rollout.placements if placement.node is None]
+    if not missing and all(placement.node is not None for placement in plan.learner.placements):
         return []
     if plan.settings.placement.device == "gpu":
-        place, value, what = "rollout.tensor_parallel", plan.settings.rollout.tensor_parallel, "GPUs"
+        setting = "rollout.tensor_parallel"
+        value = plan.settings.rollout.tensor_parallel
+        what = "GPUs"
         per_node = [len(node.gpus) for node in plan.cluster.nodes]
     else:
-        place, value, what = "rollout.engine_threads", plan.settings.rollout.engine_threads, "cores"
+        setting = "rollout.engine_threads"
+        value = plan.settings.rollout.engine_threads
+        what = "cores"
         per_node = [len(node.cores) for node in plan.cluster.nodes]
     without = f"{len(missing)} of {plan.rollout.count} engines find a place on none"
     rule = f"the {what} of one engine are on one node; nodes have at most {max(per_node)}, and {without}"
-    return [Mistake(place, value, rule, f"set {place} lower, or add nodes with {value} free {what}")]
+    return [Mistake(setting, value, rule, f"set {setting} lower, or add nodes with {value} free {what}")]
 
 
 def _context_refusals(plan: PlacementPlan) -> list[Mistake]:
-    """vLLM does not start if one longest context does not fit its cache, or the model."""
-    needed, positions = plan.context_tokens, plan.shape.positions
+    """The mistakes of a longest context that the cache or the model cannot hold: vLLM would not start."""
+    needed = plan.context_tokens
+    positions = plan.shape.positions
     made_of = "prompts.max_tokens and rollout.max_completion_tokens"
     if plan.settings.judge.kind != "function":
         made_of = "the judge's text, prompts.max_tokens, twice rollout.max_completion_tokens, and the verdict"
     mistakes = []
     if plan.kv_tokens < needed:
         rule = f"the cache holds {plan.kv_tokens:,} tokens, and one context can have {needed:,} ({made_of})"
-        mistakes.append(
-            Mistake("rollout.kv_cache_gib", plan.settings.rollout.kv_cache_gib, rule, "set it higher")
-        )
+        cache_gib = plan.settings.rollout.kv_cache_gib
+        mistakes.append(Mistake("rollout.kv_cache_gib", cache_gib, rule, "set it higher"))
     if 0 < positions < needed:
         rule = f"its contexts end at {positions:,} tokens, and one can have {needed:,} ({made_of})"
-        mistakes.append(
-            Mistake("model", plan.settings.model, rule, "lower these, or take a model with longer contexts")
-        )
+        remedy = "lower these, or take a model with longer contexts"
+        mistakes.append(Mistake("model", plan.settings.model, rule, remedy))
     return mistakes
 
 
 def _model_refusals(plan: PlacementPlan) -> list[Mistake]:
-    """What the model itself forbids."""
-    settings, shape, mistakes = plan.settings, plan.shape, list[Mistake]()
+    """The settings that the model's release or its number of attention heads rules out."""
+    settings = plan.settings
+    shape = plan.shape
+    mistakes: list[Mistake] = []
     if shape.release is not None and settings.weights.content != "adapter":
         rule = f"the model is released in {shape.release.method}, which full weights cannot be loaded into"
         remedy = "set learner.lora={} weights.content=adapter, or give an unquantized copy of the model"
         mistakes.append(Mistake("weights.content", settings.weights.content, rule, remedy))
     on_cpu = settings.placement.device == "cpu" and not all(node.amx for node in plan.cluster.nodes)
     if shape.release is not None and shape.release.method == "mxfp4" and on_cpu:
-        rule = "the model is released in mxfp4, whose experts vLLM computes on GPUs, and on CPUs with AMX, which is not there"
-        mistakes.append(
-            Mistake(
-                "placement.device",
-                "cpu",
-                rule,
-                "set placement.device=gpu, or give an unquantized copy of the model",
-            )
+        rule = (
+            "the model is released in mxfp4, whose experts vLLM computes on GPUs, and on CPUs with AMX, "
+            "which is not there"
         )
+        remedy = "set placement.device=gpu, or give an unquantized copy of the model"
+        mistakes.append(Mistake("placement.device", "cpu", rule, remedy))
     parts = settings.rollout.tensor_parallel
     if shape.heads % parts:
         rule = f"the model's {shape.heads} attention heads cannot be dealt over {parts} GPUs"
         fits = max(number for number in range(1, parts + 1) if shape.heads % number == 0)
-        mistakes.append(
-            Mistake("rollout.tensor_parallel", parts, rule, f"set rollout.tensor_parallel={fits}")
-        )
+        remedy = f"set rollout.tensor_parallel={fits}"
+        mistakes.append(Mistake("rollout.tensor_parallel", parts, rule, remedy))
     return mistakes
 
 
 def _store_refusals(plan: PlacementPlan) -> list[Mistake]:
-    needed, each = (
-        2 * version_bytes(plan.settings, plan.shape),
-        size(version_bytes(plan.settings, plan.shape)),
-    )
-    rule = f"two weight versions of {each} each are alive at one time"
+    """The mistake of an object store that cannot hold the newest weight version and the one before."""
+    version = version_bytes(plan.settings, plan.shape)
+    needed = 2 * version
+    rule = f"two weight versions of {size(version)} each are alive at one time"
     if plan.cluster.started_here:
         store_gib = plan.settings.placement.object_store_gib
+        if needed <= store_gib * 2**30:
+            return []
         remedy = f"set placement.object_store_gib={needed // 2**30 + 1} or more"
-        return (
-            []
-            if needed <= store_gib * 2**30
-            else [Mistake("placement.object_store_gib", store_gib, rule, remedy)]
-        )
-    least = min(
-        (plan.cluster.nodes[index] for index in plan.nodes_used),
-        key=lambda node: node.object_store_bytes or 0,
-    )
-    if needed <= (least.object_store_bytes or 0):
+        return [Mistake("placement.object_store_gib", store_gib, rule, remedy)]
+    nodes = [plan.cluster.nodes[index] for index in plan.nodes_used]
+    smallest = min(nodes, key=lambda node: node.object_store_bytes or 0)
+    store_bytes = smallest.object_store_bytes or 0
+    if needed <= store_bytes:
         return []
     remedy = f"start its Ray with --object-store-memory={needed}, or more"
-    return [Mistake(f"object store of node {least.name}", size(least.object_store_bytes or 0), rule, remedy)]
+    return [Mistake(f"object store of node {smallest.name}", size(store_bytes), rule, remedy)]
 
 
 def _host_refusals(plan: PlacementPlan) -> list[Mistake]:
-    """The node that lacks most."""
+    """The mistake of a node with too little memory; of several, the one that lacks most."""
     lacking = [
         (plan.host_bytes(index) - plan.cluster.nodes[index].memory_bytes, index) for index in plan.nodes_used
     ]
@@ -166,30 +164,30 @@ def _host_refusals(plan: PlacementPlan) -> list[Mistake]:
         return []
     node = plan.cluster.nodes[index]
     here = [
-        actor for actor in (plan.rollout, plan.learner) if any(place.node == index for place in actor.seats)
+        actor
+        for actor in (plan.rollout, plan.learner)
+        if any(placement.node == index for placement in actor.placements)
     ]
     largest = _largest([*(part for actor in here for part in actor.memory), *plan.common], "host")
-    rule = f"the plan needs {gigabytes(plan.host_bytes(index))}, most of it for {largest.name} ({largest.formula})"
+    needed = gigabytes(plan.host_bytes(index))
+    rule = f"the plan needs {needed}, most of it for {largest.name} ({largest.formula})"
     remedy = "lower learner.token_budget, rollout.kv_cache_gib or rollout.workers, or take a smaller model"
-    place = "memory" if plan.cluster.started_here else f"memory of node {node.name}"
-    return [Mistake(place, f"{gigabytes(node.memory_bytes)} free", rule, remedy)]
+    whose = "memory" if plan.cluster.started_here else f"memory of node {node.name}"
+    return [Mistake(whose, f"{gigabytes(node.memory_bytes)} free", rule, remedy)]
 
 
 def _gpu_refusals(plan: PlacementPlan) -> list[Mistake]:
+    """The mistakes of actors that need more memory than their smallest GPU has."""
     mistakes = []
     for actor in (plan.rollout, plan.learner):
         if plan.too_large(actor):
-            room_bytes, needed_bytes, largest = (
-                plan.gpu_room(actor) or 0,
-                actor.bytes_on("gpu"),
-                _largest(actor.memory, "gpu"),
-            )
-            rule = f"it needs {gigabytes(needed_bytes)} of a GPU, most of it for {largest.name} ({largest.formula})"
+            available = gigabytes(plan.gpu_memory_bytes(actor) or 0)
+            needed = gigabytes(actor.bytes_on("gpu"))
+            largest = _largest(actor.memory, "gpu")
+            rule = f"it needs {needed} of a GPU, most of it for {largest.name} ({largest.formula})"
             staged = any(part.name == "version staged" for part in actor.memory)
             remedy = ("set weights.transport=auto, " if staged else "") + _GPU_REMEDIES[actor.name]
-            mistakes.append(
-                Mistake(f"GPU memory of one {actor.name} actor", gigabytes(room_bytes), rule, remedy)
-            )
+            mistakes.append(Mistake(f"GPU memory of one {actor.name} actor", available, rule, remedy))
     return mistakes
 
 

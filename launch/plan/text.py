@@ -1,4 +1,4 @@
-"""The placement plan as a person reads it: aligned lines, every figure beside its formula."""
+"""The placement plan as text: aligned lines, every figure beside its formula."""
 
 from collections.abc import Iterable, Iterator
 
@@ -10,7 +10,7 @@ _WIDTHS = (20, 26, 9)
 
 
 def plan_lines(plan: PlacementPlan) -> list[str]:
-    """What `check` prints."""
+    """The lines that `dynalign check` prints."""
     lines = [_row("actor", "runs on", "memory", "made of")]
     for actor in (plan.rollout, plan.learner):
         lines += [_actor_row(plan, actor), *_parts(actor.memory)]
@@ -29,7 +29,7 @@ def plan_lines(plan: PlacementPlan) -> list[str]:
 
 
 def placement_lines(plan: PlacementPlan) -> list[str]:
-    """Which actor is on which node, on a cluster of several that is known; one line per node that has any."""
+    """Which actors each node runs, a line per node; empty for one node, or an unknown cluster."""
     if not _several(plan):
         return []
     return [f"{plan.cluster.nodes[node].name}: {', '.join(_on_node(plan, node))}" for node in plan.nodes_used]
@@ -41,21 +41,24 @@ def _several(plan: PlacementPlan) -> bool:
 
 def _on_node(plan: PlacementPlan, node: int) -> Iterator[str]:
     for actor in (plan.learner, plan.rollout):
-        here = [index for index, place in enumerate(actor.seats) if place.node == node]
-        gpus = sorted({gpu for index in here for gpu in actor.seats[index].gpus})
+        here = [index for index, placement in enumerate(actor.placements) if placement.node == node]
+        gpus = sorted({gpu for index in here for gpu in actor.placements[index].gpus})
         if here:
             yield f"{actor.name}-{_span(here)}{f' on GPU {_span(gpus)}' if gpus else ''}"
 
 
 def _fullest(plan: PlacementPlan) -> list[int]:
-    """The node on which least of the host's memory is left."""
-    return sorted(
-        plan.nodes_used, key=lambda node: plan.cluster.nodes[node].memory_bytes - plan.host_bytes(node)
-    )[:1]
+    """The node with the least host memory left; empty where no node is used."""
+    return sorted(plan.nodes_used, key=lambda node: _left_bytes(plan, node))[:1]
+
+
+def _left_bytes(plan: PlacementPlan, node: int) -> int:
+    return plan.cluster.nodes[node].memory_bytes - plan.host_bytes(node)
 
 
 def _free(plan: PlacementPlan, node: int) -> str:
-    return f"of {gigabytes(plan.cluster.nodes[node].memory_bytes)} free{', the fullest node' if _several(plan) else ''}"
+    which = ", the fullest node" if _several(plan) else ""
+    return f"of {gigabytes(plan.cluster.nodes[node].memory_bytes)} free{which}"
 
 
 def _pool(plan: PlacementPlan) -> list[str]:
@@ -63,48 +66,42 @@ def _pool(plan: PlacementPlan) -> list[str]:
     more = workers.max - workers.min
     if more == 0:
         return []
-    room = (
-        ""
-        if plan.more_engines is None or not plan.cluster.nodes
-        else f", {min(more, plan.more_engines)} of them have a place now"
-    )
-    return [_row("may join", "", f"{more:,}", f"workers, up to rollout.workers.max={workers.max}{room}")]
+    note = f"workers, up to rollout.workers.max={workers.max}"
+    if plan.more_engines is not None and plan.cluster.nodes:
+        note += f", {min(more, plan.more_engines)} of them have a place now"
+    return [_row("may join", "", f"{more:,}", note)]
 
 
 def _flow(plan: PlacementPlan) -> list[str]:
     rollout = plan.settings.rollout
     cache = f"tokens; a context has at most {plan.context_tokens:,}"
-    step = f"candidates ({rollout.prompts_per_step} prompts x {rollout.group_size})"
+    step = (
+        f"candidates ({rollout.prompts_per_step} prompts x {rollout.group_size}), "
+        f"at most {plan.completion_tokens_per_step:,} completion tokens"
+    )
     version = size(version_bytes(plan.settings, plan.shape))
     return [
         _row("weight version", plan.transport.name, version, plan.transport.reason),
         _row("key-value cache", "each engine", f"{plan.kv_tokens:,}", cache),
-        _row(
-            "step",
-            "",
-            f"{plan.candidates_per_step:,}",
-            f"{step}, at most {plan.completion_tokens_per_step:,} completion tokens",
-        ),
+        _row("step", "", f"{plan.candidates_per_step:,}", step),
     ]
 
 
 def _disk(plan: PlacementPlan) -> list[str]:
-    total = _row(
-        "disk",
-        f"run folder, {plan.checkpoints} checkpoints",
-        size(sum(part.size_bytes for part in plan.disk)),
-    )
+    total_bytes = sum(part.size_bytes for part in plan.disk)
+    total = _row("disk", f"run folder, {plan.checkpoints} checkpoints", size(total_bytes))
     mirror = mirror_part(plan.settings, plan.shape)
     beside = [] if mirror is None else [_row("mirror", "", size(mirror.size_bytes), mirror.formula)]
     return [total, *_parts(plan.disk), *beside]
 
 
 def _actor_row(plan: PlacementPlan, actor: ActorPlan) -> str:
-    name, each = f"{actor.name} x {actor.count}", "each" if actor.count > 1 else ""
+    name = f"{actor.name} x {actor.count}"
+    each = "each" if actor.count > 1 else ""
     if not actor.gpus_per_actor:
         return _row(name, _runs_on(plan, actor), gigabytes(actor.bytes_on("host")), each)
-    room = plan.gpu_room(actor)
-    gpu = f"{gigabytes(room)} of " if room is not None else ""
+    available_bytes = plan.gpu_memory_bytes(actor)
+    gpu = f"{gigabytes(available_bytes)} of " if available_bytes is not None else ""
     whose = f"each of its {actor.gpus_per_actor} GPUs" if actor.gpus_per_actor > 1 else "the GPU"
     note = f"of {gpu}{whose}{f' {each}' if each else ''}, and {gigabytes(actor.bytes_on('host'))} of the host"
     return _row(name, _runs_on(plan, actor), gigabytes(actor.bytes_on("gpu")), note)
@@ -122,21 +119,18 @@ def _parts(parts: Iterable[Part]) -> list[str]:
 
 
 def _runs_on(plan: PlacementPlan, actor: ActorPlan) -> str:
-    nodes = {place.node for place in actor.seats if place.node is not None}
-    gpus = sorted({gpu for place in actor.seats for gpu in place.gpus})
+    nodes = {placement.node for placement in actor.placements if placement.node is not None}
+    gpus = sorted({gpu for placement in actor.placements for gpu in placement.gpus})
     sharing = {"none": "", "in turn": ", in turn", "split": f", {actor.gpu_share:.0%} of it"}[plan.sharing]
     if not nodes:
-        wanted = (
-            f"{actor.gpus_per_actor} GPU{'s' if actor.gpus_per_actor > 1 else ''} each"
-            if actor.gpus_per_actor
-            else ""
-        )
+        plural = "s" if actor.gpus_per_actor > 1 else ""
+        wanted = f"{actor.gpus_per_actor} GPU{plural} each" if actor.gpus_per_actor else ""
         return f"{wanted}{sharing}" or "where Ray places it"
     if _several(plan):
         return f"{len(nodes)} node{'s' if len(nodes) > 1 else ''}{sharing}"
     if gpus:
         return f"GPU {_span(gpus)}{sharing}"
-    cores = sorted({core for place in actor.seats for core in place.cores})
+    cores = sorted({core for placement in actor.placements for core in placement.cores})
     return f"core {_span(cores)}" if cores else plan.cluster.nodes[0].name
 
 

@@ -1,4 +1,4 @@
-"""How a new weight version reaches the engines: what works on this placement, and what `auto` takes of it."""
+"""How a new weight version reaches the engines: what works on a placement, and what `auto` chooses."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -12,38 +12,41 @@ Name = Literal["object_store", "shared_memory", "ipc", "nccl"]
 
 @dataclass(frozen=True)
 class Transport:
-    """name: one of `weights.transport` but `auto`. reason: why it was taken."""
+    """The transport of a run: `Transport("ipc", "learner and engine are on the same GPU")`."""
 
     name: Name
+    """A value of `weights.transport`, other than `auto`."""
     reason: str
+    """Why it was chosen, for the printed plan."""
 
 
 def choose_transport(settings: RunSettings, shared: Sharing, one_host: bool) -> Transport:
-    """What the setting names; for `auto` the fastest that works: CUDA IPC on a GPU in common, NCCL between GPUs, shared memory on one host
-    without any, else the object store."""
+    """The transport that `weights.transport` names; for `auto` the fastest one that works.
+
+    That is shared memory on one host without GPUs, CUDA IPC on a common GPU, NCCL between GPUs, else the
+    object store.
+    """
     wanted = settings.weights.transport
     if wanted != "auto":
         return Transport(wanted, f"weights.transport={wanted}")
     if settings.placement.device == "cpu" and one_host:
-        return Transport(
-            "shared_memory",
-            "engines map what the learner writes; one that joins from afar takes the object store",
-        )
+        reason = "engines map what the learner writes; one that joins from afar takes the object store"
+        return Transport("shared_memory", reason)
     if obstacle(settings, shared, "ipc") is None:
-        return Transport(
-            "ipc",
-            "learner and engine are on the same GPU; an engine that cannot read there takes the object store",
+        reason = (
+            "learner and engine are on the same GPU; an engine that cannot read there takes the object store"
         )
+        return Transport("ipc", reason)
     if obstacle(settings, shared, "nccl") is None:
-        return Transport(
-            "nccl",
-            "learner and engines have GPUs of their own; who is late for a broadcast takes the object store",
+        reason = (
+            "learner and engines have GPUs of their own; who is late for a broadcast takes the object store"
         )
+        return Transport("nccl", reason)
     return Transport("object_store", obstacle(settings, shared, "nccl") or "")
 
 
 def obstacle(settings: RunSettings, shared: Sharing, name: Name) -> str | None:
-    """Why a transport cannot work, or None."""
+    """Why a transport cannot work; None where it can."""
     if name in ("object_store", "shared_memory"):
         return None
     if settings.rollout.engine == "deterministic":
@@ -62,11 +65,9 @@ def obstacle(settings: RunSettings, shared: Sharing, name: Name) -> str | None:
 
 
 def transport_mistakes(settings: RunSettings, shared: Sharing) -> list[Mistake]:
-    """An explicit setting that cannot work."""
+    """The mistake of a setting that names a transport which cannot work."""
     name = settings.weights.transport
     why = None if name == "auto" else obstacle(settings, shared, name)
-    return (
-        []
-        if why is None
-        else [Mistake("weights.transport", name, why, "set weights.transport=auto, or object_store")]
-    )
+    if why is None:
+        return []
+    return [Mistake("weights.transport", name, why, "set weights.transport=auto, or object_store")]

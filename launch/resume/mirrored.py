@@ -1,6 +1,7 @@
-"""`checkpoint.mirror` before and after the loop: may it be written to, is it this run's, does it hold what the run folder has lost?
+"""`checkpoint.mirror` before and after the loop.
 
-`run_folder/mirror.py` keeps it up to date in between.
+Before: can it be written to, is it this run's, does it hold a newer checkpoint than the run folder? After: the last copies.
+In between, `run_folder/mirror.py` keeps it up to date.
 """
 
 import queue
@@ -19,44 +20,42 @@ from dynalign.run_folder.checkpoint import CheckpointManifest, read_manifest, wh
 from dynalign.run_folder.mirror import Mirror
 from dynalign.run_folder.mirror_storage import MirrorStorage
 
-_ANSWER_S = 60.0  # a client tries an address that does not answer for about half a minute
+_ANSWER_S = 60.0
+"""Longest wait for the storage; a client tries an address that does not answer for about half a minute."""
 
 
 @dataclass(frozen=True)
 class Mirrored:
-    """there: the whole checkpoints in the mirror, by step. lost: the newest of them where it is newer than any in the run folder."""
+    """What the mirror of a run holds."""
 
     storage: MirrorStorage
+    """The mirror's address, opened."""
     there: dict[int, CheckpointManifest]
+    """The complete checkpoints in the mirror, by step."""
     lost: CheckpointManifest | None
+    """The newest of them if it is newer than any in the run folder, else None."""
 
 
 def look_at_mirror(settings: RunSettings, folder: RunFolder) -> Mirrored | None:
-    """Writes a file there and removes it again; None for a run without a mirror.
+    """Tests the mirror by writing a file and removing it, and reads what it holds. None for a run without a mirror.
 
-    :raises UserError: it cannot be read or written, or holds checkpoints that are not this run's.
+    Raises UserError when it cannot be read or written, or holds checkpoints that are not this run's.
     """
     uri = settings.checkpoint.mirror
     if uri is None:
         return None
     storage, there = _answer(uri, settings.name)
-    newest, known = max(there.values(), key=_age, default=None), folder.newest_lineage()
+    newest = max(there.values(), key=_age, default=None)
+    known = folder.newest_lineage()
     if newest is None:
         return Mirrored(storage, there, None)
     held = f"{storage.place} holds step {newest.step} of lineage {newest.lineage}"
     if settings.resume == "never":
-        raise UserError(
-            [
-                Mistake(
-                    "checkpoint.mirror",
-                    uri,
-                    f"resume=never, and {held}",
-                    "set another name or mirror, or resume=auto",
-                )
-            ]
-        )
+        remedy = "set another name or mirror, or resume=auto"
+        raise UserError([Mistake("checkpoint.mirror", uri, f"resume=never, and {held}", remedy)])
     if 0 < known < newest.lineage:
-        rule = f"{held}, and the run folder knows lineage {known}: it is another run's, or this run went on elsewhere"
+        whose = "it is another run's, or this run went on elsewhere"
+        rule = f"{held}, and the run folder knows lineage {known}: {whose}"
         remedy = "set another name or mirror, or move the run folder away to continue from the mirror"
         raise UserError([Mistake("checkpoint.mirror", uri, rule, remedy)])
     local = folder.newest_checkpoint()
@@ -65,24 +64,22 @@ def look_at_mirror(settings: RunSettings, folder: RunFolder) -> Mirrored | None:
 
 
 def restore(mirrored: Mirrored, folder: Path, interrupted: Callable[[], bool]) -> None:
-    """Brings back into the run folder what it has lost, every byte of it checked.
+    """Copies the lost checkpoint back into the run folder, and verifies every byte.
 
-    Raises RunFailed when it is interrupted, CheckpointError for damage, MirrorError for what the storage refuses, OSError for what the
-    disk does.
+    Raises RunFailed when it is interrupted, CheckpointError for damage, MirrorError when the storage refuses,
+    OSError when the disk does.
     """
     if mirrored.lost is None:
         return
 
     def go_on() -> None:
         if interrupted():
-            raise RunFailed(
-                f"interrupted while it copied a checkpoint from {mirrored.storage.place}; nothing was started"
-            )
+            doing = f"copied a checkpoint from {mirrored.storage.place}"
+            raise RunFailed(f"interrupted while it {doing}; nothing was started")
 
     size_gb = sum(entry.size_bytes for entry in mirrored.lost.files.values()) / 1e9
-    print(
-        f"continuing from the mirror: step {mirrored.lost.step} in {mirrored.storage.place} ({size_gb:.1f} GB)"
-    )
+    source = f"step {mirrored.lost.step} in {mirrored.storage.place}"
+    print(f"continuing from the mirror: {source} ({size_gb:.1f} GB)")
     mirrored.storage.restore(mirrored.lost.step, folder, go_on)
 
 
@@ -90,7 +87,10 @@ def restore(mirrored: Mirrored, folder: Path, interrupted: Callable[[], bool]) -
 def kept(
     mirrored: Mirrored | None, settings: RunSettings, folder: Path, mine: owner.Owner
 ) -> Iterator[Mirror | None]:
-    """The mirror of a run that has one is kept up to date as long as the context lasts. Not to be entered before `restore`."""
+    """Keeps the mirror up to date as long as the context lasts; yields None for a run without one.
+
+    Enter it after `restore`.
+    """
     if mirrored is None:
         yield None
     else:
@@ -99,7 +99,10 @@ def kept(
 
 
 def finish(mirror: Mirror, deadline_s: float, given_up: Callable[[], bool]) -> bool:
-    """Waits for the last copies, and says how that went; False when the mirror lacks one."""
+    """Waits for the last copies, and prints the result. Returns False when the mirror lacks one.
+
+    deadline_s: longest wait. given_up: asked now and then; True ends the wait.
+    """
     problem = mirror.finish(deadline_s, given_up)
     step = mirror.report()["step"]
     if problem:
@@ -110,7 +113,10 @@ def finish(mirror: Mirror, deadline_s: float, given_up: Callable[[], bool]) -> b
 
 
 def catch_up(settings: RunSettings, folder: RunFolder) -> bool:
-    """Copies what a finished run's mirror lacks; False when it cannot. Raises UserError like `look_at_mirror`."""
+    """Copies what a finished run's mirror lacks. Returns False when it cannot.
+
+    Raises UserError like `look_at_mirror`.
+    """
     mirrored = look_at_mirror(settings.model_copy(update={"resume": "auto"}), folder)
     here = {step: read_manifest(path) for step, path in whole(folder.path / layout.CHECKPOINTS).items()}
     if mirrored is None or mirrored.lost is not None or here.items() <= mirrored.there.items():
@@ -128,7 +134,7 @@ def _age(manifest: CheckpointManifest) -> tuple[int, int]:
 
 
 def _answer(uri: str, run: str) -> tuple[MirrorStorage, dict[int, CheckpointManifest]]:
-    """The storage, and the whole checkpoints in it. Raises UserError."""
+    """The storage, and the complete checkpoints in it. Raises UserError when there is no answer or a refusal."""
     answers: queue.Queue[tuple[MirrorStorage, dict[int, CheckpointManifest]] | str] = queue.Queue()
 
     def ask() -> None:
@@ -141,16 +147,14 @@ def _answer(uri: str, run: str) -> tuple[MirrorStorage, dict[int, CheckpointMani
         except CheckpointError as unreadable:
             answers.put(str(unreadable))
 
-    threading.Thread(
-        target=ask, name="mirror probe", daemon=True
-    ).start()  # a daemon: a client that hangs must not keep the command
+    # A daemon: a client that hangs must not keep the command from ending.
+    threading.Thread(target=ask, name="mirror probe", daemon=True).start()
     try:
         answer = answers.get(timeout=_ANSWER_S)
     except queue.Empty:
         answer = f"gives no answer within {_ANSWER_S:g} s"
     if isinstance(answer, str):
-        remedy = (
-            "let the driver's machine list, read, write and delete there, with credentials in its environment"
-        )
+        allowed = "let the driver's machine list, read, write and delete there"
+        remedy = f"{allowed}, with credentials in its environment"
         raise UserError([Mistake("checkpoint.mirror", uri, answer, remedy)])
     return answer

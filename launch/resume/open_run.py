@@ -1,15 +1,21 @@
-"""`runs/<name>/`: where a run's folder is, how far the run in it has come, and the resolved `config.yaml` in it."""
+"""`runs/<name>/`: where a run's folder is, how far the run in it has come, and its resolved config.yaml.
 
+A command that starts or examines a run calls `open_run` once, and passes the `OpenRun` on: nothing else derives the
+folder from the settings, and nothing validates the settings again.
+"""
+
+import datetime
 import json
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import msgpack
+import yaml
 
-from dynalign.configs.errors import Mistake, RecordError, UserError
+from dynalign.configs.errors import Mistake, RecordError, UserError, one_line
 from dynalign.configs.load import LoadedRun, listed
 from dynalign.configs.refusals import did_you_mean
 from dynalign.configs.schema import RunSettings
@@ -26,16 +32,18 @@ if TYPE_CHECKING:
 
 
 State = Literal["new", "interrupted", "finished"]
+"""How far the run in a folder has come. `new`: none was ever started there."""
 
 
 @dataclass(frozen=True)
 class RunFolder:
-    """One run's folder, there or not."""
+    """The folder of one run, which need not exist yet: `RunFolder(Path("/shared/runs/quickstart"))`."""
 
     path: Path
+    """Absolute."""
 
     def state(self) -> State:
-        """`new`: no run was ever started here. Raises RecordError for a summary that is none."""
+        """How far the run has come. Raises RecordError if summary.json holds no summary."""
         summary = self.path / layout.SUMMARY
         if summary.exists():
             try:
@@ -46,7 +54,7 @@ class RunFolder:
         return "interrupted" if (self.path / layout.CONFIG).exists() else "new"
 
     def finished(self, settings: RunSettings) -> "Summary | None":
-        """How the run ended, if there is nothing left to do; None for one that is to be started, continued, or given more steps."""
+        """How the run ended; None while something is left to do, also because it is given more steps."""
         if settings.resume == "never" or self.state() != "finished":
             return None
         from dynalign.launch.summary import read_summary
@@ -59,18 +67,25 @@ class RunFolder:
         return newest_whole(self.path / layout.CHECKPOINTS)
 
     def newest_lineage(self) -> int:
-        """The newest lineage that the ledger's log or a checkpoint knows; 0 for a new run. Raises RecordError, CheckpointError."""
-        log, checkpoint = self.path / layout.LEDGER_LOG, self.newest_checkpoint()
-        logged = (
-            [line.lineage for line in ledger_log.read(log) if not isinstance(line, Scored)]
-            if log.exists()
-            else []
-        )
-        return max([0, *logged, *([read_manifest(checkpoint).lineage] if checkpoint else [])])
+        """The newest lineage in the ledger's log or in a checkpoint; 0 for a new run.
+
+        Raises RecordError for a damaged log, CheckpointError for a damaged checkpoint.
+        """
+        lineages = [0]
+        log = self.path / layout.LEDGER_LOG
+        if log.exists():
+            lineages += [line.lineage for line in ledger_log.read(log) if not isinstance(line, Scored)]
+        checkpoint = self.newest_checkpoint()
+        if checkpoint is not None:
+            lineages.append(read_manifest(checkpoint).lineage)
+        return max(lineages)
 
     def check_formats(self) -> None:
-        """Raises RecordError or CheckpointError, naming the file, for one of an unknown format that a run would meet only under way. A
-        damaged group in the spool is not among them: it is generated again."""
+        """Reads each kind of file, so that an unknown format is found now and not during the run.
+
+        Damaged groups in the spool pass: they are generated again.
+        Raises RecordError or CheckpointError, which name the file.
+        """
         from dynalign.rollout import arrow_schema
         from dynalign.run_folder.metrics import read_heldout, read_metrics
 
@@ -84,12 +99,26 @@ class RunFolder:
             unpack(msgpack.unpackb((checkpoint / layout.LEDGER_STATE).read_bytes()))
 
     def write_config(self, loaded: LoadedRun) -> Path:
-        """Writes every value with its origin; `load_run` reads the file back to the same settings."""
-
+        """Writes config.yaml, every value with its origin. `load_run` reads it back to the same settings."""
         self.path.mkdir(parents=True, exist_ok=True)
         file = self.path / layout.CONFIG
         durable.write(file, "\n".join(config_lines(loaded)) + "\n")
         return file
+
+    def day(self) -> str | None:
+        """The day that the run in this folder began, as config.yaml has it (YYYY-MM-DD); None for a new run.
+
+        Raises RecordError if config.yaml cannot be read.
+        """
+        file = self.path / layout.CONFIG
+        if not file.exists():
+            return None
+        try:
+            config = yaml.safe_load(file.read_text("utf-8"))
+            day = config.get("date")
+            return None if day is None else datetime.date.fromisoformat(str(day)).isoformat()
+        except (AttributeError, OSError, ValueError, yaml.YAMLError) as error:
+            raise RecordError(f"{file}: not the configuration of a run ({one_line(error)})") from error
 
     def mistakes(self, settings: RunSettings) -> list[Mistake]:
         """Why a run cannot be started or continued here."""
@@ -101,41 +130,73 @@ class RunFolder:
         nearest = next(folder for folder in (self.path, *self.path.parents) if folder.exists())
         if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
             rule = "is no folder" if not nearest.is_dir() else "cannot be written to"
-            return [
-                Mistake("runs", settings.runs, f"{nearest} {rule}", "set runs=<a folder you can write to>")
-            ]
+            remedy = "set runs=<a folder you can write to>"
+            return [Mistake("runs", settings.runs, f"{nearest} {rule}", remedy)]
         if settings.resume == "never" and nearest == self.path and any(self.path.iterdir()):
             rule = f"resume=never, and {self.path} holds a run"
-            return [
-                Mistake("name", settings.name, rule, "set another name, or resume=auto to continue that run")
-            ]
+            remedy = "set another name, or resume=auto to continue that run"
+            return [Mistake("name", settings.name, rule, remedy)]
         return []
 
 
-def open_run_folder(loaded: LoadedRun) -> RunFolder:
-    """The folder of a run; nothing is made or refused yet."""
-    return RunFolder(Path(loaded.settings.runs).expanduser().absolute() / loaded.settings.name)
+@dataclass(frozen=True)
+class OpenRun:
+    """A run as a command works on it: its validated settings, and the folder that they name.
+
+    `OpenRun(LoadedRun(settings, origins), RunFolder(Path("/shared/runs/quickstart")))`
+    """
+
+    loaded: LoadedRun
+    """The settings and where each came from."""
+    folder: RunFolder
+    """The folder `runs/<name>`."""
+
+    @property
+    def settings(self) -> RunSettings:
+        """The validated settings."""
+        return self.loaded.settings
+
+    def dated(self) -> "OpenRun":
+        """The same run with `date` set: to the day it began, also when it is continued on a later one.
+
+        A chat template may print the date, so a continued run must keep it. Raises RecordError like `RunFolder.day`.
+        """
+        if self.settings.date is not None:
+            return self
+        day = self.folder.day() or datetime.date.today().isoformat()
+        settings = self.settings.model_copy(update={"date": day})
+        return replace(
+            self, loaded=LoadedRun(settings, self.loaded.origins | {"date": "the day the run began"})
+        )
+
+
+def open_run(loaded: LoadedRun) -> OpenRun:
+    """Finds the folder of a run. Nothing is written or refused yet."""
+    return OpenRun(
+        loaded, RunFolder(Path(loaded.settings.runs).expanduser().absolute() / loaded.settings.name)
+    )
 
 
 def find_run(run: str, runs: str) -> Path:
-    """The folder of a run that was started once, by its name under `runs` or by its path. Raises UserError if there is none."""
+    """The folder of a run that was started before, by its name under `runs` or by its path.
+
+    Raises UserError if there is none.
+    """
     for folder in (Path(runs).expanduser() / run, Path(run).expanduser()):
         if (folder / layout.CONFIG).is_file():
             return folder
     known = sorted(path.parent.name for path in Path(runs).expanduser().glob(f"*/{layout.CONFIG}"))
     close = did_you_mean(run, known)
-    there = (
-        f"did you mean {close}?"
-        if close
-        else f"there are: {', '.join(known)}"
-        if known
-        else "name the folder of a run, or set --runs"
-    )
-    raise UserError([Mistake("run", run, f"there is no such run in {runs}", there)])
+    remedy = "name the folder of a run, or set --runs"
+    if close:
+        remedy = f"did you mean {close}?"
+    elif known:
+        remedy = f"there are: {', '.join(known)}"
+    raise UserError([Mistake("run", run, f"there is no such run in {runs}", remedy)])
 
 
 def config_lines(loaded: LoadedRun) -> Iterator[str]:
-    """The lines of `config.yaml`. Values are JSON, which YAML contains."""
+    """The lines of config.yaml. Values are written as JSON, which is valid YAML."""
     open_sections: tuple[str, ...] = ()
     for setting in listed(loaded.settings):
         *sections, key = setting.path.split(".")

@@ -1,4 +1,4 @@
-"""What is refused before anything is started, from files and figures, and then with tokenizer and user code."""
+"""What is refused before anything is started: from files and figures, then with tokenizer and user code."""
 
 import json
 import struct
@@ -14,7 +14,7 @@ from dynalign.launch.commands.check import check_lines, context_lines
 from dynalign.launch.models.folder import folder_mistakes, model_folder
 from dynalign.launch.plan.machine import this_machine
 from dynalign.launch.preflight import check, preflight
-from dynalign.launch.resume.open_run import open_run_folder
+from dynalign.launch.resume.open_run import open_run
 from dynalign.rollout.prompts import load_prompts
 from dynalign.run_folder.checkpoint import fixed_settings, seal
 from dynalign.run_folder.layout import aside_folder
@@ -55,11 +55,11 @@ def run(*overrides: str, model: Path | None = None) -> LoadedRun:
 
 
 def places(loaded: LoadedRun) -> Sequence[str]:
-    return [mistake.place for mistake in check(loaded).mistakes]
+    return [mistake.place for mistake in check(open_run(loaded)).mistakes]
 
 
 def test_a_run_in_order_gets_its_plan_and_nothing_is_written(tmp_path: Path) -> None:
-    checked = check(run())
+    checked = check(open_run(run()))
     assert checked.plan is not None
     assert checked.mistakes == []
     assert checked.plan.shape.parameters == 1000
@@ -89,7 +89,7 @@ def test_all_that_is_wrong_is_refused_at_once(tmp_path: Path) -> None:
 
 
 def test_a_model_that_was_not_fetched_is_told_the_command() -> None:
-    (mistake,) = check(load_run("quickstart")).mistakes
+    (mistake,) = check(open_run(load_run("quickstart"))).mistakes
     assert mistake.remedy == "run `dynalign model fetch smollm2-135m-instruct`"
 
 
@@ -120,7 +120,7 @@ def test_a_downloaded_hub_model_is_found_in_the_hub_s_cache(tmp_path: Path) -> N
 
 def test_a_hub_model_has_no_plan_until_it_is_here() -> None:
     loaded = load_run("quickstart", ["model=owner/name"])
-    assert check(loaded).plan is None
+    assert check(open_run(loaded)).plan is None
     assert "no placement plan: owner/name is downloaded when the run starts" in check_lines(loaded)
 
 
@@ -137,7 +137,7 @@ def test_a_shipped_run_s_model_has_a_plan_before_it_is_downloaded(
         list(lines)
     monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
     for name in ("single-gpu", "cluster", "paper"):
-        checked = check(load_run(name, small))
+        checked = check(open_run(load_run(name, small)))
         assert checked.plan is not None
         assert [mistake for mistake in checked.mistakes if mistake.place != str(tmp_path)] == []
 
@@ -202,7 +202,7 @@ def test_a_disk_that_cannot_hold_the_checkpoints_is_refused_with_both_figures(tm
 
 
 def with_checkpoint(loaded: LoadedRun, step: int) -> None:
-    folder = open_run_folder(loaded).path / "checkpoints"
+    folder = open_run(loaded).folder.path / "checkpoints"
     aside_folder(folder, step, 1).mkdir(parents=True)
     fixed = fixed_settings(loaded.settings, load_prompts("builtin").content_hash)
     seal(folder, loaded.settings.name, 1, step, (0,), fixed)
@@ -225,7 +225,7 @@ def chat_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_prepared_run_has_all_that_it_starts_from(chat_model: Path) -> None:
     loaded = run("prompts.max_tokens=2048", "learner.token_budget=4096", model=chat_model)
     with_checkpoint(loaded, step=4)
-    prepared = preflight(loaded)
+    prepared = preflight(open_run(loaded))
     assert prepared.model_folder == chat_model
     assert (len(prepared.prompts.train), prepared.prompts.content_hash) == (
         224,
@@ -247,7 +247,7 @@ def test_preflight_refuses_long_prompts_and_an_absent_function_with_the_rest(cha
     )
     Path("model").touch()
     with pytest.raises(UserError) as caught:
-        preflight(loaded)
+        preflight(open_run(loaded))
     mistakes = caught.value.mistakes
     assert [mistake.place for mistake in mistakes[:2]] == ["runs", "judge.function"]
     assert len([mistake for mistake in mistakes if mistake.place.startswith("prompt ")]) == 20
@@ -263,7 +263,7 @@ def test_a_function_in_the_user_s_folder_is_found(
     loaded = run(
         *long, "judge.kind=function", "judge.function=own_reward_of_this_test:reward", model=chat_model
     )
-    assert preflight(loaded).plan.context_tokens == 2048 + 48
+    assert preflight(open_run(loaded)).plan.context_tokens == 2048 + 48
 
 
 def test_both_contexts_of_a_prompt_are_shown(chat_model: Path) -> None:

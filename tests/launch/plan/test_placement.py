@@ -49,7 +49,7 @@ def seats(result: PlacementPlan) -> tuple[str, str]:
             else f"{node}/{','.join(map(str, cores))}"
         )
 
-    return " ".join(map(one, result.rollout.seats)), " ".join(map(one, result.learner.seats))
+    return " ".join(map(one, result.rollout.placements)), " ".join(map(one, result.learner.placements))
 
 
 @dataclass(frozen=True)

@@ -179,7 +179,7 @@ def test_gpus_are_one_each_taken_in_turn_or_split(
         "placement.device=gpu", *overrides, on=machine((0,), 64_000_000_000, (GPU_BYTES,) * gpus)
     )
     seats = [
-        tuple(gpu for place in actor.seats for gpu in place.gpus)
+        tuple(gpu for place in actor.placements for gpu in place.gpus)
         for actor in (result.rollout, result.learner)
     ]
     assert (*seats, result.rollout.gpu_share) == (engines, ranks, share)

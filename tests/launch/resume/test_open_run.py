@@ -9,7 +9,7 @@ import pytest
 from dynalign.configs.errors import RecordError, UserError
 from dynalign.configs.load import LoadedRun, load_run, shipped_names
 from dynalign.launch.ray_cluster.ray_job import JOB_VARIABLE
-from dynalign.launch.resume.open_run import RunFolder, config_lines, find_run, open_run_folder
+from dynalign.launch.resume.open_run import RunFolder, config_lines, find_run, open_run
 from dynalign.rollout.ledger import log as ledger_log
 from dynalign.rollout.ledger.values import Commit, LineageStart
 
@@ -19,7 +19,7 @@ def begun(runs: Path, name: str = "quickstart", **changes: str) -> tuple[LoadedR
     loaded = load_run(
         "quickstart", [f"runs={runs}", f"name={name}", *(f"{key}={value}" for key, value in changes.items())]
     )
-    folder = open_run_folder(loaded)
+    folder = open_run(loaded).folder
     folder.write_config(loaded)
     return loaded, folder
 
@@ -51,10 +51,10 @@ def test_a_config_is_replaced_whole_and_leaves_nothing_beside_it(tmp_path: Path)
 
 def test_a_folder_is_under_runs_and_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    assert open_run_folder(load_run("quickstart")).path == tmp_path / "runs" / "quickstart"
+    assert open_run(load_run("quickstart")).folder.path == tmp_path / "runs" / "quickstart"
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     assert (
-        open_run_folder(load_run("quickstart", ["runs=~/r"])).path == tmp_path / "home" / "r" / "quickstart"
+        open_run(load_run("quickstart", ["runs=~/r"])).folder.path == tmp_path / "home" / "r" / "quickstart"
     )
 
 
@@ -113,18 +113,18 @@ def test_in_a_ray_job_a_folder_that_goes_with_the_job_is_refused(
     monkeypatch.setenv(JOB_VARIABLE, json.dumps({"runtime_env": {"working_dir": "gcs://_ray_pkg_1a2b.zip"}}))
     for runs in ("runs", str(copy / "runs")):
         loaded = load_run("quickstart", [f"runs={runs}"])
-        (mistake,) = open_run_folder(loaded).mistakes(loaded.settings)
+        (mistake,) = open_run(loaded).folder.mistakes(loaded.settings)
         assert (mistake.place, mistake.value) == ("runs", runs)
         assert "temporary copy" in mistake.rule
         assert "runs=/absolute/path" in mistake.remedy
     kept = load_run("quickstart", [f"runs={tmp_path / 'runs'}"])
-    assert open_run_folder(kept).mistakes(kept.settings) == []
+    assert open_run(kept).folder.mistakes(kept.settings) == []
 
 
 def test_a_file_in_the_way_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     loaded = load_run("quickstart", [f"runs={tmp_path / 'file'}"])
-    (mistake,) = open_run_folder(loaded).mistakes(loaded.settings)
+    (mistake,) = open_run(loaded).folder.mistakes(loaded.settings)
     assert "is no folder" in mistake.rule
 
 
@@ -132,7 +132,7 @@ def test_a_file_in_the_way_is_refused(tmp_path: Path) -> None:
 def test_a_folder_that_cannot_be_written_to_is_refused(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
     loaded = load_run("quickstart", [f"runs={tmp_path}"])
-    (mistake,) = open_run_folder(loaded).mistakes(loaded.settings)
+    (mistake,) = open_run(loaded).folder.mistakes(loaded.settings)
     assert "cannot be written to" in mistake.rule
 
 
@@ -160,3 +160,27 @@ def test_an_unknown_run_is_told_what_is_there(tmp_path: Path) -> None:
         find_run("zzz", str(tmp_path))
     with pytest.raises(UserError, match="set --runs"):
         find_run("first", str(tmp_path / "empty"))
+
+
+def test_a_continued_run_keeps_the_day_it_began(tmp_path: Path) -> None:
+    loaded, folder = begun(tmp_path)
+    opened = open_run(loaded)
+    first = opened.dated()
+    assert first.settings.date is not None
+    assert first.loaded.origins["date"] == "the day the run began"
+    folder.write_config(open_run(load_run("quickstart", [f"runs={tmp_path}", "date=2024-02-29"])).loaded)
+    assert opened.dated().settings.date == "2024-02-29"
+
+
+def test_a_day_that_the_user_sets_holds(tmp_path: Path) -> None:
+    _, folder = begun(tmp_path, date="2024-02-29")
+    again = open_run(load_run("quickstart", [f"runs={tmp_path}", "date=2025-01-01"]))
+    assert again.folder == folder
+    assert again.dated() is again
+
+
+@pytest.mark.parametrize("text", ["", "[]", "date: [", 'date: "soon"'])
+def test_a_config_that_is_none_is_refused_by_name(tmp_path: Path, text: str) -> None:
+    (tmp_path / "config.yaml").write_text(text)
+    with pytest.raises(RecordError, match=r"config\.yaml"):
+        RunFolder(tmp_path).day()
