@@ -1,6 +1,6 @@
 """Group-relative advantages: how much better a candidate scored than its siblings.
 
-GRPO (arXiv 2402.03300) divides by the group's standard deviation; Dr. GRPO (arXiv 2503.20783) divides by nothing.
+GRPO (arXiv 2402.03300) divides by the group's standard deviation; Dr. GRPO (arXiv 2503.20783) does not divide.
 """
 
 import math
@@ -12,7 +12,7 @@ from typing import Literal
 Scale = Literal["group", "batch", "none"]
 
 STD_FLOOR = 1e-4
-"""Points added to the standard deviation: bounds what a nearly flat group can weigh."""
+"""Points added to the standard deviation, which bounds the advantages of a group whose scores hardly differ."""
 
 
 def _parsed(scores: Sequence[float | None]) -> list[float]:
@@ -23,9 +23,11 @@ def _parsed(scores: Sequence[float | None]) -> list[float]:
 
 
 def batch_std(scores_PG: Sequence[Sequence[float | None]]) -> float:
-    """The standard deviation (n - 1) of all parsed scores of the batch, in points; 0 with fewer than two.
+    """Return the standard deviation (n - 1) of all parsed scores of the batch, in points; 0 with fewer than two.
 
-    :raises ValueError: a score is not finite.
+    scores_PG: scores in points, one row per prompt; None for an unparsed candidate.
+
+    Raises ValueError if a score is not finite.
     """
     parsed = _parsed(list(chain.from_iterable(scores_PG)))
     return stdev(parsed) if len(parsed) > 1 else 0.0
@@ -34,11 +36,15 @@ def batch_std(scores_PG: Sequence[Sequence[float | None]]) -> float:
 def group_advantages(
     scores_G: Sequence[float | None], scale: Scale, batch_std: float | None = None
 ) -> list[float]:
-    """A_i = (r_i - mean r) / (std r + 1e-4) over the parsed candidates of one group.
+    """Return A_i = (r_i - mean r) / (std r + 1e-4) over the parsed candidates of one group (GRPO, arXiv 2402.03300).
 
-    :param scores_G: in points; None is an unparsed candidate: its advantage is 0 and it stays out of mean and std.
-    :param scale: what ``std`` is: of the ``group`` (n - 1), of the ``batch`` (given in `batch_std`), or ``none``: no division.
-    :raises ValueError: a score is not finite, or ``scale="batch"`` without `batch_std`.
+    scores_G: scores in points. None marks an unparsed candidate: its advantage is 0, and it counts neither in the
+    mean nor in the standard deviation.
+    scale: which standard deviation divides: ``group`` (n - 1), ``batch`` (passed as `batch_std`), or ``none``, which
+    does not divide (Dr. GRPO, arXiv 2503.20783).
+    batch_std: in points, from the function of that name.
+
+    Raises ValueError if a score is not finite, or if `scale` is ``batch`` and `batch_std` is None.
     """
     parsed = _parsed(scores_G)
     if len(parsed) < 2:

@@ -1,7 +1,7 @@
-"""Scored groups as they arrive, read in place: token ids and log-probabilities are numpy views of the Arrow buffers.
+"""Scored groups, decoded without a copy: token ids and log-probabilities are numpy views of the Arrow buffers.
 
-Every rank decodes the whole batch (it is small) and computes the same advantages from it, so that preparing a step needs
-no collective and one rank's bad batch is an error on all of them.
+Every rank decodes the whole batch, which is small, and computes the same advantages from it. So preparing a step needs no
+collective, and a batch that cannot be decoded is an error on every rank.
 """
 
 from collections.abc import Sequence
@@ -22,33 +22,49 @@ Logprobs = NDArray[np.float32]
 
 
 def _view(record: pa.RecordBatch, column: str) -> list[Any]:
-    """The entries of a list column as numpy views; None where the list is null."""
+    """Return the entries of a list column as numpy views; None where the list is null."""
     array = record.column(column)
-    values, offsets = array.values.to_numpy(zero_copy_only=True), array.offsets.to_numpy()
+    values = array.values.to_numpy(zero_copy_only=True)
+    offsets = array.offsets.to_numpy()
     bounds = zip(array.is_valid().to_pylist(), offsets, offsets[1:], strict=False)
     return [values[start:end] if valid else None for valid, start, end in bounds]
 
 
 @dataclass(frozen=True)
 class TrainingGroup:
-    """One group as it arrived: the prompt once, and per candidate its completion."""
+    """One scored group: the prompt once, and the completion of each candidate.
+
+    Example, with G = 2: ``TrainingGroup(record, 7, array([1, 15]), [array([9, 2]), array([4])], [None, None])``
+    """
 
     record: pa.RecordBatch
+    """The record batch as it arrived, one row per candidate; the arrays below are views of it."""
     group_id: int
+    """The number of the group's draw, unique in a run."""
     context_ids: TokenIds
+    """Token ids of the prompt in the learning context, that is, without the system prompt that carries the values."""
     completion_ids_G: list[TokenIds]
+    """Token ids of each candidate's completion; an array may be empty."""
     behaviour_logprobs_G: list[Logprobs | None]
+    """Per candidate, the log-probability (nats) of each token in the learning context, by the policy that sampled it; None
+    where it was not recorded."""
 
     @property
     def scores_G(self) -> list[float | None]:
+        """The score of each candidate in points; None where it was not parsed."""
         return list(self.record.column("score").to_pylist())
 
     @staticmethod
     def read(record: pa.RecordBatch, origin: str) -> "TrainingGroup":
-        """Raises RecordError where the rows are not one group, or a log-probability is missing for a token."""
+        """Read one group. `origin` names the record in errors.
+
+        Raises RecordError if the rows are not one group, or a token has no log-probability.
+        """
         try:
-            contexts, completions = _view(record, "learning_context_ids"), _view(record, "token_ids_T")
-            sampling, behaviour = _view(record, "sampling_logprobs_T"), _view(record, "behaviour_logprobs_T")
+            contexts = _view(record, "learning_context_ids")
+            completions = _view(record, "token_ids_T")
+            sampling = _view(record, "sampling_logprobs_T")
+            behaviour = _view(record, "behaviour_logprobs_T")
         except pa.ArrowInvalid as error:
             raise RecordError(
                 f"{origin}: a list of tokens or log-probabilities holds nulls ({error})"
@@ -72,9 +88,12 @@ class TrainingGroup:
 def decode_groups(
     payloads: Sequence[bytes | memoryview | pa.Buffer], origins: Sequence[str]
 ) -> list[TrainingGroup]:
-    """The groups of all payloads in order, zero-copy. `origins` names the payloads in errors.
+    """Return the groups of all payloads in order, without a copy.
 
-    :raises RecordError: a payload is damaged, of another schema, or not made of whole groups; a group stands twice.
+    payloads: Arrow streams, each with one record batch per group.
+    origins: a name for each payload, used in errors.
+
+    Raises RecordError if a payload is damaged, has another schema, or holds an incomplete group, or if a group occurs twice.
     """
     groups = [
         TrainingGroup.read(record, origin)
@@ -91,14 +110,19 @@ def decode_groups(
 
 @dataclass(frozen=True)
 class TrainingBatch:
-    """The groups of one step with their advantages, [group][candidate]. Candidates also have one flat number, in that order."""
+    """The groups of one step with their advantages.
+
+    Axes: P groups (prompts), G candidates of a group, N candidates of the whole batch, numbered group by group.
+    """
 
     groups_P: tuple[TrainingGroup, ...]
+    """The groups, in the order in which they are trained."""
     advantages_PG: tuple[tuple[float, ...], ...]
+    """The advantage of each candidate, [group][candidate]."""
 
     @staticmethod
     def of(groups: Sequence[TrainingGroup], scale: Scale) -> "TrainingBatch":
-        """Raises RecordError when a score is not a number."""
+        """Compute the advantages of `groups`. Raises RecordError if a score is not finite."""
         scores_PG = [group.scores_G for group in groups]
         try:
             spread = batch_std(scores_PG)
@@ -109,23 +133,24 @@ class TrainingBatch:
 
     @cached_property
     def group_ids(self) -> tuple[int, ...]:
+        """The id of each group."""
         return tuple(group.group_id for group in self.groups_P)
 
     @cached_property
     def lengths_N(self) -> list[int]:
-        """Completion tokens of every candidate."""
+        """The number of completion tokens of each candidate."""
         return [len(tokens) for group in self.groups_P for tokens in group.completion_ids_G]
 
     @cached_property
     def highest_token_id(self) -> int:
-        """The highest token id in the batch, -1 without tokens."""
+        """The highest token id in the batch; -1 if it holds no token."""
         everything = [ids for group in self.groups_P for ids in (group.context_ids, *group.completion_ids_G)]
         return max((int(ids.max()) for ids in everything if len(ids)), default=-1)
 
     def candidates(self, column: str) -> list[Any]:
-        """A column of the records, one Python value per candidate."""
+        """Return a column of the records, one Python value per candidate."""
         return [value for group in self.groups_P for value in group.record.column(column).to_pylist()]
 
     def groups(self, column: str) -> list[Any]:
-        """A column that is the same for all candidates of a group, one Python value per group."""
+        """Return a column whose value is the same for all candidates of a group, one Python value per group."""
         return [group.record.column(column)[0].as_py() for group in self.groups_P]

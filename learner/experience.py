@@ -1,6 +1,6 @@
-"""The groups of every trained step with their advantages, in one Arrow file per step: `experience/step-000012.arrow`.
+"""The trained groups of each step with their advantages, in one Arrow file per step: `experience/step-000012.arrow`.
 
-From these files any reward can be derived again offline, and a step replayed into the learner alone.
+From these files every reward can be derived again offline, and a step can be replayed into the learner alone.
 """
 
 from collections.abc import Iterator
@@ -16,7 +16,10 @@ from dynalign.run_folder.layout import experience_file
 
 
 def write_step(folder: Path, step: int, batch: TrainingBatch) -> Path:
-    """Writes the step's groups with their advantages, aside first, so that a file of this name is whole. Writing again replaces it."""
+    """Write the step's groups with their advantages, and return the file.
+
+    The file is written under another name and then renamed, so a file of this name is complete. A second call replaces it.
+    """
     column = SCHEMA.get_field_index("advantage")
     records = [
         group.record.set_column(column, SCHEMA.field(column), pa.array(advantages_G, pa.float64()))
@@ -28,9 +31,9 @@ def write_step(folder: Path, step: int, batch: TrainingBatch) -> Path:
 
 
 def read_step(file: Path) -> Iterator[tuple[Group, tuple[float, ...]]]:
-    """Every group of the file with its advantages.
+    """Yield every group of the file with the advantages of its candidates.
 
-    :raises RecordError: the file is damaged or of another schema.
+    Raises RecordError if the file is damaged or has another schema.
     """
     with pa.memory_map(str(file)) as source:
         for record in decode(source.read_buffer(), str(file)):
@@ -38,8 +41,11 @@ def read_step(file: Path) -> Iterator[tuple[Group, tuple[float, ...]]]:
 
 
 def prune(folder: Path, keep_steps: int | None, newest_step: int) -> list[Path]:
-    """Removes all but the newest `keep_steps` files up to `newest_step` and returns what was removed; None keeps all of these. Steps
-    above it were trained in a history that was given up."""
+    """Remove old files, and return what was removed.
+
+    keep_steps: how many of the newest files up to `newest_step` stay; None keeps all of them.
+    newest_step: the step trained last. Files of later steps are removed too: they belong to a history that a rollback ended.
+    """
     files = {int(file.stem.removeprefix("step-")): file for file in folder.glob("step-*.arrow")}
     valid = sorted(step for step in files if step <= newest_step)
     kept = valid if keep_steps is None else valid[max(0, len(valid) - keep_steps) :]

@@ -1,7 +1,7 @@
 """A trained policy as a Hugging Face folder: the initial folder with its weights replaced.
 
-Tokenizer, chat template, generation settings and model code are the initial model's own files, so nothing about how the model is
-called changes with training.
+Tokenizer, chat template, generation settings and model code are the files of the initial model, so training changes
+nothing about how the model is called.
 """
 
 import json
@@ -14,15 +14,17 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 SHARD_BYTES = 4 << 30
-"""Weights per file; bounds the memory that an export needs."""
+"""Most bytes of weights in one file, which bounds the memory that an export needs."""
 WEIGHT_SUFFIXES = {".safetensors", ".bin", ".gguf", ".pt", ".pth", ".h5", ".msgpack", ".onnx"}
+"""Files of the initial folder that hold weights, and so are not copied."""
 
 
 class _Shards:
-    """Safetensors files of bounded size, named when their number is known."""
+    """Writes safetensors files of bounded size. Their final names hold their number, so `finish` renames them."""
 
     def __init__(self, folder: Path, shard_bytes: int) -> None:
-        self._folder, self._shard_bytes = folder, shard_bytes
+        self._folder = folder
+        self._shard_bytes = shard_bytes
         self._tensors: dict[str, Tensor] = {}
         self._bytes = 0
         self._names: list[list[str]] = []
@@ -41,10 +43,11 @@ class _Shards:
             )
             self._names.append(list(self._tensors))
             self._total_bytes += self._bytes
-        self._tensors, self._bytes = {}, 0
+        self._tensors = {}
+        self._bytes = 0
 
     def finish(self) -> None:
-        """The names that transformers and vLLM look for: one file, or numbered files with an index."""
+        """Give the files the names that transformers and vLLM look for: one file, or numbered files with an index."""
         self._write()
         if len(self._names) == 1:
             (self._folder / "shard-0.part").rename(self._folder / "model.safetensors")
@@ -62,7 +65,11 @@ class _Shards:
 def export_model(
     tensors: Iterable[tuple[str, Tensor]], model_folder: Path, folder: Path, shard_bytes: int = SHARD_BYTES
 ) -> None:
-    """Writes `tensors`, as bfloat16, and everything but the weights of `model_folder` into `folder`, which is made."""
+    """Write `tensors` as bfloat16, and every file of `model_folder` that holds no weights, into `folder`, and create it.
+
+    tensors: name and value of each weight; a value needs to be valid only until the next one is requested.
+    shard_bytes: most bytes of weights in one file.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     for file in model_folder.iterdir():
         if file.is_file() and file.suffix not in WEIGHT_SUFFIXES and not file.name.endswith(".index.json"):
@@ -73,6 +80,6 @@ def export_model(
     (folder / "config.json").write_text(json.dumps(config | {"dtype": "bfloat16"}, indent=2))
     shards = _Shards(folder, shard_bytes)
     for name, tensor in tensors:
-        # A copy, also where nothing is cast: the tensor is only lent until the next one is asked for.
+        # Copy even if nothing is cast: the tensor is valid only until the next one is requested.
         shards.add(name, tensor.to("cpu", torch.bfloat16, copy=True).contiguous())
     shards.finish()

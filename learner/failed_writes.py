@@ -1,7 +1,7 @@
-"""A write that fails at one rank, told to all ranks.
+"""A write that fails on one rank becomes the same error on all ranks.
 
-A rank that raised at once would leave the others waiting for it in the next collective. So it keeps the failure, goes on into the
-collectives, and at the end all ranks raise the same error, or none does.
+If the rank raised at once, the others would wait for it in the next collective. So it records the failure and takes part in
+the remaining collectives; at the end all ranks raise the same error, or none does.
 """
 
 from collections.abc import Iterator
@@ -16,27 +16,29 @@ _STORAGE: tuple[type[Exception], ...] = (OSError, SafetensorError)
 
 
 class FailedWrites:
-    """The first write that this rank could not do since `raise_on_all`."""
+    """The first failed write of this rank since the last `raise_on_all`."""
 
     def __init__(self) -> None:
         self._first: str | None = None
 
     @contextmanager
     def kept(self, *more: type[Exception]) -> Iterator[None]:
-        """Keeps what the storage refuses, and `more`, instead of raising it. Not for what a collective raises, which must be heard of."""
+        """Record an error of the storage, or one of the classes `more`, instead of raising it.
+
+        Put no collective inside: its errors must be raised.
+        """
         try:
             yield
         except (*_STORAGE, *more) as error:
-            cause = (
-                error.__context__ if isinstance(error.__context__, OSError) else error
-            )  # torch wraps it in words of its own
-            self._first = self._first or one_line(
-                cause
-            )  # text: a traceback would hold the file open that failed
+            # torch wraps the system's error in one of its own
+            cause = error.__context__ if isinstance(error.__context__, OSError) else error
+            # as text, since a traceback would keep the failed file open
+            self._first = self._first or one_line(cause)
 
     def raise_on_all(self) -> None:
-        """Collective. Raises CheckpointError, on all ranks, with the failure of the lowest rank that has one."""
-        mine, self._first = self._first, None
+        """Raise CheckpointError on all ranks, with the failure of the lowest rank that has one. Collective."""
+        mine = self._first
+        self._first = None
         everyone: list[str | None] = [None] * dist.get_world_size()
         dist.all_gather_object(everyone, mine)
         for rank, failure in enumerate(everyone):

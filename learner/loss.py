@@ -1,8 +1,8 @@
 """The clipped policy loss of GRPO over a flat axis of completion tokens, its KL term, and what to report about both.
 
-Every function sees only per-token vectors of one row (micro-batch). The aggregation over the whole optimizer step is in
-the weights alone, which every rank computes from all lengths: so losses and gradients of rows, micro-batches and ranks
-add up (a sum, not a mean) to those of the whole, however the tokens were packed.
+Every function takes per-token vectors of one row (micro-batch). Only the weights depend on the whole optimizer step, and every
+rank computes them from all lengths. So losses and gradients of rows and ranks add up (a sum, not a mean) to those of the step,
+however its tokens are packed. Axes: T completion tokens of a row, t some of them, N sequences (candidates) of the step.
 """
 
 from collections.abc import Sequence
@@ -16,14 +16,15 @@ Aggregation = Literal["token_mean", "sequence_mean", "fixed_length"]
 
 
 def token_weights(lengths_N: Sequence[int], how: Aggregation, max_completion_tokens: int) -> list[float]:
-    """The weight that each token of a sequence has in the loss, one value per sequence.
+    """Return the weight of each token of a sequence in the loss, one value per sequence.
 
-    :param lengths_N: completion lengths (tokens) of *all* sequences of the optimizer step, over all ranks; masking a
-        token elsewhere changes nothing here.
-    :param how: ``token_mean``: every token weighs the same (DAPO, arXiv 2503.14476); ``sequence_mean``: every sequence does
-        (GRPO); ``fixed_length``: a sum over tokens divided by a constant, free of length bias (Dr. GRPO).
-    :param max_completion_tokens: the constant of ``fixed_length``.
-    :raises ValueError: there are no tokens, or a length is negative.
+    lengths_N: completion lengths (tokens) of *all* sequences of the optimizer step, over all ranks. Masked tokens count.
+    how: ``token_mean`` gives every token the same weight, 1 / Σ lengths (DAPO, arXiv 2503.14476); ``sequence_mean`` gives every
+    sequence the same weight, 1 / (N · length) per token (GRPO, arXiv 2402.03300); ``fixed_length`` divides by a constant,
+    1 / (N · max_completion_tokens), which removes the length bias (Dr. GRPO, arXiv 2503.20783).
+    max_completion_tokens: the constant of ``fixed_length``.
+
+    Raises ValueError if there are no tokens, or a length is negative.
     """
     if min(lengths_N, default=0) < 0 or not (tokens := sum(lengths_N)):
         raise ValueError(f"an optimizer step needs completion tokens; got the lengths {list(lengths_N)}")
@@ -35,10 +36,10 @@ def token_weights(lengths_N: Sequence[int], how: Aggregation, max_completion_tok
 
 
 def importance_weights(old_logprobs_T: Tensor, behaviour_logprobs_T: Tensor, cap: float = 2.0) -> Tensor:
-    """w = min(cap, π_old / π_behaviour) per token, without gradient: truncated importance sampling.
+    """Return w = min(cap, π_old / π_behaviour) per token, without gradient: truncated importance sampling (Ionides, 2008).
 
-    Corrects for age (and for the engine's arithmetic). Both arguments are log-probabilities (nats) in the *same* learning
-    context; the gap to the sampling context is what is being learned and is no business of w.
+    It corrects for the age of the samples and for the engine's arithmetic. Both arguments are log-probabilities (nats) in the
+    *same* learning context: the gap to the sampling context is what training should learn, so w must not remove it.
     """
     return (old_logprobs_T - behaviour_logprobs_T).exp().clamp(max=cap).detach()
 
@@ -52,13 +53,15 @@ def grpo_loss(
     clip_high: float,
     importance_T: Tensor | None = None,
 ) -> Tensor:
-    """-Σ weight · w · min(ρA, clip(ρ, 1 - clip_low, 1 + clip_high)·A), with ρ = exp(log π - log π_old) per token; a scalar.
+    """Return -Σ weight · w · min(ρA, clip(ρ, 1 - clip_low, 1 + clip_high)·A), ρ = exp(log π - log π_old) per token; a scalar.
 
-    :param logprobs_T: log π(y_t | x, y_<t), nats, with gradient.
-    :param old_logprobs_T: the same at the start of the step; its gradient, if it has one, is cut.
-    :param advantages_T: the sequence's advantage, repeated over its tokens.
-    :param weights_T: `token_weights`, repeated over the tokens; 0 masks a token.
-    :param importance_T: w of `importance_weights`; None is 1.
+    The clipped objective of PPO (arXiv 1707.06347), with separate bounds (DAPO, arXiv 2503.14476).
+
+    logprobs_T: log π(y_t | x, y_<t), nats, with gradient.
+    old_logprobs_T: the same at the start of the step; no gradient flows through it.
+    advantages_T: the sequence's advantage, repeated over its tokens.
+    weights_T: `token_weights`, repeated over the tokens; 0 masks a token.
+    importance_T: w of `importance_weights`; None means 1.
     """
     ratio_T = (logprobs_T - old_logprobs_T.detach()).exp()
     clipped_T = ratio_T.clamp(1 - clip_low, 1 + clip_high)
@@ -69,45 +72,56 @@ def grpo_loss(
 
 
 def kl_k2_loss(logprobs_T: Tensor, reference_logprobs_T: Tensor, weights_T: Tensor) -> Tensor:
-    """Σ weight · ½(log π - log π_ref)², a scalar whose gradient, on the policy's own samples, is that of KL(π ‖ π_ref).
+    """Return Σ weight · ½(log π - log π_ref)²; on the policy's own samples its gradient is that of KL(π ‖ π_ref).
 
-    Its value is not the KL: report `kl_k3`, which has the right value and, as a loss, the wrong gradient. On samples of an
-    older policy the gradient is right with the weights multiplied by the (detached) ratio π / π_older.
+    The k2 estimator (Schulman, "Approximating KL divergence", 2020). Its value is not the KL: report `kl_k3`, which has the
+    right value but, used as a loss, the wrong gradient. On samples of an older policy the gradient is right if the weights
+    are multiplied by the (detached) ratio π / π_older.
     """
     return (weights_T * (logprobs_T - reference_logprobs_T.detach()).square()).sum() / 2
 
 
 @torch.no_grad()
 def kl_k3(logprobs_T: Tensor, reference_logprobs_T: Tensor) -> Tensor:
-    """r - 1 - log r with r = π_ref / π, per token in nats, without gradient: an unbiased estimate of KL(π ‖ π_ref), never
-    negative (Schulman, "Approximating KL divergence", 2020)."""
+    """Return r - 1 - log r with r = π_ref / π, per token in nats, without gradient.
+
+    An unbiased estimate of KL(π ‖ π_ref) that is never negative (Schulman, "Approximating KL divergence", 2020).
+    """
     log_ratio_T = reference_logprobs_T - logprobs_T
     return torch.expm1(log_ratio_T) - log_ratio_T
 
 
 @dataclass(frozen=True)
 class RowLoss:
-    """The loss of one row as a function of its log-probabilities. It is a sum over tokens, so it can be had in parts: `tokens` says
-    which ones an argument is about.
+    """The loss of one row as a function of its log-probabilities.
 
-    old_logprobs_T: None where the row's own forward is the start of the step. behaviour_logprobs_T: NaN where none was recorded; None
-    without correction. reference_logprobs_T: None without KL term.
+    The loss is a sum over tokens, so it can be computed for some of them at a time: each method takes `tokens`, the slice of
+    the row's T tokens to which its tensors belong.
     """
 
     advantages_T: Tensor
+    """The advantage of each token's sequence."""
     weights_T: Tensor
+    """The weight of each token (`token_weights`)."""
     clip_low: float
+    """The ratio ρ is clipped below 1 - clip_low."""
     clip_high: float
+    """The ratio ρ is clipped above 1 + clip_high."""
     kl_coef: float = 0.0
+    """Factor of the KL term."""
     old_logprobs_T: Tensor | None = None
+    """log π at the start of the step, nats; None if this forward pass is the start of the step."""
     behaviour_logprobs_T: Tensor | None = None
+    """log π of the policy that sampled, nats; NaN for a token without a record. None: no importance correction."""
     reference_logprobs_T: Tensor | None = None
+    """log π of the initial policy, nats. None: no KL term."""
 
     def __call__(self, logprobs_t: Tensor, tokens: slice = slice(None)) -> Tensor:
-        """A scalar with the gradient by `logprobs_t`, the log-probabilities of `tokens`."""
+        """Return the loss of `tokens`, a scalar; `logprobs_t` (nats) are their log-probabilities, with gradient."""
         old_t = self.old(logprobs_t, tokens)
         importance_t = self.importance(old_t, tokens)
-        advantages_t, weights_t = self.advantages_T[tokens], self.weights_T[tokens]
+        advantages_t = self.advantages_T[tokens]
+        weights_t = self.weights_T[tokens]
         loss = grpo_loss(
             logprobs_t, old_t, advantages_t, weights_t, self.clip_low, self.clip_high, importance_t
         )
@@ -116,11 +130,11 @@ class RowLoss:
         return loss
 
     def old(self, logprobs_t: Tensor, tokens: slice = slice(None)) -> Tensor:
-        """log π at the start of the step."""
+        """Return log π at the start of the step, nats, without gradient."""
         return logprobs_t.detach() if self.old_logprobs_T is None else self.old_logprobs_T[tokens]
 
     def importance(self, old_t: Tensor, tokens: slice = slice(None)) -> Tensor | None:
-        """`importance_weights`, 1 where no log-probability was recorded; None without correction."""
+        """Return `importance_weights`, 1 for a token without a record; None without correction."""
         if self.behaviour_logprobs_T is None:
             return None
         recorded_t = self.behaviour_logprobs_T[tokens]
@@ -129,19 +143,29 @@ class RowLoss:
 
 @dataclass(frozen=True)
 class LossStatistics:
-    """What the ratios of some tokens look like, as terms that merge with ``+`` over micro-batches and ranks.
+    """Statistics of the ratios ρ of some tokens, as terms that ``+`` merges over rows and ranks.
 
-    All fields are floats, so ``dataclasses.astuple`` is the vector to gather and ``LossStatistics(*vector)`` its inverse.
-    The default is the neutral element: that of a row without tokens.
+    All fields are floats, so ranks exchange the vector ``dataclasses.astuple(statistics)``, and ``LossStatistics(*vector)``
+    restores it. The default is the neutral element: the statistics of a row without tokens.
+
+    Example, two tokens with ρ = 1 and 1.5, A > 0 and clip_high = 0.28:
+    ``LossStatistics(2, ratio_sum=2.5, clip_high_tokens=1, correction_sum=2.5, correction_square_sum=3.25, ratio_max=1.5)``
     """
 
     tokens: float = 0.0
+    """Number of tokens."""
     ratio_sum: float = 0.0
+    """Σ ρ."""
     clip_low_tokens: float = 0.0
+    """Tokens whose gradient the lower bound stops (ρ < 1 - clip_low and A < 0)."""
     clip_high_tokens: float = 0.0
+    """Tokens whose gradient the upper bound stops (ρ > 1 + clip_high and A > 0)."""
     correction_sum: float = 0.0
+    """Σ ρw, with the importance weight w, or 1."""
     correction_square_sum: float = 0.0
+    """Σ (ρw)²."""
     ratio_max: float = 0.0
+    """The largest ρ."""
 
     @staticmethod
     @torch.no_grad()
@@ -153,7 +177,7 @@ class LossStatistics:
         clip_high: float,
         importance_T: Tensor | None = None,
     ) -> "LossStatistics":
-        """The terms of one row; arguments as of `grpo_loss`. A token counts as clipped where the clip stops its gradient."""
+        """Return the terms of one row; the arguments are those of `grpo_loss`."""
         if not logprobs_T.numel():
             return LossStatistics()
         ratio_T = (logprobs_T - old_logprobs_T).double().exp()
@@ -166,7 +190,7 @@ class LossStatistics:
             correction_T.square().sum(),
             ratio_T.max(),
         )
-        # One transfer: each .item() would wait for the device on its own.
+        # One transfer: every .item() would wait for the device.
         return LossStatistics(float(logprobs_T.numel()), *torch.stack(terms).tolist())
 
     def __add__(self, other: "LossStatistics") -> "LossStatistics":
@@ -181,20 +205,13 @@ class LossStatistics:
         )
 
     def finish(self) -> dict[str, float | None]:
-        """The step's metrics; each None without tokens.
+        """Return the step's metrics; each is None without tokens.
 
-        ``effective_sample_size`` is Kish's (Σ ρw)² / Σ (ρw)², as a fraction of the tokens: 1 on policy.
+        ``effective_sample_size`` is (Σ ρw)² / Σ (ρw)² (Kish, "Survey Sampling", 1965) as a fraction of the tokens: 1 on policy.
         """
         if not self.tokens:
-            return dict.fromkeys(
-                (
-                    "ratio_mean",
-                    "ratio_max",
-                    "clip_low_fraction",
-                    "clip_high_fraction",
-                    "effective_sample_size",
-                )
-            )
+            names = "ratio_mean ratio_max clip_low_fraction clip_high_fraction effective_sample_size"
+            return dict.fromkeys(names.split())
         return {
             "ratio_mean": self.ratio_sum / self.tokens,
             "ratio_max": self.ratio_max,

@@ -1,4 +1,4 @@
-"""The learning rate of every step as a pure function of its number: nothing to save, nothing to restore."""
+"""The learning rate of each step as a pure function of the step's number, so there is no state to save or restore."""
 
 import math
 from typing import Literal
@@ -7,12 +7,13 @@ Schedule = Literal["constant", "linear", "cosine"]
 
 
 def learning_rate(step: int, steps: int, base: float, warmup_steps: int, kind: Schedule) -> float:
-    """The learning rate of step `step`, which counts from 1 to `steps`.
+    """Return the learning rate of step `step`, counted from 1 to `steps`.
 
-    Rises linearly to `base` at step `warmup_steps`; then stays (``constant``), or falls along a line or half a cosine that
-    would reach 0 at step `steps` + 1: the first step after the warm-up has `base`, and no step has 0.
+    The rate rises linearly and reaches `base` at step `warmup_steps`. Then it stays there (``constant``), or falls along a
+    line or half a cosine that would reach 0 at step `steps` + 1: the first step after the warm-up has `base`, and no
+    step has 0.
 
-    :raises ValueError: `step` is not in 1 … `steps`.
+    Raises ValueError if `step` is not in 1 … `steps`.
     """
     if not 1 <= step <= steps:
         raise ValueError(f"step {step} is not one of 1 to {steps}")

@@ -1,4 +1,4 @@
-"""Two signs of a judge that goes wrong: scores at the ends of the scale, and scores that follow the answer's length."""
+"""Two symptoms of a failing judge: scores at the ends of the scale, and scores that correlate with the answer's length."""
 
 import math
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ SATURATION_MARGIN = 0.1
 
 
 def score_saturation_fraction(scores: Sequence[float | None]) -> float | None:
-    """The share of parsed scores within 0.1 of 0 or of 5; None when nothing is parsed."""
+    """Return the share of parsed scores within 0.1 points of 0 or of 5; None if no score is parsed."""
     parsed = [score for score in scores if score is not None]
     if not parsed:
         return None
@@ -19,18 +19,18 @@ def score_saturation_fraction(scores: Sequence[float | None]) -> float | None:
 
 
 def score_length_correlation(scores: Sequence[float | None], lengths: Sequence[int]) -> float | None:
-    """Pearson's correlation of parsed scores with answer lengths; None where one of them does not vary.
+    """Return Pearson's correlation of parsed scores with answer lengths; None if either does not vary.
 
-    :raises ValueError: sequences of different lengths.
+    Raises ValueError if the two sequences differ in length.
     """
     pairs = [
         (score, float(length)) for score, length in zip(scores, lengths, strict=True) if score is not None
     ]
     if len({score for score, _ in pairs}) < 2 or len({length for _, length in pairs}) < 2:
         return None
-    mean_score, mean_length = fmean(score for score, _ in pairs), fmean(length for _, length in pairs)
+    mean_score = fmean(score for score, _ in pairs)
+    mean_length = fmean(length for _, length in pairs)
     covariance = math.fsum((score - mean_score) * (length - mean_length) for score, length in pairs)
-    spread = math.hypot(*(s - mean_score for s, _ in pairs)) * math.hypot(
-        *(n - mean_length for _, n in pairs)
-    )
-    return max(-1.0, min(1.0, covariance / spread))
+    score_spread = math.hypot(*(score - mean_score for score, _ in pairs))
+    length_spread = math.hypot(*(length - mean_length for _, length in pairs))
+    return max(-1.0, min(1.0, covariance / (score_spread * length_spread)))

@@ -1,7 +1,7 @@
-"""Which sequences share a row (micro-batch), and which rank computes it.
+"""Decides which sequences share a row (micro-batch), and which rank computes it.
 
-Every rank calls `pack` with the lengths of the whole optimizer step and gets the same plan: no collective is needed to
-agree, and none is entered by one rank alone, since every rank has the same number of rows.
+Every rank calls `pack` with the lengths of the whole optimizer step and gets the same plan, so the ranks need no collective to
+agree. Every rank has the same number of rows, so no rank enters a collective alone.
 """
 
 from bisect import bisect_left, insort
@@ -10,35 +10,40 @@ from heapq import heappop, heappush, heapreplace
 from itertools import pairwise
 
 LINEAR_TOKENS = 8192
-"""The sequence length at which attention costs as much as all the rest: 12 × hidden size, for a hidden size near 700.
-It only balances; a model that is larger makes the balance a little worse, never wrong."""
+"""The sequence length at which attention costs as much as everything else: 12 × hidden size, for a hidden size near 700.
+It affects only how well ranks are balanced: for a larger model the balance is slightly worse."""
 
 
 def _cost(length: int) -> int:
+    """Return the relative cost of a sequence of `length` tokens: a quadratic term for attention, a linear one for the rest."""
     return length * (length + LINEAR_TOKENS)
 
 
 def _best_fit(lengths_N: Sequence[int], longest_first: Sequence[int], token_budget: int) -> list[list[int]]:
-    """Few rows: each sequence goes to the fullest row that still holds it (at most 11/9 of the fewest possible, plus one)."""
+    """Use few rows: each sequence goes to the fullest row that still has space for it.
+
+    Best fit decreasing needs at most 11/9 of the fewest possible rows, plus a constant (Johnson, 1974).
+    """
     rows: list[list[int]] = []
-    room: list[tuple[int, int]] = []  # (free tokens, row), sorted
+    free_rows: list[tuple[int, int]] = []  # (free tokens, row), sorted
     for sequence in longest_first:
         length = lengths_N[sequence]
-        fit = bisect_left(room, (length, -1))
-        if fit == len(room):
-            free, row = token_budget, len(rows)
+        fit = bisect_left(free_rows, (length, -1))
+        if fit == len(free_rows):
+            free = token_budget
+            row = len(rows)
             rows.append([])
         else:
-            free, row = room.pop(fit)
+            free, row = free_rows.pop(fit)
         rows[row].append(sequence)
-        insort(room, (free - length, row))
+        insort(free_rows, (free - length, row))
     return rows
 
 
 def _spread(
     lengths_N: Sequence[int], longest_first: Sequence[int], token_budget: int, row_count: int
 ) -> list[list[int]] | None:
-    """Even rows: each sequence goes to the cheapest row that still holds it; None when one fits nowhere."""
+    """Fill rows evenly: each sequence goes to the cheapest row that has space for it. Return None if one fits nowhere."""
     rows: list[list[int]] = [[] for _ in range(row_count)]
     cheapest = [(0, row, token_budget) for row in range(row_count)]  # (cost, row, free tokens), a heap
     for sequence in longest_first:
@@ -57,15 +62,17 @@ def _spread(
 
 
 def pack(lengths_N: Sequence[int], token_budget: int, ranks: int) -> list[list[list[int]]]:
-    """For every rank the same number of rows, each a list of indices into `lengths_N`; every index stands exactly once.
+    """Return the rows of each rank, each a list of indices into `lengths_N`; every index occurs exactly once.
 
-    As few rows as best fit decreasing needs, rounded up to a multiple of `ranks`, then filled evenly. Costs fall from a rank's
-    first row to its last, so that rows which run side by side cost about the same. An empty row is a micro-batch that only
-    keeps the collectives in step.
+    Every rank gets the same number of rows: as many as best fit decreasing needs, rounded up to a multiple of `ranks`, filled
+    evenly. Costs fall from a rank's first row to its last, so rows that run at the same time cost about the same. An empty row
+    is a micro-batch without tokens, in which a rank only takes part in the collectives.
 
-    :param lengths_N: tokens per sequence, context included, of all sequences of the optimizer step.
-    :param token_budget: the most tokens in one row.
-    :raises ValueError: a length is not positive or exceeds the budget, or there is no rank.
+    lengths_N: tokens per sequence, context included, of all sequences of the optimizer step.
+    token_budget: the most tokens in one row.
+    ranks: number of ranks.
+
+    Raises ValueError if a length is not positive or exceeds the budget, or if there is no rank.
     """
     if ranks < 1:
         raise ValueError(f"packing needs at least one rank; got {ranks}")
@@ -85,7 +92,8 @@ def pack(lengths_N: Sequence[int], token_budget: int, ranks: int) -> list[list[l
     plan: list[list[list[int]]] = [[] for _ in range(ranks)]
     totals = [0] * ranks
     for turn in range(0, row_count, ranks):
-        # One row for every rank per turn, the dearest to the rank that has had least: longest processing time first.
+        # In each turn every rank gets one row; the rank with the lowest total gets the most expensive one (longest
+        # processing time first, Graham, 1969).
         by_load = sorted(range(ranks), key=lambda rank: totals[rank])
         for rank, row in zip(by_load, rows[turn : turn + ranks], strict=True):
             plan[rank].append(row)
@@ -94,9 +102,9 @@ def pack(lengths_N: Sequence[int], token_budget: int, ranks: int) -> list[list[l
 
 
 def minibatches(groups_count: int, count: int) -> list[range]:
-    """Consecutive ranges of group indices, one per optimizer step on the same batch; sizes differ by at most one.
+    """Return consecutive ranges of group indices, one per optimizer step on the batch; their sizes differ by at most one.
 
-    :raises ValueError: fewer than one minibatch, or fewer groups than minibatches.
+    Raises ValueError if `count` is less than one, or exceeds `groups_count`.
     """
     if not 0 < count <= groups_count:
         raise ValueError(f"{groups_count} groups cannot be cut into {count} minibatches")
