@@ -1,4 +1,4 @@
-"""What the README says is so: it quotes the loop word for word, links to each room, and names real commands."""
+"""What the README says is so: it quotes the loop, links to every room, and names commands that exist."""
 
 import ast
 import re
