@@ -1,4 +1,7 @@
-"""Who may import whom, function-local imports included. Each violation is one sentence that says what to do."""
+"""Who may import whom, function-local imports included.
+
+Each violation is one sentence that says what to do.
+"""
 
 import ast
 import subprocess
@@ -22,7 +25,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "launch": ("configs", "run_folder", "endpoint", "rollout", "learner", "dataset", "evaluation", "actors"),
     "benchmarks": ("configs", "run_folder", "endpoint", "rollout", "learner", "actors", "launch"),
 }
-"""Room → the rooms that it may import, besides itself."""
+"""Room → the rooms that it may import, besides itself. A room is a folder of the root with product code."""
 
 LEARNER_READS = (
     "dynalign.rollout.arrow_schema",
@@ -79,7 +82,7 @@ def test_imports_inside_functions_and_by_name_are_seen() -> None:
     assert {name for name, _ in imports(ast.parse(hidden))} == {"ray.util", "vllm", "vllm.LLM", "openai"}
 
 
-def test_every_room_has_its_place_in_the_layering() -> None:
+def test_every_room_has_a_line_in_the_table_of_layers() -> None:
     refuse(
         f"{room} has no line in MAY_IMPORT: decide there what it may import"
         for room in set(rooms()) - set(MAY_IMPORT)
@@ -136,7 +139,8 @@ def test_each_heavy_library_is_imported_only_by_its_owner() -> None:
 
 def test_configs_imports_no_heavy_library() -> None:
     refuse(
-        f"{path}:{line} imports {name}: settings are read where it is not wanted, so give the value a name and let its user look it up"
+        f"{path}:{line} imports {name}, which is slow to load and not wanted where settings are read: "
+        "give the value a name in the settings, and look it up where it is used"
         for path, tree in product().items()
         for name, line in imports(tree)
         if room_of(path) == "configs" and name.split(".")[0] in HEAVY
@@ -152,11 +156,8 @@ def test_no_module_imports_itself_through_others() -> None:
     try:
         TopologicalSorter(graph).prepare()
     except CycleError as error:
-        refuse(
-            [
-                f"{' → '.join(error.args[1][::-1])} is an import cycle: move what they share into a module that imports none of them"
-            ]
-        )
+        cycle = " → ".join(error.args[1][::-1])
+        refuse([f"{cycle} is an import cycle: move what they share into a module that imports none of them"])
 
 
 def test_the_algorithm_imports_without_any_heavy_library() -> None:
@@ -166,7 +167,10 @@ for module in {BARE}:
     importlib.import_module(module)
     for library in {HEAVY}:
         if sys.modules.pop(library, None):
-            print(f"{{module}} brings {{library}} along: import it inside the function that needs it, or move that function out")
+            print(
+                f"{{module}} imports {{library}}, itself or through others: "
+                "import it inside the function that needs it, or move that function to another file"
+            )
 """
     ended = subprocess.run(
         [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=60

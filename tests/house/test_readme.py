@@ -1,21 +1,20 @@
-"""The README tells the truth: it quotes the loop as it is, and its tree names every file."""
+"""What the README says is so: it quotes the loop, links to every room, and names commands that exist."""
 
 import ast
 import re
 from collections import Counter
-from pathlib import Path
 
 import yaml
 
 from dynalign.configs.load import shipped_names
-from tests.worlds.product import product, refuse
+from tests.worlds.product import ROOT, project_files, refuse, rooms
 
-ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
+README_LINES = 130
 
 
 def test_the_loop_is_quoted_whole_and_word_for_word() -> None:
-    source = (ROOT / "actors" / "coordinator.py").read_text()
+    source = (ROOT / "actors" / "coordinator" / "coordinator.py").read_text()
     (train,) = (
         node
         for node in ast.walk(ast.parse(source))
@@ -25,27 +24,38 @@ def test_the_loop_is_quoted_whole_and_word_for_word() -> None:
     assert "\n".join(line.removeprefix("    ") for line in lines) in README
 
 
-def tree() -> list[str]:
-    """The paths of all Python files that the README's tree names, in its order."""
-    drawn = re.search(r"## The tree\n\n```\n(.*?)```", README, re.DOTALL)
-    assert drawn is not None
-    room, paths = "", []
-    for line in drawn[1].splitlines():
-        name = line.split()[0]
-        if name.endswith("/"):
-            room = name
-        elif name.endswith(".py"):
-            paths.append(room + name)
-    return paths
+def test_the_readme_takes_a_minute() -> None:
+    assert len(README.splitlines()) <= README_LINES, "move what a first reader can do without to docs/"
 
 
-def test_the_tree_names_every_file_of_the_product_once_in_its_room_and_no_other() -> None:
-    files, named = {path for path in product() if not path.endswith("__init__.py")}, Counter(tree())
+def links(text: str) -> list[str]:
+    """Where the links and pictures of a page lead, in this checkout: without the part behind `#`."""
+    found = re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)|src=\"([^\"]+)\"", text)
+    return [target for pair in found for target in pair if target and ":" not in target]
+
+
+def test_the_readme_links_to_the_readme_of_every_room_once() -> None:
+    named = Counter(links(README))
     refuse(
-        [f"the README's tree does not name {path}" for path in files - named.keys()]
-        + [f"the README's tree names {path}, which is not there" for path in named.keys() - files]
-        + [f"the README's tree names {path} {times} times" for path, times in named.items() if times > 1]
+        f"README.md links to {room}/README.md {named[f'{room}/README.md']} times: give the room one line"
+        for room in rooms()
+        if named[f"{room}/README.md"] != 1
     )
+
+
+def test_every_link_of_a_page_leads_to_a_file() -> None:
+    refuse(
+        f"{page} links to {target}, which is not there"
+        for page in project_files()
+        if page.endswith(".md")
+        for target in links((ROOT / page).read_text())
+        if not (ROOT / page).parent.joinpath(target).exists()
+    )
+
+
+def test_links_are_seen_and_addresses_and_headings_are_none() -> None:
+    text = '[a](docs/a.md#b) [b](#c) ![c](c.png) [d](https://example.org/d) <img src="e.svg">'
+    assert links(text) == ["docs/a.md", "c.png", "e.svg"]
 
 
 def test_every_shipped_run_is_mentioned() -> None:

@@ -21,8 +21,8 @@ from dynalign.launch.preflight import ESTIMATE, run_texts
 from dynalign.rollout.judges.base import context_tokens
 from tests.worlds.k8s_manifests import (
     BUILDS,
+    KINDS,
     OVERLAYS,
-    ROOMS,
     Manifest,
     cluster,
     command,
@@ -65,7 +65,7 @@ def test_there_is_an_overlay_for_a_laptop_for_one_gpu_and_for_a_cluster_each_wit
 ):
     overlays = ["cluster", "cpu-dev", "single-h100"]
     assert overlays == OVERLAYS
-    assert [f"{room}/{overlay}" for room in ROOMS for overlay in overlays] == BUILDS
+    assert [f"{kind}/{overlay}" for kind in KINDS for overlay in overlays] == BUILDS
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)

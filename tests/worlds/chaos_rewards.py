@@ -1,4 +1,4 @@
-"""Reward functions that break the worker that calls them: real deaths, without a hook in the product."""
+"""Reward functions that end the worker that calls them: real deaths, without a hook in the product."""
 
 import os
 import time
@@ -28,6 +28,6 @@ def breaks_always(prompt: str, completion: str) -> float:
 
 
 def slow(prompt: str, completion: str) -> float:
-    """A tenth of a second a candidate, so that a step can be met half-way; the score depends on the text alone."""
+    """Takes 0.1 s a candidate, so that a step can be interrupted. The score depends on the text alone."""
     time.sleep(0.1)
     return (len(completion) * 7919 % 50) / 10

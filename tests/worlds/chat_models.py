@@ -1,4 +1,7 @@
-"""A chat tokenizer and a tiny chat model made on the spot: every byte is a token, ChatML template with a default system text."""
+"""Chat tokenizers and tiny random chat models, made on the spot, for every part of the system.
+
+Every byte is a token. The default template is ChatML with a default system text.
+"""
 
 import json
 from pathlib import Path
@@ -30,26 +33,30 @@ QWEN3 = (
     "{{ m['content'].lstrip('\n') }}<|im_end|>\n"
     "{% else %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endif %}{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n"
-    "{% if enable_thinking is defined and enable_thinking is false %}<think>\n\n</think>\n\n{% endif %}{% endif %}"
+    "{% if enable_thinking is defined and enable_thinking is false %}"
+    "<think>\n\n</think>\n\n{% endif %}{% endif %}"
 )
-"""As Qwen3's own: thinking between tags in the last turn, which the model opens itself."""
+"""Like Qwen3's: in the last turn the model opens a thinking block, and closes it before the answer."""
 R1 = (
-    "{% for m in messages %}{% if m['role'] == 'assistant' %}<|im_start|>assistant\n{{ m['content'].split('</think>')[-1] }}<|im_end|>"
+    "{% for m in messages %}{% if m['role'] == 'assistant' %}"
+    "<|im_start|>assistant\n{{ m['content'].split('</think>')[-1] }}<|im_end|>"
     "{% else %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>{% endif %}{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n<think>\n{% endif %}"
 )
-"""As DeepSeek-R1's own: the generation prompt opens the thinking, and turns that are over forget it."""
+"""Like DeepSeek-R1's: the generation prompt opens the thinking block, and earlier turns leave it out."""
 HARMONY = (
-    "<|start|>system<|message|>You are a model.\nKnowledge cutoff: 2024-06\nCurrent date: {{ strftime_now('%Y-%m-%d') }}\n\n"
-    "Reasoning: medium\n\n# Valid channels: analysis, commentary, final. Channel must be included for every message.<|end|>"
+    "<|start|>system<|message|>You are a model.\nKnowledge cutoff: 2024-06\n"
+    "Current date: {{ strftime_now('%Y-%m-%d') }}\n\nReasoning: medium\n\n"
+    "# Valid channels: analysis, commentary, final. Channel must be included for every message.<|end|>"
     "{% if messages[0]['role'] in ['developer', 'system'] %}"
     "<|start|>developer<|message|># Instructions\n\n{{ messages[0]['content'] }}\n\n<|end|>{% endif %}"
     "{% for m in messages %}{% if m['role'] == 'user' %}<|start|>user<|message|>{{ m['content'] }}<|end|>"
     "{% elif m['role'] == 'assistant' %}<|start|>assistant<|channel|>final<|message|>{{ m['content'] }}"
-    "{% if loop.last and not add_generation_prompt %}<|return|>{% else %}<|end|>{% endif %}{% endif %}{% endfor %}"
+    "{% if loop.last and not add_generation_prompt %}<|return|>{% else %}<|end|>{% endif %}"
+    "{% endif %}{% endfor %}"
     "{% if add_generation_prompt %}<|start|>assistant{% endif %}"
 )
-"""As gpt-oss's own: every message of a turn names its channel."""
+"""Like gpt-oss's: every message of a turn names its channel."""
 HARMONY_TOKENS = ("<|start|>", "<|end|>", "<|message|>", "<|channel|>", "<|return|>")
 
 
@@ -79,7 +86,10 @@ def tiny_chat_model(
     tokenizer: PreTrainedTokenizerFast | None = None,
     **more: Any,
 ) -> Path:
-    """A random model over the byte tokenizer that every part of the system can load: 0.1 M parameters, 8,192 tokens of context."""
+    """Saves a random model over the byte tokenizer in `folder`: 0.1 M parameters, 8,192 tokens of context.
+
+    config: the architecture. more: settings of it that differ from the sizes here.
+    """
     torch.manual_seed(11)
     tokenizer = tokenizer or chat_tokenizer()
     sizes: dict[str, Any] = {
@@ -98,7 +108,7 @@ def tiny_chat_model(
     }
     model = AutoModelForCausalLM.from_config(config(**(sizes | more)))
     for name, parameter in model.named_parameters():
-        if name.endswith((".sinks", "bias")):  # zeros, which would hide what is done to them
+        if name.endswith((".sinks", "bias")):  # they begin as zeros, which would hide a change
             torch.nn.init.normal_(parameter, std=0.5)
     model.to(torch.bfloat16).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
@@ -106,8 +116,8 @@ def tiny_chat_model(
 
 
 def in_mxfp4(folder: Path) -> Path:
-    """A gpt-oss with its experts as they are released: four bits a number, and a power of two for every 32 of them. Drawn anew, so that
-    nothing is rounded."""
+    """Rewrites a gpt-oss in `folder` with its experts in MXFP4, as they are released: 4-bit numbers with a
+    shared power of two for every 32. The numbers are drawn anew, so that nothing is rounded."""
     file = folder / "model.safetensors"
     tensors = load_file(file)
     for name in [name for name in tensors if name.endswith((".gate_up_proj", ".down_proj"))]:
@@ -144,4 +154,4 @@ ARCHITECTURES: dict[str, dict[str, Any]] = {
         "sliding_window": 48,
     },
 }
-"""Name → what `tiny_chat_model` takes."""
+"""Name → arguments of `tiny_chat_model`."""

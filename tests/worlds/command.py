@@ -1,4 +1,4 @@
-"""`dynalign` as a user calls it: a process of its own, its output, and what it leaves behind."""
+"""`dynalign` as a user calls it: a process of its own, its output, and the processes that it leaves."""
 
 import os
 import subprocess
@@ -15,24 +15,31 @@ import psutil
 
 MARK = "DYNALIGN_TEST_RUN"
 ENVIRONMENT = os.environ | {MARK: uuid.uuid4().hex}
-"""For every command of this test run, so that its processes can be told from those of other runs on the machine."""
+"""Of every command of this test run. The mark tells its processes from those of other runs on the machine."""
 
 
 @dataclass(frozen=True)
 class Ended:
-    """A command that has ended. left_over: names of its processes that are still there."""
+    """A command that has ended."""
 
     code: int
+    """Exit status."""
+
     output: str
+    """Standard output, then standard error."""
+
     wall_s: float
+    """Seconds from start to end."""
+
     left_over: tuple[str, ...]
+    """Names of its processes that still run."""
 
 
 def left_over() -> tuple[str, ...]:
-    """Processes that a command of this test run started and that are still there: children inherit its mark."""
+    """Names of the processes of this test run's commands that still run. Children inherit the mark."""
     found = []
     for process in psutil.process_iter(["name"]):
-        with suppress(psutil.Error):  # gone, or not ours to look at
+        with suppress(psutil.Error):  # it has ended, or belongs to another user
             if process.environ().get(MARK) == ENVIRONMENT[MARK]:
                 found.append(process.info["name"] or "")
     return tuple(found)
@@ -43,7 +50,7 @@ def dynalign(*arguments: str) -> list[str]:
 
 
 def train(config: Path, *overrides: str) -> Ended:
-    """Runs end in `runs/` beside the configuration."""
+    """`dynalign train` to its end. The run folder is in `runs/` beside the configuration."""
     started_s = time.monotonic()
     command = dynalign("train", str(config), f"runs={config.parent / 'runs'}", *overrides)
     done = subprocess.run(command, capture_output=True, text=True, timeout=900, env=ENVIRONMENT)
@@ -51,7 +58,7 @@ def train(config: Path, *overrides: str) -> Ended:
 
 
 def wait_for(there: Callable[[], Any], what: str, deadline_s: float = 240.0) -> None:
-    """Looks again and again; fails with `what` when it is still not there."""
+    """Asks `there` five times a second until it is true. Fails with `what` after `deadline_s`."""
     end_s = time.monotonic() + deadline_s
     while not there():
         assert time.monotonic() < end_s, what
@@ -59,7 +66,7 @@ def wait_for(there: Callable[[], Any], what: str, deadline_s: float = 240.0) -> 
 
 
 def alive(process: "subprocess.Popen[str]", there: Callable[[], Any]) -> Callable[[], Any]:
-    """The same question, which fails at once when the driver has ended."""
+    """The question `there`, which fails with the driver's output once the driver has ended."""
 
     def ask() -> Any:
         assert process.poll() is None, process.communicate()[0]

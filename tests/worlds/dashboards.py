@@ -1,4 +1,4 @@
-"""The Grafana dashboard Training, panel by panel, and the words that all four are written in.
+"""The Grafana dashboard Training, panel by panel, and the helpers that all four dashboards are written with.
 
 `python -m tests.worlds.monitoring_files` writes k8s/monitoring/dashboards from them.
 """
@@ -79,7 +79,8 @@ TRAINING = Dashboard(
             (
                 Panel(
                     "Reward",
-                    "Training, and held-out prompts with and without the system prompt. Held-out must rise; training alone is no proof.",
+                    "Training, and held-out prompts with and without the system prompt. Held-out must rise; "
+                    "training alone is no proof.",
                     (
                         of("reward_mean", "{{run}} training"),
                         of("heldout_reward_mean", "{{run}} held-out"),
@@ -90,13 +91,15 @@ TRAINING = Dashboard(
                 ),
                 Panel(
                     "Spread within a group",
-                    "Mean standard deviation of a group's scores: without spread there is nothing to learn from.",
+                    "Mean standard deviation of a group's scores: without spread there is nothing to learn "
+                    "from.",
                     (of("reward_std"),),
                     width=6,
                 ),
                 Panel(
                     "Internalization gap",
-                    "Nats per token between the prompted and the plain policy. The method wants it to fall; it need not.",
+                    "Nats per token between the prompted and the plain policy. The method wants it to fall; "
+                    "it need not.",
                     (of("internalization_gap"),),
                     width=6,
                     least=None,
@@ -121,7 +124,8 @@ TRAINING = Dashboard(
                 ),
                 Panel(
                     "KL and entropy",
-                    "KL to the initial policy (with algorithm.kl_coef) and entropy, nats per token. Entropy near 0: a collapsed policy.",
+                    "KL to the initial policy (with algorithm.kl_coef) and entropy, nats per token. Entropy "
+                    "near 0: a collapsed policy.",
                     (of("kl", "{{run}} KL"), of("entropy", "{{run}} entropy")),
                     width=6,
                 ),
@@ -156,7 +160,8 @@ TRAINING = Dashboard(
             (
                 Panel(
                     "Time of a step",
-                    "The learner's wait, its work, and the publishing. A wait that dominates: more workers. None: more learner.",
+                    "The learner's wait, its work, and the publishing. A wait that dominates: more workers. "
+                    "None: more learner.",
                     (
                         of("learner_wait_seconds", "{{run}} waiting"),
                         of("learn_seconds", "{{run}} learning"),
@@ -175,7 +180,8 @@ TRAINING = Dashboard(
                 ),
                 Panel(
                     "Age of trained tokens",
-                    "Versions between sampling and training: mean, oldest, and the bound that is never passed.",
+                    "Versions between sampling and training: mean, oldest, and the bound that is never "
+                    "passed.",
                     (
                         of("staleness_mean", "{{run}} mean"),
                         of("staleness_max", "{{run}} oldest"),

@@ -1,13 +1,20 @@
-"""The two dashboards for when something is wrong: with the reward, or with the machines."""
+"""The Grafana dashboards Self-reward health and Faults."""
 
 from tests.worlds.dashboards import RUN, STATE, bad_above, fraction, of, rate, stat
 from tests.worlds.grafana_model import Dashboard, Panel, Query, Row
 
-WITHOUT_SIGNAL = 'sum by (run) (increase(dynalign_groups_withheld_total{run=~"$run",reason=~"low_signal|unparsed|empty"}[30m]))'
-RESTARTED = f"sum by (run, kind, cause) (increase(dynalign_restarts_total{RUN}[10m])) > 0 or 0 * sum by (run) (dynalign_restarts_total{RUN})"
+WITHOUT_SIGNAL = (
+    "sum by (run) (increase(dynalign_groups_withheld_total"
+    '{run=~"$run",reason=~"low_signal|unparsed|empty"}[30m]))'
+)
+RESTARTED = (
+    f"sum by (run, kind, cause) (increase(dynalign_restarts_total{RUN}[10m])) > 0 "
+    f"or 0 * sum by (run) (dynalign_restarts_total{RUN})"
+)
 LAW = (
-    f"dynalign_groups_issued_total{RUN} - dynalign_groups_pending{RUN} - dynalign_groups_leased{RUN} - dynalign_groups_scored{RUN}"
-    f" - dynalign_groups_trained_total{RUN} - sum without (reason) (dynalign_groups_withheld_total{RUN})"
+    f"dynalign_groups_issued_total{RUN} - dynalign_groups_pending{RUN} - dynalign_groups_leased{RUN}"
+    f" - dynalign_groups_scored{RUN} - dynalign_groups_trained_total{RUN}"
+    f" - sum without (reason) (dynalign_groups_withheld_total{RUN})"
 )
 
 SELF_REWARD = Dashboard(
@@ -20,7 +27,8 @@ SELF_REWARD = Dashboard(
             (
                 Panel(
                     "Live and frozen judge",
-                    "The same candidates scored by the policy of today and by the initial one: where they part, the judge changed. "
+                    "The same candidates scored by the policy of today and by the initial one: where they "
+                    "part, the judge changed. "
                     "Without a frozen judge there is one line.",
                     (of("reward_mean", "{{run}} live"), of("frozen_judge_reward_mean", "{{run}} frozen")),
                     width=12,
@@ -28,7 +36,8 @@ SELF_REWARD = Dashboard(
                 ),
                 Panel(
                     "Training minus held-out",
-                    "Points between training prompts and held-out ones, both with the system prompt. Growing: overfitting.",
+                    "Points between training prompts and held-out ones, both with the system prompt. "
+                    "Growing: overfitting.",
                     (Query(f"dynalign_reward_mean{RUN} - dynalign_heldout_prompted_reward_mean{RUN}"),),
                     width=6,
                     thresholds=bad_above(0.4, 0.75),
@@ -49,7 +58,8 @@ SELF_REWARD = Dashboard(
             (
                 fraction(
                     "Groups without signal",
-                    "Share of the step's groups whose scores do not differ beyond noise. They are withheld and replaced.",
+                    "Share of the step's groups whose scores do not differ beyond noise. They are withheld "
+                    "and replaced.",
                     of("no_signal_fraction"),
                     warn=0.5,
                     alarm=0.75,
@@ -63,7 +73,8 @@ SELF_REWARD = Dashboard(
                 ),
                 Panel(
                     "Spread within a group",
-                    "Standard deviation of scores, and the judge's own noise. Spread near noise teaches nothing.",
+                    "Standard deviation of scores, and the judge's own noise. Spread near noise teaches "
+                    "nothing.",
                     (of("reward_std", "{{run}} spread"), of("judge_noise_std", "{{run}} noise")),
                 ),
                 Panel(
@@ -75,10 +86,12 @@ SELF_REWARD = Dashboard(
                 ),
                 Panel(
                     "No signal, on time",
-                    "Share of the groups settled in the last half hour, steps or no steps; DynalignRewardCollapse reads it.",
+                    "Share of the groups settled in the last half hour, steps or no steps; "
+                    "DynalignRewardCollapse reads it.",
                     (
                         Query(
-                            f"{WITHOUT_SIGNAL} / ({WITHOUT_SIGNAL} + sum by (run) (increase(dynalign_groups_trained_total{RUN}[30m])))"
+                            f"{WITHOUT_SIGNAL} / ({WITHOUT_SIGNAL} + sum by (run) "
+                            f"(increase(dynalign_groups_trained_total{RUN}[30m])))"
                         ),
                     ),
                     "percentunit",
@@ -100,7 +113,8 @@ SELF_REWARD = Dashboard(
                 ),
                 Panel(
                     "Digit mass",
-                    "Probability that the judge answers with one of the six digits; below judge.min_digit_mass a verdict is unparsed.",
+                    "Probability that the judge answers with one of the six digits; below "
+                    "judge.min_digit_mass a verdict is unparsed.",
                     (of("digit_mass_mean"),),
                     "percentunit",
                     thresholds=((0, "red"), (0.1, "orange"), (0.5, "green")),
@@ -108,7 +122,8 @@ SELF_REWARD = Dashboard(
                 ),
                 Panel(
                     "Engine against learner",
-                    "Nats per token, with rollout.record_behaviour. 0.03 to 0.04 is usual in bfloat16; far more is another model.",
+                    "Nats per token, with rollout.record_behaviour. 0.03 to 0.04 is usual in bfloat16; far "
+                    "more is another model.",
                     (of("logprob_mismatch_mean"),),
                     thresholds=bad_above(0.08, 0.15),
                 ),
@@ -201,7 +216,8 @@ FAULTS = Dashboard(
                 ),
                 Panel(
                     "Restarts",
-                    "Actors replaced in the last ten minutes, by kind and cause. events.jsonl in the run folder has the story of each.",
+                    "Actors replaced in the last ten minutes, by kind and cause. events.jsonl in the run "
+                    "folder has a line for each.",
                     (
                         Query(
                             RESTARTED,
@@ -213,10 +229,11 @@ FAULTS = Dashboard(
                 ),
                 Panel(
                     "Workers missing",
-                    "Wanted minus serving. Lasting: no room in the cluster, or workers that do not come up.",
+                    "Wanted minus serving. Lasting: the cluster is full, or workers fail to start.",
                     (
                         Query(
-                            f'dynalign_workers_wanted{RUN} - ignoring (state) dynalign_workers{{run=~"$run",state="serving"}}'
+                            f"dynalign_workers_wanted{RUN} - ignoring (state) "
+                            'dynalign_workers{run=~"$run",state="serving"}'
                         ),
                     ),
                     width=12,
@@ -238,7 +255,8 @@ FAULTS = Dashboard(
                 ),
                 Panel(
                     "Weight versions that failed",
-                    "Workers ended over a version, since the run's driver began, and versions that the object store had to bring.",
+                    "Workers ended over a version, since the run's driver began, and versions that the "
+                    "object store had to bring.",
                     (
                         of("weight_sync_failures_total"),
                         of("worker_weight_fallbacks_total", "{{run}} {{worker}} by the object store"),
@@ -257,7 +275,8 @@ FAULTS = Dashboard(
             (
                 Panel(
                     "Steps since the newest checkpoint",
-                    "What a failed learner has to do again. Checkpoints made before this coordinator began do not show.",
+                    "What a failed learner has to do again. Checkpoints made before this coordinator began "
+                    "do not show.",
                     (Query(f"dynalign_step{RUN} - dynalign_checkpoint_step{RUN}"),),
                 ),
                 Panel(
@@ -273,12 +292,14 @@ FAULTS = Dashboard(
                 ),
                 Panel(
                     "Disk",
-                    "Free space of the run folder's file system, and where it stands in four hours at the pace of the last one.",
+                    "Free space of the run folder's file system, and where it stands in four hours at the "
+                    "pace of the last one.",
                     (
                         of("run_folder_free_bytes", "{{run}} free"),
                         of("run_folder_size_bytes", "{{run}} size"),
                         Query(
-                            f"clamp_min(predict_linear(dynalign_run_folder_free_bytes{RUN}[1h], 4 * 3600), 0)",
+                            f"clamp_min(predict_linear(dynalign_run_folder_free_bytes{RUN}[1h], 4 * 3600), "
+                            f"0)",
                             "{{run}} free in 4 h",
                         ),
                     ),
@@ -286,7 +307,8 @@ FAULTS = Dashboard(
                 ),
                 Panel(
                     "Mirror",
-                    "Steps that checkpoint.mirror is behind the newest checkpoint, and copies that failed. Lasting: DynalignMirrorBehind.",
+                    "Steps that checkpoint.mirror is behind the newest checkpoint, and copies that failed. "
+                    "Lasting: DynalignMirrorBehind.",
                     (
                         Query(f"dynalign_checkpoint_step{RUN} - dynalign_mirror_step{RUN}", "{{run}} behind"),
                         of("mirror_failures_total", "{{run}} failed"),
@@ -294,7 +316,8 @@ FAULTS = Dashboard(
                 ),
                 Panel(
                     "Start-up",
-                    "Seconds from the coordinator's start to its first commit: what every restart of the learner costs.",
+                    "Seconds from the coordinator's start to its first commit: what every restart of the "
+                    "learner costs.",
                     (of("time_to_first_step_seconds"),),
                     "s",
                 ),

@@ -5,12 +5,17 @@ from tests.worlds.grafana_model import Dashboard, Panel, Query, Row
 
 ENGINE = '{model_name=~"$run/.+"}'
 CACHED = Query(
-    f"rate(ray_vllm_prefix_cache_hits_total{ENGINE}{RATE}) / rate(ray_vllm_prefix_cache_queries_total{ENGINE}{RATE})",
+    f"rate(ray_vllm_prefix_cache_hits_total{ENGINE}{RATE}) / "
+    f"rate(ray_vllm_prefix_cache_queries_total{ENGINE}{RATE})",
     "{{model_name}}",
 )
 
-BY_ACTOR = 'sum by (ip, actor) (label_replace(ray_component_rss_bytes{Component=~"ray::.+"}, "actor", "$1", "Component", "ray::([^.]+).*"))'
-"""Ray calls a process by what it does at the moment (`ray::LearnerRank.publish`): summed, or each actor is many lines."""
+BY_ACTOR = (
+    'sum by (ip, actor) (label_replace(ray_component_rss_bytes{Component=~"ray::.+"}, '
+    '"actor", "$1", "Component", "ray::([^.]+).*"))'
+)
+"""Ray names a process after its current call, as `ray::LearnerRank.publish`: the sum is one line per
+actor."""
 RECEIVED = (
     f"sum by (run, instance) (rate(dynalign_worker_weight_syncs_total{RUN}{RATE}))"
     f" * on (run, instance) group_left () dynalign_weight_bytes{RUN}"
@@ -32,13 +37,14 @@ ROLLOUT = Dashboard(
             (
                 Panel(
                     "Workers",
-                    "By state, and how many are wanted. `placing` waits for room in the cluster.",
+                    "By state, and how many are wanted. `placing` waits for free resources in the cluster.",
                     (of("workers", "{{run}} {{state}}"), of("workers_wanted", "{{run}} wanted")),
                     width=8,
                 ),
                 Panel(
                     "Idle",
-                    "Shares of a step: the learner waiting, workers without work. They size the pool, at 15 % and 30 %.",
+                    "Shares of a step: the learner waiting, workers without work. They size the pool, at 15 "
+                    "% and 30 %.",
                     (
                         of("learner_wait_fraction", "{{run}} learner"),
                         of("rollout_idle_fraction", "{{run}} workers"),
@@ -68,13 +74,15 @@ ROLLOUT = Dashboard(
                 ),
                 Panel(
                     "Oldest lease",
-                    "A group from lease to report. Far above the others: a straggler; beyond deadlines.lease_s it is issued again.",
+                    "A group from lease to report. Far above the others: a straggler; beyond "
+                    "deadlines.lease_s it is issued again.",
                     (of("oldest_lease_age_seconds"),),
                     "s",
                 ),
                 Panel(
                     "Room under the age bound",
-                    "Groups that may be leased now. At 0 workers idle: they are as far ahead as max_staleness permits.",
+                    "Groups that may be leased now. At 0 workers idle: they are as far ahead as "
+                    "max_staleness permits.",
                     (of("ledger_capacity"),),
                 ),
                 Panel(
@@ -89,7 +97,8 @@ ROLLOUT = Dashboard(
                 ),
                 Panel(
                     "A worker's time",
-                    "Share of time with candidates in generation and in scoring (they may overlap), and without work.",
+                    "Share of time with candidates in generation and in scoring (they may overlap), and "
+                    "without work.",
                     (
                         Query(
                             f"avg by (run) (rate(dynalign_worker_generate_seconds_total{RUN}{RATE}))",
@@ -120,10 +129,12 @@ ROLLOUT = Dashboard(
             (
                 Panel(
                     "Versions behind",
-                    "Published minus held, by worker. It stays above the bound only where loading fails or hangs.",
+                    "Published minus held, by worker. It stays above the bound only where loading fails or "
+                    "hangs.",
                     (
                         Query(
-                            f"dynalign_policy_version{RUN} - on (run, instance) group_right () dynalign_worker_version{RUN}",
+                            f"dynalign_policy_version{RUN} - on (run, instance) group_right () "
+                            f"dynalign_worker_version{RUN}",
                             "{{run}} {{worker}}",
                         ),
                     ),
@@ -180,7 +191,7 @@ ROLLOUT = Dashboard(
             (
                 Panel(
                     "Requests",
-                    "In the batch, and waiting for a place or for key-value cache.",
+                    "In the batch, and waiting for a slot in it or for key-value cache.",
                     (
                         Query(f"ray_vllm_num_requests_running{ENGINE}", "{{model_name}} running"),
                         Query(f"ray_vllm_num_requests_waiting{ENGINE}", "{{model_name}} waiting"),
@@ -195,7 +206,8 @@ ROLLOUT = Dashboard(
                 ),
                 Panel(
                     "Prefix cache",
-                    "Share of prompt tokens found in the cache: a group's candidates share their prompt, and their judge's.",
+                    "Share of prompt tokens found in the cache: a group's candidates share their prompt, and "
+                    "their judge's.",
                     (CACHED,),
                     "percentunit",
                     most=1,
@@ -219,7 +231,8 @@ ROLLOUT = Dashboard(
                     "95th percentile, all engines of a run.",
                     (
                         Query(
-                            f"histogram_quantile(0.95, sum by (le) (rate(ray_vllm_request_queue_time_seconds_bucket{ENGINE}{RATE})))",
+                            f"histogram_quantile(0.95, sum by (le) "
+                            f"(rate(ray_vllm_request_queue_time_seconds_bucket{ENGINE}{RATE})))",
                             "95 %",
                         ),
                     ),
@@ -275,7 +288,8 @@ ROLLOUT = Dashboard(
                     "Share in use. It holds the newest two weight versions and the groups in flight.",
                     (
                         Query(
-                            "ray_object_store_used_memory / (ray_object_store_used_memory + ray_object_store_available_memory)",
+                            "ray_object_store_used_memory / (ray_object_store_used_memory + "
+                            "ray_object_store_available_memory)",
                             "{{NodeAddress}}",
                         ),
                     ),
@@ -286,7 +300,8 @@ ROLLOUT = Dashboard(
                 ),
                 Panel(
                     "Memory of actors",
-                    "Resident bytes by kind of actor and node. The engine's own process is no actor: it shows in the node's memory.",
+                    "Resident bytes by kind of actor and node. The engine's own process is no actor: it "
+                    "shows in the node's memory.",
                     (Query(BY_ACTOR, "{{ip}} {{actor}}"),),
                     "bytes",
                     width=12,

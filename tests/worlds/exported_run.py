@@ -1,4 +1,4 @@
-"""An endpoint that tells what a run would: the real Exporter, fed with synthetic rows and with what ledger and supervision say."""
+"""The real Prometheus endpoint of a run, fed with synthetic metrics and with made-up states of its actors."""
 
 import random
 from pathlib import Path
@@ -15,7 +15,7 @@ def settings(**changed: Any) -> RunSettings:
 
 
 def ledger(step: int, **changed: Any) -> dict[str, Any]:
-    """As `LedgerActor.status` says it, lawful, four groups trained a step."""
+    """A result of `LedgerActor.status` that keeps the conservation law, with four groups trained a step."""
     terms = {
         "issued": 4 * step + 8,
         "pending": 1,
@@ -36,7 +36,7 @@ def ledger(step: int, **changed: Any) -> dict[str, Any]:
 
 
 def worker(name: str = "rollout-0", state: str = "serving", step: int = 0) -> dict[str, Any]:
-    told = {
+    totals = {
         "completion_tokens_total": 900 * step,
         "judgements_total": 32 * step,
         "generate_s": 6.0 * step,
@@ -50,13 +50,13 @@ def worker(name: str = "rollout-0", state: str = "serving", step: int = 0) -> di
     }
     return (
         {"name": name, "state": state, "version": step, "groups_in_flight": 2, "idle_s": 1.0 * step}
-        | told
+        | totals
         | sync
     )
 
 
 def supervised(step: int = 0, wanted: int = 2, **changed: Any) -> dict[str, Any]:
-    """As `Supervisor.report` says it."""
+    """A result of `Supervisor.report`, with two workers."""
     report = {
         "workers": [worker(step=step), worker("rollout-1", step=step)],
         "workers_wanted": wanted,
@@ -68,19 +68,19 @@ def supervised(step: int = 0, wanted: int = 2, **changed: Any) -> dict[str, Any]
 
 def whole_row(step: int, **changed: Any) -> dict[str, Any]:
     rng = random.Random(step)
-    told = row(rng, step, [group(rng, step, index, 1.7 + 0.02 * step) for index in range(4)])
-    told |= {
+    measured = row(rng, step, [group(rng, step, index, 1.7 + 0.02 * step) for index in range(4)])
+    measured |= {
         "kl": 0.01,
         "clip_low_fraction": 0.0,
         "clip_high_fraction": 0.0,
         "effective_sample_size": 1.0,
         "logprob_mismatch_mean": 0.03,
     }
-    return dict.fromkeys(METRIC_NAMES) | told | {"lineage": 1, "trained": 4 * step} | changed
+    return dict.fromkeys(METRIC_NAMES) | measured | {"lineage": 1, "trained": 4 * step} | changed
 
 
 def tell_step(exporter: Exporter, step: int) -> None:
-    """What a coordinator tells from one commit to the next."""
+    """The calls of a coordinator from one commit to the next."""
     exporter.trained([0, 1, 1, 0])
     heldout = {"heldout_reward_mean": 1.7, "heldout_prompted_reward_mean": 1.9} if step % 5 == 0 else {}
     exporter.row(whole_row(step, frozen_judge_reward_mean=1.6, **heldout))
@@ -92,7 +92,7 @@ def tell_step(exporter: Exporter, step: int) -> None:
 
 
 def tell_start(exporter: Exporter) -> None:
-    """What it tells before the first step."""
+    """The calls of a coordinator before the first step."""
     exporter.look("starting", {}, {})
     exporter.look("running", ledger(0), supervised())
     exporter.row(
@@ -109,7 +109,7 @@ def tell_all(exporter: Exporter, steps: int = 3) -> None:
 
 
 def exporter(folder: Path, **changed: Any) -> Exporter:
-    """In `folder/runs`, on a free port."""
+    """An endpoint on a free port, of a run in `folder/runs`."""
     run = settings(**changed)
     run_folder = folder / "runs" / run.name
     run_folder.mkdir(parents=True, exist_ok=True)

@@ -1,6 +1,7 @@
-"""What a run folder holds, in the present format of each file: `python -m tests.golden_formats` writes them to tests/golden/formats/.
+"""One example of each file of a run folder, in its present format.
 
-A format that changes gets another number. Then the golden file of the number before moves to `formats/<file>.<number>`, and a test shows
+`python -m tests.worlds.golden_formats` writes them to tests/golden/formats/. A format that changes gets
+another number. The golden file of the number before then moves to `formats/<file>.<number>`, and a test shows
 that it is still read, or refused by name.
 """
 
@@ -33,8 +34,8 @@ LINES: tuple[LogLine, ...] = (
     Commit(5, 3, (6, 7), ((5, "low_signal"), (8, "poison"))),
 )
 STATE = LedgerState(
-    version=5, issued=10, trained=6, pending=[9], scored={7: Scored(MEASURED, 2)}, withheld={5: "low_signal", 8: "poison"},
-    last_group_ids=(4, 6), requeued=2, late=1, rolled_back=3,
+    version=5, issued=10, trained=6, pending=[9], scored={7: Scored(MEASURED, 2)},
+    withheld={5: "low_signal", 8: "poison"}, last_group_ids=(4, 6), requeued=2, late=1, rolled_back=3,
 )  # fmt: skip
 LEARNER = LearnerState(5, (4, 6), {"loss": 0.5, "kl": None, "learning_rate": 1e-06})
 MANIFEST = checkpoint.CheckpointManifest(
@@ -62,10 +63,12 @@ GROUP = Group(
 
 @dataclass(frozen=True)
 class Written:
-    """Bytes that Arrow's library may lay out in another way in another version are compared as what they say."""
+    """A file of a run folder."""
 
     content: bytes
     exact: bool = True
+    """Whether the bytes are compared. False for Arrow, which may lay out the same values in another way in
+    another version: there the values are compared."""
 
 
 def written() -> dict[str, Written]:

@@ -1,4 +1,7 @@
-"""Grafana's dashboard model, as much of it as the shipped dashboards need: panels in, JSON out. Written for Grafana 10 and newer."""
+"""Grafana's dashboard model, as much of it as the shipped dashboards need: panels in, JSON out.
+
+For Grafana 10 and newer.
+"""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -13,27 +16,47 @@ SOURCE = {"type": "prometheus", "uid": "${datasource}"}
 
 @dataclass(frozen=True)
 class Query:
-    """A PromQL expression, and a legend in which {{label}} is filled in."""
+    """A line of a panel."""
 
     expression: str
+    """In PromQL."""
+
     legend: str = "{{run}}"
+    """Its name. Grafana fills in `{{label}}`."""
 
 
 @dataclass(frozen=True)
 class Panel:
-    """unit: Grafana's name of it. thresholds: (from this value on, colour), beginning with green. description: what is good, what is
-    bad, and what to look at then."""
+    """One chart or figure of a dashboard."""
 
     title: str
+
     description: str
+    """What is good, what is bad, and what to look at then."""
+
     queries: tuple[Query, ...]
+
     unit: str = "short"
+    """Grafana's name of the unit."""
+
     kind: str = "timeseries"
+    """Grafana's name of the visualization."""
+
     width: int = 8
+    """Of the 24 columns."""
+
     height: int = 8
+    """In grid units of about 38 pixels."""
+
     thresholds: tuple[tuple[float, str], ...] = ()
+    """(from this value on, colour), beginning with green."""
+
     least: float | None = 0
+    """Lower end of the axis; None: as the values need."""
+
     most: float | None = None
+    """Upper end of the axis; None: as the values need."""
+
     stacked: bool = False
 
 
@@ -140,7 +163,8 @@ def _annotations() -> Iterator[Json]:
 
 
 def _panels(rows: Sequence[Row]) -> Iterator[Json]:
-    number, top = 0, 0
+    number = 0
+    top = 0
     for row in rows:
         number += 1
         yield {
@@ -149,19 +173,24 @@ def _panels(rows: Sequence[Row]) -> Iterator[Json]:
             "title": row.title,
             "collapsed": False,
             "panels": [],
-            "gridPos": _place(0, top, COLUMNS, 1),
+            "gridPos": _grid_position(0, top, COLUMNS, 1),
         }
-        left, top, line_height = 0, top + 1, 0
+        left = 0
+        top += 1
+        line_height = 0
         for panel in row.panels:
             if left + panel.width > COLUMNS:
-                left, top, line_height = 0, top + line_height, 0
+                left = 0
+                top += line_height
+                line_height = 0
             number += 1
-            yield _panel(panel, number) | {"gridPos": _place(left, top, panel.width, panel.height)}
-            left, line_height = left + panel.width, max(line_height, panel.height)
+            yield _panel(panel, number) | {"gridPos": _grid_position(left, top, panel.width, panel.height)}
+            left += panel.width
+            line_height = max(line_height, panel.height)
         top += line_height
 
 
-def _place(left: int, top: int, width: int, height: int) -> Json:
+def _grid_position(left: int, top: int, width: int, height: int) -> Json:
     return {"x": left, "y": top, "w": width, "h": height}
 
 

@@ -19,11 +19,11 @@ Manifest = dict[str, Any]
 
 K8S = ROOT / "k8s"
 OVERLAYS = sorted(path.parent.name for path in K8S.glob("overlays/*/kustomization.yaml"))
-ROOMS = ("overlays", "standing")
+KINDS = ("overlays", "standing")
 BUILDS = sorted(
     path.parent.relative_to(K8S).as_posix()
-    for room in ROOMS
-    for path in K8S.glob(f"{room}/*/kustomization.yaml")
+    for kind in KINDS
+    for path in K8S.glob(f"{kind}/*/kustomization.yaml")
 )
 
 SIZES = {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40}
@@ -53,12 +53,20 @@ def cluster(name: str) -> Manifest:
 
 @dataclass(frozen=True)
 class Pod:
-    """A pod that KubeRay makes of a template. group: head, submitter, or the worker group's name."""
+    """The pods that KubeRay makes of one template."""
 
     group: str
+    """`head`, `submitter`, or the worker group's name."""
+
     minimum: int
+    """Pods that are there from the start."""
+
     maximum: int
+    """Pods that the autoscaler may start."""
+
     ray_start: Manifest
+    """Arguments of `ray start`."""
+
     template: Manifest
 
     @property

@@ -1,4 +1,4 @@
-"""A run folder in which ledger actors are opened one after the other, without Ray and on a clock that is told the time."""
+"""A run folder in which a test opens one ledger actor after another, without Ray and with its own clock."""
 
 import asyncio
 from collections.abc import Callable, Coroutine
@@ -28,7 +28,7 @@ RUN = RunSettings(
 
 
 class Clock:
-    """Seconds that pass only when told to."""
+    """A clock that stands still until the test sets `now_s`, in seconds."""
 
     now_s = 1000.0
 
@@ -40,7 +40,8 @@ class Place:
     """A run folder with its owner, and ledgers opened in it one after the other."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder, self.clock = folder, Clock()
+        self.folder = folder
+        self.clock = Clock()
         self.owner: Owner = owner.acquire(folder, now_s=1.0)
 
     async def ledger(self, step: int = 0, run: RunSettings = RUN) -> LedgerActor:
@@ -88,7 +89,7 @@ class Place:
         (folder / "ledger.msgpack").write_bytes(await actor.snapshot())
 
     async def forget(self, actor: LedgerActor, step: int) -> None:
-        """As the coordinator does."""
+        """Deletes spool files of steps up to `step`, as the coordinator does after a checkpoint."""
         await clear_spool(self.folder / "spool", step, actor)
 
 
@@ -111,5 +112,5 @@ async def leases_of(actor: LedgerActor, groups: int, worker: str = "worker-0") -
 
 
 def tell(folder: Path, story: Callable[[Place], Coroutine[Any, Any, None]]) -> None:
-    """Runs a story in a run folder; a wait that does not end fails it."""
+    """Runs `story` in a run folder at `folder`. Fails if it takes more than 20 s."""
     asyncio.run(asyncio.wait_for(story(Place(folder)), timeout=20.0))

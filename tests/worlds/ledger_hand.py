@@ -1,4 +1,4 @@
-"""Shorthand for ledgers that are worked by hand: two groups per step, one version of staleness, four steps."""
+"""Short calls for hand-written tests of the ledger: two groups a step, max_staleness 1, four steps."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -61,7 +61,7 @@ def take(ledger: Ledger, step: int) -> tuple[int, ...] | None:
 
 
 def commit_step(ledger: Ledger, step: int, group_ids: Sequence[int] | None = None) -> Commit | None:
-    """As the ledger's actor does, without its files; None: committed before, nothing changed."""
+    """Commits as the ledger's actor does, without its files. None if it was committed before."""
     planned = ledger.plan_commit(step, group_ids)
     if planned is not None:
         ledger.apply(planned)

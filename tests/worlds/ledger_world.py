@@ -1,8 +1,8 @@
-"""A whole run in miniature for the ledger's properties: coordinator, learner, workers, disk, and everything that befalls them.
+"""A simulated run for the properties of the ledger: coordinator, learner, workers, disk, and their failures.
 
-The ledger, the restore, the log's lines and the learner's idempotence are real rules; bytes, models and clocks are numbers.
-Every event leaves the world in a state whose invariants are checked. The coordinator advances one line of its loop per event,
-so that a death can fall between any two of them, and inside a commit between the log line and the acknowledgement.
+The ledger, its restore and its log lines are the product's; bytes, models and clocks are numbers. The
+invariants are checked after every event. The coordinator advances one line of its loop per event, so that an
+actor can die between any two of them, and inside a commit between the log line and the acknowledgement.
 """
 
 from collections import Counter
@@ -21,7 +21,7 @@ from tests.worlds.ledger_hand import PROMPTS, Order, commit_step, scored_group
 
 
 class World:
-    """poison: the prompts that break whatever worker comes to them."""
+    """The run. poison: indices of the prompts that end the worker that generates for them."""
 
     def __init__(
         self,
@@ -31,15 +31,13 @@ class World:
         signal: float = 0.8,
         poison: frozenset[int] = frozenset(),
     ) -> None:
-        self.settings, self.random, self.on_no_signal, self.signal = (
-            settings,
-            Random(seed),
-            on_no_signal,
-            signal,
-        )
+        self.settings = settings
+        self.random = Random(seed)
+        self.on_no_signal = on_no_signal
+        self.signal = signal
         self.poison = poison
-        self.broke = dict.fromkeys(range(PROMPTS), 0)
-        self.condemned: set[int] = set()
+        self.broke = dict.fromkeys(range(PROMPTS), 0)  # prompt → workers that it has broken
+        self.condemned: set[int] = set()  # prompts that were withheld as poison
         self.log: list[LogLine] = []
         self.spool: dict[str, SpoolEntry] = {}
         self.checkpoints: list[tuple[dict[str, Any] | None, list[tuple[ScoredGroup, ...]]]] = [(None, [])]
@@ -60,9 +58,8 @@ class World:
         assert all(scored.group.name in self.spool for scored in self.ledger.state.scored.values())
         self.log.append(opening(self.ledger, snapshot, self.log))
         known = {prompt: len(self.ledger.suspects.workers(prompt)) for prompt in self.broke}
-        assert all(
-            known[prompt] >= broke for prompt, broke in self.broke.items()
-        )  # one that only a report without signal cleared is back
+        # More than before where a report without signal, which no log line keeps, had cleared the prompt.
+        assert all(known[prompt] >= broke for prompt, broke in self.broke.items())
         self.broke = known
         self.begin()
 
@@ -145,7 +142,7 @@ class World:
         self.held[worker] += leases
 
     def finish(self, signal: float | None = None) -> None:
-        """A worker that holds a lease, perhaps one that is not its own any more, writes the group and reports it."""
+        """A worker writes and reports a group that it holds a lease of, which may have gone to another."""
         holders = [worker for worker, leases in self.held.items() if leases]
         if not holders:
             return
@@ -164,7 +161,7 @@ class World:
         )
         if not dull:
             self.spool[group.name] = SpoolEntry(group.name, group.size_bytes, group.checksum)
-        if self.random.random() > 0.03:  # else it dies between the two
+        if self.random.random() > 0.03:  # else it dies between writing and reporting
             self.report(group)
 
     def report(self, group: ScoredGroup) -> None:
@@ -200,10 +197,11 @@ class World:
         if self.random.random() < 0.5:
             self.bury(worker)
         else:
-            self.held[worker] = []  # nobody notices, and its leases expire
+            self.held[worker] = []  # the ledger does not learn of it, and the leases expire
 
     def bury(self, worker: str) -> None:
-        """Each prompt in the hands of the dead has broken one worker more; at poison_attempts, and not before, it is withheld."""
+        """Reports a dead worker to the ledger. Each prompt that it held has broken one worker more: from
+        poison_attempts on, and not before, the prompt is withheld."""
         self.held[worker] = []
         held = [lease for lease in self.ledger.state.leased.values() if lease.worker == worker]
         for prompt in {lease.prompt_index for lease in held}:
@@ -224,7 +222,7 @@ class World:
         assert self.ledger.worker_left(worker) == held
         self.held[worker] = []
 
-    # ---- disasters
+    # ---- failures
 
     def lose_groups(self) -> None:
         if self.phase == "step" and len(self.learner) < self.step:
@@ -235,8 +233,8 @@ class World:
             self.begin()
 
     def coordinator_dies(self) -> None:
-        """A new one starts from the ledger's step. Where the learner is a step ahead, it may ask for its groups first. The
-        ledger ends a commit that it has begun."""
+        """A new one starts from the ledger's step. If the learner is a step ahead, it may first ask the
+        learner which groups that step trained. The ledger finishes a commit that it has begun."""
         if self.phase == "commit":
             self.commit()
         self.begin()
@@ -244,21 +242,22 @@ class World:
             self.learn()
 
     def ledger_dies(self) -> None:
-        """It comes back in the same lineage. The coordinator keeps the batch in its hands and goes on, unless it died too."""
-        phase, batch, group_ids, step = self.phase, self.batch, self.group_ids, self.step
+        """It is restored in the same lineage. The coordinator keeps its batch if the step is the same."""
+        step = self.step
+        phase = "log" if self.phase == "commit" else self.phase
+        batch = self.batch
+        group_ids = self.group_ids
         self.open_ledger()
         if self.step == step:
-            self.phase, self.batch, self.group_ids = ("log" if phase == "commit" else phase), batch, group_ids
+            self.phase = phase
+            self.batch = batch
+            self.group_ids = group_ids
 
     def driver_dies(self) -> None:
-        """Everything but some workers starts again from a whole checkpoint, mostly the newest, in a new lineage."""
-        self.current = self.random.choice(
-            [
-                len(self.checkpoints) - 1,
-                len(self.checkpoints) - 1,
-                self.random.randrange(len(self.checkpoints)),
-            ]
-        )
+        """All but some workers start again from a complete checkpoint, mostly the newest, in a new
+        lineage."""
+        newest = len(self.checkpoints) - 1
+        self.current = self.random.choice([newest, newest, self.random.randrange(len(self.checkpoints))])
         self.learner = list(self.checkpoints[self.current][1])
         self.published = len(self.learner)
         self.lineage += 1
@@ -270,23 +269,24 @@ class World:
     # ---- what always holds
 
     def check(self) -> None:
-        state, settings = self.ledger.state, self.settings
-        places = [set(state.pending), set(state.leased), set(state.scored), set(state.withheld)]
-        assert sum(map(len, places)) == len(set().union(*places))
-        assert all(0 <= group_id < state.issued for place in places for group_id in place)
+        state = self.ledger.state
+        settings = self.settings
+        states = [set(state.pending), set(state.leased), set(state.scored), set(state.withheld)]
+        assert sum(map(len, states)) == len(set().union(*states))
+        assert all(0 <= group_id < state.issued for group_ids in states for group_id in group_ids)
         assert len(state.leased) <= settings.max_in_flight
         assert (
             len(state.leased) + len(state.scored) <= (settings.max_staleness + 1) * settings.prompts_per_step
         )
         reserved = set(self.ledger.reservation.group_ids) if self.ledger.reservation else set()
-        born = {i: lease.version for i, lease in state.leased.items()} | {
+        leased_at = {i: lease.version for i, lease in state.leased.items()} | {
             i: scored.leased_at_version for i, scored in state.scored.items()
         }
-        dues = [version + settings.max_staleness for i, version in born.items() if i not in reserved]
+        dues = [version + settings.max_staleness for i, version in leased_at.items() if i not in reserved]
         for groups in (0, settings.prompts_per_step):
             leaving = {scored.group.group_id for scored in state.earliest(groups)}
             left = Counter(
-                version + settings.max_staleness for i, version in born.items() if i not in leaving
+                version + settings.max_staleness for i, version in leased_at.items() if i not in leaving
             )
             assert +Counter(state.left_behind(groups, settings.max_staleness)) == left
         assert state.withheld_by_reason() == Counter(state.withheld.values())
@@ -298,15 +298,15 @@ class World:
             first_unmeetable(Counter(dues), state.version + bool(reserved), settings.prompts_per_step) is None
         )
         assert (
-            state.issued - sum(map(len, places))
+            state.issued - sum(map(len, states))
             == sum(map(len, self.learner[: state.version]))
             == state.trained
         )
 
     def work_until_finished(self) -> None:
-        """Workers keep working and nobody dies any more: the run must come to its end, soon."""
+        """From here on no actor dies: the run must end within a bounded number of events."""
         for _ in range(20 * self.settings.steps + 20):
-            self.now_s += 2 * self.settings.lease_s  # what was lost expires
+            self.now_s += 2 * self.settings.lease_s  # leases of dead workers expire
             self.ledger.expire(self.now_s)
             for _ in range(2 * self.settings.max_in_flight):
                 self.lease()
@@ -320,7 +320,7 @@ class World:
         raise AssertionError(f"the run does not end: {self.ledger.waiting_reason()}, {self.ledger.counts()}")
 
     def check_history(self) -> None:
-        """Every id at most once in the history that leads to the final weights, and log, learner and ledger agree on it."""
+        """The history of the final weights trains every group at most once. Log, learner and ledger agree."""
         trained = [group.group_id for batch in self.learner for group in batch]
         assert len(self.learner) == self.settings.steps
         assert len(trained) == len(set(trained))

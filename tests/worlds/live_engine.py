@@ -23,13 +23,14 @@ TOLERANCE_NATS = 0.05  # bfloat16 kernels of two libraries; wrong weights differ
 
 @dataclass
 class LiveEngine:
-    """`step` is the version that was made last."""
+    """An engine, and versions of weights for it."""
 
     engine: Any
     folder: Path
     loop: asyncio.AbstractEventLoop
     adapter: AdapterEntry | None
     step: int = 0
+    """Of the version that was made last."""
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         return asyncio.run_coroutine_threadsafe(work, self.loop).result(timeout=120)
@@ -49,7 +50,10 @@ class LiveEngine:
         return f"1.{self.step}", manifest.pack(), file
 
     def held(self) -> dict[str, str]:
-        """A checksum of every parameter and buffer in the engine. Needs VLLM_ALLOW_INSECURE_SERIALIZATION=1, before it starts."""
+        """Name → checksum of every parameter and buffer in the engine.
+
+        VLLM_ALLOW_INSECURE_SERIALIZATION=1 must be set before the engine starts.
+        """
         (sums,) = self.run(self.engine._llm.collective_rpc(_checksums))
         return dict(sums)
 
@@ -58,7 +62,7 @@ class LiveEngine:
 
 
 def _checksums(worker: Any) -> dict[str, str]:
-    """In the engine's process."""
+    """The checksums, computed in the engine's process."""
     model = worker.model_runner.get_model()
     tensors = dict(model.named_parameters()) | dict(model.named_buffers())
     return {

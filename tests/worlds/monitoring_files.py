@@ -1,4 +1,7 @@
-"""Writes what is made from code: `python -m tests.worlds.monitoring_files`. Tests refuse files that differ from it."""
+"""The files that are made from code: dashboards, alert rules for the operator, tables of docs/metrics.md.
+
+`python -m tests.worlds.monitoring_files` writes them. A test refuses files that differ.
+"""
 
 import json
 from pathlib import Path
@@ -16,11 +19,14 @@ from tests.worlds.prometheus_tools import MONITORING, rules
 DOCS = ROOT / "docs" / "metrics.md"
 DASHBOARDS = {"training": TRAINING, "rollout": ROLLOUT, "self-reward": SELF_REWARD, "faults": FAULTS}
 """File name under k8s/monitoring/dashboards → what it holds."""
-MARK = "<!-- From here on made from k8s/monitoring/rules.yaml and actors/coordinator/exported_metrics.py: python -m tests.worlds.monitoring_files -->\n"
 
-
+MARK = (
+    "<!-- From here on made from k8s/monitoring/rules.yaml and actors/coordinator/exported_metrics.py: "
+    "python -m tests.worlds.monitoring_files -->\n"
+)
 RULE_HEAD = (
-    "# The alert rules for the Prometheus operator, made from rules.yaml: python -m tests.worlds.monitoring_files\n"
+    "# The alert rules for the Prometheus operator, made from rules.yaml: "
+    "python -m tests.worlds.monitoring_files\n"
 )
 
 
@@ -38,7 +44,7 @@ def prometheus_rule() -> str:
 
 
 def alerts() -> str:
-    """Every rule with what to do."""
+    """The table of alerts, each with its runbook."""
     lines = ["| alert | severity | after | what to do |", "|---|---|---|---|"]
     for rule in rules():
         runbook = rule["annotations"]["runbook"].replace("{{ $labels.run }}", "RUN")
@@ -49,7 +55,7 @@ def alerts() -> str:
 
 
 def docs() -> str:
-    """docs/metrics.md: what stands before the mark is written by hand."""
+    """docs/metrics.md. What stands before the mark is written by hand and stays."""
     written = DOCS.read_text().partition(MARK)[0]
     return (
         f"{written}{MARK}\n## What each alert asks for\n\n{alerts()}\n## What dynalign exports\n\n{table()}"
@@ -57,7 +63,7 @@ def docs() -> str:
 
 
 def files() -> dict[Path, str]:
-    """Every file with its content."""
+    """Path → content of every file that is made."""
     folder = MONITORING / "dashboards"
     made = {
         folder / f"{name}.json": json.dumps(dashboard_json(each), indent=1) + "\n"

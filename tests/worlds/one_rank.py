@@ -1,4 +1,4 @@
-"""The learner as the only rank, in this process: the environment that its actor would set, then its import."""
+"""The learner as the only rank, in this process: sets the environment as its actor does, and imports it."""
 
 import contextlib
 import os
@@ -12,14 +12,14 @@ def free_port() -> int:
 
 
 def rank_environment(rank: int, world_size: int, port: int) -> dict[str, str]:
-    place = {
+    rendezvous = {
         "RANK": str(rank),
         "WORLD_SIZE": str(world_size),
         "LOCAL_RANK": "0",
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(port),
     }
-    return place | {"DS_ACCELERATOR": "cpu", "OMP_NUM_THREADS": "1"}
+    return rendezvous | {"DS_ACCELERATOR": "cpu", "OMP_NUM_THREADS": "1"}
 
 
 if "RANK" not in os.environ:

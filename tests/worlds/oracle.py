@@ -1,7 +1,7 @@
-"""The algorithm once more, from its formulas alone, for the tests: float64, numpy only, one loop per sum, no shortcuts.
+"""A second implementation of the algorithm, from its formulas alone: float64, numpy, one loop per sum.
 
-Nothing here imports the product, so that an error has to be made twice, differently, to go unseen. Gradients are the
-formulas' derivatives, worked out by hand.
+Nothing here imports the product, so a test that compares the two misses an error only if both make it.
+Gradients are the formulas' derivatives, worked out by hand.
 """
 
 from collections.abc import Sequence
@@ -71,7 +71,7 @@ def policy_gradient(
     high: float,
     importance_T: Vector,
 ) -> Vector:
-    """∂loss/∂log π: d ρ = ρ d log π, and 0 where the clip has taken over, which it does only against the advantage's sign."""
+    """∂loss/∂log π, [T]: dρ = ρ d log π. It is 0 where the ratio is clipped on the advantage's side."""
     gradient = np.zeros(len(new_T))
     for t in range(len(new_T)):
         ratio = exp(new_T[t] - old_T[t])
@@ -109,7 +109,10 @@ def entropy(logits_TV: Matrix) -> Vector:
 def logprobs_gradient(
     hidden_TH: Matrix, weight_VH: Matrix, targets_T: Sequence[int], upstream_T: Vector
 ) -> tuple[Matrix, Matrix]:
-    """Gradients of Σ_t upstream_t · log softmax(W h_t)[target_t] by hidden and weight: ∂/∂logits = upstream · (one-hot - p)."""
+    """Gradients of Σ_t upstream_t · log softmax(W h_t)[target_t] by hidden [T, H] and weight [V, H].
+
+    ∂/∂logits = upstream · (one-hot - p).
+    """
     by_logits_TV = -softmax(hidden_TH @ weight_VH.T) * upstream_T[:, None]
     for t, target in enumerate(targets_T):
         by_logits_TV[t, target] += upstream_T[t]

@@ -1,4 +1,4 @@
-"""The project's own files as the house-rule tests see them: parsed once, and a way to refuse with sentences."""
+"""The project's own files, parsed once, for the tests of its rules; and a way to refuse with sentences."""
 
 import ast
 import subprocess
@@ -44,12 +44,19 @@ def project_files() -> tuple[str, ...]:
     return tuple(sorted(path for path in set(listing.stdout.split("\0")) if path and (ROOT / path).is_file()))
 
 
-def imports(tree: ast.Module) -> Iterator[tuple[str, int]]:
-    """Every imported module with its line, function-local imports and `importlib.import_module("…")` included.
+@cache
+def nodes(tree: ast.Module) -> tuple[ast.AST, ...]:
+    """Every node of a file, in the order of `ast.walk`. Walked once, since a dozen rules ask for them."""
+    return tuple(ast.walk(tree))
 
-    `from dynalign.rollout import records` names a module and `from dynalign.rollout.records import Group` does not: both readings are given.
+
+def imports(tree: ast.Module) -> Iterator[tuple[str, int]]:
+    """Every imported module with its line. Imports in functions and `importlib.import_module("…")` count too.
+
+    `from a import b` may name a module b of the package a, or a class b of the module a. Both `a` and `a.b`
+    are given, and the caller keeps what is a module.
     """
-    for node in ast.walk(tree):
+    for node in nodes(tree):
         match node:
             case ast.Import(names=names):
                 yield from ((alias.name, node.lineno) for alias in names)
@@ -63,7 +70,7 @@ def imports(tree: ast.Module) -> Iterator[tuple[str, int]]:
 
 
 def refuse(violations: Iterable[str]) -> None:
-    """Fail with the violations, one sentence a line, and nothing else."""
+    """Fails with the violations, one sentence a line, and no traceback. Passes where there is none."""
     lines = sorted(set(violations))
     if lines:
         pytest.fail("\n".join(lines), pytrace=False)

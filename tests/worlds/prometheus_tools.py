@@ -1,4 +1,4 @@
-"""The real `prometheus` and `promtool` (Debian's package `prometheus`) for tests; without them a test is skipped and says so."""
+"""The real `prometheus` and `promtool` (Debian's package `prometheus`). Without them a test is skipped."""
 
 import json
 import shutil
@@ -24,11 +24,11 @@ START_DEADLINE_S = 60.0
 
 
 def tool(name: str) -> str:
+    """The path of the program. Skips the test where it is not installed."""
     found = shutil.which(name)
     if found is None:
-        pytest.skip(
-            f"{name} is not installed (Debian's package prometheus): alert rules and dashboards are not evaluated here"
-        )
+        why = "alert rules and dashboards are not evaluated here"
+        pytest.skip(f"{name} is not installed (Debian's package prometheus): {why}")
     return found
 
 
@@ -40,9 +40,10 @@ def rules() -> list[dict[str, Any]]:
 
 @dataclass(frozen=True)
 class Server:
-    """A Prometheus that runs. address: of its HTTP API."""
+    """A Prometheus that runs."""
 
     address: str
+    """host:port of its HTTP API."""
 
     def get(self, path: str, **parameters: str) -> Any:
         """The answer's data. Raises AssertionError with Prometheus' own words when it refuses."""
@@ -68,7 +69,11 @@ class Server:
 
 @contextmanager
 def prometheus(folder: Path, *target_files: Path, interval: str = "1s") -> Iterator[Server]:
-    """A Prometheus with the shipped configuration and rules, whose paths are those of the test: `target_files` stands for all of them."""
+    """A Prometheus with the shipped configuration and rules.
+
+    target_files: of scrape targets, one for each of the first scrape configurations; the others are left out.
+    interval: between scrapes, and between evaluations of the rules.
+    """
     config = yaml.safe_load((MONITORING / "prometheus.yaml").read_text())
     config["global"] = {"scrape_interval": interval, "evaluation_interval": interval}
     config["rule_files"] = [str(MONITORING / "rules.yaml")]

@@ -1,4 +1,7 @@
-"""A Ray cluster as an operator starts it, with token authentication: processes of its own, ports of its own, nothing in the home."""
+"""A Ray cluster as an operator starts it, with token authentication.
+
+It has processes and ports of its own, and leaves nothing in the home folder.
+"""
 
 import os
 import secrets
@@ -20,12 +23,19 @@ STOP_DEADLINE_S = 20.0
 
 @dataclass(frozen=True)
 class Cluster:
-    """address: of the head, for RAY_ADDRESS. dashboard: takes jobs. environment: of a shell that may use it."""
+    """A Ray cluster that runs."""
 
     address: str
+    """host:port of the head, for RAY_ADDRESS."""
+
     dashboard: str
+    """URL of the dashboard, which takes jobs."""
+
     token: str
+    """What Ray asks for."""
+
     environment: dict[str, str]
+    """Of a shell that may use the cluster."""
 
 
 def free_ports(count: int) -> list[int]:
@@ -38,7 +48,10 @@ def free_ports(count: int) -> list[int]:
 
 @contextmanager
 def node(environment: dict[str, str], ready: Path, *arguments: str) -> Iterator[None]:
-    """One node in the foreground of a process, which takes all of it along when it ends."""
+    """One node, run by `ray start --block`: when that process ends, the node's other processes end too.
+
+    ready: file for the node's output.
+    """
     agent, grpc, runtime, client = free_ports(4)
     ports = [
         f"--dashboard-agent-listen-port={agent}",
@@ -76,8 +89,8 @@ def node(environment: dict[str, str], ready: Path, *arguments: str) -> Iterator[
 
 @contextmanager
 def cluster(nodes: int = 1, cpus: int = 2, **variables: str) -> Iterator[Cluster]:
-    """`nodes` nodes of `cpus` cores each on this machine, started in the environment of this Python. variables: more of theirs."""
-    folder = Path(tempfile.mkdtemp(prefix="ray-"))  # short: Ray's socket names go below it
+    """`nodes` nodes of `cpus` cores each on this machine, with this process's environment and `variables`."""
+    folder = Path(tempfile.mkdtemp(prefix="ray-"))  # short, since the paths of Ray's sockets have a limit
     token = secrets.token_hex(16)
     (folder / "token").write_text(token)
     (dashboard,) = free_ports(1)

@@ -27,7 +27,10 @@ PROMPTS = [
     "Our reading group has stopped talking. What can I do about it?",
     "Write a short note to a colleague who got a refusal today.",
 ]
-WORDS = "ask listen key small habit hook door together choose learn grow share time walk table question answer plan try again"
+WORDS = (
+    "ask listen key small habit hook door together choose learn grow share time walk table question answer "
+    "plan try again"
+)
 
 
 def candidate(
@@ -62,15 +65,18 @@ def candidate(
 def group(rng: random.Random, step: int, index: int, level: float, text: str | None = None) -> Group:
     candidates = tuple(candidate(rng, level, step, text, unparsed=rng.random() < 0.02) for _ in range(8))
     return Group(
-        run="synthetic", lineage=1, group_id=4 * step + index, attempt=1, epoch=0, prompt_id=f"p{index}", prompt=PROMPTS[index % 4],
-        learning_context_ids=(1, 2), candidates_G=candidates, judge="self/expected/unified", judge_version=step - 1, definition_hash="d",
-        rubric_hash="r", worker=f"rollout-{index % 2}", leased_s=100.0, generated_s=104.0, scored_s=106.8, noise_std=0.02,
+        run="synthetic", lineage=1, group_id=4 * step + index, attempt=1, epoch=0,
+        prompt_id=f"p{index}", prompt=PROMPTS[index % 4], learning_context_ids=(1, 2),
+        candidates_G=candidates, judge="self/expected/unified", judge_version=step - 1,
+        definition_hash="d", rubric_hash="r", worker=f"rollout-{index % 2}",
+        leased_s=100.0, generated_s=104.0, scored_s=106.8, noise_std=0.02,
     )  # fmt: skip
 
 
 def row(rng: random.Random, step: int, groups: list[Group]) -> dict[str, float | int | None]:
     scores = [[score for score in each.scores_G if score is not None] for each in groups]
-    learn_s, wait_s = rng.uniform(10, 13), rng.uniform(0, 3)
+    learn_s = rng.uniform(10, 13)
+    wait_s = rng.uniform(0, 3)
     ledger = {
         "issued": 4 * step + 6,
         "pending": 0,
@@ -81,16 +87,21 @@ def row(rng: random.Random, step: int, groups: list[Group]) -> dict[str, float |
         "requeued": step // 9,
     }
     return ledger | {
-        "step": step, "policy_version": step, "loss": rng.gauss(0, 0.02), "grad_norm": rng.uniform(0.3, 1.4), "learning_rate": 1e-5,
-        "entropy": 2.1 - 0.01 * step, "reward_mean": fmean(s for g in scores for s in g), "reward_std": fmean(map(stdev, scores)),
-        "no_signal_fraction": rng.choice([0, 0.2]), "score_saturation_fraction": 0.0, "unparsed_fraction": rng.choice([0, 0.03]),
-        "digit_mass_mean": rng.uniform(0.78, 0.84), "judge_noise_std": 0.02, "score_length_correlation": rng.gauss(0.2, 0.1),
-        "internalization_gap": 0.12, "staleness_mean": rng.uniform(0.2, 0.8), "staleness_max": 1, "ratio_mean": 1.0, "ratio_max": 1.0,
-        "completion_tokens": 1000, "completion_length_mean": rng.uniform(28, 34), "truncated_fraction": rng.uniform(0.02, 0.2),
-        "generate_tokens_per_s": rng.uniform(60, 75), "judgements_per_s": 2.0, "learn_tokens_per_s": 1000 / learn_s,
-        "step_s": learn_s + wait_s + 0.6, "generate_s": rng.uniform(5, 7), "score_s": rng.uniform(2, 3), "learn_s": learn_s,
-        "learner_wait_s": wait_s, "straggler_wait_s": 0.3 * wait_s, "rollout_idle_fraction": rng.uniform(0.2, 0.4), "weight_sync_s": 0.4,
-        "weight_sync_pause_s": 0.2, "weight_bytes": 269_000_000, "late": 0, "rolled_back": 0, "workers": 2, "worker_restarts": 0,
+        "step": step, "policy_version": step, "loss": rng.gauss(0, 0.02),
+        "grad_norm": rng.uniform(0.3, 1.4), "learning_rate": 1e-5, "entropy": 2.1 - 0.01 * step,
+        "reward_mean": fmean(s for g in scores for s in g), "reward_std": fmean(map(stdev, scores)),
+        "no_signal_fraction": rng.choice([0, 0.2]), "score_saturation_fraction": 0.0,
+        "unparsed_fraction": rng.choice([0, 0.03]), "digit_mass_mean": rng.uniform(0.78, 0.84),
+        "judge_noise_std": 0.02, "score_length_correlation": rng.gauss(0.2, 0.1),
+        "internalization_gap": 0.12, "staleness_mean": rng.uniform(0.2, 0.8), "staleness_max": 1,
+        "ratio_mean": 1.0, "ratio_max": 1.0, "completion_tokens": 1000,
+        "completion_length_mean": rng.uniform(28, 34), "truncated_fraction": rng.uniform(0.02, 0.2),
+        "generate_tokens_per_s": rng.uniform(60, 75), "judgements_per_s": 2.0,
+        "learn_tokens_per_s": 1000 / learn_s, "step_s": learn_s + wait_s + 0.6,
+        "generate_s": rng.uniform(5, 7), "score_s": rng.uniform(2, 3), "learn_s": learn_s,
+        "learner_wait_s": wait_s, "straggler_wait_s": 0.3 * wait_s,
+        "rollout_idle_fraction": rng.uniform(0.2, 0.4), "weight_sync_s": 0.4, "weight_sync_pause_s": 0.2,
+        "weight_bytes": 269_000_000, "late": 0, "rolled_back": 0, "workers": 2, "worker_restarts": 0,
     }  # fmt: skip
 
 
@@ -145,10 +156,12 @@ def write_heldout(
     items = []
     for prompted in (False, True):
         for index in range(8):
-            told = text or " ".join(rng.choices(WORDS.split(), k=24)).capitalize() + "."
+            answer = text or " ".join(rng.choices(WORDS.split(), k=24)).capitalize() + "."
             score = min(5.0, max(0.0, rng.gauss(level + 0.25 * prompted + 0.1 * index, 0.15)))
             items.append(
-                HeldoutItem(step, lineage, f"h{index}", PROMPTS[index % 4], prompted, score, told, 30, False)
+                HeldoutItem(
+                    step, lineage, f"h{index}", PROMPTS[index % 4], prompted, score, answer, 30, False
+                )
             )
     log.write_heldout(items)
     mean = {

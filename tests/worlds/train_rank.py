@@ -1,7 +1,8 @@
-"""One of several ranks, as a process of its own: `python -m tests.train_rank RANK WORLD_SIZE PORT MODEL OUT CASE…`.
+"""A rank as a process: `python -m tests.worlds.train_rank RANK WORLD_SIZE PORT MODEL OUT CASE…`.
 
-Trains two steps per case; rank 0 writes report and weights of each case to OUT. Then saves: whole, with each rank in turn unable to
-write more than a few bytes, and whole again; every rank writes to OUT what it heard.
+Trains two steps per case. Rank 0 writes the report and the weights of each case to OUT. Then the learner
+saves: once on a disk with space, once for each rank with that rank's disk full, and once more with space.
+Every rank writes to OUT what each save raised.
 """
 
 import json
@@ -54,15 +55,15 @@ def train(
         learner.prepare(step, *payloads(groups_of(case, step)))
         report = learner.run(step)
     if out is not None:
-        told = saves(learner, out / f"{case}.checkpoints", rank, world_size)
-        (out / f"{case}.rank-{rank}.json").write_text(json.dumps(told))
+        raised = saves(learner, out / f"{case}.checkpoints", rank, world_size)
+        (out / f"{case}.rank-{rank}.json").write_text(json.dumps(raised))
     version = learner.weights(1)
     return None if version is None else (report, dict(read_version(*version)))
 
 
 @contextmanager
-def no_room() -> Iterator[None]:
-    """This process can write no file past a kilobyte: its disk is full, and that of no other rank."""
+def full_disk() -> Iterator[None]:
+    """No file of this process can grow past a kilobyte, as if its disk were full. Other ranks can write."""
     _, most = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1024, most))
     try:
@@ -71,13 +72,13 @@ def no_room() -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
 
 
-def heard(save: Any, folder: Path, full: bool) -> tuple[str, float]:
-    """What a save raises, and the seconds that it takes."""
+def outcome(save: Any, folder: Path, full: bool) -> tuple[str, float]:
+    """What a save raises ("": nothing), and the seconds that it takes."""
     from dynalign.configs.errors import CheckpointError
 
     started_s = time.monotonic()
     try:
-        with no_room() if full else nullcontext():
+        with full_disk() if full else nullcontext():
             save(folder)
     except CheckpointError as error:
         return str(error), time.monotonic() - started_s
@@ -85,13 +86,14 @@ def heard(save: Any, folder: Path, full: bool) -> tuple[str, float]:
 
 
 def saves(learner: Any, folder: Path, rank: int, world_size: int) -> dict[str, tuple[str, float]]:
-    told = {"whole": heard(learner.save, folder / "whole", full=False)}
+    """Name of the save → its outcome."""
+    raised = {"whole": outcome(learner.save, folder / "whole", full=False)}
     for full in range(world_size):
-        told[f"state, rank {full} full"] = heard(learner.save, folder / f"full-{full}", full=rank == full)
-    told["model, rank 0 full"] = heard(learner.export, folder / "hf-full", full=rank == 0)
-    told["whole again"] = heard(learner.save, folder / "again", full=False)
-    told["model"] = heard(learner.export, folder / "hf", full=False)
-    return told
+        raised[f"state, rank {full} full"] = outcome(learner.save, folder / f"full-{full}", full=rank == full)
+    raised["model, rank 0 full"] = outcome(learner.export, folder / "hf-full", full=rank == 0)
+    raised["whole again"] = outcome(learner.save, folder / "again", full=False)
+    raised["model"] = outcome(learner.export, folder / "hf", full=False)
+    return raised
 
 
 if __name__ == "__main__":
