@@ -1,15 +1,14 @@
-"""Checkpoints on disk: one consistent cut of weights, optimizer, schedule and ledger, or nothing.
+"""Checkpoints on disk: weights, optimizer, schedule and ledger of one moment, complete or absent.
 
     checkpoints/step-000010.aside-3/   being written by lineage 3; never read
-    checkpoints/step-000010/           whole: deepspeed/, hf/, ledger.msgpack, and manifest.json, written last
+    checkpoints/step-000010/           complete: deepspeed/, hf/, ledger.msgpack, manifest.json (written last)
 
-The manifest lists every file with size and checksum. A folder gets its final name after all of it is on the disk, so a crash at
-any moment leaves the checkpoint before it in place.
+The manifest lists every file with size and checksum. A folder gets its final name after all of it is on the
+disk, so a crash at any moment leaves the checkpoint before it in place.
 """
 
 import json
 import math
-import re
 import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
@@ -18,48 +17,66 @@ from typing import Any
 
 import xxhash
 
+from dynalign.configs.earlier_versions import present_function
 from dynalign.configs.errors import CheckpointError, Mistake
 from dynalign.configs.schema import RunSettings
-from dynalign.run_folder import layout
-from dynalign.run_folder.durable import sync
-from dynalign.run_folder.layout import aside_folder, step_folder
+from dynalign.configs.sections.judge import JudgeSettings
+from dynalign.run_folder import durable, layout
+from dynalign.run_folder.layout import aside_folder, aside_folders, replaced_folder, step_folder, step_of
 
 FORMAT = 1
-_STEP = re.compile(r"step-(\d{6,})")
 _READ_BYTES = 1 << 22
 
 
 @dataclass(frozen=True)
 class FileEntry:
-    """xxh64 of the file's bytes, and how many they are."""
+    """One file of a checkpoint.
+
+    Example: `FileEntry(538_090_408, "9f2ab3c4d5e6f708")`.
+    """
 
     size_bytes: int
+    """Its size."""
     checksum: str
+    """xxh64 of its bytes, in hexadecimal."""
 
 
 @dataclass(frozen=True)
 class CheckpointManifest:
-    """group_ids: the groups of the last trained step. settings: `fixed_settings` of the run that wrote it. files: by relative path."""
+    """The content of `manifest.json`.
+
+    Example: `CheckpointManifest("quickstart", 1, 4, (12, 13, 14, 15), {"seed": 0, …}, {"hf/config.json":
+    FileEntry(…), …})`.
+    """
 
     run: str
+    """Name of the run."""
     lineage: int
+    """The lineage that wrote it."""
     step: int
+    """Trained steps."""
     group_ids: tuple[int, ...]
+    """The groups of the last trained step."""
     settings: dict[str, Any]
+    """`fixed_settings` of the run that wrote it."""
     files: dict[str, FileEntry]
+    """Path in the folder → file, for every file but the manifest."""
 
 
 def fixed_settings(settings: RunSettings, prompts_hash: str) -> dict[str, Any]:
-    """The settings that may not change when a run is resumed, by dotted path: another value would not fit the saved state, or
-    would make the history before and after incomparable."""
-    learner, rollout, judge = settings.learner, settings.rollout, settings.judge
+    """The settings that may not change when a run is resumed, by dotted path.
+
+    Another value would not fit the saved state, or would make the history before and after incomparable.
+    """
+    learner = settings.learner
+    rollout = settings.rollout
     return {
         "model": settings.model,
         "seed": settings.seed,
         "prompts": prompts_hash,
         "rollout.group_size": rollout.group_size,
         "rollout.prompts_per_step": rollout.prompts_per_step,
-        "judge": judge.model_dump(mode="json", exclude={"noise_fraction"}),
+        "judge": _judge(settings.judge),
         "algorithm.advantage_scale": settings.algorithm.advantage_scale,
         "algorithm.loss_aggregation": settings.algorithm.loss_aggregation,
         "learner.ranks": learner.ranks,
@@ -70,8 +87,9 @@ def fixed_settings(settings: RunSettings, prompts_hash: str) -> dict[str, Any]:
 
 
 def contradictions(checkpoint: CheckpointManifest, settings: RunSettings, prompts_hash: str) -> list[Mistake]:
-    """Why a run with `settings` cannot continue this checkpoint; one mistake per setting, none if it can."""
+    """Why a run with `settings` cannot continue this checkpoint: one mistake per setting, none if it can."""
     wanted = fixed_settings(settings, prompts_hash)
+    made_with = _present(checkpoint.settings)
     mistakes = [
         Mistake(
             place,
@@ -79,7 +97,7 @@ def contradictions(checkpoint: CheckpointManifest, settings: RunSettings, prompt
             f"the checkpoint was made with {value!r}",
             "set it back, or start a new run",
         )
-        for place, value in checkpoint.settings.items()
+        for place, value in made_with.items()
         if wanted.get(place) != value
     ]
     if settings.steps < checkpoint.step:
@@ -88,6 +106,22 @@ def contradictions(checkpoint: CheckpointManifest, settings: RunSettings, prompt
             Mistake("steps", settings.steps, rule, f"set it to {checkpoint.step} or more, or start a new run")
         )
     return mistakes
+
+
+def _present(settings: dict[str, Any]) -> dict[str, Any]:
+    """`fixed_settings` of a manifest as this version would have written them.
+
+    An earlier version wrote a reward function under its former name, and had fewer settings of the judge.
+    """
+    judge = _judge(JudgeSettings()) | settings.get("judge", {})
+    if judge["function"] is not None:
+        judge["function"] = present_function(judge["function"])
+    return settings | {"judge": judge}
+
+
+def _judge(settings: JudgeSettings) -> dict[str, Any]:
+    """The settings of the judge that may not change: all but how often its noise is measured."""
+    return settings.model_dump(mode="json", exclude={"noise_fraction"})
 
 
 def _checksum(file: Path) -> str:
@@ -101,31 +135,25 @@ def _checksum(file: Path) -> str:
 def seal(
     checkpoints: Path, run: str, lineage: int, step: int, group_ids: tuple[int, ...], settings: dict[str, Any]
 ) -> Path:
-    """Turns the folder aside, in which everything has been written, into the checkpoint of `step`; returns its folder.
+    """Makes the folder aside, in which everything has been written, the checkpoint of `step`. Returns it.
 
-    A checkpoint of the same step, which a lineage before this one left, is replaced.
+    It replaces a checkpoint of the same step that an earlier lineage has written.
     """
-    aside, folder = aside_folder(checkpoints, step, lineage), step_folder(checkpoints, step)
-    files: dict[str, FileEntry] = {}
-    for path in sorted(aside.rglob("*")):
-        sync(path)
-        if path.is_file() and path.name != layout.MANIFEST:
-            files[path.relative_to(aside).as_posix()] = FileEntry(path.stat().st_size, _checksum(path))
+    aside = aside_folder(checkpoints, step, lineage)
+    files = {
+        path.relative_to(aside).as_posix(): FileEntry(path.stat().st_size, _checksum(path))
+        for path in sorted(aside.rglob("*"))
+        if path.is_file() and path.name != layout.MANIFEST
+    }
     manifest = CheckpointManifest(run, lineage, step, group_ids, settings, files)
-    (aside / layout.MANIFEST).write_text(encode_manifest(manifest))
-    sync(aside / layout.MANIFEST)
-    sync(aside)
-    if folder.exists():
-        folder.rename(
-            aside_folder(checkpoints, step, 0)
-        )  # no lineage is 0: the replaced one, until `clear_aside`
-    aside.rename(folder)
-    sync(checkpoints)
+    durable.write(aside / layout.MANIFEST, encode_manifest(manifest))
+    folder = step_folder(checkpoints, step)
+    durable.publish(aside, folder, replaced_folder(checkpoints, step))
     return folder
 
 
 def read_manifest(folder: Path) -> CheckpointManifest:
-    """:raises CheckpointError: there is no readable manifest in `folder`, or it has an unknown format."""
+    """The manifest of a checkpoint. Raises CheckpointError if it cannot be read, or has an unknown format."""
     file = folder / layout.MANIFEST
     try:
         return decode_manifest(file.read_text(), str(file))
@@ -134,13 +162,14 @@ def read_manifest(folder: Path) -> CheckpointManifest:
 
 
 def encode_manifest(manifest: CheckpointManifest) -> str:
+    """The content of `manifest.json`."""
     return json.dumps({"format": FORMAT} | asdict(manifest), indent=1)
 
 
 def decode_manifest(text: str, file: str) -> CheckpointManifest:
-    """The inverse of `encode_manifest`. file: its place, which ends with the checkpoint's folder, for errors.
+    """The inverse of `encode_manifest`. file: its path, the checkpoint's folder included, for errors.
 
-    :raises CheckpointError: it is damaged, or has an unknown format.
+    Raises CheckpointError if it is damaged, or has an unknown format.
     """
     try:
         data = json.loads(text)
@@ -162,9 +191,9 @@ def _way_out(name: str) -> str:
 
 
 def verify(folder: Path) -> CheckpointManifest:
-    """The manifest of a checkpoint, every byte of which has been checked.
+    """The manifest of a checkpoint, after a check of every byte.
 
-    :raises CheckpointError: names the file that is missing or damaged, and what to do.
+    Raises CheckpointError, which names the file that is missing or damaged, and says what to do.
     """
     manifest = read_manifest(folder)
     for name, entry in manifest.files.items():
@@ -172,12 +201,6 @@ def verify(folder: Path) -> CheckpointManifest:
         if not path.is_file() or path.stat().st_size != entry.size_bytes or _checksum(path) != entry.checksum:
             raise CheckpointError(f"{path} is missing or damaged; {_way_out(folder.name)}")
     return manifest
-
-
-def step_of(name: str) -> int | None:
-    """The step of a folder with a final name; None for any other folder."""
-    match = _STEP.fullmatch(name)
-    return None if match is None else int(match[1])
 
 
 def _steps(checkpoints: Path) -> dict[int, Path]:
@@ -194,14 +217,17 @@ def whole(checkpoints: Path) -> dict[int, Path]:
 
 
 def newest_whole(checkpoints: Path) -> Path | None:
-    """The newest checkpoint with a manifest, which is written last; None without one. Call `verify` before using it: a checkpoint
-    that was damaged later is an error to be seen, not a reason to go back further in silence."""
+    """The newest checkpoint with a manifest; None without one.
+
+    Call `verify` before you use it. A checkpoint that was damaged later is an error, which the user must
+    see: the run does not silently go back to an older one.
+    """
     return next(iter(whole(checkpoints).values()), None)
 
 
 def clear_aside(checkpoints: Path) -> None:
-    """Removes what unfinished or replaced checkpoints left aside. To be called by the one writer, between two checkpoints."""
-    for folder in checkpoints.glob("step-*.aside-*"):
+    """Removes incomplete and replaced checkpoints. Only the one writer calls it, between two checkpoints."""
+    for folder in aside_folders(checkpoints):
         _remove(folder)
 
 
@@ -211,12 +237,13 @@ def kept(
     keep_best: int = 0,
     heldout_rewards: Mapping[int, float] | None = None,
 ) -> set[int]:
-    """Which whole checkpoints stay: the newest `keep_last` and, of those before them, the `keep_best` with the highest held-out reward:
-    that of the evaluation at their step, or of the last one before it.
+    """Which complete checkpoints stay: the newest `keep_last`, and the `keep_best` best ones of those before.
 
-    heldout_rewards: by evaluated step.
+    The best ones are those with the highest held-out reward, measured at their step, or at the last
+    evaluation before it. heldout_rewards: evaluated step → mean reward, in points.
     """
-    newest_first, rewards = sorted(steps, reverse=True), heldout_rewards or {}
+    newest_first = sorted(steps, reverse=True)
+    rewards = heldout_rewards or {}
 
     def reward(step: int) -> float:
         return max(((at, value) for at, value in rewards.items() if at <= step), default=(0, -math.inf))[1]
@@ -228,7 +255,7 @@ def kept(
 def prune(
     checkpoints: Path, keep_last: int, keep_best: int = 0, heldout_rewards: Mapping[int, float] | None = None
 ) -> list[Path]:
-    """Removes all checkpoints but those of `kept`. Folders that are not whole go, too. Returns what was removed."""
+    """Removes all checkpoints but those of `kept`, and those without a manifest. Returns what was removed."""
     staying = kept(whole(checkpoints), keep_last, keep_best, heldout_rewards)
     doomed = [folder for step, folder in _steps(checkpoints).items() if step not in staying]
     for folder in doomed:
@@ -237,6 +264,6 @@ def prune(
 
 
 def _remove(folder: Path) -> None:
-    """The manifest first, so that a folder of which only a part was removed is no checkpoint."""
+    """Removes the manifest first: without it, what is left after a crash is no checkpoint."""
     (folder / layout.MANIFEST).unlink(missing_ok=True)
     shutil.rmtree(folder)

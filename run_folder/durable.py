@@ -1,6 +1,8 @@
-"""Durable writing: a file is written aside, synced and renamed, so that a reader sees the old content or the new one, never a part.
+"""Durable writing: a file is written aside, synced and renamed, so that a reader sees the old content or
+the new one.
 
-Every file of a run folder that is replaced as a whole is written here. `owner.json` alone has a second way, for a full disk.
+Every file of a run folder that is replaced as a whole is written here. `owner.json` alone has a second way,
+for a full disk. Logs that are appended to (ledger, metrics, events) sync themselves where they must.
 """
 
 import os
@@ -9,13 +11,17 @@ from pathlib import Path
 from typing import BinaryIO
 
 ASIDE_AGE_S = 3600.0
-"""A file written aside that is older than this, in seconds, is a dead writer's: writing one takes well under a minute."""
+"""The writer of an aside file that is older than this, in seconds, is dead: writing one takes well under a
+minute."""
 
 _HOST = os.uname().nodename
 
 
 def write(path: Path, content: bytes | memoryview | str) -> None:
-    """Replaces `path` in one step; returns once content and name are on the disk. Raises OSError, and then leaves nothing aside."""
+    """Replaces `path` in one step. Returns once content and name are on the disk.
+
+    Raises OSError, and then removes what it has written aside.
+    """
     aside = path.with_name(f"{path.name}.{_HOST}.{os.getpid()}.aside")
     with ExitStack() as failed:
         failed.callback(aside.unlink, missing_ok=True)
@@ -28,8 +34,19 @@ def write(path: Path, content: bytes | memoryview | str) -> None:
     sync(path.parent)
 
 
+def publish(aside: Path, folder: Path, replaced: Path) -> None:
+    """Gives a folder its final name, once everything in it is on the disk. A folder that had this name goes
+    to `replaced`."""
+    for path in (*aside.rglob("*"), aside):
+        sync(path)
+    if folder.exists():
+        folder.rename(replaced)
+    aside.rename(folder)
+    sync(folder.parent)
+
+
 def sync(path: Path) -> None:
-    """Waits until a file, or the names in a folder, are on the disk, whoever wrote them."""
+    """Returns once the content of a file, or the names in a folder, are on the disk, whoever wrote them."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -38,7 +55,8 @@ def sync(path: Path) -> None:
 
 
 def remove_leftovers(folder: Path, now_s: float) -> None:
-    """Removes what dead writers left aside. now_s: Unix seconds. Young files stay: their writers may be alive."""
+    """Removes aside files of dead writers. now_s: Unix seconds. Young files stay, because their writers may
+    be alive."""
     for path in folder.glob("*.aside"):
         try:
             abandoned = now_s - path.stat().st_mtime > ASIDE_AGE_S
@@ -49,8 +67,11 @@ def remove_leftovers(folder: Path, now_s: float) -> None:
 
 
 def _new(path: Path) -> BinaryIO:
-    """The file, open for writing. Its folder is made only where opening fails: to ask first would be two more system calls, and each
-    lets another thread of a busy worker take the interpreter."""
+    """The file, open for writing.
+
+    Its folder is made only if opening fails. To check first would be two more system calls, and at each of
+    them another thread of a worker under load may take the interpreter.
+    """
     try:
         return open(path, "wb")
     except FileNotFoundError:

@@ -1,4 +1,5 @@
-"""`events.jsonl`: what died, why, what was done about it, and how long it took. One JSON object per line, appended."""
+"""`events.jsonl`: which actor died, why, what was done, and how long it took. One JSON object per line,
+appended."""
 
 import json
 import logging
@@ -16,29 +17,40 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Event:
-    """kind, actor: what it is about. what: `died`, `recovered`, `drains`, `scaled`. cause: one word, the label of the metric.
-    detail: a sentence. lost_s: seconds from the death to the recovery, None for other events. time_s: Unix seconds."""
+    """One line of `events.jsonl`.
+
+    Example: `Event("worker", "worker-3", "recovered", "crash", "serves again", 41.5, 2, 1767225600.0)`.
+    """
 
     kind: Kind
+    """The kind of actor; `pool`: all workers together."""
     actor: str
+    """Its name."""
     what: str
+    """`died`, `recovered`, `drains` or `scaled`."""
     cause: str
+    """One word, which is also the label of the Prometheus metric."""
     detail: str
+    """A sentence for people."""
     lost_s: float | None
+    """Seconds from the death to the recovery; None for other events."""
     lineage: int
+    """The lineage in which it happened."""
     time_s: float
+    """When it happened, in Unix seconds."""
 
 
 class EventLog:
-    """The one writer of a run's events. lineage: tells the present one."""
+    """The one writer of a run's events. lineage: returns the present one."""
 
     def __init__(self, run_folder: Path, lineage: Callable[[], int]) -> None:
-        self._file, self._lineage = run_folder / layout.EVENTS, lineage
+        self._file = run_folder / layout.EVENTS
+        self._lineage = lineage
 
     def write(
         self, kind: Kind, actor: str, what: str, cause: str, detail: str, lost_s: float | None = None
     ) -> None:
-        """A log that cannot be written costs the line, not the run: what keeps the run alive must not need the disk."""
+        """Logs an event and appends it to the file. An error of the disk costs the line, not the run."""
         event = Event(kind, actor, what, cause, detail, lost_s, self._lineage(), time.time())
         logger.warning("%s %s: %s (%s) %s", kind, actor, what, cause, detail)
         try:
@@ -49,7 +61,7 @@ class EventLog:
 
 
 def read_events(run_folder: Path) -> list[Event]:
-    """All whole lines; [] without the file."""
+    """All complete lines; [] without the file."""
     file = run_folder / layout.EVENTS
     lines = file.read_text("utf-8").split("\n")[:-1] if file.exists() else []
     return [Event(**json.loads(line)) for line in lines]

@@ -1,23 +1,26 @@
-"""The name of every file of a run folder, once. What is in a file, and how it is written, stands in the module named behind it.
+"""The name of every file of a run folder, once. The module behind a name says what the file contains, and
+writes it.
 
 runs/<name>/
   config.yaml        every setting with its origin                          launch/resume/open_run.py
   owner.json         which driver owns the run, in which lineage            run_folder/owner.py
+  owner.lock         held for the milliseconds of a change of owner.json    run_folder/owner.py
   ledger.log         every commit, one synced line each                     rollout/ledger/log.py
   spool/             scored groups on their way to the learner              run_folder/spool.py
   checkpoints/       deepspeed/, hf/, ledger.msgpack, manifest.json         run_folder/checkpoint.py
   experience/        every trained group, an Arrow file per step            learner/experience.py
   metrics.jsonl      a row per step                                         run_folder/metrics.py
-  heldout.jsonl      every held-out answer                                  run_folder/heldout.py
+  heldout.jsonl      every held-out answer                                  run_folder/metrics.py
   tensorboard/       the same curves for TensorBoard                        run_folder/metrics.py
-  events.jsonl       what died, why, and how long it took                   run_folder/events.py
-  poison.jsonl       prompts that were withheld for breaking workers        run_folder/events.py
-  status.json        the run's state, every second while it goes on         run_folder/requests.py
-  *.request          pause, resume, stop, scale: left by a shell            run_folder/requests.py
+  events.jsonl       which actor died, why, and how long recovery took      run_folder/events.py
+  poison.jsonl       prompts that were withheld for breaking workers        run_folder/poison.py
+  status.json        the state of the run, every second while it lasts      run_folder/requests.py
+  *.request          pause, resume, stop, scale: written by a shell         run_folder/requests.py
   summary.json       how the run ended                                      launch/summary.py
   report.html        curves, health, samples                                launch/report/report.py
 """
 
+import re
 from pathlib import Path
 
 CONFIG = "config.yaml"
@@ -36,22 +39,42 @@ STATUS = "status.json"
 SUMMARY = "summary.json"
 REPORT = "report.html"
 
-# In a checkpoint's folder.
+# In the folder of a checkpoint.
 MANIFEST = "manifest.json"
 LEDGER_STATE = "ledger.msgpack"
 DEEPSPEED = "deepspeed"
 LEARNER_STATE = "learner.json"  # in deepspeed/
 EXPORTED_MODEL = "hf"
 
+_STEP = re.compile(r"step-(\d{6,})")
+_GROUP = re.compile(r"group-\d+-\d+-\d+\.arrow")
+
 
 def step_folder(checkpoints: Path, step: int) -> Path:
-    """The folder of the whole checkpoint of `step`."""
+    """The folder of the complete checkpoint of `step`."""
     return checkpoints / f"step-{step:06d}"
 
 
 def aside_folder(checkpoints: Path, step: int, lineage: int) -> Path:
-    """Where lineage `lineage` writes the checkpoint of `step` until it is sealed."""
+    """Where lineage `lineage` writes the checkpoint of `step` until it is complete."""
     return checkpoints / f"step-{step:06d}.aside-{lineage}"
+
+
+def replaced_folder(checkpoints: Path, step: int) -> Path:
+    """Where a checkpoint of `step` goes that another one replaces. Lineages count from 1, so none writes
+    there."""
+    return aside_folder(checkpoints, step, 0)
+
+
+def aside_folders(checkpoints: Path) -> list[Path]:
+    """The folders of incomplete or replaced checkpoints."""
+    return list(checkpoints.glob("step-*.aside-*"))
+
+
+def step_of(name: str) -> int | None:
+    """The step of a checkpoint's folder, by its final name; None for any other name."""
+    match = _STEP.fullmatch(name)
+    return None if match is None else int(match[1])
 
 
 def experience_file(experience: Path, step: int) -> Path:
@@ -59,9 +82,20 @@ def experience_file(experience: Path, step: int) -> Path:
     return experience / f"step-{step:06d}.arrow"
 
 
+def experience_files(experience: Path) -> dict[int, Path]:
+    """Step → its file, of all steps whose groups are kept."""
+    files = {step_of(file.stem): file for file in experience.glob("step-*.arrow")}
+    return {step: file for step, file in files.items() if step is not None}
+
+
 def group_file(group_id: int, lineage: int, attempt: int) -> str:
     """The name in the spool of one attempt at one group."""
     return f"group-{group_id}-{lineage}-{attempt}.arrow"
+
+
+def is_group_file(name: str) -> bool:
+    """Whether `group_file` gives such names."""
+    return _GROUP.fullmatch(name) is not None
 
 
 def request_file(run_folder: Path, request: str) -> Path:

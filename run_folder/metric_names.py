@@ -1,16 +1,26 @@
-"""The names in `metrics.jsonl`, with unit and meaning. A metric is added here; `actors/coordinator/exported_metrics.py` exports it."""
+"""The names in `metrics.jsonl`, with unit and meaning.
+
+A metric is added here; `actors/coordinator/exported_metrics.py` exports it to Prometheus.
+"""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """One name in `metrics.jsonl`. `unit` "1" is a plain number; `section` groups TensorBoard tags (`section/name`)."""
+    """One name in `metrics.jsonl`.
+
+    Example: `Metric("learn_s", "s", "The learner's step: decode, pack, forward, backward, update.", "time")`.
+    """
 
     name: str
+    """The key in a row."""
     unit: str
+    """Its unit; `1` for a plain number."""
     help: str
+    """Its meaning, in a sentence."""
     section: str
+    """The first part of its tag in TensorBoard, `section/name`."""
 
 
 METRICS: tuple[Metric, ...] = (

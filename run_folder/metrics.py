@@ -1,7 +1,9 @@
-"""What a run says about itself: `metrics.jsonl` (one row per step), `heldout.jsonl` (one row per held-out answer), TensorBoard.
+"""The records of a run: `metrics.jsonl` (a row per step), `heldout.jsonl` (a row per held-out answer),
+TensorBoard.
 
-Both files are only ever appended to, and each line carries a format number. A step that was rolled back is superseded by the rows of
-a newer lineage; the readers give the history that leads to the newest weights.
+Both files are only appended to, and each line carries a format number. The rows of a newer lineage
+supersede those of steps that were rolled back; the readers return the history that leads to the newest
+weights.
 """
 
 import json
@@ -28,14 +30,16 @@ FORMAT = 1
 logger = logging.getLogger(__name__)
 
 Row = dict[str, Any]
-"""One row of `metrics.jsonl`: every name of `METRICS`, int, float, or None where a value does not apply (yet)."""
+"""One row of `metrics.jsonl`: every name of `METRICS`, int, float, or None where a value does not apply
+(yet)."""
 T = TypeVar("T")
 
 
 class MetricsLog:
     """The one writer of a run's `metrics.jsonl`, `heldout.jsonl` and TensorBoard events, for one lineage.
 
-    A line that a killed writer left half-written is cut off when the log is opened: the next row starts on a line of its own.
+    Opening the log cuts off a line that a killed writer has left incomplete, so that the next row is on a
+    line of its own.
     """
 
     def __init__(self, run_folder: Path, tensorboard: bool, lineage: int) -> None:
@@ -49,17 +53,17 @@ class MetricsLog:
         self._purged = False
 
     def write(self, row: Mapping[str, float | int | None]) -> Row:
-        """Append one step's row and return it whole: missing names are null, never 0, and so is what is not finite (JSON has no
-        NaN; a warning names it).
+        """Appends the row of a step, and returns it with all names.
 
-        :raises ValueError: an unknown name, no step, or another lineage than the log's.
+        A missing name is null, never 0. A value that is not finite is null as well, since JSON has no NaN,
+        and a warning names it. Raises ValueError for an unknown name, a missing step, or a lineage other
+        than the log's.
         """
         if unknown := sorted(set(row) - set(METRIC_NAMES)):
-            raise ValueError(f"unknown metrics {unknown}; the names are in run_folder/metrics.py")
+            raise ValueError(f"unknown metrics {unknown}; the names are in run_folder/metric_names.py")
         if row.get("step") is None or row.get("lineage", self._lineage) != self._lineage:
-            raise ValueError(
-                f"a row needs its step and lineage {self._lineage}; got {row.get('step')}, {row.get('lineage')}"
-            )
+            found = f"{row.get('step')}, {row.get('lineage')}"
+            raise ValueError(f"a row needs its step and lineage {self._lineage}; got {found}")
         whole: Row = {name: row.get(name) for name in METRIC_NAMES} | {"lineage": self._lineage}
         for name, value in whole.items():
             if value is not None and not math.isfinite(value):
@@ -73,15 +77,16 @@ class MetricsLog:
         return whole
 
     def write_heldout(self, items: Iterable[HeldoutItem]) -> None:
-        """Append held-out answers."""
+        """Appends held-out answers."""
         self._heldout.writelines(_line(asdict(item)) for item in items)
         self._heldout.flush()
 
     def _write_events(self, row: Row) -> None:
         if self._events is None:
             return
-        now_s, step = time.time(), row["step"]
-        if not self._purged:  # tells TensorBoard to forget what an older lineage wrote from this step on
+        now_s = time.time()
+        step = row["step"]
+        if not self._purged:  # from this step on, TensorBoard discards what an older lineage has written
             self._events.add_event(
                 Event(wall_time=now_s, step=step, session_log=SessionLog(status=SessionLog.START))
             )
@@ -112,7 +117,7 @@ class MetricsLog:
 def read_metrics(run_folder: Path) -> list[Row]:
     """The rows of the history that leads to the newest weights, by step; [] without the file.
 
-    :raises RecordError: a line that is not a row, or of an unknown format.
+    Raises RecordError for a line that is not a row, or has an unknown format.
     """
     lines = _read_lines(run_folder / layout.METRICS, ("step", "lineage"))
     rows: list[Row] = [{name: line.get(name) for name in METRIC_NAMES} for line in lines]
@@ -122,9 +127,10 @@ def read_metrics(run_folder: Path) -> list[Row]:
 
 
 def read_heldout(run_folder: Path) -> list[HeldoutItem]:
-    """The held-out answers of the same history, in the order (step, prompted, as written); [] without the file.
+    """The held-out answers of the same history, by step, then `prompted`, then as written; [] without the
+    file.
 
-    :raises RecordError: a line that is not an item, or of an unknown format.
+    Raises RecordError for a line that is not an answer, or has an unknown format.
     """
     names = tuple(HeldoutItem.__slots__)
     items = [
@@ -143,12 +149,12 @@ def read_heldout(run_folder: Path) -> list[HeldoutItem]:
 
 
 def best_rewards(run_folder: Path, keep_best: int) -> dict[int, float]:
-    """What `checkpoint.keep_best` ranks by: mean held-out reward by evaluated step; {} where no checkpoint is kept for it."""
+    """Evaluated step → mean held-out reward, by which `checkpoint.keep_best` ranks; {} if keep_best is 0."""
     return reward_by_step(read_heldout(run_folder)) if keep_best else {}
 
 
 def _starts(pairs: Iterable[tuple[int, int]]) -> dict[int, int]:
-    """lineage → its first step, of (step, lineage) pairs."""
+    """Lineage → its first step, of (step, lineage) pairs."""
     starts: dict[int, int] = {}
     for step, lineage in pairs:
         starts[lineage] = min(step, starts.get(lineage, step))
@@ -156,7 +162,8 @@ def _starts(pairs: Iterable[tuple[int, int]]) -> dict[int, int]:
 
 
 def _history(rows: Iterable[T], starts: Mapping[int, int], key: Callable[[T], tuple[int, int]]) -> list[T]:
-    """The rows that no newer lineage has superseded: it began, at the latest, with its own first row."""
+    """The rows that no newer lineage has superseded. A lineage supersedes what others wrote from its first
+    row on."""
     return [
         row
         for row in rows
@@ -173,9 +180,8 @@ def _read_lines(path: Path, needed: tuple[str, ...]) -> list[Row]:
         return []
     lines = path.read_bytes().split(b"\n")
     found: list[Row] = []
-    for number, line in enumerate(
-        lines[:-1], start=1
-    ):  # after the last newline: nothing, or a line still being written
+    # After the last newline: nothing, or a line that is still being written.
+    for number, line in enumerate(lines[:-1], start=1):
         try:
             row = json.loads(line)
         except ValueError as error:

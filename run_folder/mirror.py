@@ -1,11 +1,12 @@
-"""`checkpoint.mirror` kept up to date, from a thread of the driver's process.
+"""Keeps `checkpoint.mirror` up to date, from a thread of the driver's process.
 
-    thread   looks every second whether the run folder holds a whole checkpoint that the mirror lacks ─► copies it ─► removes from the
-             mirror what keep_last and keep_best no longer keep                                     waits for: the storage, nobody else
-    driver   `report`, for status and metrics; `finish` at the end of the run, with a deadline
+    thread   every second: does the mirror lack a complete checkpoint of the run folder? ─► copies it
+             ─► removes what keep_last and keep_best no longer keep; waits for the storage only
+    driver   calls `report`, for status and metrics, and `finish` at the end of the run, with a deadline
 
-The loop never waits for it. What fails is told in `report`, counted, and tried again, at growing intervals. Nothing is written while
-the mirror holds a newer lineage than this driver's: it is another run's, or another driver has taken this one over.
+The training loop never waits for it. A failure is in `report`, is counted, and is tried again at growing
+intervals. Nothing is written while the mirror holds a newer lineage than this driver's: then it belongs to
+another run, or another driver has taken this run over.
 """
 
 import threading
@@ -13,7 +14,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self, TypedDict
 
 from dynalign.configs.errors import CheckpointError, MirrorError, RecordError, StaleLineage, one_line
 from dynalign.configs.sections.checkpoint import CheckpointSettings
@@ -23,19 +24,42 @@ from dynalign.run_folder.metrics import best_rewards
 from dynalign.run_folder.mirror_storage import MirrorStorage
 
 _LOOK_S = 1.0
+"""Seconds between two looks at the run folder."""
 _FENCE_S = 5.0
+"""Seconds after which a copy asks again whether this driver still owns the run."""
 _JOIN_S = 10.0
+"""Seconds that the thread gets to end."""
 _LONGEST_PAUSE_S = 300.0
+"""Longest pause after a failure, in seconds."""
 _LAST_ATTEMPTS = 3
+"""Failures after which `finish` gives up."""
+
+
+class MirrorReport(TypedDict):
+    """The state of a mirror, as in `status.json`.
+
+    Example: `{"address": "s3://bucket/runs/quickstart", "step": 8, "problem": "", "failures": 0}`.
+    """
+
+    address: str
+    """The run's folder in the storage."""
+    step: int | None
+    """The newest checkpoint that the mirror holds; None before the first."""
+    problem: str
+    """Why the mirror lacks a checkpoint; "" while nothing is wrong."""
+    failures: int
+    """Attempts that failed since the driver started."""
 
 
 class _Ended(Exception):
-    """Breaks a copy off; never leaves this file."""
+    """Breaks a copy off. It never leaves this file."""
 
 
 class Mirror:
-    """The mirror of the run in `run_folder`, which `mine` owns. A context: the thread lives in it. retry_s: the pause after a first
-    failure, in seconds."""
+    """The mirror of the run in `run_folder`, which `mine` owns. A context manager: its thread runs inside.
+
+    address: the run's folder in the storage. retry_s: pause after a first failure, in seconds.
+    """
 
     def __init__(
         self,
@@ -45,42 +69,47 @@ class Mirror:
         mine: owner.Owner,
         retry_s: float = 10.0,
     ) -> None:
-        self.place, self._storage, self._folder, self._settings, self._mine = (
-            storage.place,
-            storage,
-            run_folder,
-            settings,
-            mine,
-        )
-        self._retry_s, self._failures, self._in_a_row, self._problem = retry_s, 0, 0, ""
-        self._copied: dict[
-            int, int
-        ] = {}  # step → when its manifest was written, of all that the mirror is known to hold
+        self.address = storage.address
+        self._storage = storage
+        self._folder = run_folder
+        self._settings = settings
+        self._mine = mine
+        self._retry_s = retry_s
+        self._failures = 0
+        self._in_a_row = 0
+        self._problem = ""
+        # Step → when its manifest was written, of all checkpoints that the mirror is known to hold.
+        self._copied: dict[int, int] = {}
         self._fenced_s = 0.0
-        self._wake, self._ended, self._idle = threading.Event(), threading.Event(), threading.Event()
+        self._wake = threading.Event()
+        self._ended = threading.Event()
+        self._idle = threading.Event()
         self._thread = threading.Thread(target=self._keep, name="mirror", daemon=True)
 
-    def report(self) -> dict[str, Any]:
-        """step: the newest checkpoint that the mirror holds, None before the first. problem: why it lacks one, "" while nothing is
-        wrong. failures: attempts that failed."""
-        ended = "" if self._thread.is_alive() else f"mirror {self.place}: its thread has ended"
+    def report(self) -> MirrorReport:
+        """The state of the mirror at the moment."""
+        ended = "" if self._thread.is_alive() else f"mirror {self.address}: its thread has ended"
         return {
-            "place": self.place,
+            "address": self.address,
             "step": max(self._copied, default=None),
             "problem": self._problem or ended,
             "failures": self._failures,
         }
 
     def finish(self, deadline_s: float, given_up: Callable[[], bool]) -> str:
-        """Waits until the mirror holds every whole checkpoint: `deadline_s` at the most, until `given_up`, and for a few attempts where
-        one fails. Returns what is wrong, "" for nothing."""
-        until_s, before, self._in_a_row = time.monotonic() + deadline_s, self._failures, 0
+        """Waits until the mirror holds every complete checkpoint. Returns what is wrong, "" for nothing.
+
+        It gives up after `deadline_s` seconds, when `given_up` returns True, or after a few failures.
+        """
+        until_s = time.monotonic() + deadline_s
+        before = self._failures
+        self._in_a_row = 0
         self._idle.clear()
         self._wake.set()
         while self._behind() or not self._idle.is_set():
             tried = self._failures - before >= _LAST_ATTEMPTS
             if tried or given_up() or not self._thread.is_alive() or time.monotonic() > until_s:
-                return self._problem or f"mirror {self.place}: a checkpoint was still being copied"
+                return self._problem or f"mirror {self.address}: a checkpoint was still being copied"
             self._idle.wait(0.1)
         return ""
 
@@ -99,17 +128,18 @@ class Mirror:
         while not self._ended.is_set():
             try:
                 self._bring_up_to_date()
-                self._problem, self._in_a_row = "", 0
+                self._problem = ""
+                self._in_a_row = 0
                 self._idle.set()
             except _Ended:
                 return
-            except StaleLineage:  # a new lineage begins here, or this driver ends for it
+            except StaleLineage:  # this driver begins a new lineage, or another one has taken the run over
                 pass
             except (MirrorError, CheckpointError, RecordError, OSError) as error:
-                self._failures, self._in_a_row = self._failures + 1, self._in_a_row + 1
-                self._problem = (
-                    str(error) if isinstance(error, MirrorError | CheckpointError) else one_line(error)
-                )
+                self._failures += 1
+                self._in_a_row += 1
+                named = isinstance(error, MirrorError | CheckpointError)
+                self._problem = str(error) if named else one_line(error)
             pause_s = (
                 min(_LONGEST_PAUSE_S, self._retry_s * 2.0 ** (self._in_a_row - 1))
                 if self._in_a_row
@@ -119,7 +149,7 @@ class Mirror:
             self._wake.clear()
 
     def _behind(self) -> dict[int, Path]:
-        """Whole checkpoints that the mirror is not known to hold, newest first."""
+        """Complete checkpoints that the mirror is not known to hold, newest first."""
         here = {}
         for step, folder in checkpoint.whole(self._folder / layout.CHECKPOINTS).items():
             written = _written(folder)
@@ -134,8 +164,9 @@ class Mirror:
         there = self._storage.checkpoints()
         lineage = max((manifest.lineage for manifest in there.values()), default=0)
         if lineage > self._mine.lineage:
-            rule = f"holds lineage {lineage}, this driver is lineage {self._mine.lineage}: it is another run's, or another driver's by now"
-            raise MirrorError(self.place, rule)
+            mine = f"this driver is lineage {self._mine.lineage}"
+            cause = f"holds lineage {lineage}, {mine}: it is another run's, or another driver's by now"
+            raise MirrorError(self.address, cause)
         for step, folder in behind.items():
             written = _written(folder)
             try:
@@ -145,13 +176,14 @@ class Mirror:
             except (FileNotFoundError, CheckpointError):
                 if (folder / layout.MANIFEST).exists():
                     raise
-                continue  # a newer one has taken its place here while it was copied
+                continue  # a newer checkpoint has replaced it here while it was copied
             if written is not None:
                 self._copied[step] = written
         self._remove_what_is_not_kept(there)
 
     def _remove_what_is_not_kept(self, there: dict[int, CheckpointManifest]) -> None:
-        """A step above the newest one of the run folder belongs to a history that was given up."""
+        """Removes old checkpoints, and those above the newest step of the run folder, which were rolled
+        back."""
         here = checkpoint.whole(self._folder / layout.CHECKPOINTS)
         whole = {step for step in there if step <= max(here, default=0)} | here.keys()
         rewards = best_rewards(self._folder, self._settings.keep_best)
@@ -165,7 +197,8 @@ class Mirror:
         self._copied = {step: written for step, written in self._copied.items() if step in staying}
 
     def _fence(self, at_once: bool = False) -> None:
-        """Ends a copy when the run ends, or is another driver's; that stands on disk, which is asked every few seconds."""
+        """Ends a copy when the run ends or another driver has taken it over, which is read from the disk at
+        intervals."""
         if self._ended.is_set():
             raise _Ended
         if at_once or time.monotonic() - self._fenced_s > _FENCE_S:
@@ -174,7 +207,7 @@ class Mirror:
 
 
 def _written(folder: Path) -> int | None:
-    """When its manifest was written; None when it has just been removed."""
+    """When the manifest was written, in nanoseconds; None if it has just been removed."""
     try:
         return (folder / layout.MANIFEST).stat().st_mtime_ns
     except FileNotFoundError:

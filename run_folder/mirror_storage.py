@@ -1,10 +1,10 @@
-"""A run's whole checkpoints in object storage, in a folder of the run's name under `checkpoint.mirror`.
+"""The complete checkpoints of a run in object storage: in a folder of its name under `checkpoint.mirror`.
 
-    <mirror>/<run>/step-000010/{deepspeed/…, hf/…, ledger.msgpack, manifest.json}      the files first, the manifest last
-    <mirror>/<run>/{config.yaml, heldout.jsonl, metrics.jsonl}                         as they were at the newest checkpoint
+    <mirror>/<run>/step-000010/{deepspeed/…, hf/…, ledger.msgpack, manifest.json}   the manifest last
+    <mirror>/<run>/{config.yaml, heldout.jsonl, metrics.jsonl}                      as of the newest step
 
-A checkpoint exists where its manifest does, as in the run folder. pyarrow speaks to the storage, with the credentials that its clients
-find: the environment, a profile, the identity of machine or pod.
+As in the run folder, a checkpoint exists if its manifest does. pyarrow talks to the storage, with the
+credentials that its clients find: environment, profile, or the identity of machine or pod.
 """
 
 import os
@@ -19,30 +19,33 @@ import xxhash
 from pyarrow import fs
 
 from dynalign.configs.errors import CheckpointError, MirrorError, one_line
-from dynalign.run_folder import layout
+from dynalign.run_folder import durable, layout
 from dynalign.run_folder.checkpoint import (
     CheckpointManifest,
     FileEntry,
     decode_manifest,
     read_manifest,
-    step_of,
     verify,
 )
-from dynalign.run_folder.durable import sync
-from dynalign.run_folder.layout import aside_folder, step_folder
+from dynalign.run_folder.layout import aside_folder, replaced_folder, step_folder, step_of
 
 RUN_FILES = (layout.CONFIG, layout.HELDOUT, layout.METRICS)
-"""What a run that continues elsewhere wants beside a checkpoint: the day it began on, which checkpoints were best, the curves."""
+"""What a run needs beside a checkpoint to continue elsewhere: its date, which checkpoints were best, the
+curves."""
 _BLOCK_BYTES = 8 << 20
-_RETRY = "retry_limit_seconds"  # Google's client would go on trying for a quarter of an hour
+_RETRY = "retry_limit_seconds"  # by default Google's client retries for a quarter of an hour
 
 
 class MirrorStorage:
-    """The mirror of the run `run`. Every method raises MirrorError, on one line, for what the storage refuses."""
+    """The mirror of the run `run`. Every method raises MirrorError, on one line, for what the storage
+    refuses.
+
+    address: that of the run's folder in the storage, for messages.
+    """
 
     def __init__(self, uri: str, run: str) -> None:
-        """Connects to nothing but, for S3 without `region`, to ask for the bucket's region."""
-        self.place = f"{uri.partition('?')[0].rstrip('/')}/{run}"
+        """Connects to the storage only for S3 without `region`, to ask for the region of the bucket."""
+        self.address = f"{uri.partition('?')[0].rstrip('/')}/{run}"
         if uri.startswith("gs:") and _RETRY not in uri:
             uri += f"{'&' if urlsplit(uri).query else '?'}{_RETRY}=30"
         with self._refusals():
@@ -68,22 +71,26 @@ class MirrorStorage:
         return sorted(step for step in steps if step is not None)
 
     def checkpoints(self) -> dict[int, CheckpointManifest]:
-        """The whole checkpoints that are there. Raises CheckpointError for a manifest that is damaged or of an unknown format."""
+        """Step → manifest of the complete checkpoints that are there.
+
+        Raises CheckpointError for a manifest that is damaged or has an unknown format.
+        """
         found = {}
         for step in self.steps():
             file = f"{self._folder(step)}/{layout.MANIFEST}"
             text = self._read(file)
             if text is not None:
                 found[step] = decode_manifest(
-                    text.decode(errors="replace"), f"{self.place}/{file.removeprefix(self._root)[1:]}"
+                    text.decode(errors="replace"), f"{self.address}/{file.removeprefix(self._root)[1:]}"
                 )
         return found
 
     def send(self, checkpoint: Path, go_on: Callable[[], None]) -> None:
-        """Copies a whole checkpoint of the run folder; one of the same step that an older lineage left there is replaced. Asked again
-        after a failure, it does not send again what has arrived.
+        """Copies a complete checkpoint of the run folder. It replaces one of the same step from an older
+        lineage.
 
-        go_on: called again and again; what it raises ends the copy. Raises CheckpointError for a file that is damaged, FileNotFoundError
+        Called again after a failure, it does not send again what has arrived. go_on: called before every
+        block; what it raises ends the copy. Raises CheckpointError for a damaged file, FileNotFoundError
         for one that is gone.
         """
         manifest = read_manifest(checkpoint)
@@ -96,7 +103,9 @@ class MirrorStorage:
             path = f"{target}/{name}"
             if path not in self._sent:
                 if self._send_file(checkpoint / name, path, go_on) != entry:
-                    raise CheckpointError(f"{checkpoint / name} is damaged: it is not copied to {self.place}")
+                    raise CheckpointError(
+                        f"{checkpoint / name} is damaged: it is not copied to {self.address}"
+                    )
                 self._sent[path] = entry
         for name in RUN_FILES:
             if (checkpoint.parent.parent / name).exists():
@@ -106,7 +115,8 @@ class MirrorStorage:
         self._sent = {}
 
     def remove(self, step: int) -> None:
-        """The manifest first, so that what is left of a checkpoint is none."""
+        """Removes a checkpoint, its manifest first: without it, what is left after a crash is no
+        checkpoint."""
         folder = self._folder(step)
         with self._refusals():
             for remove, path in (
@@ -117,10 +127,10 @@ class MirrorStorage:
                     remove(path)
 
     def restore(self, step: int, run_folder: Path, go_on: Callable[[], None]) -> Path:
-        """Copies a checkpoint back into the run folder, aside first, and checks every byte of it; the files beside it come along where
-        the run folder has none. Returns the checkpoint's folder.
+        """Copies a checkpoint back into the run folder, and checks every byte of it. Returns its folder.
 
-        Raises CheckpointError when what arrived is not what the manifest says, OSError when it does not fit.
+        Of RUN_FILES it copies those that the run folder lacks. Raises CheckpointError for a file that does
+        not match the manifest, OSError from the disk.
         """
         manifest = self.checkpoints()[step]
         checkpoints = run_folder / layout.CHECKPOINTS
@@ -130,23 +140,24 @@ class MirrorStorage:
             self._fetch_file(f"{self._folder(step)}/{name}", aside / name, go_on)
         verify(aside)
         for name in RUN_FILES:
-            if not (run_folder / name).exists() and self._read(f"{self._root}/{name}") is not None:
-                self._fetch_file(f"{self._root}/{name}", run_folder / name, go_on)
+            go_on()
+            content = None if (run_folder / name).exists() else self._read(f"{self._root}/{name}")
+            if content is not None:
+                durable.write(run_folder / name, content)
         folder = step_folder(checkpoints, step)
-        aside.rename(folder)
-        sync(checkpoints)
+        durable.publish(aside, folder, replaced_folder(checkpoints, step))
         return folder
 
     def _folder(self, step: int) -> str:
         return f"{self._root}/{step_folder(Path(), step).name}"
 
     def _make_folder(self, path: str) -> None:
-        """That of a file, where the storage has folders."""
+        """Makes the folder of a file, where the storage has folders."""
         if self._on_disk:
             self._files.create_dir(path.rpartition("/")[0], recursive=True)
 
     def _read(self, path: str) -> bytes | None:
-        """None where there is no such file."""
+        """The content of a file; None if there is no such file."""
         with self._refusals():
             try:
                 with self._files.open_input_stream(path) as stream:
@@ -155,8 +166,9 @@ class MirrorStorage:
                 return None
 
     def _send_file(self, source: Path, path: str, go_on: Callable[[], None]) -> FileEntry:
-        """What was sent."""
-        digest, size_bytes = xxhash.xxh64(), 0
+        """Copies a file into the storage. Returns size and checksum of what was sent."""
+        digest = xxhash.xxh64()
+        size_bytes = 0
         with source.open("rb") as stream, self._refusals():
             self._make_folder(path)
             with self._files.open_output_stream(path) as sink:
@@ -166,7 +178,7 @@ class MirrorStorage:
                     digest.update(block)
                     size_bytes += len(block)
             if self._on_disk:
-                sync(Path(path))
+                durable.sync(Path(path))
         return FileEntry(size_bytes, digest.hexdigest())
 
     def _fetch_file(self, path: str, target: Path, go_on: Callable[[], None]) -> None:
@@ -177,11 +189,10 @@ class MirrorStorage:
             while block := stream.read(_BLOCK_BYTES):
                 go_on()
                 sink.write(block)
-        sync(target)
 
     @contextmanager
     def _refusals(self) -> Iterator[None]:
         try:
             yield
         except (pa.ArrowException, OSError) as error:
-            raise MirrorError(self.place, one_line(error)) from error
+            raise MirrorError(self.address, one_line(error)) from error

@@ -1,8 +1,9 @@
 """`owner.json`: which driver owns the run folder, in which lineage.
 
-One driver at a time: a second one is refused while the first one's beat is young, unless the first is known to be dead. Taking
-over begins a new lineage, and every writer asks `check` before it writes: one whose lineage is no longer on disk stops. All
-changes happen under a lock on `owner.lock`, so of two drivers that start together one is refused.
+One driver at a time: a second one is refused while the heartbeat of the first is young, unless its process
+is known to be dead. Taking over begins a new lineage. Every writer calls `check` before it writes, and
+stops if the lineage on disk is no longer its own. All changes happen under a lock on `owner.lock`, so that
+of two drivers that start together one is refused.
 """
 
 import errno
@@ -23,44 +24,57 @@ from dynalign.run_folder import durable, layout
 
 FORMAT = 1
 YOUNG_S = 30.0
-"""A beat younger than this, in seconds, is a living driver's: several beats fit in, and so does a long pause of shared storage."""
+"""A driver whose heartbeat is younger than this, in seconds, counts as alive. Several heartbeats fit into
+it, and so does a long pause of shared storage."""
 
 SAME_START_S = 2.0
-"""Two readings of one process's start differ by up to this, in seconds, when the machine's clock is set in between."""
-
+"""Two readings of the start of one process differ by at most this, in seconds, even if the clock is set in
+between."""
 
 LENGTH_BYTES = 512
-"""Of the file, padded: a beat can then be written over the one before when the disk is full, or a run would die of a missing beat
-that has lost nothing."""
+"""Size of the file, with padding. On a full disk a heartbeat can then overwrite the one before; otherwise a
+run that has lost nothing would end for lack of a heartbeat."""
 
 
 @dataclass(frozen=True, slots=True)
 class Stamp:
-    """The content of `owner.json`. started_s: when the process began, so that another process with the same pid is not taken
-    for it. beat_s: last sign of life. Both in Unix seconds."""
+    """The content of `owner.json`.
+
+    Example: `Stamp(2, "node-7", 4711, 1767225600.0, "raysubmit_x", 1767229200.0, "running")`.
+    """
 
     lineage: int
+    """Counts starts and rollbacks of the run, from 1."""
     host: str
+    """Where the driver runs."""
     pid: int
+    """Its process there."""
     started_s: float
+    """Start of this process, in Unix seconds; another process with the same pid has another one."""
     job: str
+    """Its Ray job; "" without one."""
     beat_s: float
+    """Its last heartbeat, in Unix seconds."""
     state: Literal["running", "released"]
+    """`released`: the next driver may start at once."""
 
 
 @dataclass(slots=True)
 class Owner:
-    """This process's ownership of `run_folder`. Every method raises StaleLineage once another driver has taken over."""
+    """Ownership of `run_folder` by this process. Every method raises StaleLineage once another driver has
+    taken over."""
 
     run_folder: Path
+    """The folder of the run."""
     stamp: Stamp
+    """What this process has written last."""
 
     @property
     def lineage(self) -> int:
         return self.stamp.lineage
 
     def beat(self, now_s: float) -> None:
-        """A sign of life, due every few seconds. now_s: Unix seconds."""
+        """Writes a heartbeat, due every few seconds. now_s: Unix seconds."""
         self._change(replace(self.stamp, beat_s=now_s))
 
     def new_lineage(self, now_s: float) -> int:
@@ -82,8 +96,10 @@ class Owner:
 def acquire(run_folder: Path, now_s: float, job: str = "", newest_lineage: int = 0) -> Owner:
     """Makes this process the owner, in the lineage after the newest one known.
 
-    now_s: Unix seconds. job: the Ray job, for messages. newest_lineage: the newest that the log or a checkpoint knows, in case
-    `owner.json` was lost. Raises UserError while another driver lives, RecordError for a damaged `owner.json`.
+    now_s: Unix seconds. job: the Ray job, for messages. newest_lineage: the newest one in the ledger's log
+    or in a checkpoint, in case `owner.json` was lost.
+
+    Raises UserError while another driver is alive, RecordError for a damaged `owner.json`.
     """
     run_folder.mkdir(parents=True, exist_ok=True)
     with _locked(run_folder):
@@ -96,9 +112,11 @@ def acquire(run_folder: Path, now_s: float, job: str = "", newest_lineage: int =
 
 
 def refuse_occupied(run_folder: Path, now_s: float) -> Stamp | None:
-    """Who owned the run folder last. Asked before anything else of it is read, which a living driver would change meanwhile.
+    """Who owned the run folder last. Call it before you read other files of the folder, which a live driver
+    changes.
 
-    Raises UserError while another driver lives, RecordError for a damaged `owner.json`."""
+    Raises UserError while another driver is alive, RecordError for a damaged `owner.json`.
+    """
     before = read(run_folder)
     if before is not None and _lives(before, now_s):
         raise UserError([_occupied(run_folder, before, now_s)])
@@ -106,7 +124,8 @@ def refuse_occupied(run_folder: Path, now_s: float) -> Stamp | None:
 
 
 def check(run_folder: Path, lineage: int) -> None:
-    """Raises StaleLineage if `lineage` is not the one on disk; RecordError if `owner.json` is absent or damaged."""
+    """Raises StaleLineage if `lineage` is not the one on disk; RecordError if `owner.json` is absent or
+    damaged."""
     stamp = read(run_folder)
     if stamp is None:
         raise RecordError(f"{_path(run_folder)} is gone: nobody owns this run folder")
@@ -115,7 +134,8 @@ def check(run_folder: Path, lineage: int) -> None:
 
 
 def read(run_folder: Path) -> Stamp | None:
-    """Who owns the run folder; None if nobody ever did. Raises RecordError for a damaged file or an unknown format."""
+    """Who owns the run folder; None before the first driver. Raises RecordError for a damaged file or an
+    unknown format."""
     path = _path(run_folder)
     try:
         body = json.loads(path.read_text())
@@ -148,11 +168,12 @@ def _lives(stamp: Stamp, now_s: float) -> bool:
 
 def _occupied(run_folder: Path, stamp: Stamp, now_s: float) -> Mistake:
     job = f", job {stamp.job}" if stamp.job else ""
+    age_s = max(0.0, now_s - stamp.beat_s)
     return Mistake(
         place=str(run_folder),
         value=None,
-        rule=f"in use by process {stamp.pid} on {stamp.host}{job}, whose last beat is {max(0.0, now_s - stamp.beat_s):.0f} s old",
-        remedy=f"stop that run first, choose another run.name, or wait until the beat is {YOUNG_S:.0f} s old if it is dead",
+        rule=f"in use by process {stamp.pid} on {stamp.host}{job}, whose last beat is {age_s:.0f} s old",
+        remedy=f"stop that run first, set another name, or wait {YOUNG_S - age_s:.0f} s if it is dead",
     )
 
 
@@ -164,9 +185,8 @@ def _write(run_folder: Path, stamp: Stamp) -> None:
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT) or not path.exists():
             raise
-        with path.open(
-            "rb+"
-        ) as file:  # a full disk takes no new file, but the bytes of this one are allocated
+        # A full disk takes no new file, but the bytes of this one are allocated.
+        with path.open("rb+") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
@@ -174,7 +194,8 @@ def _write(run_folder: Path, stamp: Stamp) -> None:
 
 @contextmanager
 def _locked(run_folder: Path) -> Iterator[None]:
-    """Holds the lock file; the kernel lets it go when the process dies. Held for milliseconds, so waiting needs no deadline."""
+    """Holds the lock file. The kernel releases it when the process dies. It is held for milliseconds, so
+    waiting needs no deadline."""
     with (run_folder / layout.OWNER_LOCK).open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield

@@ -1,46 +1,81 @@
-"""Requests to the driver of a run, and the status that it writes: plain files, for any shell that reaches the run folder.
+"""Requests to the driver of a run, and the status that it writes: plain files, for any shell that sees the
+run folder.
 
-    driver   writes status.json at every look, and takes requests
-    shells   read status.json; leave stop.request (pause, resume, scale), and wait until it is gone
+    driver   writes status.json every second, and takes requests
+    shells   read status.json; leave stop.request (pause, resume, scale), and wait until the file is gone
 
-Files need no token of the cluster, answer at once, and work when the cluster is not reached.
+Files need no token of the cluster, are read at once, and work when the cluster cannot be reached.
 """
 
 import json
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from dynalign.configs.sections.rollout import MOST_WORKERS
 from dynalign.run_folder import durable, layout
 
 RequestKind = Literal["pause", "resume", "stop", "scale"]
 
+_LONGEST = 64
+"""Characters that are read of a request: more than any number of workers has."""
+
+logger = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """kind: what is asked for. workers: the wanted number of rollout workers for `scale`, 0 for the others."""
+    """What a shell asks the driver for.
+
+    Example: `Request("scale", 12)`, which is a file `scale.request` that contains `12`.
+    """
 
     kind: RequestKind
+    """What is asked for."""
     workers: int = 0
+    """The wanted number of rollout workers for `scale`; 0 for the others."""
 
 
 def leave(run_folder: Path, request: Request) -> Path:
-    """Leaves a request; the file that is returned is gone once the driver has taken it."""
+    """Leaves a request. The returned file disappears when the driver takes it."""
     file = layout.request_file(run_folder, request.kind)
     durable.write(file, str(request.workers))
     return file
 
 
 def take(run_folder: Path) -> list[Request]:
-    """What has been asked for since the last look. Taking a request removes its file, which answers it."""
+    """The requests since the last call. Taking one removes its file, which is the answer to the shell.
+
+    pause, resume and stop need no content. A scale without a possible number of workers is removed and
+    logged: any user of the folder can write there, and a slip must not end a run.
+    """
     taken: list[Request] = []
     for kind in get_args(RequestKind):
         file = layout.request_file(run_folder, kind)
         if file.exists():
-            taken.append(Request(kind, int(file.read_text())))
-            file.unlink()
+            try:
+                request = _read(file, kind)
+                file.unlink()
+            except OSError as error:
+                logger.warning("%s cannot be taken: %s", file, error)
+                continue
+            if request is not None:
+                taken.append(request)
     return taken
+
+
+def _read(file: Path, kind: RequestKind) -> Request | None:
+    """The request; None for one that cannot be followed. Raises OSError."""
+    if kind != "scale":
+        return Request(kind)
+    with file.open(encoding="utf-8", errors="replace") as stream:
+        content = stream.read(_LONGEST).strip()
+    if content.isascii() and content.isdigit() and 1 <= int(content) <= MOST_WORKERS:
+        return Request(kind, int(content))
+    logger.warning("%s is ignored: it holds %r, not a number from 1 to %d", file, content, MOST_WORKERS)
+    return None
 
 
 def write_status(run_folder: Path, status: Mapping[str, Any]) -> None:

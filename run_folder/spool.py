@@ -1,9 +1,9 @@
-"""The spool: one file per scored group, whole or absent, in the run folder's `spool/`.
+"""The spool: one file per scored group, complete or absent, in the folder `spool/` of a run.
 
-A worker writes a group here before it reports it, so no scored group dies with a process. A reader believes nothing that does not match the size and checksum in the ledger.
+A worker writes a group here before it reports it, so that the death of a process loses no scored group. A
+reader accepts only files that match size and checksum in the ledger.
 """
 
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,63 +11,68 @@ from pathlib import Path
 import xxhash
 
 from dynalign.configs.errors import RecordError
-from dynalign.run_folder import durable
-
-_NAME = re.compile(r"group-\d+-\d+-\d+\.arrow")
+from dynalign.run_folder import durable, layout
 
 
 @dataclass(frozen=True, slots=True)
 class SpoolEntry:
-    """One file: its name in the spool, size, and the xxh64 of its bytes in hexadecimal."""
+    """One file of the spool.
+
+    Example: `SpoolEntry("group-12-2-3.arrow", 48_264, "44bc2cf5ad770999")`.
+    """
 
     name: str
+    """Its name in the spool."""
     size_bytes: int
+    """Its size."""
     checksum: str
+    """xxh64 of its bytes, in hexadecimal."""
 
 
 def write(folder: Path, name: str, payload: bytes | memoryview) -> SpoolEntry:
-    """Returns once the bytes are durable under `name`. Raises RecordError for a name that no group has, OSError from the disk."""
-    entry = SpoolEntry(name, memoryview(payload).nbytes, xxhash.xxh64_hexdigest(payload))
+    """Returns once the bytes are on the disk under `name`. Raises RecordError for a name that no group has,
+    or OSError."""
+    entry = _measured(name, payload)
     durable.write(_path(folder, name), payload)
     return entry
 
 
 def read(folder: Path, entry: SpoolEntry) -> bytes:
-    """The bytes of `entry`. Raises RecordError if the file is absent or is not the one that `entry` describes."""
+    """The bytes of `entry`. Raises RecordError if the file is absent or is not the one that `entry`
+    describes."""
     path = _path(folder, entry.name)
     try:
         payload = path.read_bytes()
     except FileNotFoundError as error:
         raise RecordError(f"{path}: the scored group is not in the spool") from error
-    found = SpoolEntry(entry.name, len(payload), xxhash.xxh64_hexdigest(payload))
+    found = _measured(entry.name, payload)
     if found != entry:
-        raise RecordError(
-            f"{path}: {found.size_bytes} bytes with checksum {found.checksum}, expected {entry.size_bytes} with {entry.checksum}"
-        )
+        expected = f"expected {entry.size_bytes} with {entry.checksum}"
+        raise RecordError(f"{path}: {found.size_bytes} bytes with checksum {found.checksum}, {expected}")
     return payload
 
 
 def remove(folder: Path, names: Iterable[str]) -> None:
-    """Removes the files; one that is gone already is no error."""
+    """Removes the files. A file that is absent is no error."""
     for name in names:
         _path(folder, name).unlink(missing_ok=True)
 
 
 def names(folder: Path) -> tuple[str, ...]:
-    """The names of all whole files, sorted."""
-    return tuple(sorted(path.name for path in folder.glob("*.arrow") if _NAME.fullmatch(path.name)))
+    """The names of all complete files, sorted."""
+    return tuple(sorted(path.name for path in folder.glob("*.arrow") if layout.is_group_file(path.name)))
 
 
 def scan(folder: Path) -> dict[str, SpoolEntry]:
-    """Every whole file as measured on disk, by name. Reads all of them."""
-    measured: dict[str, SpoolEntry] = {}
-    for name in names(folder):
-        payload = (folder / name).read_bytes()
-        measured[name] = SpoolEntry(name, len(payload), xxhash.xxh64_hexdigest(payload))
-    return measured
+    """Name → size and checksum on disk, of every complete file. Reads all of them."""
+    return {name: _measured(name, (folder / name).read_bytes()) for name in names(folder)}
+
+
+def _measured(name: str, payload: bytes | memoryview) -> SpoolEntry:
+    return SpoolEntry(name, memoryview(payload).nbytes, xxhash.xxh64_hexdigest(payload))
 
 
 def _path(folder: Path, name: str) -> Path:
-    if not _NAME.fullmatch(name):
+    if not layout.is_group_file(name):
         raise RecordError(f"{name!r} is not the name of a spool file")
     return folder / name

@@ -10,6 +10,9 @@ from pydantic import Field
 
 from dynalign.configs.section import NotNegative, Positive, Section
 
+MOST_WORKERS = 900
+"""The ledger's actor answers about a thousand waiting calls at a time, and each worker has one waiting."""
+
 
 class WorkersSettings(Section):
     """How many rollout workers a run has.
@@ -18,11 +21,10 @@ class WorkersSettings(Section):
     `dynalign scale` can change.
     """
 
-    min: Annotated[int, Field(ge=1, le=900)] = 1
+    min: Annotated[int, Field(ge=1, le=MOST_WORKERS)] = 1
     """Fewest workers, and their number at the start."""
-    max: Annotated[int, Field(ge=1, le=900)] = 1
-    """Most workers. The limit is 900 because the ledger's actor answers about a thousand waiting calls at a
-    time."""
+    max: Annotated[int, Field(ge=1, le=MOST_WORKERS)] = 1
+    """Most workers."""
 
 
 class RolloutSettings(Section):

@@ -1,6 +1,7 @@
 """Checkpoints: whole or absent, continued bitwise, refused by name."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -119,7 +120,8 @@ def test_what_was_left_aside_is_cleared(tmp_path: Path) -> None:
 
 
 def test_pruning_keeps_besides_the_newest_those_with_the_highest_held_out_reward(tmp_path: Path) -> None:
-    """Evaluated after 0, 20, 40 and 60 steps: what was written at 30 counts as 20 does, and of equals the newer one is kept."""
+    """Evaluated after 0, 20, 40 and 60 steps: what was written at 30 counts as 20 does, and of equals the
+    newer one is kept."""
     for step in (10, 20, 30, 40, 50, 60):
         written(tmp_path, step)
     prune(tmp_path, 1, 2, {0: 1.0, 20: 3.0, 40: 2.0, 60: 9.0})
@@ -177,6 +179,35 @@ def test_more_steps_and_another_learning_rate_are_fine(tmp_path: Path) -> None:
     )
     assert contradictions(manifest_of(tmp_path), other, "abc") == []
     assert contradictions(manifest_of(tmp_path), changed(steps=10), "abc") == []
+
+
+SHORT_WORDS = "dynalign.rollout.judges.reward_functions:short_words"
+
+
+def of_an_earlier_version(folder: Path, **judge: object) -> CheckpointManifest:
+    """A manifest as an earlier version wrote it: fewer settings of the judge, and other values for some of
+    them."""
+    run = changed(judge=JudgeSettings(kind="function", function=SHORT_WORDS))
+    manifest = read_manifest(folder)
+    settings = fixed_settings(run, "abc")
+    settings["judge"] = {"kind": "function", **judge}
+    return replace(manifest, settings=settings)
+
+
+def test_a_checkpoint_with_the_former_name_of_a_reward_function_is_continued(tmp_path: Path) -> None:
+    former = of_an_earlier_version(written(tmp_path, 10), function="rollout.reward_functions:short_words")
+    run = changed(judge=JudgeSettings(kind="function", function=SHORT_WORDS))
+    assert contradictions(former, run, "abc") == []
+    other = changed(judge=JudgeSettings(kind="function", function="rollout.reward_functions:short_question"))
+    assert [mistake.place for mistake in contradictions(former, other, "abc")] == ["judge"]
+
+
+def test_a_setting_of_the_judge_that_a_manifest_does_not_have_counts_as_its_default(tmp_path: Path) -> None:
+    former = of_an_earlier_version(written(tmp_path, 10), function=SHORT_WORDS)
+    judge = JudgeSettings(kind="function", function=SHORT_WORDS)
+    assert contradictions(former, changed(judge=judge), "abc") == []
+    other = judge.model_copy(update={"max_rationale_tokens": 500})
+    assert [mistake.place for mistake in contradictions(former, changed(judge=other), "abc")] == ["judge"]
 
 
 def test_all_contradictions_are_reported_together(tmp_path: Path) -> None:

@@ -1,4 +1,5 @@
-"""Every file that outlives a version says its format: the present one is known to the byte, and another one is refused by name."""
+"""Every file that outlives a version says its format: the present one is known to the byte, and another one
+is refused by name."""
 
 import json
 import re
@@ -57,7 +58,8 @@ def test_what_was_written_in_the_present_format_is_read(name: str) -> None:
 
 
 def test_what_is_written_now_is_what_the_format_says() -> None:
-    """Where this fails, files that are out there would be read wrongly, or not at all: see tests/worlds/golden_formats.py."""
+    """Where this fails, files that are out there would be read wrongly, or not at all: see
+    tests/worlds/golden_formats.py."""
     now = written()
     assert set(now) == set(READ) == {path.name for path in GOLDEN.iterdir()}
     assert {
@@ -115,7 +117,7 @@ def test_a_file_of_another_format_or_of_none_is_refused_by_name_and_left_as_it_i
     assert (tmp_path / name).read_bytes() == changed
 
 
-STUMBLED_OVER = (
+READ_LATE = (
     "metrics.jsonl",
     "heldout.jsonl",
     "spool/step.arrow",
@@ -123,16 +125,17 @@ STUMBLED_OVER = (
 )
 
 
-@pytest.mark.parametrize("place", STUMBLED_OVER)
+@pytest.mark.parametrize("file", READ_LATE)
 def test_a_run_says_before_it_starts_which_of_its_files_another_version_wrote(
-    tmp_path: Path, place: str
+    tmp_path: Path, file: str
 ) -> None:
-    for each in STUMBLED_OVER:
+    for each in READ_LATE:
         (tmp_path / each).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(GOLDEN / Path(each).name, tmp_path / each)
     shutil.copyfile(GOLDEN / "manifest.json", tmp_path / "checkpoints" / "step-000005" / "manifest.json")
     RunFolder(tmp_path).check_formats()
-    (tmp_path / place).write_bytes(with_format(Path(place).name, (GOLDEN / Path(place).name).read_bytes(), 7))
+    name = Path(file).name
+    (tmp_path / file).write_bytes(with_format(name, (GOLDEN / name).read_bytes(), 7))
     with pytest.raises(DynalignError, match="format 7|experience/7"):
         RunFolder(tmp_path).check_formats()
 

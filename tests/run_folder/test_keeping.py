@@ -13,7 +13,7 @@ from tests.actors.coordinator.test_full_disk import Learner, names, write
 from tests.worlds.ledger_actor_world import RUN
 
 
-def place_with(folder: Path, keep_last: int, keep_best: int) -> RunSpec:
+def spec_with(folder: Path, keep_last: int, keep_best: int) -> RunSpec:
     run = RUN.model_copy(update={"checkpoint": CheckpointSettings(keep_last=keep_last, keep_best=keep_best)})
     return RunSpec(run, str(folder), owner.acquire(folder, now_s=1.0).lineage, 0, "hash")
 
@@ -27,28 +27,29 @@ def evaluated(folder: Path, rewards: dict[int, float]) -> None:
 
 
 def test_the_newest_and_the_best_stay_as_the_run_goes_on(tmp_path: Path) -> None:
-    place, learner = place_with(tmp_path, keep_last=2, keep_best=1), Learner(100)
+    spec = spec_with(tmp_path, keep_last=2, keep_best=1)
+    learner = Learner(100)
     left = []
     for step, reward in {1: 3.0, 2: 1.0, 3: 2.0, 4: 2.5, 5: 4.0, 6: 1.0, 7: 1.0}.items():
         evaluated(tmp_path, {step: reward})
-        write(place, step, learner)
+        write(spec, step, learner)
         left.append([int(name[-1]) for name in names(tmp_path / "checkpoints")])
     assert left == [[1], [1, 2], [1, 2, 3], [1, 3, 4], [1, 4, 5], [1, 5, 6], [5, 6, 7]]
     assert all(verify(folder).run == RUN.name for folder in (tmp_path / "checkpoints").iterdir())
 
 
 def test_without_a_best_to_keep_the_evaluations_are_not_read(tmp_path: Path) -> None:
-    place = place_with(tmp_path, keep_last=1, keep_best=0)
+    spec = spec_with(tmp_path, keep_last=1, keep_best=0)
     (tmp_path / "heldout.jsonl").write_text(json.dumps({"no": "item"}) + "\n")
     for step in (1, 2):
-        write(place, step, Learner(100))
+        write(spec, step, Learner(100))
     assert names(tmp_path / "checkpoints") == ["step-000002"]
 
 
 def test_a_checkpoint_that_a_kill_left_half_removed_goes_with_the_next_one(tmp_path: Path) -> None:
-    place = place_with(tmp_path, keep_last=1, keep_best=0)
-    whole = write(place, 1, Learner(100))
+    spec = spec_with(tmp_path, keep_last=1, keep_best=0)
+    whole = write(spec, 1, Learner(100))
     (whole / "manifest.json").unlink()  # as a kill in the middle of a removal leaves it
     assert names(tmp_path / "checkpoints") == ["step-000001"]
-    write(place, 2, Learner(100))
+    write(spec, 2, Learner(100))
     assert names(tmp_path / "checkpoints") == ["step-000002"]

@@ -1,4 +1,5 @@
-"""metrics.jsonl, heldout.jsonl and TensorBoard: what is written is what is read, and a resumed run reads as one history."""
+"""metrics.jsonl, heldout.jsonl and TensorBoard: what is written is what is read, and a resumed run reads as
+one history."""
 
 import json
 import math
@@ -18,13 +19,14 @@ from dynalign.run_folder.metric_names import METRIC_NAMES, METRICS
 from dynalign.run_folder.metrics import MetricsLog, read_heldout, read_metrics
 
 DESIGN_NAMES = """
-step lineage policy_version loss grad_norm learning_rate entropy kl
-reward_mean reward_std heldout_reward_mean heldout_prompted_reward_mean frozen_judge_reward_mean no_signal_fraction
-score_saturation_fraction unparsed_fraction digit_mass_mean judge_noise_std score_length_correlation internalization_gap
-staleness_mean staleness_max ratio_mean ratio_max clip_low_fraction clip_high_fraction effective_sample_size logprob_mismatch_mean
-completion_tokens completion_length_mean truncated_fraction generate_tokens_per_s judgements_per_s learn_tokens_per_s
-step_s generate_s score_s learn_s learner_wait_s straggler_wait_s rollout_idle_fraction weight_sync_s weight_sync_pause_s weight_bytes
-issued pending leased scored trained withheld requeued late rolled_back workers worker_restarts
+step lineage policy_version loss grad_norm learning_rate entropy kl reward_mean reward_std
+heldout_reward_mean heldout_prompted_reward_mean frozen_judge_reward_mean no_signal_fraction
+score_saturation_fraction unparsed_fraction digit_mass_mean judge_noise_std score_length_correlation
+internalization_gap staleness_mean staleness_max ratio_mean ratio_max clip_low_fraction clip_high_fraction
+effective_sample_size logprob_mismatch_mean completion_tokens completion_length_mean truncated_fraction
+generate_tokens_per_s judgements_per_s learn_tokens_per_s step_s generate_s score_s learn_s learner_wait_s
+straggler_wait_s rollout_idle_fraction weight_sync_s weight_sync_pause_s weight_bytes issued pending
+leased scored trained withheld requeued late rolled_back workers worker_restarts
 """
 
 
@@ -168,7 +170,8 @@ def test_tensorboard_shows_the_values_by_section_and_forgets_what_was_rolled_bac
 
 
 def test_the_metrics_log_imports_neither_torch_nor_ray() -> None:
-    script = "import sys, dynalign.run_folder.metrics; sys.exit(bool({'torch', 'ray', 'vllm', 'tensorflow'} & set(sys.modules)))"
+    heavy = {"torch", "ray", "vllm", "tensorflow"}
+    script = f"import sys, dynalign.run_folder.metrics; sys.exit(bool({heavy} & set(sys.modules)))"
     assert (
         subprocess.run([sys.executable, "-c", script], check=False, cwd=Path(__file__).parents[2]).returncode
         == 0

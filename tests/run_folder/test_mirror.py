@@ -1,4 +1,4 @@
-"""`checkpoint.mirror`: whole checkpoints in another place, kept up to date, and continued from."""
+"""`checkpoint.mirror`: whole checkpoints in another storage, kept up to date, and continued from."""
 
 import json
 import shutil
@@ -24,12 +24,14 @@ from tests.worlds.small_disk import full, read_only, small_disk
 GO_ON = bool
 
 
-class Place:
-    """A run folder with its owner, and a mirror in a folder."""
+class MirroredRun:
+    """A run folder with its owner, and a mirror in another folder."""
 
     def __init__(self, tmp_path: Path, mirror: str | None = None, **settings: int) -> None:
-        self.folder, self.uri = tmp_path / "runs" / "run", mirror or f"file://{tmp_path}/mirror"
-        self.checkpoints, self.mirrored = self.folder / "checkpoints", tmp_path / "mirror" / "run"
+        self.folder = tmp_path / "runs" / "run"
+        self.uri = mirror or f"file://{tmp_path}/mirror"
+        self.checkpoints = self.folder / "checkpoints"
+        self.mirrored = tmp_path / "mirror" / "run"
         self.settings = CheckpointSettings(mirror=self.uri, **settings)
         self.mine = owner.acquire(self.folder, time.time())
 
@@ -62,29 +64,29 @@ def names(folder: Path) -> list[str]:
 
 
 def test_a_whole_checkpoint_is_copied_with_what_a_run_needs_to_continue_elsewhere(tmp_path: Path) -> None:
-    place = Place(tmp_path)
-    source = written(place.checkpoints, 10)
-    (place.folder / "config.yaml").write_text("date: 2026-01-31\n")
-    assert place.bring_up_to_date() == ""
-    assert names(place.mirrored) == ["config.yaml", *(f"step-000010/{name}" for name in names(source))]
-    assert verify(place.mirrored / "step-000010") == verify(source)
+    here = MirroredRun(tmp_path)
+    source = written(here.checkpoints, 10)
+    (here.folder / "config.yaml").write_text("date: 2026-01-31\n")
+    assert here.bring_up_to_date() == ""
+    assert names(here.mirrored) == ["config.yaml", *(f"step-000010/{name}" for name in names(source))]
+    assert verify(here.mirrored / "step-000010") == verify(source)
 
 
 def test_what_is_not_whole_is_not_copied(tmp_path: Path) -> None:
-    place = Place(tmp_path)
-    (place.checkpoints / "step-000010").mkdir(parents=True)
-    (place.checkpoints / "step-000020.aside-1").mkdir()
-    assert place.bring_up_to_date() == ""
-    assert not place.mirrored.exists()
+    here = MirroredRun(tmp_path)
+    (here.checkpoints / "step-000010").mkdir(parents=True)
+    (here.checkpoints / "step-000020.aside-1").mkdir()
+    assert here.bring_up_to_date() == ""
+    assert not here.mirrored.exists()
 
 
 def test_a_checkpoint_that_appears_while_the_run_goes_on_is_copied_without_being_waited_for(
     tmp_path: Path,
 ) -> None:
-    place = Place(tmp_path)
-    with place.kept() as mirror:
-        assert mirror.report() == {"place": f"{place.uri}/run", "step": None, "problem": "", "failures": 0}
-        written(place.checkpoints, 10)
+    here = MirroredRun(tmp_path)
+    with here.kept() as mirror:
+        assert mirror.report() == {"address": f"{here.uri}/run", "step": None, "problem": "", "failures": 0}
+        written(here.checkpoints, 10)
         until_s = time.monotonic() + 20
         while mirror.report()["step"] != 10:
             assert time.monotonic() < until_s
@@ -93,7 +95,7 @@ def test_a_checkpoint_that_appears_while_the_run_goes_on_is_copied_without_being
 
 def test_the_mirror_keeps_what_keep_last_and_keep_best_keep(tmp_path: Path) -> None:
     """Held-out rewards: 10 is the best one; the run folder has lost it, the mirror has not."""
-    place = Place(tmp_path, keep_last=1, keep_best=1)
+    here = MirroredRun(tmp_path, keep_last=1, keep_best=1)
     item = {
         "lineage": 1,
         "prompt_id": "p",
@@ -104,169 +106,166 @@ def test_the_mirror_keeps_what_keep_last_and_keep_best_keep(tmp_path: Path) -> N
         "truncated": False,
     }
     rewards = {10: 3.0, 20: 1.0, 30: 2.0, 40: 1.5}
-    (place.folder / "heldout.jsonl").write_text(
+    (here.folder / "heldout.jsonl").write_text(
         "".join(json.dumps(item | {"step": s, "score": r}) + "\n" for s, r in rewards.items())
     )
     for step in (10, 20):
-        written(place.checkpoints, step)
-        assert place.bring_up_to_date() == ""
-    assert sorted(place.storage().checkpoints()) == [10, 20]
-    shutil.rmtree(place.checkpoints / "step-000010")
+        written(here.checkpoints, step)
+        assert here.bring_up_to_date() == ""
+    assert sorted(here.storage().checkpoints()) == [10, 20]
+    shutil.rmtree(here.checkpoints / "step-000010")
     for step in (30, 40):
-        written(place.checkpoints, step)
-        prune(place.checkpoints, 1, 1, rewards)
-        assert place.bring_up_to_date() == ""
-    assert sorted(place.storage().checkpoints()) == [
-        10,
-        30,
-        40,
-    ]  # 30 stays as long as the run folder keeps it
-    assert place.bring_up_to_date() == ""
+        written(here.checkpoints, step)
+        prune(here.checkpoints, 1, 1, rewards)
+        assert here.bring_up_to_date() == ""
+    # 30 stays as long as the run folder keeps it.
+    assert sorted(here.storage().checkpoints()) == [10, 30, 40]
+    assert here.bring_up_to_date() == ""
 
 
 def test_steps_of_a_history_that_was_given_up_leave_the_mirror(tmp_path: Path) -> None:
-    place = Place(tmp_path)
+    here = MirroredRun(tmp_path)
     for step in (10, 30):
-        written(place.checkpoints, step)
-    place.bring_up_to_date()
-    shutil.rmtree(place.checkpoints / "step-000030")
-    place.mine.new_lineage(time.time())
-    written(place.checkpoints, 20, lineage=2)
-    assert place.bring_up_to_date() == ""
-    assert {step: manifest.lineage for step, manifest in place.storage().checkpoints().items()} == {
+        written(here.checkpoints, step)
+    here.bring_up_to_date()
+    shutil.rmtree(here.checkpoints / "step-000030")
+    here.mine.new_lineage(time.time())
+    written(here.checkpoints, 20, lineage=2)
+    assert here.bring_up_to_date() == ""
+    assert {step: manifest.lineage for step, manifest in here.storage().checkpoints().items()} == {
         10: 1,
         20: 2,
     }
 
 
 def test_a_checkpoint_of_an_older_lineage_is_replaced(tmp_path: Path) -> None:
-    place = Place(tmp_path)
-    written(place.checkpoints, 10, content=b"a longer file")
-    place.bring_up_to_date()
-    place.mine.new_lineage(time.time())
-    written(place.checkpoints, 10, lineage=2, content=b"others")
-    assert place.bring_up_to_date() == ""
-    assert verify(place.mirrored / "step-000010").lineage == 2
+    here = MirroredRun(tmp_path)
+    written(here.checkpoints, 10, content=b"a longer file")
+    here.bring_up_to_date()
+    here.mine.new_lineage(time.time())
+    written(here.checkpoints, 10, lineage=2, content=b"others")
+    assert here.bring_up_to_date() == ""
+    assert verify(here.mirrored / "step-000010").lineage == 2
 
 
 def test_a_full_mirror_is_told_counted_and_tried_again_and_what_was_there_stays_whole(tmp_path: Path) -> None:
     with small_disk(tmp_path / "mirror", 1024) as disk:
-        place = Place(tmp_path)
-        written(place.checkpoints, 10)
-        place.bring_up_to_date()
-        written(place.checkpoints, 20, content=bytes(300_000))
+        here = MirroredRun(tmp_path)
+        written(here.checkpoints, 10)
+        here.bring_up_to_date()
+        written(here.checkpoints, 20, content=bytes(300_000))
         with ExitStack() as filled:
             filled.enter_context(full(disk, free_kib=64))
-            with place.kept() as mirror:
+            with here.kept() as mirror:
                 problem = mirror.finish(20, lambda: False)
                 assert "No space left on device" in problem
                 assert f"mirror file://{disk}/run: " in problem
                 assert "\n" not in problem
                 assert "No space left on device" in mirror.report()["problem"]
                 assert mirror.report()["failures"] >= 3
-                assert sorted(place.storage().checkpoints()) == [10]
+                assert sorted(here.storage().checkpoints()) == [10]
                 filled.close()
                 assert mirror.finish(20, lambda: False) == ""
                 assert mirror.report()["problem"] == ""
-        assert verify(disk / "run" / "step-000020") == verify(place.checkpoints / "step-000020")
+        assert verify(disk / "run" / "step-000020") == verify(here.checkpoints / "step-000020")
         verify(disk / "run" / "step-000010")
 
 
 def test_a_damaged_checkpoint_does_not_reach_the_mirror(tmp_path: Path) -> None:
-    place = Place(tmp_path)
-    folder = written(place.checkpoints, 10)
+    here = MirroredRun(tmp_path)
+    folder = written(here.checkpoints, 10)
     (folder / "deepspeed" / "rank0.pt").write_bytes(b"weightz")
-    assert "deepspeed/rank0.pt is damaged" in place.bring_up_to_date()
-    assert place.storage().checkpoints() == {}
+    assert "deepspeed/rank0.pt is damaged" in here.bring_up_to_date()
+    assert here.storage().checkpoints() == {}
 
 
 def test_a_mirror_with_a_newer_lineage_is_not_written_to(tmp_path: Path) -> None:
-    place = Place(tmp_path)
-    written(place.mirrored, 30, lineage=7)
-    before = names(place.mirrored)
-    written(place.checkpoints, 10)
-    assert "holds lineage 7, this driver is lineage 1" in place.bring_up_to_date()
-    assert names(place.mirrored) == before
+    here = MirroredRun(tmp_path)
+    written(here.mirrored, 30, lineage=7)
+    before = names(here.mirrored)
+    written(here.checkpoints, 10)
+    assert "holds lineage 7, this driver is lineage 1" in here.bring_up_to_date()
+    assert names(here.mirrored) == before
 
 
 def test_a_driver_that_was_replaced_copies_nothing_more(tmp_path: Path) -> None:
-    place = Place(tmp_path)
-    owner.acquire(place.folder, time.time() + 1000)
-    written(place.checkpoints, 10)
-    with place.kept() as mirror:
+    here = MirroredRun(tmp_path)
+    owner.acquire(here.folder, time.time() + 1000)
+    written(here.checkpoints, 10)
+    with here.kept() as mirror:
         assert "still being copied" in mirror.finish(0.5, lambda: False)
-    assert place.storage().checkpoints() == {}
+    assert here.storage().checkpoints() == {}
 
 
 def test_waiting_for_the_mirror_ends_when_the_user_gives_it_up(tmp_path: Path) -> None:
-    place = Place(tmp_path)
-    written(place.mirrored, 30, lineage=7)
-    written(place.checkpoints, 10)
-    with place.kept() as mirror:
+    here = MirroredRun(tmp_path)
+    written(here.mirrored, 30, lineage=7)
+    written(here.checkpoints, 10)
+    with here.kept() as mirror:
         assert mirror.finish(600, lambda: True) != ""
 
 
 def test_a_copy_that_broke_off_goes_on_where_it_was(tmp_path: Path) -> None:
     """The second file is damaged, then mended: the first one is not sent again."""
-    place = Place(tmp_path)
-    folder = written(place.checkpoints, 10)
-    ledger, storage = folder / "ledger.msgpack", place.storage()
+    here = MirroredRun(tmp_path)
+    folder = written(here.checkpoints, 10)
+    ledger, storage = folder / "ledger.msgpack", here.storage()
     ledger.write_bytes(b"damage")
     with pytest.raises(CheckpointError, match=r"ledger.msgpack is damaged"):
         storage.send(folder, GO_ON)
-    arrived = (place.mirrored / "step-000010" / "deepspeed" / "rank0.pt").stat().st_mtime_ns
+    arrived = (here.mirrored / "step-000010" / "deepspeed" / "rank0.pt").stat().st_mtime_ns
     ledger.write_bytes(b"ledger")
     storage.send(folder, GO_ON)
-    assert (place.mirrored / "step-000010" / "deepspeed" / "rank0.pt").stat().st_mtime_ns == arrived
-    verify(place.mirrored / "step-000010")
+    assert (here.mirrored / "step-000010" / "deepspeed" / "rank0.pt").stat().st_mtime_ns == arrived
+    verify(here.mirrored / "step-000010")
 
 
-# -- before a run -----------------------------------------------------------------------------------------------------------
+# -- before a run ---------------------------------------------------------------------------------
 
 
 def test_a_run_whose_folder_is_lost_continues_from_the_mirror(tmp_path: Path) -> None:
-    place = Place(tmp_path)
+    here = MirroredRun(tmp_path)
     for step in (10, 20):
-        written(place.checkpoints, step)
-    (place.folder / "metrics.jsonl").write_text("{}\n")
-    place.bring_up_to_date()
-    shutil.rmtree(place.folder)
-    mirrored = place.look()
+        written(here.checkpoints, step)
+    (here.folder / "metrics.jsonl").write_text("{}\n")
+    here.bring_up_to_date()
+    shutil.rmtree(here.folder)
+    mirrored = here.look()
     assert mirrored is not None
     assert mirrored.lost is not None
     assert (mirrored.lost.step, mirrored.lost.settings) == (
         20,
         fixed_settings(RunSettings(name="run", model="m", steps=20), "abc"),
     )
-    restore(mirrored, place.folder, lambda: False)
-    newest = newest_whole(place.checkpoints)
+    restore(mirrored, here.folder, lambda: False)
+    newest = newest_whole(here.checkpoints)
     assert newest is not None
     assert verify(newest) == mirrored.lost
-    assert names(place.folder) == [
+    assert names(here.folder) == [
         *(f"checkpoints/step-000020/{name}" for name in names(newest)),
         "metrics.jsonl",
     ]
-    assert (place.folder / "metrics.jsonl").read_text() == "{}\n"
+    assert (here.folder / "metrics.jsonl").read_text() == "{}\n"
 
 
 def test_a_checkpoint_that_was_removed_for_its_damage_comes_back_from_the_mirror(tmp_path: Path) -> None:
-    place = Place(tmp_path)
+    here = MirroredRun(tmp_path)
     for step in (10, 20):
-        written(place.checkpoints, step)
-    place.bring_up_to_date()
-    shutil.rmtree(place.checkpoints / "step-000020")
-    mirrored = place.look()
+        written(here.checkpoints, step)
+    here.bring_up_to_date()
+    shutil.rmtree(here.checkpoints / "step-000020")
+    mirrored = here.look()
     assert mirrored is not None
     assert mirrored.lost is not None
     assert mirrored.lost.step == 20
 
 
 def test_a_run_folder_that_is_as_new_as_its_mirror_is_continued_as_it_is(tmp_path: Path) -> None:
-    place = Place(tmp_path)
-    written(place.checkpoints, 10)
-    place.bring_up_to_date()
-    written(place.checkpoints, 20)
-    mirrored = place.look()
+    here = MirroredRun(tmp_path)
+    written(here.checkpoints, 10)
+    here.bring_up_to_date()
+    written(here.checkpoints, 20)
+    mirrored = here.look()
     assert mirrored is not None
     assert mirrored.lost is None
 
@@ -275,51 +274,51 @@ def test_a_run_folder_that_is_as_new_as_its_mirror_is_continued_as_it_is(tmp_pat
 def test_damage_in_the_mirror_is_refused_by_name_and_leaves_no_checkpoint(
     tmp_path: Path, damaged: str
 ) -> None:
-    place = Place(tmp_path)
-    written(place.checkpoints, 10)
-    place.bring_up_to_date()
-    shutil.rmtree(place.checkpoints)
-    (place.mirrored / "step-000010" / damaged).write_bytes(b"weightz")
+    here = MirroredRun(tmp_path)
+    written(here.checkpoints, 10)
+    here.bring_up_to_date()
+    shutil.rmtree(here.checkpoints)
+    (here.mirrored / "step-000010" / damaged).write_bytes(b"weightz")
     if damaged == layout.MANIFEST:
-        assert "step-000010/manifest.json cannot be read" in place.mistake()
+        assert "step-000010/manifest.json cannot be read" in here.mistake()
         return
-    mirrored = place.look()
+    mirrored = here.look()
     assert mirrored is not None
     with pytest.raises(CheckpointError, match="rank0.pt is missing or damaged"):
-        restore(mirrored, place.folder, lambda: False)
-    assert newest_whole(place.checkpoints) is None
+        restore(mirrored, here.folder, lambda: False)
+    assert newest_whole(here.checkpoints) is None
 
 
 def test_an_interrupted_restoration_leaves_no_checkpoint_and_can_be_begun_again(tmp_path: Path) -> None:
-    place = Place(tmp_path)
-    written(place.checkpoints, 10)
-    place.bring_up_to_date()
-    shutil.rmtree(place.checkpoints)
-    mirrored = place.look()
+    here = MirroredRun(tmp_path)
+    written(here.checkpoints, 10)
+    here.bring_up_to_date()
+    shutil.rmtree(here.checkpoints)
+    mirrored = here.look()
     assert mirrored is not None
     with pytest.raises(RunFailed, match="interrupted while it copied a checkpoint"):
-        restore(mirrored, place.folder, lambda: True)
-    assert newest_whole(place.checkpoints) is None
-    restore(mirrored, place.folder, lambda: False)
-    assert newest_whole(place.checkpoints) is not None
+        restore(mirrored, here.folder, lambda: True)
+    assert newest_whole(here.checkpoints) is None
+    restore(mirrored, here.folder, lambda: False)
+    assert newest_whole(here.checkpoints) is not None
 
 
 def test_a_mirror_of_another_run_is_refused(tmp_path: Path) -> None:
-    place = Place(tmp_path)
-    written(place.checkpoints, 10)
-    written(place.mirrored, 30, lineage=7)
-    assert "holds step 30 of lineage 7, and the run folder knows lineage 1" in place.mistake()
+    here = MirroredRun(tmp_path)
+    written(here.checkpoints, 10)
+    written(here.mirrored, 30, lineage=7)
+    assert "holds step 30 of lineage 7, and the run folder knows lineage 1" in here.mistake()
 
 
 def test_resume_never_does_not_touch_a_mirror_that_holds_a_run(tmp_path: Path) -> None:
-    place = Place(tmp_path)
-    written(place.mirrored, 30)
-    assert "resume=never, and" in place.mistake(resume="never")
+    here = MirroredRun(tmp_path)
+    written(here.mirrored, 30)
+    assert "resume=never, and" in here.mistake(resume="never")
 
 
 def test_a_mirror_that_cannot_be_written_to_is_refused_in_one_line(tmp_path: Path) -> None:
     with small_disk(tmp_path / "mirror", 64) as disk, read_only(disk):
-        assert "Read-only file system" in Place(tmp_path).mistake()
+        assert "Read-only file system" in MirroredRun(tmp_path).mistake()
 
 
 def test_an_address_that_the_storage_s_client_does_not_understand_is_refused_in_one_line(
@@ -327,7 +326,7 @@ def test_an_address_that_the_storage_s_client_does_not_understand_is_refused_in_
 ) -> None:
     assert (
         "Unexpected query parameter"
-        in Place(tmp_path, "s3://bucket/runs?endpont_override=127.0.0.1:9").mistake()
+        in MirroredRun(tmp_path, "s3://bucket/runs?endpont_override=127.0.0.1:9").mistake()
     )
 
 

@@ -34,10 +34,8 @@ def test_a_second_driver_is_refused_while_the_beat_is_young(tmp_path: Path) -> N
     with pytest.raises(UserError) as caught:
         owner.acquire(tmp_path, now_s=1010.0 + YOUNG_S - 1)
     (mistake,) = caught.value.mistakes
-    assert (
-        mistake.rule
-        == f"in use by process {os.getpid()} on {socket.gethostname()}, job raysubmit_1, whose last beat is 29 s old"
-    )
+    process = f"process {os.getpid()} on {socket.gethostname()}, job raysubmit_1"
+    assert mistake.rule == f"in use by {process}, whose last beat is 29 s old"
     assert "stop that run first" in mistake.remedy
 
 
