@@ -9,14 +9,12 @@ Ctrl-C or SIGTERM once: no more leases, the step under way is finished, a checkp
 be continued. Twice: at once.
 """
 
-import json
 import logging
 import signal
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any, Self, cast
@@ -40,11 +38,14 @@ from dynalign.launch.resume import mirrored
 from dynalign.launch.resume.open_run import open_run
 from dynalign.launch.spawner import RaySpawner
 from dynalign.launch.summary import State, read_summary, summarize, summary_lines, write_summary
+from dynalign.rollout.ledger.evaluation_leases import PoisonedItem
 from dynalign.rollout.ledger.values import Break
-from dynalign.run_folder import layout, owner, requests
+from dynalign.rollout.prompts import PromptSet
+from dynalign.run_folder import layout, owner, poison, requests
 from dynalign.run_folder.checkpoint import newest_whole, read_manifest, verify
 from dynalign.run_folder.layout import step_folder
 from dynalign.run_folder.mirror import Mirror
+from dynalign.run_folder.poison import PoisonedPrompt
 
 logger = logging.getLogger(__name__)
 
@@ -274,19 +275,10 @@ class _Run:
         newest = newest_whole(self.folder / layout.CHECKPOINTS)
         return 0 if newest is None else read_manifest(newest).step
 
-    def _keep_poison(self, poisoned: Sequence[Any]) -> None:
-        """For inspection: which prompt, and which workers it broke."""
-        with (self.folder / layout.POISON).open("a", encoding="utf-8") as file:
-            for each in poisoned:
-                prompts = self.ready.prompts.train if isinstance(each, Break) else self.ready.prompts.heldout
-                prompt = prompts[each.prompt_index]
-                line = asdict(each) | {
-                    "prompt_id": prompt.id,
-                    "split": prompt.split,
-                    "prompt": prompt.prompt,
-                    "time_s": time.time(),
-                }
-                file.write(json.dumps(line, ensure_ascii=False) + "\n")
+    def _keep_poison(self, poisoned: Sequence[Break | PoisonedItem]) -> None:
+        poison.append(
+            self.folder, [poisoned_prompt(each, self.ready.prompts, time.time()) for each in poisoned]
+        )
 
     def _show(self, view: ProgressView, phase: str) -> None:
         start = {
@@ -335,6 +327,18 @@ class _Run:
         return max(
             0.0, self.settings.deadlines.stop_s - (time.monotonic() - since_s)
         ), lambda: self.interrupts.count > count
+
+
+def poisoned_prompt(poisoned: Break | PoisonedItem, prompts: PromptSet, now_s: float) -> PoisonedPrompt:
+    """For inspection: the prompt of a withheld group or held-out item, and the workers that it broke."""
+    index = poisoned.prompt_index
+    workers = poisoned.workers
+    if isinstance(poisoned, Break):
+        prompt = prompts.train[index]
+        group = (poisoned.group_id, poisoned.attempt, poisoned.lineage)
+        return PoisonedPrompt(index, prompt.id, prompt.split, prompt.prompt, workers, now_s, *group)
+    prompt = prompts.heldout[index]
+    return PoisonedPrompt(index, prompt.id, prompt.split, prompt.prompt, workers, now_s)
 
 
 def _phase(status: Mapping[str, Any]) -> str:

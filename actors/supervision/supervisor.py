@@ -38,6 +38,7 @@ from dynalign.actors.supervision.restart_budget import RestartBudget
 from dynalign.actors.supervision.worker_pool import WorkerPool, root_cause
 from dynalign.configs.errors import LearnerLost, RunFailed, one_line
 from dynalign.run_folder.events import EventLog, Kind
+from dynalign.run_folder.mirror import MirrorReport
 
 logger = logging.getLogger(__name__)
 
@@ -99,7 +100,7 @@ class Supervisor:
             str, float
         ] = {}  # controls that a coordinator's successor is to be told again, and when they were asked for
         self.status: dict[str, Any] | None = None
-        self.mirror: dict[str, Any] | None = None
+        self.mirror: MirrorReport | None = None
         self.ending: Any = None
         self.cause: str | None = None
 

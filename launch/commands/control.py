@@ -89,7 +89,7 @@ def status(run: str, runs: str) -> int:
         print(f"sizing after the last step: {told['pool']['now']}")
     if (mirror := told.get("mirror")) is not None:
         print(
-            f"mirror {mirror['place']}: step {mirror['step'] or 'none yet'}"
+            f"mirror {mirror['address']}: step {mirror['step'] or 'none yet'}"
             + (f"; {mirror['problem']}" if mirror["problem"] else "")
         )
     if told["restarts"]:

@@ -49,7 +49,7 @@ def look_at_mirror(settings: RunSettings, folder: RunFolder) -> Mirrored | None:
     known = folder.newest_lineage()
     if newest is None:
         return Mirrored(storage, there, None)
-    held = f"{storage.place} holds step {newest.step} of lineage {newest.lineage}"
+    held = f"{storage.address} holds step {newest.step} of lineage {newest.lineage}"
     if settings.resume == "never":
         remedy = "set another name or mirror, or resume=auto"
         raise UserError([Mistake("checkpoint.mirror", uri, f"resume=never, and {held}", remedy)])
@@ -74,11 +74,11 @@ def restore(mirrored: Mirrored, folder: Path, interrupted: Callable[[], bool]) -
 
     def go_on() -> None:
         if interrupted():
-            doing = f"copied a checkpoint from {mirrored.storage.place}"
+            doing = f"copied a checkpoint from {mirrored.storage.address}"
             raise RunFailed(f"interrupted while it {doing}; nothing was started")
 
     size_gb = sum(entry.size_bytes for entry in mirrored.lost.files.values()) / 1e9
-    source = f"step {mirrored.lost.step} in {mirrored.storage.place}"
+    source = f"step {mirrored.lost.step} in {mirrored.storage.address}"
     print(f"continuing from the mirror: {source} ({size_gb:.1f} GB)")
     mirrored.storage.restore(mirrored.lost.step, folder, go_on)
 
@@ -108,7 +108,7 @@ def finish(mirror: Mirror, deadline_s: float, given_up: Callable[[], bool]) -> b
     if problem:
         print(f"not mirrored: {problem}; the same command again copies it")
     elif step is not None:
-        print(f"mirrored: step {step} in {mirror.place}")
+        print(f"mirrored: step {step} in {mirror.address}")
     return not problem
 
 

@@ -62,7 +62,7 @@ def supervised(step: int = 0, wanted: int = 2, **changed: Any) -> dict[str, Any]
         "workers_wanted": wanted,
         "why_wanted": "rollout.workers",
     }
-    mirror = {"place": "s3://bucket/run", "step": 2, "problem": "", "failures": 0}
+    mirror = {"address": "s3://bucket/run", "step": 2, "problem": "", "failures": 0}
     return report | {"restarts": {"worker/died": 1}, "sync_failures": 0, "mirror": mirror} | changed
 
 
