@@ -97,7 +97,7 @@ class Heartbeat:
                 return
             except OSError as error:  # shared storage has its moments: only a silence that others would take for death ends the run
                 if time.time() - self._mine.stamp.beat_s > owner.YOUNG_S:
-                    self._lost = RunFailed(f"owner.json cannot be written: {error}")
+                    self._lost = RunFailed(f"{layout.OWNER} cannot be written: {error}")
                     return
 
     def check(self) -> None:

@@ -12,7 +12,7 @@ from dynalign.learner.batch import TrainingBatch
 from dynalign.rollout.arrow_schema import SCHEMA, decode, encode, to_group
 from dynalign.rollout.records import Group
 from dynalign.run_folder import durable
-from dynalign.run_folder.layout import experience_file
+from dynalign.run_folder.layout import experience_file, experience_files
 
 
 def write_step(folder: Path, step: int, batch: TrainingBatch) -> Path:
@@ -46,7 +46,7 @@ def prune(folder: Path, keep_steps: int | None, newest_step: int) -> list[Path]:
     keep_steps: how many of the newest files up to `newest_step` stay; None keeps all of them.
     newest_step: the step trained last. Files of later steps are removed too: they belong to a history that a rollback ended.
     """
-    files = {int(file.stem.removeprefix("step-")): file for file in folder.glob("step-*.arrow")}
+    files = experience_files(folder)
     valid = sorted(step for step in files if step <= newest_step)
     kept = valid if keep_steps is None else valid[max(0, len(valid) - keep_steps) :]
     doomed = [files[step] for step in sorted(files) if step not in kept]

@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from dynalign.configs.errors import DeadlineExceeded, Mistake, UserError
+from dynalign.configs.sections.rollout import MOST_WORKERS
 from dynalign.launch.resume.open_run import find_run
 from dynalign.launch.summary import read_summary, summary_lines
 from dynalign.run_folder import layout, owner, requests
 from dynalign.run_folder.requests import Request, RequestKind
 
-MOST_WORKERS = 900  # as rollout.workers.max
 _ANSWERS: dict[RequestKind, str] = {
     "pause": "pauses after the step under way",
     "resume": "goes on",

@@ -4,7 +4,6 @@ Every mean comes as an `Estimate`, with the interval that its number of independ
 """
 
 import math
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -127,11 +126,7 @@ def _read_experience(
     folder: Path, trained_steps: set[int], problems: list[str]
 ) -> tuple[dict[int, StepExperience], list[dict[str, Any]]]:
     """The records of the steps that the metrics know (all, if they know none): other files belong to a rolled-back step."""
-    found = {
-        int(match[1]): path
-        for path in folder.glob("step-*.arrow")
-        if (match := re.fullmatch(r"step-(\d+)", path.stem))
-    }
+    found = layout.experience_files(folder)
     steps = sorted(step for step in found if step in trained_steps or not trained_steps)
     sampled = {*steps[:FIRST_SAMPLED_STEPS], *steps[-LAST_SAMPLED_STEPS:]}
     experience: dict[int, StepExperience] = {}
