@@ -38,14 +38,13 @@ from dynalign.launch.resume import mirrored
 from dynalign.launch.resume.open_run import open_run
 from dynalign.launch.spawner import RaySpawner
 from dynalign.launch.summary import State, read_summary, summarize, summary_lines, write_summary
+from dynalign.launch.withheld_prompts import poisoned_prompt
 from dynalign.rollout.ledger.evaluation_leases import PoisonedItem
 from dynalign.rollout.ledger.values import Break
-from dynalign.rollout.prompts import PromptSet
 from dynalign.run_folder import layout, owner, poison, requests
 from dynalign.run_folder.checkpoint import newest_whole, read_manifest, verify
 from dynalign.run_folder.layout import step_folder
 from dynalign.run_folder.mirror import Mirror
-from dynalign.run_folder.poison import PoisonedPrompt
 
 logger = logging.getLogger(__name__)
 
@@ -327,18 +326,6 @@ class _Run:
         return max(
             0.0, self.settings.deadlines.stop_s - (time.monotonic() - since_s)
         ), lambda: self.interrupts.count > count
-
-
-def poisoned_prompt(poisoned: Break | PoisonedItem, prompts: PromptSet, now_s: float) -> PoisonedPrompt:
-    """For inspection: the prompt of a withheld group or held-out item, and the workers that it broke."""
-    index = poisoned.prompt_index
-    workers = poisoned.workers
-    if isinstance(poisoned, Break):
-        prompt = prompts.train[index]
-        group = (poisoned.group_id, poisoned.attempt, poisoned.lineage)
-        return PoisonedPrompt(index, prompt.id, prompt.split, prompt.prompt, workers, now_s, *group)
-    prompt = prompts.heldout[index]
-    return PoisonedPrompt(index, prompt.id, prompt.split, prompt.prompt, workers, now_s)
 
 
 def _phase(status: Mapping[str, Any]) -> str:

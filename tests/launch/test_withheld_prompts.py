@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from dynalign.launch.driver import poisoned_prompt
+from dynalign.launch.withheld_prompts import poisoned_prompt
 from dynalign.rollout.ledger.evaluation_leases import PoisonedItem
 from dynalign.rollout.ledger.values import Break
 from dynalign.rollout.prompts import Prompt, PromptSet
