@@ -1,4 +1,4 @@
-"""What a judge is: the `Judge` protocol, what the judges that ask the policy share, and the tokens that judging needs.
+"""What a judge is: the `Judge` protocol, and what the judges that ask the policy share.
 
 expected.py   one constrained token per candidate and rubric; score = Σ k·q(k)
 sampled.py    a short rationale and an integer in a JSON answer; the mean of `samples` of them
@@ -35,8 +35,7 @@ class Judge(Protocol):
 
 
 class PolicyJudge:
-    """What the judges that ask the policy share: the judge's contexts, and the verdicts that need no
-    question."""
+    """The base of the judges that ask the policy: their contexts, and the verdicts that need no question."""
 
     def __init__(
         self,

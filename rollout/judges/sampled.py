@@ -1,4 +1,4 @@
-"""The paper's judge (arXiv 2512.05464): the policy writes a rationale and then an integer, in a constrained JSON answer."""
+"""The paper's judge (arXiv 2512.05464): the policy writes a rationale and an integer, as constrained JSON."""
 
 import asyncio
 from collections.abc import Sequence
