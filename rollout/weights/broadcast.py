@@ -1,7 +1,8 @@
-"""One version sent to many engines at once, bucket after bucket. Needed with several GPUs only: skip it on
-a first reading.
+"""One version sent to many engines at once, bucket after bucket.
 
-    Root, in learner rank 0      gather every worker's READY ─► name the members ─► all joined? ─► go ─► broadcast
+Needed with several GPUs only: skip it on a first reading.
+
+    Root, in learner rank 0      gather each READY ─► name the members ─► all joined? ─► go ─► broadcast
     ready, in a rollout worker   READY ─► member, or late
     Receiver, in an engine       join ─► go ─► (a new group, if other members than last time) ─► broadcast
 
