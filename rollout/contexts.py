@@ -82,8 +82,7 @@ class Contexts:
 
 
 def load_contexts(model_folder: Path, system_prompt: str, date: str) -> Contexts:
-    """The contexts of a model folder's tokenizer and chat template. system_prompt: s. date: ISO, see
-    `Contexts`.
+    """The contexts of a model folder. system_prompt: s. date: ISO, see `Contexts`.
 
     Raises UserError when the tokenizer or the chat template is missing."""
     from transformers import AutoTokenizer

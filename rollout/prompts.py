@@ -102,8 +102,7 @@ class PromptOrder:
             raise ValueError(f"an order needs at least one prompt, not {self.prompts_count}")
 
     def at(self, draw: int) -> DrawnPrompt:
-        """The prompt of draw number `draw`, from 0 at the start of the run. Raises ValueError if
-        negative."""
+        """The prompt of a draw, counted from 0 at the start of the run. Raises ValueError if negative."""
         if draw < 0:
             raise ValueError(f"draws are counted from 0, not {draw}")
         epoch, rank = divmod(draw, self.prompts_count)
@@ -131,8 +130,7 @@ def load_prompts(source: str) -> PromptSet:
 def too_long(
     prompts: Iterable[Prompt], count_tokens: Callable[[str], int], limit_tokens: int
 ) -> list[Mistake]:
-    """A Mistake for each prompt whose text has more than `limit_tokens` tokens, as `count_tokens` counts
-    them."""
+    """A Mistake for each prompt whose text has more than `limit_tokens` tokens by `count_tokens`."""
     rule = f"has more than {limit_tokens} tokens"
     return [
         Mistake(f"prompt {prompt.id}", tokens, rule, "shorten it or leave it out")

@@ -91,8 +91,9 @@ class Candidate:
     verdict: Verdict
     """The judge's verdict on `text`."""
     behaviour_logprobs_T: tuple[float, ...] | None = None
-    """Log-probability of each token in the learning context (b), in nats: log π(y|x), by the engine at the
-    version that scored. None unless `rollout.record_behaviour`."""
+    """Log-probability of each token in the learning context (b), in nats: log π(y|x).
+
+    By the engine, at the version that scored. None unless `rollout.record_behaviour`."""
     gap_sum_nats: float | None = None
     """Sum over the tokens of log π(y|s,x) - log π(y|x), at one version by one engine; None if not probed."""
     gap_tokens: int | None = None

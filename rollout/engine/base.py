@@ -12,8 +12,9 @@ from dynalign.rollout.records import VersionSpan
 from dynalign.rollout.weights.source import Source
 
 TEMPERATURE = 1.0
-"""Of everything that is sampled, with top-p 1 and top-k off. Constants, not settings: sampling from a
-truncated or sharpened distribution would bias the importance ratio."""
+"""Of everything that is sampled, with top-p 1 and top-k off.
+
+Not a setting: sampling from a truncated or sharpened distribution would bias the importance ratio."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +57,7 @@ class EngineResult:
     """
 
     token_ids: tuple[int, ...]
-    """What was generated, with the end-of-turn token if the sequence stopped by itself; of no meaning for
-    a prefill."""
+    """What was generated, with the end-of-turn token if the sequence ended by itself; not of a prefill."""
     logprobs_T: tuple[float, ...]
     """Log-probability in nats of each generated token when it was sampled."""
     finish_reason: Literal["stop", "length"]

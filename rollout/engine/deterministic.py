@@ -20,8 +20,9 @@ class DeterministicEngine:
     """An `Engine` whose text is random but repeats with the request."""
 
     def __init__(self, vocabulary: range, eos_id: int, label: str, token_s: float = 0.0) -> None:
-        """vocabulary: token ids to draw from. label: the first version's name. token_s: seconds that one
-        token takes, for tests of overlap and of stragglers."""
+        """vocabulary: token ids to draw from. label: the first version's name. token_s: seconds per token.
+
+        The last is for tests of overlap and of stragglers."""
         self._vocabulary = vocabulary
         self._eos_id = eos_id
         self._token_s = token_s

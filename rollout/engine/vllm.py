@@ -1,5 +1,4 @@
-"""The inference engine: vLLM's `AsyncLLM` behind the `Engine` protocol, with new weights while sequences
-are in flight.
+"""The inference engine: vLLM's `AsyncLLM` behind the `Engine` protocol.
 
 There are two processes: this one (the client, asyncio) and its child EngineCore, which owns the model. The
 child loads a weight version through vLLM's weight-transfer API (`vllm_weights.py`), which also stamps the
@@ -74,8 +73,7 @@ class _Adapter:
         return LoRARequest("policy", 1, self._folder.name, load_inplace=load_inplace)
 
     def engine_arguments(self) -> dict[str, Any]:
-        """One slot, in the target layers only: in experts it would cost them their fused kernels for
-        nothing."""
+        """One slot, in the target layers only: wrapped experts would lose their fused kernels."""
         rank = min(rank for rank in get_args(MaxLoRARanks) if rank >= self.entry.rank)
         return {
             "enable_lora": True,
@@ -149,8 +147,7 @@ class VllmEngine:
         return engine
 
     async def generate(self, request: EngineRequest) -> EngineResult:
-        """Raises EngineError when the engine is dead or refuses the request, DeadlineExceeded when it
-        stays silent."""
+        """Raises EngineError when the engine is dead or refuses, DeadlineExceeded when it does not answer."""
         try:
             async with asyncio.timeout(_REQUEST_DEADLINE_S):
                 queue = await self._submit(request)
@@ -185,8 +182,9 @@ class VllmEngine:
                 self._changed.notify_all()
 
     async def load_weights(self, label: str, manifest: bytes, source: Source) -> float:
-        """See `Engine.load_weights`. Whatever else than TransferFailed ends it early leaves the engine dead,
-        a cancellation included."""
+        """See `Engine.load_weights`. Any end but success and TransferFailed leaves the engine dead.
+
+        A cancellation does so, too."""
         info: dict[str, Any] = {"source": described(source), "manifest": manifest}
         if not isinstance(source, Path):
             await self._prepare(label, info)
@@ -230,8 +228,9 @@ class VllmEngine:
             raise TransferFailed(f"version {label}: {reasons[0]}")
 
     def _adapter_of(self, label: str, manifest: bytes) -> _Adapter | None:
-        """The adapter to load the version into, None for whole weights. Raises WeightsError for the wrong
-        kind."""
+        """The adapter to load the version into, None for whole weights.
+
+        Raises WeightsError if the version is of the other kind."""
         travels = Manifest.unpack(manifest).adapter
         if travels != (None if self._adapter is None else self._adapter.entry):
             brought = travels or "whole weights"
@@ -275,8 +274,7 @@ def _gpu_memory_bytes() -> int | None:
 
 
 def device_arguments(cache_bytes: int, gpu_bytes: int | None) -> dict[str, Any]:
-    """vLLM's arguments that depend on the device. cache_bytes: of the key-value cache. gpu_bytes: None on
-    a CPU."""
+    """vLLM's arguments that depend on the device. gpu_bytes: the GPU's memory, None on a CPU."""
     if gpu_bytes is None:
         # On a CPU a seeded request ends vLLM's process if its prompt is processed in chunks: vLLM then sets
         # the random generator back, which a CPU's cannot be.
@@ -287,10 +285,9 @@ def device_arguments(cache_bytes: int, gpu_bytes: int | None) -> dict[str, Any]:
 
 
 def ray_logger(metrics: Any) -> Any:
-    """vLLM's logger that reports to Ray's metrics. By itself vLLM finds those only where Ray Serve is
-    installed.
+    """vLLM's logger that reports to Ray's metrics. metrics: the module ray.util.metrics.
 
-    metrics: the module ray.util.metrics."""
+    By itself vLLM finds that module only where Ray Serve is installed."""
     # Not at the head: it imports Ray, which an engine outside a cluster does not need.
     from vllm.v1.metrics import ray_wrappers
 

@@ -1,7 +1,6 @@
-"""Two gaps of vLLM on a CPU, closed in its own process: experts beside adapters, and packed copies after a
-reload.
+"""Two gaps of vLLM on a CPU, closed: experts beside adapters, and packed copies after a reload.
 
-Importing this module closes the first; it must happen before a model is built.
+Importing this module in vLLM's process closes the first; it must happen before a model is built.
 """
 
 from typing import Any

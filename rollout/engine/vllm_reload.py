@@ -35,8 +35,7 @@ def begin_reload(model: nn.Module) -> None:
 
 
 def take_in(model: Any, config: Any, tensors: Iterable[tuple[str, Tensor]]) -> None:
-    """Loads all tensors of a version, under their names on disk. model, config: vLLM's model and its
-    ModelConfig.
+    """Loads all tensors of a version, under their names on disk. config: vLLM's ModelConfig.
 
     Raises WeightsError if a layer received nothing: it would keep its old weights, and vLLM would only warn.
     """

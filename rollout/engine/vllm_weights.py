@@ -1,5 +1,6 @@
-"""New weights in vLLM's own process (EngineCore, or one process per GPU): a backend of its weight-transfer
-API.
+"""New weights in vLLM's own process: a backend of its weight-transfer API.
+
+The process is EngineCore, or one worker per GPU.
 
     client, vllm.py                   here
     collective_rpc(prepare_weights) ─► prepare: all that can fail without harm (not for a file)
@@ -95,8 +96,7 @@ class WorkerExtension:
     weight_transfer_engine: WeightTransfer
 
     def prepare_weights(self, source: dict[str, Any], manifest: bytes) -> str:
-        """Why the version cannot be received this way, empty if it can. The model is as it was in either
-        case."""
+        """Why the version cannot be received this way, empty if it can. The model stays as it was."""
         try:
             self.weight_transfer_engine.incoming.prepare(source, manifest)
         except RuntimeError as error:  # torch's own, TransferFailed, WeightsError

@@ -59,8 +59,7 @@ class PolicyJudge:
         return {name: self._contexts.judge_context(message, prefill) for name, message in messages.items()}
 
     def _without_asking(self, text: str, contexts: dict[str, tuple[int, ...]]) -> Verdict | None:
-        """The verdict of an empty candidate, or of one that is too long for the judge; None for all
-        others."""
+        """The verdict of a candidate that is empty, or too long for the judge; None for all others."""
         if not text.strip():
             return Verdict(0.0, "empty")
         longest = max(map(len, contexts.values()))

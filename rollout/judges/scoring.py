@@ -43,8 +43,7 @@ def _unique_fields(pairs: list[tuple[str, object]]) -> dict[str, object]:
 
 
 def parse_verdict(text: str) -> int | None:
-    """The integer 0 to 5 in the field `score` of a verdict that is one JSON object and nothing else;
-    otherwise None.
+    """The integer 0 to 5 in the field `score` of a verdict; None unless that is one JSON object alone.
 
     Digits in a rationale, around the object or in a nested one are never read. A verdict with a repeated
     field is ambiguous, hence unreadable. Booleans, floats and strings are no scores. Never raises,
@@ -78,8 +77,7 @@ def _parsed(scores: Sequence[float | None]) -> list[float]:
 
 
 def noise_std(first: Sequence[float | None], again: Sequence[float | None]) -> float | None:
-    """The judge's own noise in points: std of the paired differences / √2, since a difference carries it
-    twice.
+    """The judge's own noise in points: std of the paired differences / √2, for each carries it twice.
 
     first, again: the two scores of each candidate, in points. Pairs with an unparsed score are left out;
     the result is None with fewer than two pairs. Raises ValueError for sequences of different lengths.

@@ -1,5 +1,4 @@
-"""The written value as texts: definition, system prompt, rubrics and the judge's template, and the message
-made of them.
+"""The written value as texts: definition, system prompt, rubrics, and the judge's message made of them.
 
 The texts are package data in `rollout/values/`. A user's own folder with the same file names replaces all
 of them.

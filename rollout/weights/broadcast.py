@@ -63,8 +63,7 @@ class Wire:
             raise
 
     def broadcast(self, tensor: Tensor) -> None:
-        """Copies rank 0's bytes into every rank's tensor. Raises RuntimeError, or TransferFailed at the
-        deadline."""
+        """Copies rank 0's bytes into every rank's tensor. Raises TransferFailed or RuntimeError."""
         options = BroadcastOptions()
         options.rootRank = 0
         options.rootTensor = 0
@@ -108,8 +107,7 @@ class Root:
     """The learner's side. `send` begins an epoch in a thread; `settle` ends it."""
 
     def __init__(self, address: str, deadline_s: float, gather_s: float = GATHER_S) -> None:
-        """address: of this node, as the others reach it. deadline_s: for each wait. gather_s: see
-        `Membership`."""
+        """address: of this node, for the others. deadline_s: for each wait. gather_s: see `Membership`."""
         self.address = address
         self._deadline_s = deadline_s
         limit = timedelta(seconds=deadline_s)
@@ -122,8 +120,7 @@ class Root:
         self._thread: threading.Thread | None = None
 
     def send(self, label: str, buckets: Sequence[Tensor]) -> None:
-        """Starts to broadcast a version. buckets: all on one device, and unchanged until `settle` has
-        returned."""
+        """Starts to broadcast a version. buckets: on one device, and unchanged until `settle` returns."""
         self._labels.append(label)
         self._settling.clear()
         name = f"weights-{label}"
@@ -131,8 +128,7 @@ class Root:
         self._thread.start()
 
     def settle(self) -> bool:
-        """Waits until the epoch under way has ended, at its deadlines at the latest. Whoever asks later is
-        late.
+        """Waits until the epoch under way has ended, at the latest by its deadlines. Later READYs are late.
 
         False when it does not end: the GPU's driver hangs, and neither root nor buckets may be used again."""
         self._settling.set()
@@ -243,8 +239,7 @@ class Receiver:
         self._held: tuple[str, int, str, Wire] | None = None
 
     def join(self, member: BroadcastMember, part: int) -> Wire:
-        """The group of an epoch, once all of its members are there. part: index of this process in its
-        engine.
+        """The group of an epoch, once all its members are there. part: index of this process in its engine.
 
         Raises TransferFailed, before anything has been received."""
         try:

@@ -12,7 +12,9 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 GATHER_S = 2.0
-"""Seconds from the first READY until members are no longer waited for. Workers learn of a version within
+"""Seconds from the first READY until members are no longer waited for.
+
+Workers learn of a version within
 milliseconds of each other, and one that is scoring is free within a second or so."""
 
 
@@ -59,8 +61,7 @@ class Membership:
         return bool(names) and (everybody or since_first_s >= self._gather_s)
 
     def close(self, ready: Collection[Ready]) -> Epoch:
-        """The epoch of those who are ready. They keep their group if they are exactly its members, and it
-        works."""
+        """The epoch of those who are ready. Exactly the members of last time keep their group if it works."""
         members = sorted(ready, key=lambda each: each.name)
         if members != self._members:
             self._members = members

@@ -32,8 +32,7 @@ class IncomingWeights:
         part: int,
         open_memory: Callable[[MemoryHandle, torch.device], Tensor] = opened,
     ) -> None:
-        """part: index of this process among the engine's. open_memory: opens a bucket in the learner's
-        memory."""
+        """part: index of this process in its engine. open_memory: opens a bucket in the learner's memory."""
         self._device = device
         self._part = part
         self._open_memory = open_memory
@@ -71,8 +70,7 @@ class IncomingWeights:
             yield entry.name, tensor_of(bucket, entry, entry.offset_bytes)
 
     def close(self) -> None:
-        """To be called after the last tensor. Raises WeightsError if the learner's memory has changed
-        since `prepare`."""
+        """Ends the version after its last tensor. Raises WeightsError if the learner's memory has changed."""
         if isinstance(self._from, list):
             self._verify_all()
         self._from = None

@@ -7,8 +7,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class BroadcastMember:
-    """One engine as a member of the broadcast of one version (see `broadcast.py`; needed with several GPUs
-    only).
+    """One engine as a member of the broadcast of one version (`broadcast.py`; several GPUs only).
 
     Example, the second of two engines with one GPU each:
 
@@ -63,13 +62,11 @@ class MemoryHandle:
 
 
 Source = Path | BroadcastMember | tuple[MemoryHandle, ...]
-"""A file with all buckets in order, a broadcast, or the learner's memory on the engine's own GPU (one per
-bucket)."""
+"""A file with all buckets in order, a broadcast, or the learner's buckets on the engine's own GPU."""
 
 
 def described(source: Source) -> dict[str, Any]:
-    """A source as a dictionary of plain values, for the engine's process: one key, `file`, `broadcast` or
-    `memory`."""
+    """A source as plain values for the engine's process, under one key: `file`, `broadcast` or `memory`."""
     if isinstance(source, Path):
         return {"file": str(source)}
     if isinstance(source, BroadcastMember):

@@ -64,8 +64,7 @@ class BucketEntry:
 
 @dataclass(frozen=True, slots=True)
 class AdapterEntry:
-    """Says that a version's tensors are LoRA factors A and B: alpha / rank · B·A is added to each target
-    layer.
+    """A version whose tensors are LoRA factors A and B: alpha / rank · B·A is added to each target layer.
 
     Example: `AdapterEntry(rank=16, alpha=32.0, targets=("q_proj", "v_proj"))`. LoRA: arXiv 2106.09685.
     """
@@ -187,8 +186,7 @@ def label_step(label: str) -> int:
 
 
 def checksum(data: Buffer) -> str:
-    """xxh3 (64 bits) of bytes in host memory, hexadecimal. It runs at memory speed; xxh64 takes twice as
-    long."""
+    """xxh3 (64 bits) of bytes in host memory, hexadecimal. xxh64 would take twice as long."""
     return xxhash.xxh3_64(data).hexdigest()
 
 

@@ -128,8 +128,7 @@ def test_the_value_goes_where_the_template_takes_instructions_and_the_day_is_the
 
 
 class TurnsEngine(DeterministicEngine):
-    """Writes the given turns in order; judges as the deterministic engine does, and keeps what it was
-    shown."""
+    """Writes the given turns in order, judges like its parent, and keeps the judge's contexts."""
 
     def __init__(self, contexts: Contexts, turns: list[str]) -> None:
         super().__init__(range(5), 0, "1.0")

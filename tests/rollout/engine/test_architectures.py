@@ -60,8 +60,7 @@ def run_of(folder: Path) -> RunSettings:
 
 
 class Aloud:
-    """The engine, with a thought before every completion: a random model would never open its final
-    channel."""
+    """The engine, with a thought before every completion, since a random model never ends one."""
 
     def __init__(self, engine: Engine, thought: tuple[int, ...]) -> None:
         self.engine, self.thought = engine, thought

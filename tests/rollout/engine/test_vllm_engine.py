@@ -1,5 +1,4 @@
-"""The real engine, started once: vLLM on a tiny random model, checked against transformers on the same
-weights."""
+"""The real engine, started once: vLLM on a tiny random model, against transformers on its weights."""
 
 import asyncio
 import time

@@ -1,5 +1,4 @@
-"""A version sent by broadcast in host memory: epochs, latecomers, members that die at any stage, wrong
-bytes."""
+"""A version sent by broadcast in host memory: epochs, latecomers, dead members, wrong bytes."""
 
 import threading
 import time

@@ -1,5 +1,4 @@
-"""The learner's memory as an engine's source, as far as it needs no GPU (the rest is in
-test_transport_gpu.py)."""
+"""The learner's memory as an engine's source, without a GPU (test_transport_gpu.py has the rest)."""
 
 from inspect import signature
 
