@@ -25,8 +25,8 @@ import time
 from pathlib import Path
 from typing import Any, get_args
 
-# Read when vLLM is imported. 0: EngineCore runs its worker in-process (two processes per engine instead of
-# three).
+# Read when vLLM is imported. 0: EngineCore runs its worker in-process, so an engine has two processes, not
+# three.
 os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
 os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
 os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")

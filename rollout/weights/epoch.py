@@ -14,8 +14,8 @@ from dataclasses import dataclass
 GATHER_S = 2.0
 """Seconds from the first READY until members are no longer waited for.
 
-Workers learn of a version within
-milliseconds of each other, and one that is scoring is free within a second or so."""
+Workers learn of a version within milliseconds of each other, and one that is scoring is free within a
+second or so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +32,9 @@ class Ready:
 class Epoch:
     """The members of one broadcast.
 
-    Example, two engines of one process each: `Epoch("group-3", {"rollout-0": 1, "rollout-3": 2},
-    world_size=3)`.
+    Example, two engines of one process each:
+
+        Epoch("group-3", {"rollout-0": 1, "rollout-3": 2}, world_size=3)
     """
 
     group: str
