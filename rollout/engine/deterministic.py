@@ -35,7 +35,8 @@ class DeterministicEngine:
             weights_6 = [rng.random() + 1e-3 for _ in request.digit_ids]
             logprobs_6 = tuple(math.log(0.9 * weight / sum(weights_6)) for weight in weights_6)
             best = max(range(len(logprobs_6)), key=logprobs_6.__getitem__)
-            token_ids, chosen = (request.digit_ids[best],), (logprobs_6[best],)
+            token_ids = (request.digit_ids[best],)
+            chosen = (logprobs_6[best],)
             return EngineResult(token_ids, chosen, "length", (VersionSpan(self._step, 0, 1),), logprobs_6)
         if request.prefill_from is not None:
             scored_T = tuple(-rng.random() for _ in request.token_ids[request.prefill_from :])
