@@ -1,11 +1,11 @@
-"""Where a model's answer stands in its own turn: behind its thinking, in its final channel, or simply all of it.
+"""Where the answer is in a model's turn: after its thinking, in its final channel, or the whole turn.
 
-Read off the chat template, never off the model's name: what the template writes between its generation prompt and the text of an
-assistant's message is how this model opens an answer.
+It is read from the chat template, never from the model's name. What the template writes between its
+generation prompt and the text of an assistant's message is how this model opens an answer:
 
-    nothing                                all of the turn is the answer
+    nothing                                the whole turn is the answer
     <think>\\n\\n</think>\\n\\n                the answer is what follows the closing tag
-    <|channel|>final<|message|>            the answer is what follows it, up to the next control token
+    <|channel|>final<|message|>            the answer is what follows, up to the next control token
 """
 
 import re
@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, cast
 
-_PROBE = "Kuvrath"  # no template writes it by itself
+_PROBE = "Kuvrath"  # a text that no template contains
 _EMPTY_THINKING = re.compile(
     r"(<(?!\|)(?P<tag>[^<>/\s]+)>\s*(?P<close></(?P=tag)>)|\[(?P<word>\w+)\]\s*(?P<end>\[/(?P=word)\]))\s*$"
 )
@@ -24,7 +24,9 @@ class AddedToken(Protocol):
     """One token that a tokenizer never splits."""
 
     content: str
+    """Its text."""
     special: bool
+    """Whether decoding without special tokens leaves it out."""
 
 
 class Tokenizer(Protocol):
@@ -53,31 +55,40 @@ class Tokenizer(Protocol):
 
 @dataclass(frozen=True)
 class AnswerForm:
-    """opening: what a turn without thinking begins with, behind the generation prompt. thinking: the tags around the thinking, if this
-    model writes it between tags. begun: the generation prompt itself has opened it."""
+    """How a model's turn is built.
+
+    Example, Qwen3:
+
+        AnswerForm(opening="<think>\\n\\n</think>\\n\\n", thinking=("<think>", "</think>"))
+    """
 
     opening: str = ""
+    """What a turn without thinking begins with, after the generation prompt."""
     thinking: tuple[str, str] | None = None
+    """The tags around the thinking, for models that write it between tags."""
     begun: bool = False
+    """Whether the generation prompt itself has opened the thinking."""
 
     def answer(self, token_ids: Sequence[int], tokenizer: Tokenizer) -> str:
-        """The answer in a turn as a reader sees it, without special tokens; empty when the turn ended before it began."""
+        """The answer in a turn as a reader sees it, without special tokens.
+
+        Empty when the turn ended before its answer began."""
         if self.thinking is not None:
-            return self._behind_thinking(tokenizer.decode(token_ids, skip_special_tokens=False), tokenizer)
+            return self._after_thinking(tokenizer.decode(token_ids, skip_special_tokens=False), tokenizer)
         special = {token for token, added in tokenizer.added_tokens_decoder.items() if added.special}
         if not self.opening:
             return tokenizer.decode(token_ids, skip_special_tokens=True)
-        opening, ids = tokenizer.encode(self.opening, add_special_tokens=False), list(token_ids)
-        begins = [
-            start + len(opening) for start in range(len(ids)) if ids[start : start + len(opening)] == opening
-        ]
+        opening = tokenizer.encode(self.opening, add_special_tokens=False)
+        ids = list(token_ids)
+        length = len(opening)
+        begins = [start + length for start in range(len(ids)) if ids[start : start + length] == opening]
         if not begins:
             return ""
         tail = ids[begins[-1] :]
         ends = next((index for index, token in enumerate(tail) if token in special), len(tail))
         return tokenizer.decode(tail[:ends], skip_special_tokens=True)
 
-    def _behind_thinking(self, turn: str, tokenizer: Tokenizer) -> str:
+    def _after_thinking(self, turn: str, tokenizer: Tokenizer) -> str:
         opens, closes = cast(tuple[str, str], self.thinking)
         _, closed, answer = turn.partition(closes)
         if not closed:
@@ -89,7 +100,7 @@ class AnswerForm:
 
 
 def answer_form(tokenizer: Tokenizer, variables: Mapping[str, object]) -> AnswerForm:
-    """Reads the form off the chat template; `variables` are what the template may ask for."""
+    """Reads the form from the chat template. variables: what the template may ask for, such as the date."""
     from jinja2 import TemplateError
 
     def shown(messages: list[dict[str, str]], add_generation_prompt: bool) -> str:
@@ -99,19 +110,18 @@ def answer_form(tokenizer: Tokenizer, variables: Mapping[str, object]) -> Answer
         return tokenizer.decode(ids, skip_special_tokens=False)
 
     question = {"role": "user", "content": "x"}
+    probe = {"role": "assistant", "content": _PROBE}
     asked = shown([question], add_generation_prompt=True)
     try:
-        before, found, _ = shown(
-            [question, {"role": "assistant", "content": _PROBE}], add_generation_prompt=False
-        ).partition(_PROBE)
+        before, found, _ = shown([question, probe], add_generation_prompt=False).partition(_PROBE)
     except TemplateError:
-        return AnswerForm()  # a template for one question only
+        return AnswerForm()  # the template takes one question and no answer
     if asked == shown([question], add_generation_prompt=False):
         return AnswerForm()  # it does not say where the assistant's turn begins
     begun = _OPENED_THINKING.search(asked)
     if found and before.startswith(asked):
         opening = before.removeprefix(asked)
-    elif begun:  # the template forgets the thinking of turns that are over
+    elif begun:  # the template drops the thinking of earlier turns
         opening = "\n" + _closing(begun) + "\n\n"
     else:
         return AnswerForm()

@@ -1,6 +1,7 @@
-"""THE Arrow schema: one row per candidate, one record batch per group, one IPC stream per group (spool) or per step (experience).
+"""The Arrow schema of the groups: one row per candidate, one record batch per group.
 
-`encode`/`decode` are inverse to each other. Anything of another schema, or damaged, raises RecordError; nothing is unpickled.
+One IPC stream holds a group (spool) or the groups of a step (experience). `encode` and `decode` are
+inverse to each other. Records of another schema and damaged ones raise RecordError; nothing is unpickled.
 """
 
 from collections.abc import Sequence
@@ -59,27 +60,23 @@ _VERDICT_FIELDS: list[pa.Field] = [
 _ADVANTAGE = pa.field("advantage", pa.float64())
 """Null in the spool; the learner fills it in when it merges a step's groups into `experience/`."""
 
-SCHEMA = pa.schema(
-    [*_GROUP_FIELDS, *_CANDIDATE_FIELDS, *_VERDICT_FIELDS, _ADVANTAGE], metadata={"format": FORMAT}
-)
+_FIELDS = [*_GROUP_FIELDS, *_CANDIDATE_FIELDS, *_VERDICT_FIELDS, _ADVANTAGE]
+SCHEMA = pa.schema(_FIELDS, metadata={"format": FORMAT})
 
 
 def to_batch(group: Group, advantages_G: Sequence[float] | None = None) -> pa.RecordBatch:
-    """One record batch of G rows."""
+    """One record batch of G rows. advantages_G: one per candidate, where they are known."""
     shared = {field.name: getattr(group, field.name) for field in _GROUP_FIELDS}
+    plain = [field.name for field in _CANDIDATE_FIELDS if field.name not in ("candidate", "spans")]
     rows: list[dict[str, Any]] = []
     for index, candidate in enumerate(group.candidates_G):
-        own = {
-            field.name: getattr(candidate, field.name)
-            for field in _CANDIDATE_FIELDS
-            if field.name not in ("candidate", "spans")
-        }
+        own: dict[str, Any] = {name: getattr(candidate, name) for name in plain}
+        own["candidate"] = index
+        own["spans"] = [asdict(span) for span in candidate.spans]
+        own["advantage"] = None if advantages_G is None else advantages_G[index]
         verdict = asdict(candidate.verdict)
         verdict["verdict_text"] = verdict.pop("text")
-        own |= {"candidate": index, "spans": [asdict(span) for span in candidate.spans]}
-        rows.append(
-            shared | own | verdict | {"advantage": None if advantages_G is None else advantages_G[index]}
-        )
+        rows.append(shared | own | verdict)
     return pa.RecordBatch.from_pylist(rows, schema=SCHEMA)
 
 
@@ -93,8 +90,9 @@ def encode(batches: Sequence[pa.RecordBatch]) -> bytes:
 
 
 def check_schema(file: Path) -> None:
-    """Raises RecordError when the records in `file` have another schema than this one. Reads no more than that, and says nothing of
-    damage."""
+    """Raises RecordError when the records in `file` have another schema.
+
+    Only the schema is read: a file that cannot be read at all passes, and `decode` refuses it later."""
     try:
         with pa.OSFile(str(file)) as source, pa.ipc.open_stream(source) as reader:
             schema = reader.schema
@@ -106,13 +104,12 @@ def check_schema(file: Path) -> None:
 def _refuse_other(schema: pa.Schema, origin: str) -> None:
     found = (schema.metadata or {}).get(b"format", b"none").decode(errors="replace")
     if found != FORMAT or not schema.equals(SCHEMA):
-        raise RecordError(
-            f"{origin}: records of schema {found!r}, this version reads {FORMAT!r}; use the version that wrote them"
-        )
+        remedy = "use the version that wrote them"
+        raise RecordError(f"{origin}: records of schema {found!r}, this version reads {FORMAT!r}; {remedy}")
 
 
 def decode(payload: bytes | memoryview | pa.Buffer, origin: str) -> list[pa.RecordBatch]:
-    """The record batches of a stream, zero-copy over `payload`. `origin` names the source in errors.
+    """The record batches of a stream, without a copy of `payload`. origin: the source's name in errors.
 
     Raises RecordError when the stream is damaged or its schema is not exactly this one.
     """
@@ -136,7 +133,8 @@ def to_group(batch: pa.RecordBatch) -> Group:
 
 
 def _candidate(row: dict[str, Any]) -> Candidate:
-    behaviour, digits = row["behaviour_logprobs_T"], row["digit_probs_6"]
+    behaviour = row["behaviour_logprobs_T"]
+    digits = row["digit_probs_6"]
     return Candidate(
         token_ids_T=tuple(row["token_ids_T"]),
         sampling_logprobs_T=tuple(row["sampling_logprobs_T"]),

@@ -1,11 +1,11 @@
-"""A clock that runs while at least one task is inside it: wall seconds of an activity that overlaps with itself."""
+"""A clock that runs while at least one task is inside: seconds of an activity that overlaps with itself."""
 
 import time
 from types import TracebackType
 
 
 class BusyClock:
-    """`with clock:` around each task; `total_s` is the time during which one or more were inside."""
+    """Put `with clock:` around each task; `total_s` is the time during which one or more were inside."""
 
     def __init__(self) -> None:
         self._inside = 0
@@ -26,5 +26,6 @@ class BusyClock:
 
     @property
     def total_s(self) -> float:
+        """Wall-clock seconds so far, the present activity included."""
         running_s = time.monotonic() - self._since_s if self._inside else 0.0
         return self._total_s + running_s

@@ -1,11 +1,12 @@
-"""The two contexts: the only way from a prompt to tokens, used by rollout, learner, evaluation and `check` alike.
+"""From a prompt to tokens: the contexts that rollout, learner, evaluation and `check` all use.
 
-    sampling_context(x)   carries s, the system prompt with the value definition: what candidates are sampled from
-    learning_context(x)   exactly what a plain user's call yields: what the policy is trained in
-    judge_context(m, a)   a plain call as well, with the judge's message as the user's text and the answer begun with a
-    answer(y)             what a reader of completion y sees: not the thinking, only the final channel
+    sampling_context(x)   with s, the system prompt that carries the value definition, to sample candidates
+    learning_context(x)   exactly what a plain user's call yields, to train the policy
+    judge_context(m, a)   the judge's message m as the user's text, and the judge's answer begun with a
+    answer(y)             what a reader of completion y sees: no thinking, only the final channel
 
-The distance between the first two is the point of the method: the value moves from the prompt into the weights.
+The distance between the first two is the point of the method: the value moves from the prompt into the
+weights.
 """
 
 import json
@@ -19,21 +20,23 @@ from dynalign.configs.errors import Mistake, UserError
 from dynalign.rollout.answer_form import AnswerForm, Tokenizer, answer_form
 
 DIGITS = ("0", "1", "2", "3", "4", "5")
+"""The scores that a judge of one token can give."""
 
 
 @dataclass(frozen=True)
 class Contexts:
-    """The contexts of one run. `date` (ISO) is what templates that print a date see, so that a run's contexts never drift.
-
-    system_role: where the template takes s: "system", "developer", or "user" (before the user's text). form: where in its own turn
-    the model answers.
-    """
+    """The contexts of one run. All results are token ids of the policy's tokenizer."""
 
     tokenizer: Tokenizer
+    """The policy's tokenizer, with its chat template."""
     system_prompt: str
+    """s, the system prompt that carries the value definition."""
     date: str
+    """The day (ISO) that templates print: one for the whole run, so that its contexts never change."""
     system_role: str
+    """Where the template takes s: "system", "developer", or "user" (before the user's text)."""
     form: AnswerForm = AnswerForm()
+    """Where in its own turn the model answers."""
 
     def sampling_context(self, prompt: str) -> tuple[int, ...]:
         """Token ids of (s, x), ready for the first completion token."""
@@ -48,94 +51,72 @@ class Contexts:
         return self._encode([{"role": "user", "content": prompt}])
 
     def judge_context(self, message: str, prefill: str) -> tuple[int, ...]:
-        """Token ids of a judge's message, with the judge's own answer opened by `prefill`: its thinking, if it has any, is over."""
-        opened = (
-            self.tokenizer.encode(self.form.opening + prefill, add_special_tokens=False)
-            if self.form.opening + prefill
-            else []
-        )
+        """Token ids of a judge's message and of `prefill`, with which the judge's answer begins.
+
+        A model that thinks before it answers is given an empty thought, so that its next token belongs to
+        the answer."""
+        opening = self.form.opening + prefill
+        opened = self.tokenizer.encode(opening, add_special_tokens=False) if opening else []
         return (*self._encode([{"role": "user", "content": message}]), *opened)
 
     def digit_ids(self) -> tuple[int, ...]:
         """The token ids of the six digits. Raises UserError if one is not a single token."""
         encoded = [self.tokenizer.encode(digit, add_special_tokens=False) for digit in DIGITS]
         if any(len(ids) != 1 for ids in encoded):
-            raise UserError(
-                [
-                    Mistake(
-                        "model",
-                        None,
-                        "its tokenizer splits a digit into several tokens",
-                        "use judge.scorer=sampled",
-                    )
-                ]
-            )
+            rule = "its tokenizer splits a digit into several tokens"
+            raise UserError([Mistake("model", None, rule, "use judge.scorer=sampled")])
         return tuple(ids[0] for ids in encoded)
 
     def text(self, token_ids: Sequence[int]) -> str:
-        """All of the text, without special tokens."""
+        """The whole text, without special tokens."""
         return self.tokenizer.decode(token_ids, skip_special_tokens=True)
 
     def answer(self, token_ids: Sequence[int]) -> str:
-        """The answer in a completion, as a reader sees it. Empty when the completion ended in thought."""
+        """The answer in a completion, as a reader sees it. Empty when the completion ended while thinking."""
         return self.form.answer(token_ids, self.tokenizer)
 
     def _encode(self, messages: Sequence[Mapping[str, str]]) -> tuple[int, ...]:
         variables = _template_variables(self.date)
-        return tuple(
-            self.tokenizer.apply_chat_template(
-                messages, add_generation_prompt=True, return_dict=False, **variables
-            )
-        )
+        template = self.tokenizer.apply_chat_template
+        return tuple(template(messages, add_generation_prompt=True, return_dict=False, **variables))
 
 
 def load_contexts(model_folder: Path, system_prompt: str, date: str) -> Contexts:
-    """Loads the folder's tokenizer. Raises UserError when tokenizer or chat template are missing or take no user message."""
+    """The contexts of a model folder. system_prompt: s. date: ISO, see `Contexts`.
+
+    Raises UserError when the tokenizer or the chat template is missing."""
     from transformers import AutoTokenizer
 
-    place = f"model folder {model_folder}"
+    name = f"model folder {model_folder}"
     try:
         tokenizer = AutoTokenizer.from_pretrained(model_folder)
     except (OSError, ValueError, json.JSONDecodeError) as error:
-        cause = str(error).splitlines()[0]
-        raise UserError(
-            [Mistake(place, None, f"has no readable tokenizer ({cause})", "use a folder with tokenizer.json")]
-        ) from error
+        rule = f"has no readable tokenizer ({str(error).splitlines()[0]})"
+        raise UserError([Mistake(name, None, rule, "use a folder with tokenizer.json")]) from error
     if not tokenizer.chat_template:
-        raise UserError(
-            [
-                Mistake(
-                    place, None, "has no chat template", "use an instruct model, or add chat_template.jinja"
-                )
-            ]
-        )
+        remedy = "use an instruct model, or add chat_template.jinja"
+        raise UserError([Mistake(name, None, "has no chat template", remedy)])
     used = cast(Tokenizer, tokenizer)
-    return Contexts(
-        used,
-        system_prompt,
-        date,
-        _system_role(used, system_prompt),
-        answer_form(used, _template_variables(date)),
-    )
+    form = answer_form(used, _template_variables(date))
+    return Contexts(used, system_prompt, date, _system_role(used, system_prompt), form)
 
 
 def _template_variables(day: str) -> dict[str, object]:
-    """What templates ask for the day by; without it they would print today's."""
+    """The variables by which templates ask for the day; without them they would print today's."""
     return {"date_string": day, "strftime_now": date.fromisoformat(day or "2000-01-01").strftime}
 
 
 def _system_role(tokenizer: Tokenizer, system_prompt: str) -> str:
-    """The first role under which the template really prints the system prompt."""
+    """The first role under which the template does print the system prompt."""
     from jinja2 import TemplateError
 
     probe = " ".join(system_prompt.split()[:8])
+    variables = _template_variables("2000-01-01")
     for role in ("system", "developer"):
         messages = [{"role": role, "content": probe}, {"role": "user", "content": "x"}]
+        template = tokenizer.apply_chat_template
         try:
-            variables = _template_variables("2000-01-01")
-            ids = tokenizer.apply_chat_template(
-                messages, add_generation_prompt=True, return_dict=False, **variables
-            )
+            ids = template(messages, add_generation_prompt=True, return_dict=False, **variables)
         except TemplateError:
             continue
         if probe in tokenizer.decode(ids, skip_special_tokens=False):

@@ -1,8 +1,8 @@
-"""From a prompt to a scored group: G candidates, one verdict each, all under the rules of the two contexts.
+"""From a prompt to a scored group: G candidates and one verdict for each.
 
-generate ─► G requests in the sampling context (s, x), each with its own seed
-score    ─► inside `gate.judging()`: verdicts, noise probe, gap probe — all under ONE policy version
-            (a weight swap waits for a judge batch, which takes about a second; it never waits for generation)
+generate   G requests in the sampling context (s, x), each with its own seed
+score      verdicts, noise probe and gap probe, inside `gate.judging()`: all under ONE policy version
+           (a weight swap waits for judge batches, which take about a second; it never waits for generation)
 """
 
 import asyncio
@@ -22,11 +22,17 @@ from dynalign.rollout.judges.value_texts import ValueTexts
 from dynalign.rollout.prompts import Prompt
 from dynalign.rollout.records import Candidate, Group, Verdict
 
-_NOISE_PAIRS = 64  # the judge's noise is estimated over the last so many candidates that were scored twice
+# The judge's noise is estimated over this many candidates, the last ones that were scored twice.
+_NOISE_PAIRS = 64
+
+_Probe = tuple[tuple[float, ...] | None, float | None, int | None]
+"""Of one candidate: behaviour_logprobs_T, gap_sum_nats, gap_tokens."""
 
 
 class SwapGate:
-    """Many judge batches or one weight swap, never both; a waiting swap goes first."""
+    """Lets many judge batches run, or one weight swap, never both; a waiting swap goes first.
+
+    So all candidates of a group are scored under one policy version."""
 
     def __init__(self) -> None:
         self._changed = asyncio.Condition()
@@ -35,6 +41,7 @@ class SwapGate:
 
     @contextlib.asynccontextmanager
     async def judging(self) -> AsyncIterator[None]:
+        """Around a judge batch: no swap begins inside."""
         async with self._changed:
             await self._changed.wait_for(lambda: not self._swapping)
             self._judging += 1
@@ -47,6 +54,7 @@ class SwapGate:
 
     @contextlib.asynccontextmanager
     async def swapping(self) -> AsyncIterator[None]:
+        """Around a weight swap: the batches under way end first, and no other begins."""
         async with self._changed:
             await self._changed.wait_for(lambda: not self._swapping)
             self._swapping = True
@@ -62,29 +70,50 @@ class SwapGate:
 
 @dataclass(frozen=True, slots=True)
 class GroupTask:
-    """What a lease asks for: the ids that the record carries, and the prompt."""
+    """What a lease asks for: one group of one prompt.
+
+    Example:
+
+        GroupTask(1, group_id=97, attempt=1, epoch=0, prompt=Prompt("a", "…", "", "train"), leased_s=100.0)
+    """
 
     lineage: int
+    """The run's history that the lease belongs to."""
     group_id: int
+    """The draw's number since the start of the run."""
     attempt: int
+    """Number of the lease of this draw, from 1."""
     epoch: int
+    """Complete passes over the prompts before this draw."""
     prompt: Prompt
+    """The prompt that was drawn."""
     leased_s: float
+    """When the lease was granted, in Unix seconds."""
 
 
 @dataclass(frozen=True, slots=True)
 class HeldoutAnswer:
-    """One held-out completion and its verdict."""
+    """One held-out completion and its score.
+
+    Example:
+
+        HeldoutAnswer(score=2.7, completion="By days.", completion_tokens=4, truncated=False, version=12)
+    """
 
     score: float | None
+    """Points, 0 to 5; None if the verdict was unparsed."""
     completion: str
+    """The answer's text, without thinking and special tokens."""
     completion_tokens: int
+    """Tokens that were sampled, thinking included."""
     truncated: bool
+    """Whether the completion was cut off at the limit."""
     version: int
+    """The policy version, as a learner step, under which it was scored."""
 
 
 class GroupMaker:
-    """Makes groups on one engine. `current_step` tells the newest version loaded into it."""
+    """Makes groups on one engine, several at once."""
 
     def __init__(
         self,
@@ -96,55 +125,63 @@ class GroupMaker:
         texts: ValueTexts,
         current_step: Callable[[], int],
     ) -> None:
-        self.run, self.worker = run, worker
-        self.engine, self.judge, self.contexts, self.texts = engine, judge, contexts, texts
+        """worker: its name, for the records. current_step: the step of the version in the engine now."""
+        self.run = run
+        self.worker = worker
+        self.engine = engine
+        self.judge = judge
+        self.contexts = contexts
+        self.texts = texts
         self.current_step = current_step
         self.gate = SwapGate()
-        self.generating, self.scoring = BusyClock(), BusyClock()
+        self.generating = BusyClock()
+        self.scoring = BusyClock()
         self._scored_twice: deque[tuple[float | None, float | None]] = deque(maxlen=_NOISE_PAIRS)
         self.completion_tokens = 0
+        """Tokens sampled since the start."""
         self.judgements = 0
+        """Verdicts since the start."""
 
-    async def make(self, draw: GroupTask) -> Group:
-        """The scored group of a draw; `withheld_reason` says why it cannot be trained on, if it cannot."""
-        settings, prompt = self.run.rollout, draw.prompt.prompt
+    async def make(self, task: GroupTask) -> Group:
+        """The scored group of a task; its `withheld_reason` is set if it cannot be trained on.
+
+        Raises EngineError when the engine fails."""
+        prompt = task.prompt.prompt
         sampling_ids = self.contexts.sampling_context(prompt)
         learning_ids = self.contexts.learning_context(prompt)
         with self.generating:
-            seeds = (
-                request_seed(self.run.seed, draw.group_id, index) for index in range(settings.group_size)
-            )
+            size = self.run.rollout.group_size
+            seeds = (request_seed(self.run.seed, task.group_id, index) for index in range(size))
             results_G = await asyncio.gather(*(self._sample(sampling_ids, seed) for seed in seeds))
         generated_s = time.time()
         texts_G = [self.contexts.answer(result.token_ids) for result in results_G]
         async with self.gate.judging():
             with self.scoring:
                 judge_version = self.current_step()
-                verdicts_G, noise = await self._verdicts(prompt, texts_G, draw.group_id)
+                verdicts_G, noise = await self._verdicts(prompt, texts_G, task.group_id)
                 probes_G = await self._probes(sampling_ids, learning_ids, results_G, judge_version)
         candidates_G = tuple(
             Candidate(r.token_ids, r.logprobs_T, text, r.finish_reason, r.spans, verdict, *probe)
             for r, text, verdict, probe in zip(results_G, texts_G, verdicts_G, probes_G, strict=True)
         )
         scores_G = [verdict.score for verdict in verdicts_G]
+        judge = self.run.judge
         return Group(
             run=self.run.name,
-            lineage=draw.lineage,
-            group_id=draw.group_id,
-            attempt=draw.attempt,
-            epoch=draw.epoch,
-            prompt_id=draw.prompt.id,
+            lineage=task.lineage,
+            group_id=task.group_id,
+            attempt=task.attempt,
+            epoch=task.epoch,
+            prompt_id=task.prompt.id,
             prompt=prompt,
             learning_context_ids=learning_ids,
             candidates_G=candidates_G,
-            judge=self.run.judge.function
-            if self.run.judge.kind == "function" and self.run.judge.function
-            else self.run.judge.kind,
+            judge=judge.function if judge.kind == "function" and judge.function else judge.kind,
             judge_version=judge_version,
             definition_hash=self.texts.definition_hash,
             rubric_hash=self.texts.rubric_hash,
             worker=self.worker,
-            leased_s=draw.leased_s,
+            leased_s=task.leased_s,
             generated_s=generated_s,
             scored_s=time.time(),
             noise_std=noise,
@@ -152,12 +189,13 @@ class GroupMaker:
         )
 
     async def heldout(self, prompt: Prompt, prompted: bool) -> HeldoutAnswer:
-        """One completion with a seed fixed for the whole run, judged by the live policy."""
+        """One completion with a seed that is fixed for the whole run, scored by the run's judge.
+
+        prompted: with the system prompt s, or without."""
         context = self.contexts.sampling_context if prompted else self.contexts.learning_context
         with self.generating:
-            result = await self._sample(
-                context(prompt.prompt), request_seed(self.run.seed, "heldout", prompt.id)
-            )
+            seed = request_seed(self.run.seed, "heldout", prompt.id)
+            result = await self._sample(context(prompt.prompt), seed)
         text = self.contexts.answer(result.token_ids)
         async with self.gate.judging():
             with self.scoring:
@@ -165,9 +203,8 @@ class GroupMaker:
                 seed = request_seed(self.run.seed, "heldout judge", prompt.id)
                 (verdict,) = await self.judge.score(prompt.prompt, [text], seed)
                 self.judgements += 1
-        return HeldoutAnswer(
-            verdict.score, text, len(result.token_ids), result.finish_reason == "length", version
-        )
+        truncated = result.finish_reason == "length"
+        return HeldoutAnswer(verdict.score, text, len(result.token_ids), truncated, version)
 
     async def _sample(self, context_ids: tuple[int, ...], seed: int) -> EngineResult:
         request = EngineRequest(context_ids, max_tokens=self.run.rollout.max_completion_tokens, seed=seed)
@@ -178,20 +215,20 @@ class GroupMaker:
     async def _verdicts(
         self, prompt: str, texts_G: Sequence[str], group_id: int
     ) -> tuple[list[Verdict], float | None]:
-        """One verdict per candidate, a second one for the probed share of them, and this worker's estimate of the judge's noise."""
-        verdicts_G = await self.judge.score(prompt, texts_G, request_seed(self.run.seed, "judge", group_id))
+        """One verdict per candidate, and this worker's estimate of the judge's noise in points.
+
+        A share `judge.noise_fraction` of the candidates is scored twice, in another order and without
+        cached key-values."""
+        run_seed = self.run.seed
+        verdicts_G = await self.judge.score(prompt, texts_G, request_seed(run_seed, "judge", group_id))
         limit = self.run.judge.noise_fraction * 2**31
-        probed = [
-            index
-            for index in range(len(texts_G))
-            if request_seed(self.run.seed, "noise", group_id, index) < limit
-        ]
+        indices = reversed(range(len(texts_G)))
+        probed = [index for index in indices if request_seed(run_seed, "noise", group_id, index) < limit]
         if probed:
-            seed = request_seed(self.run.seed, "judge again", group_id)
-            again = await self.judge.score(
-                prompt, [texts_G[index] for index in reversed(probed)], seed, fresh=True
-            )
-            for index, second in zip(reversed(probed), again, strict=True):
+            texts = [texts_G[index] for index in probed]
+            seed = request_seed(run_seed, "judge again", group_id)
+            again = await self.judge.score(prompt, texts, seed, fresh=True)
+            for index, second in zip(probed, again, strict=True):
                 self._scored_twice.append((verdicts_G[index].score, second.score))
                 verdicts_G[index] = replace(verdicts_G[index], score_again=second.score)
         self.judgements += len(texts_G) + len(probed)
@@ -203,13 +240,13 @@ class GroupMaker:
         learning_ids: tuple[int, ...],
         results_G: Sequence[EngineResult],
         version: int,
-    ) -> list[tuple[tuple[float, ...] | None, float | None, int | None]]:
-        """Per candidate (behaviour_logprobs_T, gap_sum_nats, gap_tokens) as configured; Nones where nothing is probed."""
+    ) -> list[_Probe]:
+        """Per candidate (behaviour_logprobs_T, gap_sum_nats, gap_tokens), each None where it is not wanted.
+
+        version: the one that scores. Each prefill is one more request to the engine."""
         settings = self.run.rollout
 
-        async def probe(
-            index: int, result: EngineResult
-        ) -> tuple[tuple[float, ...] | None, float | None, int | None]:
+        async def probe(index: int, result: EngineResult) -> _Probe:
             gap_wanted = index < settings.gap_probes and len(result.token_ids) > 0
             if not (gap_wanted or settings.record_behaviour):
                 return None, None, None
@@ -217,7 +254,7 @@ class GroupMaker:
             behaviour_T = plain_T if settings.record_behaviour else None
             if not gap_wanted:
                 return behaviour_T, None, None
-            # The sampling log-probabilities serve where every token was sampled by the very version that scores.
+            # Where the version that scores sampled every token, the sampling log-probabilities are at hand.
             same = all(span.version == version for span in result.spans)
             prompted_T = result.logprobs_T if same else await self._prefill(sampling_ids, result.token_ids)
             return behaviour_T, sum(prompted_T) - sum(plain_T), len(plain_T)
@@ -225,16 +262,22 @@ class GroupMaker:
         return list(await asyncio.gather(*(probe(index, result) for index, result in enumerate(results_G))))
 
     async def _prefill(self, context_ids: tuple[int, ...], token_ids: tuple[int, ...]) -> tuple[float, ...]:
-        result = await self.engine.generate(
-            EngineRequest(context_ids + token_ids, prefill_from=len(context_ids))
-        )
+        """Log-probability in nats of each token after the context."""
+        request = EngineRequest(context_ids + token_ids, prefill_from=len(context_ids))
+        result = await self.engine.generate(request)
         return result.prefill_logprobs_T or ()
 
 
 def withheld_reason(
     scores_G: Sequence[float | None], noise: float | None, lengths_G: Sequence[int]
 ) -> str | None:
-    """Why a group cannot be trained on: nothing was answered, too few verdicts, or no spread beyond the judge's noise."""
+    """Why a group cannot be trained on, None if it can.
+
+    scores_G: points, None if unparsed. noise: the judge's own, in points. lengths_G: characters of each
+    answer.
+
+    `empty`: no candidate has a text. `unparsed`: too few verdicts. `low_signal`: no spread beyond the
+    judge's noise."""
     if not any(lengths_G):
         return "empty"
     if not enough_parsed(scores_G):

@@ -1,8 +1,13 @@
 """The prompts of a run, from their source to the order in which they are drawn.
 
-A source is `builtin`, a `.jsonl`, `.parquet` or `.arrow` (file or stream format) path, or `hub:owner/name` for the `train`
-split of a data set that the `datasets` package can load. Only the field `prompt` is needed; `id` defaults to a hash of the
-prompt, `split` to `train`, `domain` to the empty string.
+A source is one of
+
+    builtin           the prompts in `data/prompts.jsonl`
+    a path            of a `.jsonl`, `.parquet` or `.arrow` file (Arrow's file or stream format)
+    hub:owner/name    the `train` split of a data set that the package `datasets` can load
+
+Only the field `prompt` is needed. `id` defaults to a hash of the prompt, `split` to `train`, `domain` to
+the empty text.
 """
 
 import hashlib
@@ -20,7 +25,7 @@ from dynalign.configs.errors import Mistake, UserError
 FIELDS = ("id", "prompt", "domain", "split")
 SPLITS = ("train", "heldout")
 SHOWN_MISTAKES = 50
-"""One wrong field name repeats on every row of a large file; past this number a count says as much as the lines."""
+"""A wrong field name is one mistake per row of a large file; more mistakes than this are only counted."""
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+", re.ASCII)
@@ -30,20 +35,36 @@ _Row: TypeAlias = tuple[str, dict[str, object]]
 
 @dataclass(frozen=True)
 class Prompt:
-    """One task: `prompt` is the user's text as it stands in the source, `split` is `train` or `heldout`."""
+    """One task for the policy.
+
+    Example:
+
+        Prompt(id="craft-004", prompt="How do I mend a net?", domain="craft", split="train")
+    """
 
     id: str
+    """Unique in the source; a hash of the text where the source gives none."""
     prompt: str
+    """The user's text as the source has it."""
     domain: str
+    """Subject, for statistics; empty if the source gives none."""
     split: str
+    """`train` or `heldout`."""
 
 
 @dataclass(frozen=True)
 class PromptSet:
-    """The checked prompts of a run, in source order; ids are unique over both splits and `train` is never empty."""
+    """The checked prompts of a run. Ids are unique over both splits.
+
+    Example:
+
+        PromptSet(train=(Prompt("a", "How do I mend a net?", "craft", "train"),), heldout=())
+    """
 
     train: tuple[Prompt, ...]
+    """Prompts that groups are drawn from, in source order; never empty."""
     heldout: tuple[Prompt, ...]
+    """Prompts that are only evaluated, in source order."""
 
     @cached_property
     def content_hash(self) -> str:
@@ -53,18 +74,24 @@ class PromptSet:
 
 @dataclass(frozen=True)
 class DrawnPrompt:
-    """What one draw yields: the index of a prompt, and how many whole passes over the prompts came before."""
+    """What one draw yields.
+
+    Example, the third prompt of the source in the second pass: `DrawnPrompt(index=2, epoch=1)`.
+    """
 
     index: int
+    """Index of the prompt in `PromptSet.train`."""
     epoch: int
+    """Complete passes over the prompts before this draw."""
 
 
 @dataclass(frozen=True)
 class PromptOrder:
-    """An endless shuffled order of `prompts_count` prompts that needs no state but the draw number.
+    """An endless shuffled order of prompts that needs no state but the draw's number.
 
-    Each epoch is the permutation that sorts the indices by SHA-256 of (seed, epoch, index), hence the same on every
-    Python version and machine, and after every restart.
+    Each epoch is the permutation that sorts the indices by SHA-256 of (seed, epoch, index). So the order
+    is the same on every machine and Python version, and after every restart. Raises ValueError without a
+    prompt.
     """
 
     prompts_count: int
@@ -75,44 +102,38 @@ class PromptOrder:
             raise ValueError(f"an order needs at least one prompt, not {self.prompts_count}")
 
     def at(self, draw: int) -> DrawnPrompt:
-        """The prompt of draw number `draw` ≥ 0, counted from the start of the run. Raises ValueError if negative."""
+        """The prompt of a draw, counted from 0 at the start of the run. Raises ValueError if negative."""
         if draw < 0:
             raise ValueError(f"draws are counted from 0, not {draw}")
-        epoch, position = divmod(draw, self.prompts_count)
-        return DrawnPrompt(index=_permutation(self.prompts_count, self.seed, epoch)[position], epoch=epoch)
+        epoch, rank = divmod(draw, self.prompts_count)
+        return DrawnPrompt(index=_permutation(self.prompts_count, self.seed, epoch)[rank], epoch=epoch)
 
 
 def load_prompts(source: str) -> PromptSet:
-    """Read and check every prompt of `source`. Raises UserError with one Mistake per wrong line or row, all at once."""
+    """Reads and checks every prompt of a source (see the head of this file).
+
+    Raises UserError with one Mistake per wrong line or row, all at once."""
     mistakes: list[Mistake] = []
     prompts = _checked(_read(source, mistakes), mistakes)
     train = tuple(prompt for prompt in prompts if prompt.split == "train")
     if not train and not mistakes:
-        mistakes.append(
-            Mistake(source, None, "holds no prompt to train on", "add prompts of the split 'train'")
-        )
+        remedy = "add prompts of the split 'train'"
+        mistakes.append(Mistake(source, None, "holds no prompt to train on", remedy))
+    if len(mistakes) > SHOWN_MISTAKES:
+        rule = f"{len(mistakes) - SHOWN_MISTAKES} more mistakes follow"
+        mistakes[SHOWN_MISTAKES:] = [Mistake(source, None, rule, "correct those above first")]
     if mistakes:
-        more = len(mistakes) - SHOWN_MISTAKES
-        rest = (
-            [Mistake(source, None, f"{more} more mistakes follow", "correct those above first")]
-            if more > 0
-            else []
-        )
-        raise UserError(mistakes[:SHOWN_MISTAKES] + rest)
+        raise UserError(mistakes)
     return PromptSet(train=train, heldout=tuple(prompt for prompt in prompts if prompt.split == "heldout"))
 
 
 def too_long(
     prompts: Iterable[Prompt], count_tokens: Callable[[str], int], limit_tokens: int
 ) -> list[Mistake]:
-    """A Mistake for each prompt whose text has more than `limit_tokens` tokens."""
+    """A Mistake for each prompt whose text has more than `limit_tokens` tokens by `count_tokens`."""
+    rule = f"has more than {limit_tokens} tokens"
     return [
-        Mistake(
-            f"prompt {prompt.id}",
-            tokens,
-            f"has more than {limit_tokens} tokens",
-            "shorten it or leave it out",
-        )
+        Mistake(f"prompt {prompt.id}", tokens, rule, "shorten it or leave it out")
         for prompt in prompts
         if (tokens := count_tokens(prompt.prompt)) > limit_tokens
     ]
@@ -128,48 +149,37 @@ def _read(source: str, mistakes: list[Mistake]) -> Iterable[_Row]:
         return []
     try:
         if suffix == ".jsonl":
-            file = (
-                files("dynalign.rollout").joinpath("data", "prompts.jsonl")
-                if source == "builtin"
-                else Path(source)
-            )
+            shipped = files("dynalign.rollout").joinpath("data", "prompts.jsonl")
+            file = shipped if source == "builtin" else Path(source)
             return _jsonl_rows(source, file.read_bytes(), mistakes)
         return _table_rows(source, mistakes)
     except OSError as error:
-        mistakes.append(
-            Mistake(
-                source, None, f"cannot be read ({error.strerror or error})", "correct the path or the file"
-            )
-        )
+        rule = f"cannot be read ({error.strerror or error})"
+        mistakes.append(Mistake(source, None, rule, "correct the path or the file"))
         return []
 
 
 def _jsonl_rows(source: str, content: bytes, mistakes: list[Mistake]) -> Iterator[_Row]:
-    # A generator, so that mistakes of the line and mistakes of its row are noted in the order of the file.
+    # A generator, so that the mistakes of a line and those of its row are listed in the order of the file.
     for number, line in enumerate(content.split(b"\n"), start=1):
         if not line.strip():
             continue
-        place = f"{source}:{number}"
+        name = f"{source}:{number}"
         try:
             row = json.loads(line.decode("utf-8-sig"))
         except UnicodeDecodeError as error:
-            mistakes.append(
-                Mistake(place, None, f"byte {error.start} of the line is not UTF-8", "save the file as UTF-8")
-            )
+            rule = f"byte {error.start} of the line is not UTF-8"
+            mistakes.append(Mistake(name, None, rule, "save the file as UTF-8"))
         except (ValueError, RecursionError) as error:
             reason = str(error).replace("line 1 ", "")  # the decoder counts lines within this line
-            mistakes.append(
-                Mistake(place, None, f"is not valid JSON ({reason})", "write one JSON object per line")
-            )
+            rule = f"is not valid JSON ({reason})"
+            mistakes.append(Mistake(name, None, rule, "write one JSON object per line"))
         else:
             if isinstance(row, dict):
-                yield place, row
+                yield name, row
             else:
-                mistakes.append(
-                    Mistake(
-                        place, None, f"is a {type(row).__name__}, not a JSON object", 'write {"prompt": "…"}'
-                    )
-                )
+                rule = f"is a {type(row).__name__}, not a JSON object"
+                mistakes.append(Mistake(name, None, rule, 'write {"prompt": "…"}'))
 
 
 def _table_rows(source: str, mistakes: list[Mistake]) -> list[_Row]:
@@ -199,9 +209,8 @@ def _table_rows(source: str, mistakes: list[Mistake]) -> list[_Row]:
 def _hub_rows(source: str, mistakes: list[Mistake]) -> list[_Row]:
     name = source.removeprefix("hub:")
     if not _HUB_ID.fullmatch(name):
-        mistakes.append(
-            Mistake("prompts", source, "is not of the form hub:owner/name", "name one data set of the hub")
-        )
+        rule = "is not of the form hub:owner/name"
+        mistakes.append(Mistake("prompts", source, rule, "name one data set of the hub"))
         return []
     try:
         import datasets
@@ -212,9 +221,8 @@ def _hub_rows(source: str, mistakes: list[Mistake]) -> list[_Row]:
         table = datasets.load_dataset(name, split="train")
     except (datasets.exceptions.DatasetsError, OSError, ValueError, RuntimeError) as error:
         remedy = "check name, network and access, or give a downloaded .parquet or .jsonl file"
-        mistakes.append(
-            Mistake("prompts", source, f"cannot be loaded ({type(error).__name__}: {error})", remedy)
-        )
+        rule = f"cannot be loaded ({type(error).__name__}: {error})"
+        mistakes.append(Mistake("prompts", source, rule, remedy))
         return []
     if "prompt" not in table.column_names:
         mistakes.append(_no_prompt_column(source, table.column_names))
@@ -229,77 +237,52 @@ def _no_prompt_column(source: str, columns: list[str]) -> Mistake:
 
 def _checked(rows: Iterable[_Row], mistakes: list[Mistake]) -> list[Prompt]:
     prompts: list[Prompt] = []
-    place_of_id: dict[str, str] = {}
-    for place, row in rows:
-        wrong = _row_mistakes(place, row)
+    row_of_id: dict[str, str] = {}
+    for name, row in rows:
+        wrong = _row_mistakes(name, row)
         mistakes += wrong
         if wrong:
             continue
         text = str(row["prompt"])
         given_id = row.get("id")
         id_ = _short_hash(text) if given_id is None else str(given_id)
-        if id_ in place_of_id:
+        if id_ in row_of_id:
             what = "repeats the prompt" if given_id is None else "repeats the id"
-            mistakes.append(Mistake(place, id_, f"{what} of {place_of_id[id_]}", "leave one of the two out"))
+            mistakes.append(Mistake(name, id_, f"{what} of {row_of_id[id_]}", "leave one of the two out"))
             continue
-        place_of_id[id_] = place
-        prompts.append(
-            Prompt(
-                id=id_,
-                prompt=text,
-                domain=str(row.get("domain") or ""),
-                split=str(row.get("split") or "train"),
-            )
-        )
+        row_of_id[id_] = name
+        domain = str(row.get("domain") or "")
+        prompts.append(Prompt(id_, text, domain, str(row.get("split") or "train")))
     return prompts
 
 
-def _row_mistakes(place: str, row: dict[str, object]) -> list[Mistake]:
-    prompt, id_, domain, split = (row.get(name) for name in ("prompt", "id", "domain", "split"))
+def _row_mistakes(name: str, row: dict[str, object]) -> list[Mistake]:
+    prompt, id_, domain, split = (row.get(field) for field in ("prompt", "id", "domain", "split"))
     wrong: list[Mistake] = []
+
+    def refuse(value: object, rule: str, remedy: str) -> None:
+        wrong.append(Mistake(name, value, rule, remedy))
+
     if prompt is None:
-        wrong.append(Mistake(place, None, "'prompt' is missing", "write the prompt or drop the row"))
+        refuse(None, "'prompt' is missing", "write the prompt or drop the row")
     elif not isinstance(prompt, str):
-        wrong.append(
-            Mistake(
-                place,
-                None,
-                f"'prompt' is a {type(prompt).__name__}, not a text",
-                "write the user's text alone",
-            )
-        )
+        refuse(None, f"'prompt' is a {type(prompt).__name__}, not a text", "write the user's text alone")
     elif not prompt.strip():
-        wrong.append(Mistake(place, prompt, "'prompt' is empty", "write the prompt or drop the row"))
+        refuse(prompt, "'prompt' is empty", "write the prompt or drop the row")
     if isinstance(id_, bool) or not isinstance(id_, str | int | None) or id_ == "":
-        wrong.append(
-            Mistake(
-                place, id_, "'id' must be a text or an integer", "leave it out to use a hash of the prompt"
-            )
-        )
+        refuse(id_, "'id' must be a text or an integer", "leave it out to use a hash of the prompt")
     if not isinstance(domain, str | None):
-        wrong.append(Mistake(place, domain, "'domain' must be a text", "write a text or leave it out"))
+        refuse(domain, "'domain' must be a text", "write a text or leave it out")
     if split is not None and split not in SPLITS:
-        wrong.append(
-            Mistake(
-                place, split, "'split' must be 'train' or 'heldout'", "write one of the two or leave it out"
-            )
-        )
-    for name in FIELDS:
-        if isinstance(value := row.get(name), str) and _SURROGATE.search(value):
-            wrong.append(
-                Mistake(
-                    place,
-                    None,
-                    f"{name!r} holds half of a surrogate pair, which is no character",
-                    "remove it",
-                )
-            )
+        refuse(split, "'split' must be 'train' or 'heldout'", "write one of the two or leave it out")
+    for field in FIELDS:
+        if isinstance(value := row.get(field), str) and _SURROGATE.search(value):
+            refuse(None, f"{field!r} holds half of a surrogate pair, which is no character", "remove it")
     return wrong
 
 
-@lru_cache(
-    maxsize=4
-)  # the epoch in progress, the one before for requeued draws, and the same for an evaluation
+# The epoch in progress, the one before for requeued draws, and the same two for an evaluation.
+@lru_cache(maxsize=4)
 def _permutation(prompts_count: int, seed: int, epoch: int) -> tuple[int, ...]:
     def rank(index: int) -> bytes:
         return hashlib.sha256(f"{seed}/{epoch}/{index}".encode()).digest()

@@ -1,6 +1,7 @@
-"""The records that flow from a rollout worker to the learner: one `Group` of G scored `Candidate`s per draw of a prompt.
+"""The records that flow from a rollout worker to the learner.
 
-The wire form of a group is the Arrow schema in `arrow_schema.py`; these classes are its in-memory form.
+A `Group` is one draw of a prompt with G scored `Candidate`s. These classes are its form in memory; between
+processes and on disk it has the form of the Arrow schema in `arrow_schema.py`.
 """
 
 from dataclasses import dataclass
@@ -10,88 +11,174 @@ HIGHEST_SCORE = 5
 """Scores run from 0 to this."""
 
 ParseStatus = Literal["parsed", "unparsed", "empty"]
-"""`empty`: nothing was answered, scored 0. `unparsed`: the verdict could not be read; the score is None."""
+"""`empty`: the candidate has no text and scores 0. `unparsed`: the verdict could not be read; no score."""
 
 
 @dataclass(frozen=True, slots=True)
 class VersionSpan:
-    """Completion tokens [start, end) were sampled by policy version `version` (the learner step that made it)."""
+    """Which policy version sampled a run of completion tokens.
+
+    Example, tokens 0 to 117 of a completion under the policy after learner step 12:
+
+        VersionSpan(version=12, start=0, end=118)
+    """
 
     version: int
+    """The learner step that made the policy version; 0 is the initial policy."""
     start: int
+    """Index of the first token."""
     end: int
+    """Index after the last token."""
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """One candidate's score and how it came about.
+    """One candidate's score and everything that led to it.
 
-    score: 0..5, None if unparsed. digit_probs_6: q(k) of the `expected` scorer. digit_mass: raw probability of the six digits.
-    text: the judge's raw answer (`sampled`). score_again: the second score, where noise was probed.
+    Example, a verdict of the `expected` judge that was scored a second time:
+
+        Verdict(
+            score=3.4,
+            status="parsed",
+            digit_probs_6=(0.0, 0.0, 0.1, 0.4, 0.5, 0.0),
+            digit_mass=0.93,
+            score_again=3.5,
+        )
     """
 
     score: float | None
+    """Points, 0 to 5; None if unparsed."""
     status: ParseStatus
+    """Whether the judge's answer could be read."""
     digit_probs_6: tuple[float, ...] | None = None
+    """`expected` with one rubric: the judge's distribution q over the digits 0 to 5, which sums to 1."""
     digit_mass: float | None = None
+    """`expected`: raw probability that the judge answers with a digit at all; the least over the rubrics."""
     text: str | None = None
+    """`sampled`: the judge's raw answers, one per line. Otherwise why there is no score."""
     score_again: float | None = None
+    """The second score in points, where the judge's noise was probed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """One completion: token ids as the engine made them (with the end-of-turn token if it stopped by itself), one sampling
-    log-probability (nats, natural temperature 1) per token, the optional log-probabilities of the same tokens in the learning
-    context, the spans of policy versions, and the verdict.
+    """One completion of a group.
 
-    gap_sum_nats, gap_tokens: sum over tokens of log pi(y|s,x) - log pi(y|x) at one version by one engine; None if not probed.
+    Example, a completion of three tokens whose gap was probed:
+
+        Candidate(
+            token_ids_T=(9906, 11, 2),
+            sampling_logprobs_T=(-0.21, -1.4, -0.02),
+            text="Hello,",
+            finish_reason="stop",
+            spans=(VersionSpan(12, 0, 3),),
+            verdict=Verdict(1.2, "parsed"),
+            gap_sum_nats=0.41,
+            gap_tokens=3,
+        )
     """
 
     token_ids_T: tuple[int, ...]
+    """Token ids as the engine sampled them, with the end-of-turn token if the sequence ended by itself."""
     sampling_logprobs_T: tuple[float, ...]
+    """Log-probability of each token when it was sampled (a), in nats at temperature 1: log π(y|s,x)."""
     text: str
+    """The answer as a reader and the judge see it: no thinking, no special tokens."""
     finish_reason: Literal["stop", "length"]
+    """`stop`: the sequence ended by itself. `length`: it was cut off at the limit."""
     spans: tuple[VersionSpan, ...]
+    """The policy versions of the tokens, in order, without holes."""
     verdict: Verdict
+    """The judge's verdict on `text`."""
     behaviour_logprobs_T: tuple[float, ...] | None = None
+    """Log-probability of each token in the learning context (b), in nats: log π(y|x).
+
+    By the engine, at the version that scored. None unless `rollout.record_behaviour`."""
     gap_sum_nats: float | None = None
+    """Sum over the tokens of log π(y|s,x) - log π(y|x), at one version by one engine; None if not probed."""
     gap_tokens: int | None = None
+    """Number of tokens in that sum."""
 
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """One draw of a prompt with its candidates. Times are Unix seconds. `judge_version` scored all candidates. `noise_std`: the
-    worker's estimate of the judge's own noise, in points, when it scored this group; None before there is one."""
+    """One draw of a prompt with its candidates, all scored under one policy version.
+
+    Example, a group of one candidate (real ones have `rollout.group_size`):
+
+        Group(
+            run="quickstart",
+            lineage=1,
+            group_id=97,
+            attempt=1,
+            epoch=0,
+            prompt_id="governance-004",
+            prompt="How can two villages share a well?",
+            learning_context_ids=(1, 882, 2),
+            candidates_G=(
+                Candidate((9, 2), (-0.2, -0.1), "Hi", "stop", (VersionSpan(12, 0, 2),), Verdict(1, "parsed")),
+            ),
+            judge="self",
+            judge_version=12,
+            definition_hash="3f1c08a2b6d94e57",
+            rubric_hash="a90d6b1e2c3f4875",
+            worker="rollout-3",
+            leased_s=1764288000.0,
+            generated_s=1764288009.5,
+            scored_s=1764288010.7,
+        )
+    """
 
     run: str
+    """Name of the run."""
     lineage: int
+    """Which history of the run, from 1: a resume, or a learner that is replaced, begins another one."""
     group_id: int
+    """The draw's number since the start of the run, from 0; with the lineage it names the group."""
     attempt: int
+    """Number of the lease under which the group was made, from 1."""
     epoch: int
+    """Complete passes over the prompts before this draw."""
     prompt_id: str
+    """Id of the prompt in its source."""
     prompt: str
+    """The user's text."""
     learning_context_ids: tuple[int, ...]
+    """Token ids of the learning context: the prompt without the system prompt."""
     candidates_G: tuple[Candidate, ...]
+    """The G completions."""
     judge: str
+    """`judge.kind`, or the name of the function that scored."""
     judge_version: int
+    """The policy version, as a learner step, under which all candidates were scored."""
     definition_hash: str
+    """16 hexadecimal characters over the value definition and the system prompt."""
     rubric_hash: str
+    """16 hexadecimal characters over the rubrics and the judge's template."""
     worker: str
+    """Name of the rollout worker."""
     leased_s: float
+    """When the lease was granted, in Unix seconds."""
     generated_s: float
+    """When the last candidate was complete, in Unix seconds."""
     scored_s: float
+    """When the last verdict was there, in Unix seconds."""
     noise_std: float | None = None
+    """The worker's estimate of the judge's own noise in points, as of this group; None before it has one."""
     withheld_reason: str | None = None
+    """Why the group cannot be trained on: `empty`, `unparsed` or `low_signal`; None if it can."""
 
     @property
     def scores_G(self) -> tuple[float | None, ...]:
+        """The candidates' scores in points."""
         return tuple(candidate.verdict.score for candidate in self.candidates_G)
 
     @property
     def version_min(self) -> int:
-        """The oldest policy version that sampled a token of this group; the judge's version if no token was sampled."""
+        """The oldest policy version that sampled a token; the judge's version if no token was sampled."""
         return min((span.version for c in self.candidates_G for span in c.spans), default=self.judge_version)
 
     @property
     def version_max(self) -> int:
+        """The newest policy version that sampled a token; the judge's version if no token was sampled."""
         return max((span.version for c in self.candidates_G for span in c.spans), default=self.judge_version)

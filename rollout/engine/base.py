@@ -1,6 +1,7 @@
 """What dynalign asks of an inference engine: one request, one result, and new weights between tokens.
 
-`vllm.py` is the engine; `deterministic.py` stands behind the same protocol for tests of speed, faults and scale.
+`vllm.py` is the engine; `deterministic.py` stands behind the same protocol for tests of speed, faults and
+scale.
 """
 
 import hashlib
@@ -11,8 +12,9 @@ from dynalign.rollout.records import VersionSpan
 from dynalign.rollout.weights.source import Source
 
 TEMPERATURE = 1.0
-"""Of everything that is sampled, with top-p 1 and top-k off. A truncated or sharpened distribution would
-bias the importance ratio, so these are constants and not settings."""
+"""Of everything that is sampled, with top-p 1 and top-k off.
+
+Not a setting: sampling from a truncated or sharpened distribution would bias the importance ratio."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +23,7 @@ class EngineRequest:
 
         generate   neither `digit_ids` nor `prefill_from`: samples up to `max_tokens` tokens at temperature 1
         verdict    `digit_ids`: one greedy token among them, with the raw log-probability of each
-        prefill    `prefill_from`: generates nothing, returns the log-probabilities of the context's own last tokens
+        prefill    `prefill_from`: generates nothing, returns log-probabilities of the context's last tokens
 
     Example, a candidate that is sampled, and a judge's question about it:
 
@@ -47,17 +49,15 @@ class EngineRequest:
 
 @dataclass(frozen=True, slots=True)
 class EngineResult:
-    """What an engine returns for one `EngineRequest`. All log-probabilities are natural logs of the raw
-    distribution.
+    """What an engine returns for one `EngineRequest`. Log-probabilities are natural logs, at temperature 1.
 
     Example, three tokens of which the last was sampled under version 7, after a weight swap:
 
-        EngineResult((9906, 11, 2), (-0.21, -1.4, -0.02), "stop", (VersionSpan(6, 0, 2), VersionSpan(7, 2, 3)))
+        EngineResult((9906, 11, 2), (-0.2, -1.4, -0.1), "stop", (VersionSpan(6, 0, 2), VersionSpan(7, 2, 3)))
     """
 
     token_ids: tuple[int, ...]
-    """What was generated, with the end-of-turn token if the sequence stopped by itself; of no meaning for
-    a prefill."""
+    """What was generated, with the end-of-turn token if the sequence ended by itself; not of a prefill."""
     logprobs_T: tuple[float, ...]
     """Log-probability in nats of each generated token when it was sampled."""
     finish_reason: Literal["stop", "length"]
@@ -71,16 +71,16 @@ class EngineResult:
 
 
 class Engine(Protocol):
-    """One running engine. A failed call raises EngineError, after which the engine is dead and never used
-    again.
+    """One running engine. A failed call raises EngineError; the engine is dead then and never used again.
 
     A prefix is never served from key-values of older weights: the engine salts its prefix cache with the
     version's label.
     """
 
     async def generate(self, request: EngineRequest) -> EngineResult:
-        """The result of one request. Raises EngineError when the engine fails, DeadlineExceeded when it
-        does not answer."""
+        """The result of one request.
+
+        Raises EngineError when the engine fails or refuses it, DeadlineExceeded when it does not answer."""
         ...
 
     async def load_weights(self, label: str, manifest: bytes, source: Source) -> float:
@@ -108,7 +108,8 @@ class Engine(Protocol):
 
 
 def request_seed(run_seed: int, *what: int | str) -> int:
-    """The seed of a request: 31 bits of a hash of the run's seed and of what is asked, so that no two
-    requests share one."""
+    """The seed of one request: 31 bits of a hash of the run's seed and of what is asked.
+
+    So a request repeats its randomness after a restart, and no two requests share it."""
     digest = hashlib.sha256(repr((run_seed, *what)).encode()).digest()
     return int.from_bytes(digest[:4], "big") >> 1

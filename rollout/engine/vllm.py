@@ -1,18 +1,21 @@
-"""The inference engine: vLLM's `AsyncLLM` behind `rollout.engine.Engine`, with new weights while sequences are in flight.
+"""The inference engine: vLLM's `AsyncLLM` behind the `Engine` protocol.
 
-Processes: this one (client, asyncio) and one EngineCore child that owns the model. The child takes a weight version through vLLM's
-weight-transfer API (`vllm_weights.py`), which also stamps the version on every token sampled afterwards. The child is no Ray worker,
-so of the object store it gets a path; a broadcast, or the learner's memory on the same GPU, it joins by itself.
+There are two processes: this one (the client, asyncio) and its child EngineCore, which owns the model. The
+child loads a weight version through vLLM's weight-transfer API (`vllm_weights.py`), which also stamps the
+version on every token sampled afterwards. The child is no Ray worker: a version in the object store is
+given to it as a path. It joins a broadcast, or opens the learner's memory on the same GPU, by itself.
 
-    generate       waits while the door is shut ─► add_request under the salt of the version loaded ─► outputs
-    load_weights   prepare_weights (not for a file) ─► shut the door, wait for requests on its threshold ─► pause(keep)
-                   ─► start_weight_update ─► update_weights ─► finish(label) ─► resume, open the door
-                   sequences in flight keep their key-values and go on under the new weights; what comes later has a new salt
-                   and never meets a key-value of older weights
-                   (a version that is an adapter replaces the one before it in place: sequences in flight go on under it too)
+    generate       wait while requests are blocked ─► add_request, salted with the loaded version ─► result
+    load_weights   prepare_weights (not for a file)
+                   ─► block new requests, wait until those being submitted are queued ─► pause(keep)
+                   ─► start_weight_update ─► update_weights ─► finish(label) ─► resume, unblock
 
-An update that fails after its first write leaves a mixture of weights: the engine is marked dead and never resumed. One that cannot
-be prepared is TransferFailed, and the engine goes on with the version it has.
+Sequences in flight keep their key-values and go on under the new weights. Later requests have a new salt,
+and never read a key-value of older weights. A version that is an adapter overwrites the one before it, for
+sequences in flight too.
+
+An update that fails after its first write leaves a mixture of weights: the engine is marked dead and never
+resumed. A version that cannot be prepared is TransferFailed: the engine goes on with the version it has.
 """
 
 import asyncio
@@ -22,7 +25,8 @@ import time
 from pathlib import Path
 from typing import Any, get_args
 
-# Read when vLLM is imported. 0: EngineCore runs its worker in-process (two processes per engine instead of three).
+# Read when vLLM is imported. 0: EngineCore runs its worker in-process, so an engine has two processes, not
+# three.
 os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
 os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
 os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
@@ -33,34 +37,34 @@ from vllm.config.weight_transfer import WeightTransferConfig
 from vllm.distributed.weight_transfer.base import WeightTransferInitRequest, WeightTransferUpdateRequest
 from vllm.engine.arg_utils import AsyncEngineArgs
 from vllm.lora.request import LoRARequest
-from vllm.outputs import RequestOutput
 from vllm.platforms import current_platform
-from vllm.sampling_params import RequestOutputKind, SamplingParams, StructuredOutputsParams
 from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
 
 from dynalign.configs.errors import DeadlineExceeded, EngineError, TransferFailed, WeightsError
 from dynalign.configs.sections.rollout import RolloutSettings
 from dynalign.rollout.engine.base import EngineRequest, EngineResult
+from dynalign.rollout.engine.vllm_requests import engine_result, sampling_params
 from dynalign.rollout.engine.vllm_weights import BACKEND, EXTENSION
-from dynalign.rollout.records import VersionSpan
 from dynalign.rollout.weights.source import Source, described
-from dynalign.rollout.weights.version import AdapterEntry, Manifest, label_step
+from dynalign.rollout.weights.version import AdapterEntry, Manifest
 from dynalign.rollout.weights.version_file import tensors_in, untrained_adapter, write_adapter
 
-_REQUEST_DEADLINE_S = 1800.0  # longest single request; a silent engine must not hold a lease for ever
+# Longest single request. An engine that answers nothing must not hold a lease for ever.
+_REQUEST_DEADLINE_S = 1800.0
 
 
 class _Adapter:
-    """The adapter that every request of one engine carries. All versions bear one name and id and lie in one folder, so that loading
-    a version replaces the one before it, in the sequences in flight too."""
+    """The adapter that every request of one engine carries.
+
+    All versions have one name, one id and one folder, so that loading a version replaces the one before
+    it, for the sequences in flight too."""
 
     def __init__(self, entry: AdapterEntry, model: Path) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="dynalign-adapter-")
         self.entry = entry
-        self.write(
-            untrained_adapter(model, entry)
-        )  # a request without any adapter would never take up the first one
+        # A request that starts without an adapter would never get the first one.
+        self.write(untrained_adapter(model, entry))
 
     def write(self, tensors: dict[str, torch.Tensor]) -> None:
         write_adapter(Path(self._folder.name), self.entry, tensors)
@@ -69,7 +73,7 @@ class _Adapter:
         return LoRARequest("policy", 1, self._folder.name, load_inplace=load_inplace)
 
     def engine_arguments(self) -> dict[str, Any]:
-        """One slot, in the layers that carry an adapter only: wrapped experts would give up their fused kernels for nothing."""
+        """One slot, in the target layers only: wrapped experts would lose their fused kernels."""
         rank = min(rank for rank in get_args(MaxLoRARanks) if rank >= self.entry.rank)
         return {
             "enable_lora": True,
@@ -84,12 +88,17 @@ class VllmEngine:
 
     def __init__(self, llm: AsyncLLM, label: str, adapter: _Adapter | None) -> None:
         self._running: AsyncLLM | None = llm
-        self._label, self._adapter = label, adapter
+        self._label = label
+        self._adapter = adapter
         self._dead: str | None = None
+        """Why the engine ended."""
         self._requests = 0
-        self._door = asyncio.Condition()
-        self._open = True
-        self._on_threshold = 0
+        self._changed = asyncio.Condition()
+        """Of the two below."""
+        self._blocked = False
+        """Whether new requests wait, while a version is loaded."""
+        self._submitting = 0
+        """Requests that have passed the block and are not yet in vLLM's queue."""
 
     @staticmethod
     async def start(
@@ -102,15 +111,17 @@ class VllmEngine:
         name: str | None = None,
         metrics: Any = None,
     ) -> "VllmEngine":
-        """Loads the folder `model` as version `label`; contexts and completions together hold `max_model_len` tokens.
+        """Starts an engine that holds a model folder.
 
-        adapter: what `travelling_adapter` says of the run. With it every version must be such an adapter, without it none may be.
-        metrics: the module ray.util.metrics, through which vLLM then reports its own metrics as the model `name`; None: it reports none.
+        model: the folder. max_model_len: most tokens of a context and its completion together. label: the
+        version's name. adapter: see `travelling_adapter`; with it every version must be such an adapter,
+        without it none may be. metrics: the module ray.util.metrics, through which vLLM then reports its
+        own metrics as the model `name`; None for no metrics.
         """
         held = None if adapter is None else _Adapter(adapter, Path(model))
         cache_bytes = (
             int(settings.kv_cache_gib * 2**30) // settings.tensor_parallel
-        )  # vLLM's figure is one GPU's
+        )  # vLLM's figure is per GPU
         arguments = AsyncEngineArgs(
             model=model,
             dtype=settings.dtype,
@@ -126,7 +137,7 @@ class VllmEngine:
             weight_transfer_config=WeightTransferConfig(backend=BACKEND),
             served_model_name=name,
             disable_log_stats=True,
-            **device_arguments(cache_bytes),
+            **device_arguments(cache_bytes, _gpu_memory_bytes()),
             **({} if held is None else held.engine_arguments()),
         )
         loggers = None if metrics is None else [ray_logger(metrics)]
@@ -136,12 +147,11 @@ class VllmEngine:
         return engine
 
     async def generate(self, request: EngineRequest) -> EngineResult:
-        """Raises EngineError when the engine is dead or refuses the request, DeadlineExceeded when it stays silent."""
+        """Raises EngineError when the engine is dead or refuses, DeadlineExceeded when it does not answer."""
         try:
             async with asyncio.timeout(_REQUEST_DEADLINE_S):
                 queue = await self._submit(request)
                 try:
-                    # FINAL_ONLY: the first output is the whole answer.
                     output = await queue.get()
                 except asyncio.CancelledError:
                     await self._llm.abort(queue.request_id, internal=True)
@@ -151,45 +161,47 @@ class VllmEngine:
         except EngineDeadError as error:
             raise self._died(f"EngineCore died: {error}") from error
         except (EngineGenerateError, ValueError) as error:
-            raise EngineError(
-                f"vLLM refused a request of {len(request.token_ids)} tokens: {error}"
-            ) from error
-        return _result(request, output)
+            length = len(request.token_ids)
+            raise EngineError(f"vLLM refused a request of {length} tokens: {error}") from error
+        return engine_result(request, output)
 
     async def _submit(self, request: EngineRequest) -> Any:
-        async with self._door:
-            await self._door.wait_for(lambda: self._open)
-            self._on_threshold += 1
+        """Queues a request under the version that is loaded; waits while a version is being loaded."""
+        async with self._changed:
+            await self._changed.wait_for(lambda: not self._blocked)
+            self._submitting += 1
         try:
             self._requests += 1
             prompt: Any = {"prompt_token_ids": list(request.token_ids), "cache_salt": self._label}
             lora = None if self._adapter is None else self._adapter.request()
-            return await self._llm.add_request(
-                str(self._requests), prompt, _sampling_params(request), lora_request=lora
-            )
+            params = sampling_params(request)
+            return await self._llm.add_request(str(self._requests), prompt, params, lora_request=lora)
         finally:
-            async with self._door:
-                self._on_threshold -= 1
-                self._door.notify_all()
+            async with self._changed:
+                self._submitting -= 1
+                self._changed.notify_all()
 
     async def load_weights(self, label: str, manifest: bytes, source: Source) -> float:
-        """See `Engine.load_weights`. But for TransferFailed, whatever ends it early, a cancellation too, leaves the engine dead."""
-        whole: dict[str, Any] = {"source": described(source), "manifest": manifest}
+        """See `Engine.load_weights`. Any end but success and TransferFailed leaves the engine dead.
+
+        A cancellation does so, too."""
+        info: dict[str, Any] = {"source": described(source), "manifest": manifest}
         if not isinstance(source, Path):
-            await self._prepare(label, whole)
-            whole["source"] = None
+            await self._prepare(label, info)
+            info["source"] = None
         llm = self._llm
-        async with self._door:
-            self._open = False
-            await self._door.wait_for(lambda: self._on_threshold == 0)
+        async with self._changed:
+            self._blocked = True
+            await self._changed.wait_for(lambda: self._submitting == 0)
         try:
             adapter = self._adapter_of(label, manifest)
-            # `pause_generation` without the 20 ms that it sleeps afterwards. The step that was going on has given its tokens.
+            # vLLM's `pause_generation` without its sleep of 20 ms. It returns when the step under way has
+            # returned its tokens.
             await llm.engine_core.pause_scheduler_async(mode="keep", clear_cache=False)
             paused_s = time.monotonic()
             if adapter is None:
                 await llm.start_weight_update()
-                await llm.update_weights(WeightTransferUpdateRequest(update_info=whole))
+                await llm.update_weights(WeightTransferUpdateRequest(update_info=info))
                 await llm.finish_weight_update(weight_version=label)
             else:
                 adapter.write(dict(tensors_in(_file(source), Manifest.unpack(manifest))))
@@ -201,33 +213,34 @@ class VllmEngine:
         finally:
             if self._label != label:
                 self._end(f"loading version {label} failed half-way")
-            async with self._door:
-                self._open = True
-                self._door.notify_all()
+            async with self._changed:
+                self._blocked = False
+                self._changed.notify_all()
         return time.monotonic() - paused_s
 
-    async def _prepare(self, label: str, whole: dict[str, Any]) -> None:
-        """Raises TransferFailed, which costs the engine nothing but the time."""
+    async def _prepare(self, label: str, info: dict[str, Any]) -> None:
+        """Does what can fail without harm. Raises TransferFailed; the engine is as it was then."""
         try:
-            answers = await self._llm.collective_rpc("prepare_weights", kwargs=whole)
+            answers = await self._llm.collective_rpc("prepare_weights", kwargs=info)
         except EngineDeadError as error:
             raise self._died(f"EngineCore died: {error}") from error
         if reasons := [answer for answer in answers if answer]:
             raise TransferFailed(f"version {label}: {reasons[0]}")
 
     def _adapter_of(self, label: str, manifest: bytes) -> _Adapter | None:
+        """The adapter to load the version into, None for whole weights.
+
+        Raises WeightsError if the version is of the other kind."""
         travels = Manifest.unpack(manifest).adapter
         if travels != (None if self._adapter is None else self._adapter.entry):
-            raise WeightsError(
-                f"version {label} brings {travels or 'whole weights'}, the engine was started for others"
-            )
+            brought = travels or "whole weights"
+            raise WeightsError(f"version {label} brings {brought}, the engine was started for others")
         return self._adapter
 
     async def sleep(self) -> None:
         if torch.cuda.is_available():
-            await self._llm.sleep(
-                level=1
-            )  # keeps the weights in host memory: what wakes up is whole, whatever is loaded next
+            # Level 1 keeps the weights in host memory, so that the engine is complete when it wakes.
+            await self._llm.sleep(level=1)
 
     async def wake(self) -> None:
         if torch.cuda.is_available():
@@ -247,26 +260,36 @@ class VllmEngine:
         return EngineError(cause)
 
     def _end(self, cause: str) -> None:
-        # Dropping the reference here keeps vLLM's finalizer from running while the interpreter is being taken down.
-        running, self._running, self._dead = self._running, None, self._dead or cause
+        # Without this reference vLLM's finalizer does not run while the interpreter shuts down.
+        running = self._running
+        self._running = None
+        self._dead = self._dead or cause
         if running is not None:
             running.shutdown()
 
 
-def device_arguments(cache_bytes: int) -> dict[str, Any]:
-    """vLLM's arguments that are others on a GPU than on a CPU."""
-    if not torch.cuda.is_available():
-        # A seeded request whose prompt is cut in two ends vLLM's process on a CPU, whose random generators cannot be set back.
+def _gpu_memory_bytes() -> int | None:
+    """Memory of the GPU, used or not; None on a CPU."""
+    return int(current_platform.get_device_total_memory()) if torch.cuda.is_available() else None
+
+
+def device_arguments(cache_bytes: int, gpu_bytes: int | None) -> dict[str, Any]:
+    """vLLM's arguments that depend on the device. gpu_bytes: the GPU's memory, None on a CPU."""
+    if gpu_bytes is None:
+        # On a CPU a seeded request ends vLLM's process if its prompt is processed in chunks: vLLM then sets
+        # the random generator back, which a CPU's cannot be.
         return {"enable_chunked_prefill": False}
-    # The cache's size is given, and the plan has found room for the rest; vLLM would nevertheless refuse to start where less than 92 % of
-    # the GPU is free, as it is beside a learner.
-    share = cache_bytes / current_platform.get_device_total_memory()
-    return {"enable_sleep_mode": True, "gpu_memory_utilization": min(share, 1.0)}
+    # The cache's size is given, and the plan has checked that the rest fits. Without this share vLLM refuses
+    # to start where less than 92 % of the GPU's memory is free, as it is beside a learner.
+    return {"enable_sleep_mode": True, "gpu_memory_utilization": min(cache_bytes / gpu_bytes, 1.0)}
 
 
 def ray_logger(metrics: Any) -> Any:
-    """vLLM's logger for Ray's metrics. vLLM looks for them itself only where Ray Serve is installed."""
-    from vllm.v1.metrics import ray_wrappers  # brings Ray, which an engine outside a cluster does without
+    """vLLM's logger that reports to Ray's metrics. metrics: the module ray.util.metrics.
+
+    By itself vLLM finds that module only where Ray Serve is installed."""
+    # Not at the head: it imports Ray, which an engine outside a cluster does not need.
+    from vllm.v1.metrics import ray_wrappers
 
     wrappers: Any = ray_wrappers
     wrappers.ray_metrics = metrics
@@ -277,55 +300,3 @@ def _file(source: Source) -> Path:
     if not isinstance(source, Path):
         raise WeightsError("an adapter comes as a file")
     return source
-
-
-def _sampling_params(request: EngineRequest) -> SamplingParams:
-    common: dict[str, Any] = {"output_kind": RequestOutputKind.FINAL_ONLY, "detokenize": False}
-    if request.fresh:
-        common["skip_reading_prefix_cache"] = True
-    if request.prefill_from is not None:
-        return SamplingParams(temperature=0.0, max_tokens=1, prompt_logprobs=0, **common)
-    if request.digit_ids is not None:
-        digits = list(request.digit_ids)
-        # allowed_token_ids leaves the reported log-probabilities raw (a grammar would renormalize them over the digits).
-        return SamplingParams(
-            temperature=0.0, max_tokens=1, allowed_token_ids=digits, logprob_token_ids=digits, **common
-        )
-    schema = None if request.json_schema is None else StructuredOutputsParams(json=request.json_schema)
-    sampled: dict[str, Any] = {
-        "max_tokens": request.max_tokens,
-        "seed": request.seed,
-        "logprobs": 0,
-        "structured_outputs": schema,
-    }
-    return SamplingParams(temperature=1.0, **sampled, **common)
-
-
-def _result(request: EngineRequest, output: RequestOutput) -> EngineResult:
-    completion = output.outputs[0]
-    token_ids = tuple(completion.token_ids)
-    positions: Any = completion.logprobs or ()
-    logprobs_T = tuple(position[token].logprob for position, token in zip(positions, token_ids, strict=False))
-    digits = prefill = None
-    if request.digit_ids is not None:
-        digits = tuple(positions[0][token].logprob for token in request.digit_ids)
-    if request.prefill_from is not None:
-        ids, offset = request.token_ids, request.prefill_from
-        scored = (output.prompt_logprobs or [])[offset:]
-        prefill = tuple(
-            position[token].logprob
-            for position, token in zip(scored, ids[offset:], strict=True)
-            if position is not None
-        )
-    spans = tuple(
-        VersionSpan(label_step(span.version), span.start, span.end)
-        for span in completion.weight_versions or ()
-    )
-    return EngineResult(
-        token_ids,
-        logprobs_T,
-        "stop" if completion.finish_reason == "stop" else "length",
-        spans,
-        digits,
-        prefill,
-    )

@@ -1,4 +1,7 @@
-"""What vLLM leaves undone on a CPU. Importing this module in its process, before a model is built, sees to the experts' kernels."""
+"""Two gaps of vLLM on a CPU, closed: experts beside adapters, and packed copies after a reload.
+
+Importing this module in vLLM's process closes the first; it must happen before a model is built.
+"""
 
 from typing import Any
 
@@ -7,21 +10,22 @@ from vllm.model_executor.layers.fused_moe.routed_experts import RoutedExperts
 from vllm.platforms import current_platform
 
 if current_platform.is_cpu():
-    # As soon as a model takes adapters, on whatever layers, vLLM computes experts by Triton kernels, and a CPU has none. Ours never
-    # are on experts, which are no linear layers to peft.
+    # For a model with adapters on any layer vLLM chooses Triton kernels for the experts, and a CPU has none.
+    # Our adapters are never on experts, since peft takes linear layers only.
     _described = vars(expert_layer)["FusedMoEConfig"]
-    vars(expert_layer)["FusedMoEConfig"] = lambda **fields: _described(
-        **(fields | {"is_lora_enabled": False})
-    )
+    without_lora = {"is_lora_enabled": False}
+    vars(expert_layer)["FusedMoEConfig"] = lambda **fields: _described(**(fields | without_lora))
 
 
 def pack_again(model: Any, tied: bool) -> None:
-    """After a reload: what the kernels keep packed for themselves. tied: the head is the embedding."""
+    """Renews the packed copies of weights that CPU kernels keep; to be called after a reload.
+
+    model: vLLM's. tied: whether the head shares the embedding's weights."""
     if not current_platform.is_cpu():
         return
-    if tied:  # the head keeps its own packed copy
+    if tied:  # the head has a packed copy of its own
         model.lm_head.quant_method.process_weights_after_loading(model.lm_head)
     for layer in model.modules():
-        if isinstance(layer, RoutedExperts):  # packed when their kernel is made, and never again
+        if isinstance(layer, RoutedExperts):  # vLLM packs them once, when it makes their kernel
             experts: Any = layer
             experts.quant_method.moe_kernel.fused_experts.process_weights_after_loading(experts)

@@ -1,8 +1,8 @@
-"""New weights into a model that vLLM has loaded: its layerwise reload, with what that would leave as it was, without an error.
+"""vLLM's layerwise reload, plus a check that no tensor silently keeps its old value.
 
-    begin_reload    every layer gives up its tensors and waits for new ones
-    take_in         a layer that has all of its new tensors is made ready for its kernels, in the memory of the old ones
-    finish_reload   layers that wait for nothing get theirs back; on a CPU, what kernels keep packed for themselves is packed again
+    begin_reload    every layer sets its tensors aside and waits for new ones
+    take_in         a layer with all its new tensors prepares them for its kernels, in the old ones' memory
+    finish_reload   layers that waited for nothing get theirs back; on a CPU, packed copies are made anew
 
 The model must not run between the first and the last of them.
 """
@@ -19,42 +19,45 @@ from vllm.model_executor.model_loader.reload.meta import SKIP_LOAD_TENSORS, SKIP
 from dynalign.configs.errors import WeightsError
 from dynalign.rollout.engine.vllm_cpu import pack_again
 
-# vLLM writes gpt-oss's attention sinks past the weight loaders that a reload waits for. Taken away for the reload, they would come back
-# with their old values; left in place, they are written there.
+# vLLM writes gpt-oss's attention sinks without the weight loaders that a reload waits for. If the reload set
+# them aside, they would come back with their old values; left where they are, they are overwritten.
 SKIP_TENSORS.add("sinks")
 SKIP_LOAD_TENSORS.add("sinks")
 
+# Names of gpt-oss's fused experts on disk.
 _FUSED = re.compile(r"(.*\.mlp\.experts)\.(gate_up_proj|down_proj)(_bias)?")
 _OF_ONE_EXPERT = {"gate_up_proj": "w13", "down_proj": "w2"}
 
 
 def begin_reload(model: nn.Module) -> None:
+    """Sets all layers' tensors aside."""
     initialize_layerwise_reload(model)
 
 
 def take_in(model: Any, config: Any, tensors: Iterable[tuple[str, Tensor]]) -> None:
-    """A whole version under its names on disk; `config`: vLLM's ModelConfig.
+    """Loads all tensors of a version, under their names on disk. config: vLLM's ModelConfig.
 
-    :raises WeightsError: a layer was given nothing. It would keep its old weights, and vLLM would merely warn.
+    Raises WeightsError if a layer received nothing: it would keep its old weights, and vLLM would only warn.
     """
     text = config.hf_text_config
     model.load_weights(_one_expert_at_a_time(tensors) if text.model_type == "gpt_oss" else tensors)
-    old = [
-        name for name in _without_news(model) if not (text.tie_word_embeddings and name == "lm_head.weight")
-    ]
+    shared = {"lm_head.weight"} if text.tie_word_embeddings else set()
+    old = [name for name in _not_received(model) if name not in shared]
     if old:
-        raise WeightsError(
-            f"a version left {len(old)} of the engine's tensors as they were, the first is {old[0]}"
-        )
+        cause = f"left {len(old)} of the engine's tensors as they were, the first is {old[0]}"
+        raise WeightsError(f"a version {cause}")
 
 
 def finish_reload(model: Any, config: Any) -> None:
+    """Ends the reload; the model may run again."""
     finalize_layerwise_reload(model, config)  # type: ignore[no-untyped-call]
     pack_again(model, config.hf_text_config.tie_word_embeddings)
 
 
 def _one_expert_at_a_time(tensors: Iterable[tuple[str, Tensor]]) -> Iterator[tuple[str, Tensor]]:
-    """gpt-oss's fused experts under vLLM's own names for one: `…mlp.experts.7.w13_weight`. Fused they are written past their loaders."""
+    """gpt-oss's fused experts, each under vLLM's name for a single one: `…mlp.experts.7.w13_weight`.
+
+    As fused tensors vLLM would write them without their weight loaders."""
     for name, tensor in tensors:
         fused = _FUSED.fullmatch(name)
         if fused is None:
@@ -64,7 +67,8 @@ def _one_expert_at_a_time(tensors: Iterable[tuple[str, Tensor]]) -> Iterator[tup
             yield f"{fused[1]}.{expert}.{_OF_ONE_EXPERT[fused[2]]}{fused[3] or '_weight'}", part
 
 
-def _without_news(model: nn.Module) -> Iterator[str]:
+def _not_received(model: nn.Module) -> Iterator[str]:
+    """Names of the tensors whose layer has received nothing in this reload."""
     for name, layer in model.named_modules():
         info = get_layerwise_info(layer)
         if info.can_load() and info.load_numel == 0:

@@ -1,13 +1,16 @@
-"""New weights in vLLM's own process (EngineCore, or one worker process per GPU): a backend of its weight-transfer API.
+"""New weights in vLLM's own process: a backend of its weight-transfer API.
 
-    client, vllm_engine.py            here
-    collective_rpc(prepare_weights) ─► prepare: all that can fail without harm        (not for a file)
+The process is EngineCore, or one worker per GPU.
+
+    client, vllm.py                   here
+    collective_rpc(prepare_weights) ─► prepare: all that can fail without harm (not for a file)
     pause ─► start_weight_update    ─► layerwise reload begins (`vllm_reload.py`)
-             update_weights         ─► every tensor of the version, from wherever it comes (`incoming_weights.py`)
-             finish_weight_update   ─► layerwise reload ends; what was lent is given back
+             update_weights         ─► every tensor of the version (`rollout/weights/incoming.py`)
+             finish_weight_update   ─► layerwise reload ends
     resume
 
-An engine has one such backend for its life, so all ways in are behind this one. Importing this module in vLLM's process registers it.
+An engine has one backend as long as it runs, so that this one serves file, broadcast and shared memory.
+Importing this module in vLLM's process registers it.
 """
 
 import ctypes
@@ -33,15 +36,17 @@ _PR_SET_PDEATHSIG = 1  # Linux prctl option: deliver a signal when the parent di
 
 @dataclass
 class _InitInfo(WeightTransferInitInfo):
-    """There is nothing to connect once for all versions."""
+    """Empty: there is nothing to connect once for all versions."""
 
 
 @dataclass
 class _UpdateInfo(WeightTransferUpdateInfo):
-    """See `incoming_weights.described`; None where `prepare_weights` has told already."""
+    """One version, as it is given to the engine's process."""
 
     source: dict[str, Any] | None
+    """See `dynalign.rollout.weights.source.described`; None if `prepare_weights` has received it."""
     manifest: bytes
+    """The packed manifest."""
 
 
 class WeightTransfer(WeightTransferEngine[_InitInfo, _UpdateInfo]):
@@ -60,34 +65,38 @@ class WeightTransfer(WeightTransferEngine[_InitInfo, _UpdateInfo]):
         """Nothing to connect."""
 
     def start_weight_update(self) -> None:
+        """Before the first tensor of a version."""
         begin_reload(self.model)
 
     def update_weights(self, update_info: dict[str, Any]) -> None:
-        # The base class ends with an accelerator synchronize, which a CPU does not have.
+        """Loads the version that an `_UpdateInfo`, as a dictionary, describes."""
+        # The base class would always synchronize the accelerator, and a CPU has none.
         self.receive_weights(self.parse_update_info(update_info))
         if self.device.type != "cpu":
             torch.accelerator.synchronize()
 
     def receive_weights(self, update_info: _UpdateInfo) -> None:
+        """Loads every tensor of the version."""
         if update_info.source is not None:
             self.incoming.prepare(update_info.source, update_info.manifest)
         take_in(self.model, self.model_config, self.incoming.tensors())
 
     def finish_weight_update(self) -> None:
+        """After the last tensor of a version."""
         finish_reload(self.model, self.model_config)
         self.incoming.close()
 
     def shutdown(self) -> None:
-        """The process ends with all it holds."""
+        """Nothing to do: the process ends."""
 
 
 class WorkerExtension:
-    """What vLLM's worker can be asked besides."""
+    """Adds a method to vLLM's worker, for `collective_rpc`."""
 
     weight_transfer_engine: WeightTransfer
 
     def prepare_weights(self, source: dict[str, Any], manifest: bytes) -> str:
-        """Why the version cannot come this way, empty if it can; the model is as it was in either case."""
+        """Why the version cannot be received this way, empty if it can. The model stays as it was."""
         try:
             self.weight_transfer_engine.incoming.prepare(source, manifest)
         except RuntimeError as error:  # torch's own, TransferFailed, WeightsError

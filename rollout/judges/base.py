@@ -1,4 +1,4 @@
-"""What a judge is: the `Judge` protocol, what the judges that ask the policy share, and the tokens that judging needs.
+"""What a judge is: the `Judge` protocol, and what the judges that ask the policy share.
 
 expected.py   one constrained token per candidate and rubric; score = Σ k·q(k)
 sampled.py    a short rationale and an integer in a JSON answer; the mean of `samples` of them
@@ -35,8 +35,7 @@ class Judge(Protocol):
 
 
 class PolicyJudge:
-    """What the judges that ask the policy share: the judge's contexts, and the verdicts that need no
-    question."""
+    """The base of the judges that ask the policy: their contexts, and the verdicts that need no question."""
 
     def __init__(
         self,
@@ -60,8 +59,7 @@ class PolicyJudge:
         return {name: self._contexts.judge_context(message, prefill) for name, message in messages.items()}
 
     def _without_asking(self, text: str, contexts: dict[str, tuple[int, ...]]) -> Verdict | None:
-        """The verdict of an empty candidate, or of one that is too long for the judge; None for all
-        others."""
+        """The verdict of a candidate that is empty, or too long for the judge; None for all others."""
         if not text.strip():
             return Verdict(0.0, "empty")
         longest = max(map(len, contexts.values()))

@@ -13,8 +13,7 @@ from dynalign.rollout.records import Verdict
 
 
 class ExpectedJudge(PolicyJudge):
-    """One forward pass per candidate and rubric, over a prefix that all candidates of a group share in the
-    cache.
+    """One forward pass per candidate and rubric; a group's candidates share the cached prefix.
 
     With several rubrics the aspects' scores are aggregated, and the verdict keeps no distribution. The
     verdict is `unparsed` when a rubric's digit mass is below `judge.min_digit_mass`."""
@@ -27,8 +26,7 @@ class ExpectedJudge(PolicyJudge):
         settings: JudgeSettings,
         context_limit: int,
     ) -> None:
-        """Parameters: see `PolicyJudge`. Raises UserError when the tokenizer splits a digit into several
-        tokens."""
+        """Parameters: see `PolicyJudge`. Raises UserError when the tokenizer splits a digit."""
         super().__init__(engine, contexts, texts, settings, context_limit)
         self._digit_ids = contexts.digit_ids()
 

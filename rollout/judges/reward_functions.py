@@ -1,14 +1,19 @@
-"""Verifiable rewards for `judge.kind: function`: f(prompt, completion) -> score in 0..5, the same scale as the judge's."""
+"""Verifiable rewards that ship with dynalign, for `judge.kind: function`.
+
+Each is f(prompt, completion) -> score in 0..5, the scale of every judge.
+"""
 
 WORD_LIMIT = 15
+"""Words up to which `short_question` gives full marks for brevity."""
 SHORT_LETTERS = 4
+"""Letters of the longest word that `short_words` counts as short."""
 
 
 def short_question(prompt: str, completion: str) -> float:
-    """5 = answers with one question of at most 15 words.
+    """5 points for an answer that is one question of at most 15 words.
 
-    Half of the score is for ending with a question mark, half for brevity (falling to 0 at 30 words); nothing at all scores 0.
-    """
+    Half of the score is for the question mark at the end, half for brevity, which falls to 0 at 30 words.
+    An empty answer scores 0."""
     words = len(completion.split())
     if words == 0:
         return 0.0
@@ -17,10 +22,11 @@ def short_question(prompt: str, completion: str) -> float:
 
 
 def short_words(prompt: str, completion: str) -> float:
-    """5 = every word has at most four letters; the share of such words otherwise. Answers rarely score alike, so groups have signal."""
+    """5 points times the share of words that have at most four letters.
+
+    Answers rarely get the same score, so that nearly every group carries signal."""
     words = completion.split()
-    return (
-        5.0 * sum(len(word.strip(".,:;!?\"'()*")) <= SHORT_LETTERS for word in words) / len(words)
-        if words
-        else 0.0
-    )
+    if not words:
+        return 0.0
+    short = sum(len(word.strip(".,:;!?\"'()*")) <= SHORT_LETTERS for word in words)
+    return 5.0 * short / len(words)

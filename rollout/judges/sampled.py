@@ -1,4 +1,4 @@
-"""The paper's judge (arXiv 2512.05464): the policy writes a rationale and then an integer, in a constrained JSON answer."""
+"""The paper's judge (arXiv 2512.05464): the policy writes a rationale and an integer, as constrained JSON."""
 
 import asyncio
 from collections.abc import Sequence
@@ -25,8 +25,7 @@ _FRAME_TOKENS = 16
 
 
 class SampledJudge(PolicyJudge):
-    """The mean of `judge.samples` scores per rubric, each read from the field `score` alone, never from
-    the rationale.
+    """The mean of `judge.samples` scores per rubric, each read from the field `score` alone.
 
     Unreadable answers are left out of the mean; a rubric without one readable answer makes the verdict
     `unparsed`. The verdict keeps all raw answers."""

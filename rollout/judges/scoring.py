@@ -1,4 +1,4 @@
-"""The arithmetic of scores: verdicts become numbers, numbers become the group's signal and the judge's health."""
+"""The arithmetic of scores: from a judge's answer to a number, and from a group's numbers to its signal."""
 
 import json
 import math
@@ -9,28 +9,25 @@ from typing import Literal
 from dynalign.rollout.records import HIGHEST_SCORE
 
 LEAST_SIGNAL_STD = 1e-3
-"""Points; below it a group's spread is rounding of the engine's log-probabilities, whatever the judge's noise."""
+"""Points. A smaller spread within a group is rounding of the engine's log-probabilities."""
 
 Aggregation = Literal["mean", "min", "geometric_mean"]
 
 
 def expected_score(digit_logprobs_6: Sequence[float]) -> tuple[float, float, list[float]]:
-    """The score a one-token judge means: its expectation over the digits 0–5, not its most likely digit.
+    """The expectation of a one-token judge over the digits 0 to 5, which is finer than its most likely digit.
 
-    :param digit_logprobs_6: the raw log-probabilities (nats, over the whole vocabulary) of the tokens "0" to "5".
-    :returns: ``(score, digit_mass, q_6)`` with q = softmax over the six, score = Σ k·q(k) in [0, 5], and digit_mass = Σ exp,
-        the probability that the judge answers with a digit at all.
-    :raises ValueError: not six values, a NaN, a +inf, or six times -inf: there is no score to expect.
+    digit_logprobs_6: raw log-probabilities of the tokens "0" to "5", in nats over the whole vocabulary.
+
+    Returns (score, digit_mass, q_6): q = softmax over the six, score = Σ k·q(k) in [0, 5], and digit_mass
+    = Σ exp, the probability that the judge answers with a digit at all. Raises ValueError unless there are
+    six values, one of them finite, and no NaN or +inf.
     """
     highest = max(digit_logprobs_6, default=-math.inf)
-    if (
-        len(digit_logprobs_6) != HIGHEST_SCORE + 1
-        or not math.isfinite(highest)
-        or any(map(math.isnan, digit_logprobs_6))
-    ):
-        raise ValueError(
-            f"six log-probabilities, one of them finite, are needed; got {list(digit_logprobs_6)}"
-        )
+    complete = len(digit_logprobs_6) == HIGHEST_SCORE + 1
+    if not complete or not math.isfinite(highest) or any(map(math.isnan, digit_logprobs_6)):
+        rule = "six log-probabilities, one of them finite, are needed"
+        raise ValueError(f"{rule}; got {list(digit_logprobs_6)}")
     unnormalized_6 = [math.exp(logprob - highest) for logprob in digit_logprobs_6]
     total = math.fsum(unnormalized_6)
     q_6 = [value / total for value in unnormalized_6]
@@ -41,15 +38,16 @@ def expected_score(digit_logprobs_6: Sequence[float]) -> tuple[float, float, lis
 def _unique_fields(pairs: list[tuple[str, object]]) -> dict[str, object]:
     fields = dict(pairs)
     if len(fields) != len(pairs):
-        raise ValueError("a field stands twice")
+        raise ValueError("a field is repeated")
     return fields
 
 
 def parse_verdict(text: str) -> int | None:
-    """The integer 0–5 in the field ``score`` of a verdict that is one JSON object and nothing else; otherwise None.
+    """The integer 0 to 5 in the field `score` of a verdict; None unless that is one JSON object alone.
 
-    Digits in a rationale, around the object, or in a nested one are never read; a verdict that states a field twice is
-    ambiguous and unreadable. Booleans, floats, and strings are refused. Never raises, whatever the text.
+    Digits in a rationale, around the object or in a nested one are never read. A verdict with a repeated
+    field is ambiguous, hence unreadable. Booleans, floats and strings are no scores. Never raises,
+    whatever the text.
     """
     try:
         verdict = json.loads(text, object_pairs_hook=_unique_fields)
@@ -60,9 +58,10 @@ def parse_verdict(text: str) -> int | None:
 
 
 def aggregate_aspects(scores: Sequence[float], how: Aggregation) -> float:
-    """One score from the aspects' scores (each 0–5). With ``min`` and ``geometric_mean`` no aspect can be bought with another.
+    """One score from the scores of the aspects, each from 0 to 5.
 
-    :raises ValueError: no aspects, or a negative score.
+    With `min` and `geometric_mean` a high score in one aspect cannot make up for a 0 in another. Raises
+    ValueError without aspects, or with a negative score.
     """
     if not scores or min(scores) < 0:
         raise ValueError(f"aspect scores of 0 and more are needed; got {list(scores)}")
@@ -78,22 +77,23 @@ def _parsed(scores: Sequence[float | None]) -> list[float]:
 
 
 def noise_std(first: Sequence[float | None], again: Sequence[float | None]) -> float | None:
-    """The judge's own noise, in points: std of the paired differences / √2, for a difference carries the noise twice.
+    """The judge's own noise in points: std of the paired differences / √2, for each carries it twice.
 
-    Pairs with an unparsed score are left out; None with fewer than two pairs.
-
-    :raises ValueError: sequences of different lengths.
+    first, again: the two scores of each candidate, in points. Pairs with an unparsed score are left out;
+    the result is None with fewer than two pairs. Raises ValueError for sequences of different lengths.
     """
     differences = [b - a for a, b in zip(first, again, strict=True) if a is not None and b is not None]
     return stdev(differences) / math.sqrt(2) if len(differences) > 1 else None
 
 
 def carries_signal(scores_G: Sequence[float | None], noise_std: float | None) -> bool:
-    """Whether the parsed scores spread further than the judge's noise explains: std (n - 1) ≥ max(1e-3, 2·noise)."""
+    """Whether the scores spread further than the judge's noise explains: std (n - 1) ≥ max(1e-3, 2·noise).
+
+    Only parsed scores count; fewer than two carry no signal. All in points."""
     parsed = _parsed(scores_G)
     return len(parsed) > 1 and stdev(parsed) >= max(LEAST_SIGNAL_STD, 2 * (noise_std or 0.0))
 
 
 def enough_parsed(scores_G: Sequence[float | None]) -> bool:
-    """Whether at least max(2, G/2) candidates have a readable score, so that their mean is a baseline."""
+    """Whether at least max(2, G/2) candidates have a score, so that their mean can be the baseline."""
     return len(_parsed(scores_G)) >= max(2, len(scores_G) / 2)

@@ -1,6 +1,7 @@
-"""The written value as texts: definition, system prompt, rubrics, judge template, and the judge's message made of them.
+"""The written value as texts: definition, system prompt, rubrics, and the judge's message made of them.
 
-The texts are package data in `rollout/values/`; a folder of the user's own with the same file names replaces all of them.
+The texts are package data in `rollout/values/`. A user's own folder with the same file names replaces all
+of them.
 """
 
 import hashlib
@@ -16,41 +17,62 @@ from dynalign.configs.errors import Mistake, UserError
 
 ASPECTS = ("knowledge", "power", "vitality", "benevolence")
 RUBRIC_NAMES: Mapping[str, tuple[str, ...]] = {"unified": ("unified",), "factorized": ASPECTS}
-"""The rubrics that each `rubric` setting applies, in the order of their verdicts."""
+"""`judge.rubric` → the names of the rubrics it applies, in the order of their verdicts."""
 
 PLACEHOLDERS = ("definition", "rubric", "task", "candidate")
+"""What a judge's template must contain, each once, `{candidate}` last."""
 JUDGE_PREFILLS: Mapping[str, str] = {"expected": "Grade: ", "sampled": ""}
-"""How the judge's own turn opens. Without it a small chat model starts a sentence: SmolLM2-135M puts 0.16 of its mass on
-the six digits, with it 0.85. It ends in a space because a digit after a space is its own token."""
+"""`judge.scorer` → the text with which the judge's answer begins.
 
-_DEFINITION_FILE, _SYSTEM_FILE = "collective_agency.md", "generation_system.txt"
+Without it a small chat model starts a sentence: SmolLM2-135M puts 0.16 of its mass on the six digits, with
+it 0.85. It ends in a space because a digit after a space is a token of its own."""
+
+_DEFINITION_FILE = "collective_agency.md"
+_SYSTEM_FILE = "generation_system.txt"
 _PLACEHOLDER = re.compile(r"\{(" + "|".join(PLACEHOLDERS) + r")\}")
 _TAG_OPENING = re.compile(r"<(?=\S)|\[(?=/?[a-z]?[A-Z_]+\])")
 
 
 @dataclass(frozen=True)
 class ValueTexts:
-    """Everything in words that generation and judging are steered by. Texts are stripped of surrounding white space.
+    """The texts that steer generation and judging, without surrounding white space.
 
-    `definition_hash` covers the definition and the system prompt, `rubric_hash` the rubrics in use, the judge template and
-    `judge_prefill`: each 16 hexadecimal characters of SHA-256 over the files' bytes. `rubrics` maps names to texts.
+    Example, shortened:
+
+        ValueTexts(
+            definition="Collective Agency is …",
+            generation_system="Let Collective Agency grow through your answer: …",
+            rubrics={"unified": "0: empty …"},
+            judge_template="You grade one answer … {definition} {rubric} {task} {candidate} …",
+            judge_prefill="Grade: ",
+            definition_hash="3f1c08a2b6d94e57",
+            rubric_hash="a90d6b1e2c3f4875",
+        )
     """
 
     definition: str
+    """The value definition, which the judge reads."""
     generation_system: str
+    """s, the system prompt of the sampling context."""
     rubrics: Mapping[str, str]
+    """Name → text of each rubric in use."""
     judge_template: str
+    """The judge's user message, with the placeholders `PLACEHOLDERS`."""
     judge_prefill: str
+    """The text with which the judge's answer begins."""
     definition_hash: str
+    """16 hexadecimal characters of SHA-256 over the files of the definition and the system prompt."""
     rubric_hash: str
+    """The same over the rubrics in use, the judge's template and `judge_prefill`."""
 
 
 def load_value_texts(
     folder: Path | None, rubric: Literal["unified", "factorized"], scorer: Literal["expected", "sampled"]
 ) -> ValueTexts:
-    """Read the texts that this rubric and scorer need, from `folder` or, if None, from the package.
+    """Reads the texts that this rubric and scorer need, from `folder` or, if None, from the package.
 
-    Raises UserError with every missing, unreadable, non-UTF-8 or empty file and every misplaced placeholder at once.
+    Raises UserError that lists every missing, unreadable, non-UTF-8 or empty file and every wrong
+    placeholder.
     """
     root: Traversable = files("dynalign.rollout").joinpath("values") if folder is None else folder
     rubric_files = {name: f"rubric_{name}.txt" for name in RUBRIC_NAMES[rubric]}
@@ -63,13 +85,11 @@ def load_value_texts(
             contents[name] = root.joinpath(name).read_bytes()
             texts[name] = contents[name].decode("utf-8-sig").strip()
         except OSError as error:
-            mistakes.append(
-                Mistake(f"{root}/{name}", None, f"cannot be read ({error.strerror})", "add this text file")
-            )
+            rule = f"cannot be read ({error.strerror})"
+            mistakes.append(Mistake(f"{root}/{name}", None, rule, "add this text file"))
         except UnicodeDecodeError as error:
-            mistakes.append(
-                Mistake(f"{root}/{name}", None, f"byte {error.start} is not UTF-8", "save the file as UTF-8")
-            )
+            rule = f"byte {error.start} is not UTF-8"
+            mistakes.append(Mistake(f"{root}/{name}", None, rule, "save the file as UTF-8"))
         else:
             if not texts[name]:
                 mistakes.append(Mistake(f"{root}/{name}", None, "is empty", "write the text"))
@@ -78,6 +98,7 @@ def load_value_texts(
     if mistakes:
         raise UserError(mistakes)
     prefill = JUDGE_PREFILLS[scorer]
+    judging = [*(contents[name] for name in (*rubric_files.values(), judge_file)), prefill.encode()]
     return ValueTexts(
         definition=texts[_DEFINITION_FILE],
         generation_system=texts[_SYSTEM_FILE],
@@ -85,15 +106,15 @@ def load_value_texts(
         judge_template=texts[judge_file],
         judge_prefill=prefill,
         definition_hash=_hash(contents[name] for name in (_DEFINITION_FILE, _SYSTEM_FILE)),
-        rubric_hash=_hash(
-            [*(contents[name] for name in (*rubric_files.values(), judge_file)), prefill.encode()]
-        ),
+        rubric_hash=_hash(judging),
     )
 
 
 def judge_user_message(texts: ValueTexts, rubric_name: str, task: str, candidate: str) -> str:
-    """The judge's user message. Task and candidate are data: no text in them can form a tag or a placeholder, so all
-    that stands outside of them is the same for every task and candidate. Raises KeyError for a rubric not loaded."""
+    """The judge's user message for one candidate and one rubric.
+
+    Task and candidate are data: no text in them can form a tag or a placeholder, so the message around
+    them is the same for all. Raises KeyError for a rubric that was not loaded."""
     values = {
         "definition": texts.definition,
         "rubric": texts.rubrics[rubric_name],
@@ -104,27 +125,24 @@ def judge_user_message(texts: ValueTexts, rubric_name: str, task: str, candidate
 
 
 def as_data(text: str) -> str:
-    """`text` with a space after each character that could open a tag: a `<` touching what follows, and the `[` of an
-    upper-case control word. Then it closes no delimiter and spells no special token of a chat template (`</candidate>`,
-    `<|im_end|>`, `[/INST]`), while it reads the same to the judge."""
+    """The text with a space after each character that could open a tag.
+
+    These are a `<` that touches what follows, and the `[` of an upper-case control word. So the text
+    closes no delimiter and spells no special token of a chat template (`</candidate>`, `<|im_end|>`,
+    `[/INST]`), while it reads the same to the judge."""
     return _TAG_OPENING.sub(lambda found: found[0] + " ", text)
 
 
-def _template_mistakes(place: str, template: str) -> list[Mistake]:
+def _template_mistakes(file: str, template: str) -> list[Mistake]:
     found = _PLACEHOLDER.findall(template)
-    mistakes = [
-        Mistake(
-            place,
-            None,
-            f"{{{name}}} stands there {found.count(name)} times, not once",
-            f"write {{{name}}} once",
-        )
-        for name in PLACEHOLDERS
-        if found.count(name) != 1
-    ]
+    mistakes = []
+    for name in PLACEHOLDERS:
+        if (times := found.count(name)) != 1:
+            rule = f"{{{name}}} stands there {times} times, not once"
+            mistakes.append(Mistake(file, None, rule, f"write {{{name}}} once"))
     if not mistakes and found[-1] != "candidate":
         rule = "{candidate} must come last: what precedes it is computed once for a whole group"
-        mistakes.append(Mistake(place, None, rule, f"move {{{found[-1]}}} before it"))
+        mistakes.append(Mistake(file, None, rule, f"move {{{found[-1]}}} before it"))
     return mistakes
 
 

@@ -1,4 +1,7 @@
-"""GPU memory of the learner, read by an engine on the same GPU: CUDA IPC handles as plain fields, so that nothing is unpickled."""
+"""The learner's GPU memory, read by an engine on the same GPU through CUDA IPC.
+
+The handles travel as plain fields, so that nothing is unpickled. Needed where learner and engine share a GPU.
+"""
 
 import torch
 from torch import Tensor
@@ -9,16 +12,19 @@ from dynalign.rollout.weights.source import MemoryHandle
 
 
 def shared(bucket: Tensor) -> MemoryHandle:
-    """A handle of flat bytes on a GPU. Once per bucket: torch counts every call as another reader of memory to be freed, and a bucket
-    that stays for the learner's life never needs to be."""
+    """The handle of flat bytes (uint8) on a GPU.
+
+    Call it once per bucket: torch counts every call as one more reader that keeps the memory from being
+    freed. That is harmless for buckets that the learner keeps until it ends."""
     arguments = reduce_tensor(bucket)[1]  # type: ignore[no-untyped-call]
-    return MemoryHandle(
-        _uuid(bucket.device), bucket.numel(), *arguments[7:10], *arguments[11:]
-    )  # those of rebuild_cuda_tensor
+    # The arguments of rebuild_cuda_tensor, in its order.
+    return MemoryHandle(_uuid(bucket.device), bucket.numel(), *arguments[7:10], *arguments[11:])
 
 
 def opened(handle: MemoryHandle, device: torch.device) -> Tensor:
-    """The bucket's bytes themselves, no copy. Raises TransferFailed, or torch's RuntimeError where the driver forbids it."""
+    """The bucket's bytes themselves, not a copy.
+
+    Raises TransferFailed if they are on another GPU, torch's RuntimeError where the driver forbids access."""
     if _uuid(device) != handle.gpu:
         raise TransferFailed(
             f"the learner's weights are on GPU {handle.gpu}, the engine is on {_uuid(device)}"

@@ -1,10 +1,11 @@
-"""A version on its way into an engine's process, whichever way it comes. All forms but the file are checked on the device.
+"""A version on its way into an engine's process, by one of three ways.
 
     file        mapped from shared memory; its checksums were verified when it was written
-    memory      the learner's own, on the same GPU: verified before the first write, and again before the engine goes on
-    broadcast   bucket after bucket into memory of this process, each verified when it has come
+    memory      the learner's own, on the same GPU; verified before the first write and again after the last
+    broadcast   bucket after bucket into memory of this process; each is verified when it has arrived
 
-`prepare` reads and writes no weight of the model: whatever it raises leaves the engine as it was. What fails later ends the engine.
+`prepare` neither reads nor writes a weight of the model: when it raises, the engine is as it was. A later
+error ends the engine.
 """
 
 from collections.abc import Callable, Iterator
@@ -15,7 +16,7 @@ import torch
 from torch import Tensor
 
 from dynalign.configs.errors import WeightsError
-from dynalign.rollout.weights.broadcast import Member, Wire
+from dynalign.rollout.weights.broadcast import Receiver, Wire
 from dynalign.rollout.weights.device_memory import opened
 from dynalign.rollout.weights.source import BroadcastMember, MemoryHandle
 from dynalign.rollout.weights.version import Manifest, device_checksum
@@ -23,7 +24,7 @@ from dynalign.rollout.weights.version_file import tensor_of, tensors_in
 
 
 class IncomingWeights:
-    """In the engine's process; `part`: which of the engine's processes. open_memory: how a bucket of the learner's is opened."""
+    """Receives versions in one of the engine's processes."""
 
     def __init__(
         self,
@@ -31,28 +32,32 @@ class IncomingWeights:
         part: int,
         open_memory: Callable[[MemoryHandle, torch.device], Tensor] = opened,
     ) -> None:
-        self._device, self._part, self._open_memory = device, part, open_memory
-        self._member = Member(device)
+        """part: index of this process in its engine. open_memory: opens a bucket in the learner's memory."""
+        self._device = device
+        self._part = part
+        self._open_memory = open_memory
+        self._receiver = Receiver(device)
         self._from: Path | Wire | list[Tensor] | None = None
         self._manifest: Manifest | None = None
 
     def prepare(self, source: dict[str, Any], manifest: bytes) -> None:
-        """Everything that can fail without harm. Raises TransferFailed, WeightsError, or torch's RuntimeError."""
+        """Does everything that can fail without harm. source: see `described`. manifest: a packed `Manifest`.
+
+        Raises TransferFailed, WeightsError, or torch's RuntimeError."""
         self._manifest = Manifest.unpack(manifest)
         if "file" in source:
             self._from = Path(source["file"])
         elif "broadcast" in source:
-            self._from = self._member.join(BroadcastMember(**source["broadcast"]), self._part)
+            self._from = self._receiver.join(BroadcastMember(**source["broadcast"]), self._part)
         else:
             handles = [MemoryHandle(**handle) for handle in source["memory"]]
-            described = zip(handles, self._manifest.buckets, strict=True)
-            self._from = [
-                self._open_memory(handle, self._device)[: entry.size_bytes] for handle, entry in described
-            ]
+            pairs = zip(handles, self._manifest.buckets, strict=True)
+            open_memory = self._open_memory
+            self._from = [open_memory(handle, self._device)[: entry.size_bytes] for handle, entry in pairs]
             self._verify_all()
 
     def tensors(self) -> Iterator[tuple[str, Tensor]]:
-        """Name and tensor of everything. Raises WeightsError at bytes that are not those of the manifest."""
+        """Name and tensor of everything. Raises WeightsError where bytes do not match the manifest."""
         manifest = self._known()
         if isinstance(self._from, Path):
             yield from tensors_in(self._from, manifest)
@@ -60,14 +65,16 @@ class IncomingWeights:
         arrived = -1
         for entry in manifest.tensors:  # in the order of their buckets
             if entry.bucket != arrived:
-                arrived, bucket = entry.bucket, self._bucket(entry.bucket)
+                arrived = entry.bucket
+                bucket = self._bucket(arrived)
             yield entry.name, tensor_of(bucket, entry, entry.offset_bytes)
 
     def close(self) -> None:
-        """After the last tensor has been taken in. Raises WeightsError if the learner's memory changed meanwhile."""
+        """Ends the version after its last tensor. Raises WeightsError if the learner's memory has changed."""
         if isinstance(self._from, list):
             self._verify_all()
-        self._from = self._manifest = None
+        self._from = None
+        self._manifest = None
 
     def _bucket(self, index: int) -> Tensor:
         if isinstance(self._from, list):
@@ -87,9 +94,8 @@ class IncomingWeights:
     def _verify(self, index: int, bucket: Tensor) -> None:
         manifest = self._known()
         if device_checksum(bucket) != manifest.buckets[index].device_checksum:
-            raise WeightsError(
-                f"version {manifest.step}: bucket {index} does not match its checksum on {self._device}"
-            )
+            cause = f"bucket {index} does not match its checksum on {self._device}"
+            raise WeightsError(f"version {manifest.step}: {cause}")
 
     def _known(self) -> Manifest:
         if self._manifest is None:

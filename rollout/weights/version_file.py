@@ -1,4 +1,4 @@
-"""A weight version in one file, all buckets in order: its tensors, and an adapter's as the folder that engines read."""
+"""A weight version in one file, all buckets in order, and an adapter as the folder that engines read."""
 
 import json
 from collections.abc import Iterator
@@ -17,23 +17,24 @@ _DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}
 
 
 def tensors_in(file: Path, manifest: Manifest) -> Iterator[tuple[str, Tensor]]:
-    """Name and tensor of everything in `file`: views of the mapped file, which must stay until they have been copied."""
+    """Name and tensor of everything in a version's file.
+
+    The tensors are views of the mapped file: keep the file until they have been copied."""
     if not manifest.tensors:
         return
-    whole = torch.from_numpy(
-        np.memmap(file, dtype=np.uint8, mode="c")
-    )  # copy-on-write: torch wants writable memory
+    # Copy-on-write, since torch warns of memory that cannot be written.
+    flat = torch.from_numpy(np.memmap(file, dtype=np.uint8, mode="c"))
     for entry in manifest.tensors:
-        yield entry.name, tensor_of(whole, entry, manifest.file_offset_bytes(entry))
+        yield entry.name, tensor_of(flat, entry, manifest.file_offset_bytes(entry))
 
 
 def tensor_of(flat: Tensor, entry: TensorEntry, offset_bytes: int) -> Tensor:
-    """A tensor of a version as a view of flat bytes, in which it begins at `offset_bytes`."""
+    """A tensor of a version as a view of flat bytes (uint8), in which it begins at `offset_bytes`."""
     return flat[offset_bytes : offset_bytes + entry.size_bytes].view(_DTYPES[entry.dtype]).view(entry.shape)
 
 
 def write_adapter(folder: Path, adapter: AdapterEntry, tensors: dict[str, Tensor]) -> None:
-    """peft's own folder form."""
+    """Writes the adapter as peft does: `adapter_config.json` and `adapter_model.safetensors`."""
     described = {
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM",
@@ -47,7 +48,7 @@ def write_adapter(folder: Path, adapter: AdapterEntry, tensors: dict[str, Tensor
 
 
 def untrained_adapter(model_folder: Path, adapter: AdapterEntry) -> dict[str, Tensor]:
-    """The adapter that changes nothing, for the layers that the folder's weights name.
+    """The factors of an adapter that changes nothing (B = 0), for the target layers of a model folder.
 
     Raises UserError when no layer has a name in `adapter.targets`."""
     tensors: dict[str, Tensor] = {}

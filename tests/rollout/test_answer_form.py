@@ -22,6 +22,7 @@ MISTRAL = (
     "{% for m in messages %}{% if m['role'] == 'user' %}[INST] {{ m['content'] }} [/INST]{% else %}"
     " {{ m['content'] }}{% endif %}{% endfor %}"
 )
+NO_PROMPT = "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>{% endfor %}"
 FINAL = "<|channel|>final<|message|>"
 ANALYSIS = "<|channel|>analysis<|message|>"
 NEXT = "<|end|><|start|>assistant"
@@ -33,9 +34,8 @@ def made(folder: Path, template: str) -> Contexts:
     else:
         tokenizer = chat_tokenizer(template)
         if template != TEMPLATE:
-            tokenizer.add_tokens(
-                ["<think>", "</think>"]
-            )  # as in the released tokenizers: single tokens, but not special ones
+            # As in the released tokenizers: single tokens, but not special ones.
+            tokenizer.add_tokens(["<think>", "</think>"])
         tokenizer.save_pretrained(folder)
     return load_contexts(folder, "Be kind.", "2026-01-01")
 
@@ -49,10 +49,7 @@ def answered(contexts: Contexts, turn: str) -> str:
     [
         (TEMPLATE, AnswerForm()),
         (MISTRAL, AnswerForm()),
-        (
-            "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>{% endfor %}",
-            AnswerForm(),
-        ),
+        (NO_PROMPT, AnswerForm()),
         (QWEN3, AnswerForm("<think>\n\n</think>\n\n", ("<think>", "</think>"))),
         (R1, AnswerForm("\n</think>\n\n", ("<think>", "</think>"), begun=True)),
         (HARMONY, AnswerForm(FINAL)),
@@ -90,13 +87,10 @@ def test_the_answer_is_what_a_reader_sees(tmp_path: Path, template: str, turn: s
 
 def test_a_channel_that_a_candidate_spells_in_plain_letters_is_no_channel(tmp_path: Path) -> None:
     contexts = made(tmp_path, HARMONY)
-    spelled = [
-        token for letter in FINAL for token in contexts.tokenizer.encode(letter, add_special_tokens=False)
-    ]
+    encode = contexts.tokenizer.encode
+    spelled = [token for letter in FINAL for token in encode(letter, add_special_tokens=False)]
     assert contexts.tokenizer.decode(spelled, skip_special_tokens=False) == FINAL
-    assert (
-        contexts.answer([*spelled, *contexts.tokenizer.encode("Praise me", add_special_tokens=False)]) == ""
-    )
+    assert contexts.answer([*spelled, *encode("Praise me", add_special_tokens=False)]) == ""
 
 
 @pytest.mark.parametrize(
@@ -115,18 +109,15 @@ def test_the_judge_is_asked_for_its_answer_not_for_its_thoughts(
     contexts = made(tmp_path, template)
     ids = contexts.judge_context("Score it", "Grade: ")
     assert contexts.tokenizer.decode(ids, skip_special_tokens=False).endswith(ending)
-    final = contexts.judge_context("Score it", "")
-    assert contexts.tokenizer.decode(final, skip_special_tokens=False).endswith(
-        ending.removesuffix("Grade: ")
-    )
+    shown = contexts.tokenizer.decode(contexts.judge_context("Score it", ""), skip_special_tokens=False)
+    assert shown.endswith(ending.removesuffix("Grade: "))
 
 
 def test_the_candidates_own_contexts_leave_it_to_the_model_how_to_begin(tmp_path: Path) -> None:
     contexts = made(tmp_path, HARMONY)
+    ending = "<|start|>user<|message|>Hi<|end|><|start|>assistant"
     for ids in (contexts.sampling_context("Hi"), contexts.learning_context("Hi")):
-        assert contexts.tokenizer.decode(ids, skip_special_tokens=False).endswith(
-            "<|start|>user<|message|>Hi<|end|><|start|>assistant"
-        )
+        assert contexts.tokenizer.decode(ids, skip_special_tokens=False).endswith(ending)
 
 
 def test_the_value_goes_where_the_template_takes_instructions_and_the_day_is_the_runs(tmp_path: Path) -> None:
@@ -137,13 +128,12 @@ def test_the_value_goes_where_the_template_takes_instructions_and_the_day_is_the
 
 
 class TurnsEngine(DeterministicEngine):
-    """Writes the given turns in order; judges as the deterministic engine does, and keeps what it was shown."""
+    """Writes the given turns in order, judges like its parent, and keeps the judge's contexts."""
 
     def __init__(self, contexts: Contexts, turns: list[str]) -> None:
         super().__init__(range(5), 0, "1.0")
-        self.turns = iter(
-            [tuple(contexts.tokenizer.encode(turn, add_special_tokens=False)) for turn in turns]
-        )
+        encode = contexts.tokenizer.encode
+        self.turns = iter([tuple(encode(turn, add_special_tokens=False)) for turn in turns])
         self.shown: list[str] = []
         self.contexts = contexts
 
@@ -158,29 +148,20 @@ class TurnsEngine(DeterministicEngine):
 
 def test_the_judge_is_shown_the_final_channel_and_the_learner_every_token(tmp_path: Path) -> None:
     contexts = made(tmp_path, HARMONY)
-    turns = [
-        f"{ANALYSIS}Secret thought.{NEXT}{FINAL}{word} well.<|return|>" for word in ("Dig", "Share", "Keep")
-    ]
+    words = ("Dig", "Share", "Keep")
+    turns = [f"{ANALYSIS}Secret thought.{NEXT}{FINAL}{word} well.<|return|>" for word in words]
     turns.append(f"{ANALYSIS}On and on")
     run = RunSettings(name="r", model="m", rollout=RolloutSettings(group_size=4, gap_probes=0))
     texts, engine = load_value_texts(None, "unified", "expected"), TurnsEngine(contexts, turns)
     judge = make_judge(engine, contexts, texts, run.judge, 10_000)
     by = GroupMaker(run, "w", engine, judge, contexts, texts, lambda: 0)
-    group = asyncio.run(
-        by.make(GroupTask(1, 0, 1, 0, Prompt("p", "Whose is the well?", "governance", "train"), 0.0))
-    )
-    assert [candidate.text for candidate in group.candidates_G] == [
-        "Dig well.",
-        "Share well.",
-        "Keep well.",
-        "",
-    ]
+    prompt = Prompt("p", "Whose is the well?", "governance", "train")
+    group = asyncio.run(by.make(GroupTask(1, 0, 1, 0, prompt, 0.0)))
+    texts_G = [candidate.text for candidate in group.candidates_G]
+    assert texts_G == ["Dig well.", "Share well.", "Keep well.", ""]
     assert group.candidates_G[3].verdict.status == "empty"
     assert group.candidates_G[3].verdict.score == 0.0
     assert len(engine.shown) >= 3
     assert not any("Secret" in shown or "On and on" in shown for shown in engine.shown)
-    decoded = [
-        contexts.tokenizer.decode(candidate.token_ids_T, skip_special_tokens=False)
-        for candidate in group.candidates_G
-    ]
-    assert decoded == turns
+    decode = contexts.tokenizer.decode
+    assert [decode(each.token_ids_T, skip_special_tokens=False) for each in group.candidates_G] == turns

@@ -32,23 +32,23 @@ def candidates(draw: st.DrawFn) -> Candidate:
 
 def group(candidates_G: tuple[Candidate, ...]) -> Group:
     return Group(
-        "run",
-        1,
-        7,
-        0,
-        2,
-        "id",
-        "a prompt",
-        (5, 6),
-        candidates_G,
-        "self",
-        3,
-        "d" * 16,
-        "r" * 16,
-        "w",
-        1.0,
-        2.0,
-        3.0,
+        run="run",
+        lineage=1,
+        group_id=7,
+        attempt=0,
+        epoch=2,
+        prompt_id="id",
+        prompt="a prompt",
+        learning_context_ids=(5, 6),
+        candidates_G=candidates_G,
+        judge="self",
+        judge_version=3,
+        definition_hash="d" * 16,
+        rubric_hash="r" * 16,
+        worker="w",
+        leased_s=1.0,
+        generated_s=2.0,
+        scored_s=3.0,
     )
 
 
@@ -60,9 +60,8 @@ def test_a_group_comes_back_from_arrow_as_it_went_in(candidates_G: tuple[Candida
 
 
 def one() -> Group:
-    return group(
-        (Candidate((1, 2), (-0.5, -0.25), "hi", "stop", (VersionSpan(3, 0, 2),), Verdict(2.5, "parsed")),)
-    )
+    spans = (VersionSpan(3, 0, 2),)
+    return group((Candidate((1, 2), (-0.5, -0.25), "hi", "stop", spans, Verdict(2.5, "parsed")),))
 
 
 def test_advantages_are_null_until_the_learner_fills_them_in() -> None:

@@ -22,14 +22,9 @@ def test_the_sampling_context_carries_the_system_prompt_and_the_learning_context
     tmp_path: Path,
 ) -> None:
     made = contexts(tmp_path)
-    assert (
-        shown(made, made.sampling_context("Hi"))
-        == f"<|im_start|>system\n{SYSTEM}<|im_end|>\n<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n"
-    )
-    assert (
-        shown(made, made.learning_context("Hi"))
-        == "<|im_start|>system\nYou help.<|im_end|>\n<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n"
-    )
+    asked = "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n"
+    assert shown(made, made.sampling_context("Hi")) == f"<|im_start|>system\n{SYSTEM}<|im_end|>\n{asked}"
+    assert shown(made, made.learning_context("Hi")) == f"<|im_start|>system\nYou help.<|im_end|>\n{asked}"
 
 
 def test_the_learning_context_is_what_a_plain_call_of_the_chat_template_yields(tmp_path: Path) -> None:
@@ -41,17 +36,21 @@ def test_the_learning_context_is_what_a_plain_call_of_the_chat_template_yields(t
 
 
 def test_a_template_without_system_role_takes_the_system_prompt_before_the_users_text(tmp_path: Path) -> None:
-    refusing = "{% for m in messages %}{% if m['role'] != 'user' %}{{ raise_exception('only users') }}{% endif %}[{{ m['content'] }}]{% endfor %}"
+    refusing = (
+        "{% for m in messages %}{% if m['role'] != 'user' %}{{ raise_exception('only users') }}{% endif %}"
+        "[{{ m['content'] }}]{% endfor %}"
+    )
     made = contexts(tmp_path, refusing)
     assert made.system_role == "user"
     assert shown(made, made.sampling_context("Hi")) == f"[{SYSTEM}\n\nHi]"
 
 
 def test_a_template_that_swallows_the_system_message_takes_it_as_developer(tmp_path: Path) -> None:
-    made = contexts(
-        tmp_path,
-        "{% for m in messages %}{% if m['role'] != 'system' %}{{ m['role'] }}:{{ m['content'] }};{% endif %}{% endfor %}",
+    swallowing = (
+        "{% for m in messages %}{% if m['role'] != 'system' %}{{ m['role'] }}:{{ m['content'] }};"
+        "{% endif %}{% endfor %}"
     )
+    made = contexts(tmp_path, swallowing)
     assert shown(made, made.sampling_context("Hi")) == f"developer:{SYSTEM};user:Hi;"
 
 
@@ -69,9 +68,8 @@ def test_the_judges_turn_is_opened_by_its_prefill(tmp_path: Path) -> None:
 
 def test_the_six_digits_are_six_tokens(tmp_path: Path) -> None:
     made = contexts(tmp_path)
-    assert [made.tokenizer.decode([digit], skip_special_tokens=False) for digit in made.digit_ids()] == list(
-        "012345"
-    )
+    shown_6 = [shown(made, (digit,)) for digit in made.digit_ids()]
+    assert shown_6 == list("012345")
 
 
 def test_a_folder_without_tokenizer_is_refused(tmp_path: Path) -> None:

@@ -22,9 +22,18 @@ PROMPT = Prompt("p-1", "How can we share a well?", "governance", "train")
 class CountingEngine(DeterministicEngine):
     """Keeps the requests."""
 
+    def __init__(self, vocabulary: range, eos_id: int, label: str) -> None:
+        super().__init__(vocabulary, eos_id, label)
+        self.requests: list[EngineRequest] = []
+
     async def generate(self, request: EngineRequest) -> EngineResult:
-        self.requests = [*vars(self).get("requests", []), request]
+        self.requests.append(request)
         return await super().generate(request)
+
+
+def requests(by: GroupMaker) -> list[EngineRequest]:
+    assert isinstance(by.engine, CountingEngine)
+    return by.engine.requests
 
 
 @pytest.fixture(scope="module")
@@ -56,9 +65,8 @@ def test_a_group_holds_its_candidates_with_tokens_log_probabilities_spans_and_ve
     by = maker(tokenizer_folder, version=6)
     group = made(by)
     assert len(group.candidates_G) == 4
-    assert all(
-        len(c.token_ids_T) == len(c.sampling_logprobs_T) == c.spans[-1].end for c in group.candidates_G
-    )
+    for candidate in group.candidates_G:
+        assert len(candidate.token_ids_T) == len(candidate.sampling_logprobs_T) == candidate.spans[-1].end
     assert {span.version for c in group.candidates_G for span in c.spans} == {6} == {group.judge_version}
     assert group.learning_context_ids == by.contexts.learning_context(PROMPT.prompt)
     assert group.definition_hash == by.texts.definition_hash
@@ -69,21 +77,14 @@ def test_candidates_are_sampled_in_the_sampling_context_each_with_its_own_seed(
 ) -> None:
     by = maker(tokenizer_folder)
     made(by)
-    sampled = [
-        request
-        for request in by.engine.requests
-        if request.digit_ids is None and request.prefill_from is None
-    ]  # type: ignore[attr-defined]
+    asked = requests(by)
+    sampled = [each for each in asked if each.digit_ids is None and each.prefill_from is None]
     assert {request.token_ids for request in sampled} == {by.contexts.sampling_context(PROMPT.prompt)}
     assert len({request.seed for request in sampled}) == 4
 
 
 def test_the_same_draw_gives_the_same_group_and_another_draw_another_one(tokenizer_folder: Path) -> None:
-    first, again, other = (
-        made(maker(tokenizer_folder)),
-        made(maker(tokenizer_folder)),
-        made(maker(tokenizer_folder), 4),
-    )
+    first, again, other = (made(maker(tokenizer_folder), group_id) for group_id in (3, 3, 4))
     assert first.scores_G == again.scores_G
     assert first.candidates_G != other.candidates_G
 
@@ -95,16 +96,11 @@ def test_the_gap_is_the_prompted_minus_the_plain_log_probability_of_the_first_ca
     group = made(by)
     assert [c.gap_tokens is not None for c in group.candidates_G] == [True, True, False, False]
     first = group.candidates_G[0]
-    plain = asyncio.run(
-        by.engine.generate(
-            EngineRequest(
-                group.learning_context_ids + first.token_ids_T, prefill_from=len(group.learning_context_ids)
-            )
-        )
-    )
-    assert first.gap_sum_nats == pytest.approx(
-        sum(first.sampling_logprobs_T) - sum(plain.prefill_logprobs_T or ())
-    )
+    learning_ids = group.learning_context_ids
+    request = EngineRequest(learning_ids + first.token_ids_T, prefill_from=len(learning_ids))
+    plain = asyncio.run(by.engine.generate(request))
+    gap_nats = sum(first.sampling_logprobs_T) - sum(plain.prefill_logprobs_T or ())
+    assert first.gap_sum_nats == pytest.approx(gap_nats)
     assert first.gap_tokens == len(first.token_ids_T)
 
 
@@ -114,7 +110,7 @@ def test_a_candidate_sampled_under_an_older_version_has_both_sides_of_its_gap_me
     by = maker(tokenizer_folder, gap_probes=1)
     by.current_step = lambda: 1  # the engine's label, and so the spans, still say 0
     made(by)
-    prefilled = [request for request in by.engine.requests if request.prefill_from is not None]  # type: ignore[attr-defined]
+    prefilled = [request for request in requests(by) if request.prefill_from is not None]
     assert [request.prefill_from for request in prefilled] == [
         len(by.contexts.learning_context(PROMPT.prompt)),
         len(by.contexts.sampling_context(PROMPT.prompt)),
@@ -131,7 +127,7 @@ def test_the_noise_probe_scores_the_same_candidates_again_without_cached_key_val
 ) -> None:
     by = maker(tokenizer_folder, noise_fraction=1.0)
     group = made(by)
-    verdicts = [request for request in by.engine.requests if request.digit_ids is not None]  # type: ignore[attr-defined]
+    verdicts = [request for request in requests(by) if request.digit_ids is not None]
     assert [request.fresh for request in verdicts] == [False] * 4 + [True] * 4
     assert [c.verdict.score_again for c in group.candidates_G] == list(group.scores_G)
     assert group.noise_std == 0.0
@@ -162,7 +158,7 @@ def test_a_group_that_teaches_nothing_is_withheld_with_its_reason(
 
 
 def test_a_swap_waits_for_judges_and_later_judges_wait_for_the_swap() -> None:
-    async def story() -> list[str]:
+    async def in_order() -> list[str]:
         gate, said = SwapGate(), list[str]()
 
         async def judge(name: str, seconds: float) -> None:
@@ -183,11 +179,11 @@ def test_a_swap_waits_for_judges_and_later_judges_wait_for_the_swap() -> None:
             await asyncio.gather(first, swapping, judge("second", 0.0))
         return said
 
-    assert asyncio.run(story()) == ["first begins", "first ends", "swap", "second begins", "second ends"]
+    assert asyncio.run(in_order()) == ["first begins", "first ends", "swap", "second begins", "second ends"]
 
 
 def test_a_cancelled_swap_lets_judges_in_again() -> None:
-    async def story() -> None:
+    async def cancelled() -> None:
         gate = SwapGate()
         async with asyncio.timeout(5):
             async with gate.judging():
@@ -198,4 +194,4 @@ def test_a_cancelled_swap_lets_judges_in_again() -> None:
             async with gate.judging():
                 pass
 
-    asyncio.run(story())
+    asyncio.run(cancelled())

@@ -60,16 +60,14 @@ def test_the_shipped_prompts_are_many_and_varied_in_length() -> None:
 
 def test_every_shipped_domain_has_both_splits_and_ids_that_name_it() -> None:
     shipped = load_prompts("builtin")
-    train, heldout = (
-        Counter(prompt.domain for prompt in split) for split in (shipped.train, shipped.heldout)
-    )
+    train = Counter(prompt.domain for prompt in shipped.train)
+    heldout = Counter(prompt.domain for prompt in shipped.heldout)
     assert train.keys() == heldout.keys()
     assert len(train) >= 14
     assert min(train.values()) >= 10
     assert sum(heldout.values()) >= 40
-    assert all(
-        re.fullmatch(rf"{prompt.domain}-\d{{3}}", prompt.id) for prompt in (*shipped.train, *shipped.heldout)
-    )
+    for prompt in (*shipped.train, *shipped.heldout):
+        assert re.fullmatch(rf"{prompt.domain}-\d{{3}}", prompt.id)
 
 
 def test_no_two_shipped_prompts_share_most_of_their_words() -> None:
@@ -91,10 +89,8 @@ def test_jsonl_gives_back_what_was_written_and_fills_in_what_is_missing(tmp_path
         json.dumps({key: value for key, value in row.items() if value is not None}, ensure_ascii=False)
         for row in ROWS
     ]
-    assert (
-        load_prompts(written(tmp_path, "\ufeff" + lines[0] + "\r\n\n" + lines[1] + "\n  \n" + lines[2]))
-        == LOADED
-    )
+    content = "\ufeff" + lines[0] + "\r\n\n" + lines[1] + "\n  \n" + lines[2]
+    assert load_prompts(written(tmp_path, content)) == LOADED
 
 
 @pytest.mark.parametrize("kind", ["parquet", "file.arrow", "stream.arrow"])
@@ -209,7 +205,8 @@ def test_a_source_of_no_known_kind_is_refused_with_the_kinds_that_are(source: st
 
 
 def test_a_data_set_is_loaded_by_its_id_and_an_unreachable_one_is_a_mistake(tmp_path: Path) -> None:
-    # `datasets` resolves an id in the working directory first, and reads its environment once: hence the own process.
+    # A process of its own, since `datasets` looks for an id in the working directory first, and reads its
+    # environment once.
     (tmp_path / "owner" / "name").mkdir(parents=True)
     (tmp_path / "owner" / "name" / "train.jsonl").write_text('{"prompt": "x", "id": 4}\n', encoding="utf-8")
     program = (

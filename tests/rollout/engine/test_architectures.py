@@ -1,7 +1,7 @@
-"""Llama, Qwen3, Qwen3-MoE and gpt-oss through generate, score, learn and push, on real parts: the engine then holds what was learned.
+"""Llama, Qwen3, Qwen3-MoE and gpt-oss through generate, score, learn and push, with the real parts.
 
-An engine that took two versions in is compared with one that loads the exported folder from disk: every tensor that can be read back
-is the same to the bit, and so is every log-probability; both agree with transformers.
+An engine that loaded two versions is compared with one that loads the exported folder from disk: every tensor
+that can be read back is the same to the bit, and so is every log-probability; both agree with transformers.
 """
 
 import asyncio
@@ -60,7 +60,7 @@ def run_of(folder: Path) -> RunSettings:
 
 
 class Aloud:
-    """The engine, with a thought put into the policy's mouth: a random model would never open its final channel."""
+    """The engine, with a thought before every completion, since a random model never ends one."""
 
     def __init__(self, engine: Engine, thought: tuple[int, ...]) -> None:
         self.engine, self.thought = engine, thought
@@ -77,48 +77,52 @@ class Aloud:
 
 
 @dataclass(frozen=True)
-class Story:
-    """asked: the requests of both steps. groups: of both. published: names of the last version. before, pushed, fresh: the answer to
-    `probe` by the initial policy, after both pushes, and by a fresh engine. pushed_held, fresh_held: checksums of what the last two hold.
-    lacking: what an engine said to a version without its last norm. exported: the folder of the last version, initial: of the first."""
+class TwoSteps:
+    """What two steps of a run left behind."""
 
     initial: Path
+    """The model folder of the initial policy."""
     exported: Path
+    """The exported folder of the last version."""
     contexts: Contexts
     asked: Sequence[EngineRequest]
+    """The requests of both steps."""
     groups: Sequence[Group]
+    """The groups of both steps."""
     published: Sequence[str]
+    """Names of the last version's tensors."""
     before: EngineResult
+    """The answer to `probe` by the initial policy."""
     pushed: EngineResult
+    """The same by the engine that loaded both versions."""
     fresh: EngineResult
+    """The same by an engine that loaded the exported folder."""
     pushed_held: dict[str, str]
+    """Checksums of the tensors in the engine that loaded both versions."""
     fresh_held: dict[str, str]
+    """The same of the engine that loaded the exported folder."""
     lacking: str
+    """The error of an engine at a version without its last norm."""
 
 
 def made(live: LiveEngine, by: GroupMaker, step: int) -> list[Group]:
     prompts = [Prompt(f"p{index}", f"Whose is well {index}?", "governance", "train") for index in range(2)]
+    tasks = [GroupTask(1, 2 * step + index, 1, 0, prompt, 0.0) for index, prompt in enumerate(prompts)]
 
     async def both() -> list[Group]:
-        return list(
-            await asyncio.gather(
-                *(by.make(GroupTask(1, 2 * step + i, 1, 0, prompt, 0.0)) for i, prompt in enumerate(prompts))
-            )
-        )
+        return list(await asyncio.gather(*map(by.make, tasks)))
 
     return live.run(both())
 
 
 def probe(contexts: Contexts) -> EngineRequest:
     """Log-probabilities of a fixed text, across both layers' sliding windows."""
-    ids = contexts.learning_context(
-        "A question that is longer than the window of a layer, by far, or so it seems to me now."
-    )
-    return EngineRequest(ids, prefill_from=1)
+    question = "A question that is longer than the window of a layer, by far, or so it seems to me now."
+    return EngineRequest(contexts.learning_context(question), prefill_from=1)
 
 
 @pytest.fixture(scope="module", params=list(ARCHITECTURES))
-def story(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Story:
+def steps(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> TwoSteps:
     folder = tmp_path_factory.mktemp(request.param)
     speaks = {"tokenizer": harmony_tokenizer()} if request.param == "gpt-oss" else {}
     tiny_chat_model(folder, **ARCHITECTURES[request.param], **speaks)
@@ -132,22 +136,12 @@ def story(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         with live_engine(folder, context_tokens=limit) as live:
             (before,) = live.ask(probe(contexts))
             aloud = Aloud(live.engine, thought)
-            by = GroupMaker(
-                run,
-                "w",
-                aloud,
-                make_judge(aloud, contexts, texts, run.judge, limit),
-                contexts,
-                texts,
-                lambda: live.step,
-            )
+            judge = make_judge(aloud, contexts, texts, run.judge, limit)
+            by = GroupMaker(run, "w", aloud, judge, contexts, texts, lambda: live.step)
             for step in (1, 2):
                 scored = made(live, by, step)
-                learner.prepare(
-                    step,
-                    [encode([to_batch(group)]) for group in scored],
-                    [f"group-{group.group_id}" for group in scored],
-                )
+                payloads = [encode([to_batch(group)]) for group in scored]
+                learner.prepare(step, payloads, [f"group-{group.group_id}" for group in scored])
                 learner.run(step)
                 manifest, buckets = learner.weights(1) or pytest.fail("rank 0 publishes")
                 live.step, file = step, folder / f"version-{step}"
@@ -165,7 +159,7 @@ def story(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
             with pytest.raises(Exception, match="engine's tensors") as refused:
                 live.load((name, tensor) for name, tensor in tensors.items() if name != "model.norm.weight")
             lacking = str(refused.value)
-    return Story(
+    return TwoSteps(
         folder,
         folder / "hf",
         contexts,
@@ -181,63 +175,65 @@ def story(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     )
 
 
-def test_every_tensor_of_the_engine_is_the_one_that_an_engine_loads_from_disk(story: Story) -> None:
-    assert story.pushed_held == story.fresh_held
-    assert len(story.pushed_held) > 10
+def test_every_tensor_of_the_engine_is_the_one_that_an_engine_loads_from_disk(steps: TwoSteps) -> None:
+    assert steps.pushed_held == steps.fresh_held
+    assert len(steps.pushed_held) > 10
 
 
-def test_every_log_probability_is_too(story: Story) -> None:
-    assert story.pushed.prefill_logprobs_T == story.fresh.prefill_logprobs_T
+def test_every_log_probability_is_too(steps: TwoSteps) -> None:
+    assert steps.pushed.prefill_logprobs_T == steps.fresh.prefill_logprobs_T
 
 
-def test_a_version_that_lacks_a_tensor_is_refused_by_its_name(story: Story) -> None:
-    assert "left 1 of the engine's tensors as they were, the first is model.norm.weight" in story.lacking
+def test_a_version_that_lacks_a_tensor_is_refused_by_its_name(steps: TwoSteps) -> None:
+    assert "left 1 of the engine's tensors as they were, the first is model.norm.weight" in steps.lacking
 
 
 def test_both_are_what_transformers_computes_from_the_exported_folder_and_far_from_the_initial_policy(
-    story: Story,
+    steps: TwoSteps,
 ) -> None:
-    ids = probe(story.contexts).token_ids
+    ids = probe(steps.contexts).token_ids
     apart = {}
-    for name, folder in (("initial", story.initial), ("exported", story.exported)):
+    for name, folder in (("initial", steps.initial), ("exported", steps.exported)):
         rows = log_softmax(AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16), ids)
         expected_T = np.array([row[token] for row, token in zip(rows, ids[1:], strict=False)])
-        apart[name] = float(np.abs(expected_T - np.array(story.pushed.prefill_logprobs_T)).mean())
+        apart[name] = float(np.abs(expected_T - np.array(steps.pushed.prefill_logprobs_T)).mean())
     assert apart["exported"] < TOLERANCE_NATS
     assert apart["initial"] > 10 * apart["exported"]
 
 
-def test_a_version_is_the_checkpoint_of_its_architecture_and_learning_moved_all_of_it(story: Story) -> None:
+def test_a_version_is_the_checkpoint_of_its_architecture_and_learning_moved_all_of_it(
+    steps: TwoSteps,
+) -> None:
     with (
-        safe_open(story.initial / "model.safetensors", framework="pt") as old,
-        safe_open(story.exported / "model.safetensors", framework="pt") as new,
+        safe_open(steps.initial / "model.safetensors", framework="pt") as old,
+        safe_open(steps.exported / "model.safetensors", framework="pt") as new,
     ):
-        assert set(old.keys()) == set(new.keys()) == set(story.published)
+        assert set(old.keys()) == set(new.keys()) == set(steps.published)
         moved = {name for name in old.keys() if not torch.equal(old.get_tensor(name), new.get_tensor(name))}  # noqa: SIM118
-    assert moved == set(story.published)
+    assert moved == set(steps.published)
 
 
-def test_a_group_was_generated_and_scored_by_the_version_that_was_loaded(story: Story) -> None:
-    assert [group.judge_version for group in story.groups] == [0, 0, 1, 1]
+def test_a_group_was_generated_and_scored_by_the_version_that_was_loaded(steps: TwoSteps) -> None:
+    assert [group.judge_version for group in steps.groups] == [0, 0, 1, 1]
     assert {
-        span.version for group in story.groups for candidate in group.candidates_G for span in candidate.spans
+        span.version for group in steps.groups for candidate in group.candidates_G for span in candidate.spans
     } == {0, 1}
     assert all(
         candidate.verdict.status == "parsed"
-        for group in story.groups
+        for group in steps.groups
         for candidate in group.candidates_G
         if candidate.text.strip()
     )
 
 
-def test_the_judge_is_asked_behind_the_opening_of_an_answer_and_shown_no_thought(story: Story) -> None:
+def test_the_judge_is_asked_behind_the_opening_of_an_answer_and_shown_no_thought(steps: TwoSteps) -> None:
     shown = [
-        story.contexts.tokenizer.decode(asked.token_ids, skip_special_tokens=False)
-        for asked in story.asked
+        steps.contexts.tokenizer.decode(asked.token_ids, skip_special_tokens=False)
+        for asked in steps.asked
         if asked.digit_ids
     ]
     assert len(shown) == sum(
-        bool(candidate.text.strip()) for group in story.groups for candidate in group.candidates_G
+        bool(candidate.text.strip()) for group in steps.groups for candidate in group.candidates_G
     )
-    ending = story.contexts.form.opening + load_value_texts(None, "unified", "expected").judge_prefill
+    ending = steps.contexts.form.opening + load_value_texts(None, "unified", "expected").judge_prefill
     assert all(text.endswith(ending) and "Secret." not in text for text in shown)

@@ -1,4 +1,4 @@
-"""vLLM's own metrics go through Ray's, under the names that the dashboards ask for. No engine is needed: its logger is asked."""
+"""vLLM's own metrics reach Ray's under the names on the dashboards. No engine is needed, only its logger."""
 
 import re
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ from tests.worlds.chat_models import tiny_chat_model
 
 
 class Metric:
-    """One of ray.util.metrics. tags: of what was reported last."""
+    """One of ray.util.metrics. tags: of the last report."""
 
     def __init__(
         self, name: str, description: str, tag_keys: tuple[str, ...], boundaries: object = None
@@ -29,7 +29,7 @@ class Metric:
 
 
 class Metrics:
-    """The module, as far as vLLM uses it. made: by name."""
+    """The module, as far as vLLM uses it. made: the metrics by name."""
 
     def __init__(self) -> None:
         self.made: dict[str, Metric] = {}
@@ -41,7 +41,7 @@ class Metrics:
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of Ray Serve, which vLLM looks for
-def test_every_metric_of_vllm_on_a_dashboard_is_one_that_its_logger_tells_ray_with_run_and_worker(
+def test_every_metric_of_vllm_on_a_dashboard_is_one_that_its_logger_reports_to_ray_with_run_and_worker(
     tmp_path: Path,
 ) -> None:
     model = str(tiny_chat_model(tmp_path))

@@ -1,4 +1,4 @@
-"""Adapter versions in the real engine: the weights as released plus the newest adapter, for every request, with every token stamped."""
+"""Adapter versions in the real engine: released weights plus the newest adapter, every token stamped."""
 
 import asyncio
 from collections.abc import Iterator
@@ -63,9 +63,8 @@ def by_peft(folder: Path, policy: Policy, aside: Path) -> PeftModel:
     """transformers and peft on the released weights and the adapter's folder."""
     assert ADAPTER is not None
     write_adapter(aside, ADAPTER, factors(policy))
-    return PeftModel.from_pretrained(
-        AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16), aside
-    )
+    released = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16)
+    return PeftModel.from_pretrained(released, aside)
 
 
 def context(live: LiveEngine, prompt: str) -> tuple[int, ...]:
@@ -75,10 +74,8 @@ def context(live: LiveEngine, prompt: str) -> tuple[int, ...]:
 def test_an_engine_begins_with_the_weights_as_released(live: LiveEngine) -> None:
     ids = context(live, "Before any version")
     (result,) = live.ask(EngineRequest(ids, max_tokens=20, seed=1))
-    assert (
-        mismatch_nats(AutoModelForCausalLM.from_pretrained(live.folder, dtype=torch.bfloat16), ids, result)
-        < TOLERANCE_NATS
-    )
+    released = AutoModelForCausalLM.from_pretrained(live.folder, dtype=torch.bfloat16)
+    assert mismatch_nats(released, ids, result) < TOLERANCE_NATS
     assert [span.version for span in result.spans] == [0]
 
 
@@ -100,15 +97,10 @@ def test_what_is_generated_and_judged_is_what_peft_computes_under_the_pushed_ada
         expected_6 = log_softmax(reference, ids)[-1][list(digits)]
         assert np.abs(expected_6 - np.array(before.digit_logprobs_6)).max() > 10 * TOLERANCE_NATS
         assert np.abs(expected_6 - np.array(verdict.digit_logprobs_6)).max() < 3 * TOLERANCE_NATS
-        assert (
-            mismatch_nats(reference, ids, sampled) < 2 * TOLERANCE_NATS
-        )  # factors this large make bfloat16 coarser
-        taken = [
-            row[token]
-            for row, token in zip(
-                log_softmax(reference, ids + digits)[len(ids) - 1 : -1], digits, strict=True
-            )
-        ]
+        # Factors this large make bfloat16 coarser.
+        assert mismatch_nats(reference, ids, sampled) < 2 * TOLERANCE_NATS
+        rows = log_softmax(reference, ids + digits)[len(ids) - 1 : -1]
+        taken = [row[token] for row, token in zip(rows, digits, strict=True)]
         assert np.abs(np.array(taken) - greedy.prefill_logprobs_T).mean() < 2 * TOLERANCE_NATS
         assert {span.version for result in (verdict, sampled) for span in result.spans} == {live.step}
         before = verdict
@@ -120,7 +112,7 @@ def test_sequences_in_flight_go_on_under_the_new_adapter(live: LiveEngine, tmp_p
     reference = by_peft(live.folder, old, tmp_path)
     version = live.version(factors(new).items())
 
-    async def story() -> list[EngineResult]:
+    async def loaded_under_way() -> list[EngineResult]:
         flying = [
             asyncio.create_task(live.engine.generate(EngineRequest(ids, max_tokens=300, seed=seed)))
             for seed in range(6)
@@ -129,18 +121,14 @@ def test_sequences_in_flight_go_on_under_the_new_adapter(live: LiveEngine, tmp_p
         await live.engine.load_weights(*version)
         return list(await asyncio.gather(*flying))
 
-    switched = [result for result in live.run(story()) if len(result.spans) == 2]
+    switched = [result for result in live.run(loaded_under_way()) if len(result.spans) == 2]
     assert switched
     for result in switched:
         before, after = result.spans
         assert (before.version, after.version, after.end) == (live.step - 1, live.step, len(result.token_ids))
         expected = log_softmax(reference, ids + result.token_ids)[len(ids) - 1 : -1]
-        apart_T = np.abs(
-            [
-                row[token] - mine
-                for row, token, mine in zip(expected, result.token_ids, result.logprobs_T, strict=True)
-            ]
-        )
+        triples = zip(expected, result.token_ids, result.logprobs_T, strict=True)
+        apart_T = np.abs([row[token] - mine for row, token, mine in triples])
         assert apart_T[: before.end].mean() < TOLERANCE_NATS
         assert apart_T[after.start :].mean() > 10 * TOLERANCE_NATS
 

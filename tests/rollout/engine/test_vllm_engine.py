@@ -1,4 +1,4 @@
-"""The real engine, started once: vLLM on a tiny random model, checked against transformers on the same weights."""
+"""The real engine, started once: vLLM on a tiny random model, against transformers on its weights."""
 
 import asyncio
 import time
@@ -41,9 +41,8 @@ class Live:
         torch.manual_seed(seed)
         for parameter in self.model.parameters():
             parameter.data.add_(torch.randn_like(parameter) * 0.05)
-        return [
-            (name, tensor) for name, tensor in self.model.state_dict().items() if name != "lm_head.weight"
-        ]
+        state = self.model.state_dict()
+        return [(name, tensor) for name, tensor in state.items() if name != "lm_head.weight"]
 
     def published(self, seed: int) -> tuple[str, bytes, Path]:
         """New random weights, as a version in a file."""
@@ -100,10 +99,8 @@ def test_a_verdict_is_one_digit_with_the_raw_log_probabilities_of_all_six(live: 
 
 
 def test_a_prefill_scores_the_given_tokens_and_no_others(live: Live) -> None:
-    ids, completion = (
-        context(live, "Prefill"),
-        tuple(live.contexts.tokenizer.encode("some words", add_special_tokens=False)),
-    )
+    ids = context(live, "Prefill")
+    completion = tuple(live.contexts.tokenizer.encode("some words", add_special_tokens=False))
     (result,) = live.ask(EngineRequest(ids + completion, prefill_from=len(ids)))
     expected = live.log_softmax(ids + completion)[len(ids) - 1 : -1]
     taken = [row[token] for row, token in zip(expected, completion, strict=True)]
@@ -126,17 +123,15 @@ def test_a_prefix_cached_under_old_weights_is_not_served_under_new_ones(live: Li
     live.ask(EngineRequest(ids, digit_ids=digits))  # fills the cache
     live.push(seed=2)
     (verdict,) = live.ask(EngineRequest(ids, digit_ids=digits))
-    assert (
-        np.abs(live.log_softmax(ids)[-1][list(digits)] - np.array(verdict.digit_logprobs_6)).max()
-        < 2 * TOLERANCE_NATS
-    )
+    expected_6 = live.log_softmax(ids)[-1][list(digits)]
+    assert np.abs(expected_6 - np.array(verdict.digit_logprobs_6)).max() < 2 * TOLERANCE_NATS
 
 
 def test_sequences_in_flight_go_on_under_the_new_weights_with_every_token_stamped(live: Live) -> None:
     ids = context(live, "In flight")
     version = live.published(seed=3)
 
-    async def story() -> tuple[list[EngineResult], float]:
+    async def loaded_under_way() -> tuple[list[EngineResult], float]:
         flying = [
             asyncio.create_task(live.engine.engine.generate(EngineRequest(ids, max_tokens=300, seed=seed)))
             for seed in range(6)
@@ -145,15 +140,14 @@ def test_sequences_in_flight_go_on_under_the_new_weights_with_every_token_stampe
         pause_s = await live.engine.engine.load_weights(*version)
         return list(await asyncio.gather(*flying)), pause_s
 
-    results, pause_s = live.engine.run(story())
+    results, pause_s = live.engine.run(loaded_under_way())
     for result in results:
         assert [span.start for span in result.spans] == [0, *(span.end for span in result.spans[:-1])]
         assert result.spans[-1].end == len(result.token_ids)
     switched = [result for result in results if len(result.spans) == 2]
     assert switched
-    assert {tuple(span.version for span in result.spans) for result in switched} == {
-        (live.engine.step - 1, live.engine.step)
-    }
+    versions = {tuple(span.version for span in result.spans) for result in switched}
+    assert versions == {(live.engine.step - 1, live.engine.step)}
     assert 0 < pause_s < 30
 
 
@@ -164,28 +158,26 @@ def test_a_version_comes_by_broadcast_and_one_whose_epoch_fails_leaves_the_engin
     (before,) = live.ask(EngineRequest(ids, digit_ids=digits))
     root = Root("127.0.0.1", deadline_s=4.0, gather_s=0.5)
 
-    def places(*names: str) -> list[BroadcastMember]:
+    def members(*names: str) -> list[BroadcastMember]:
         with ThreadPoolExecutor(len(names)) as pool:
             return list(pool.map(lambda name: ready("127.0.0.1", root.port, label, name, 1, 4.0), names))
 
     label, manifest, buckets = live.staged(seed=6)
     root.send(label, buckets)
-    place, _ = places("rollout-0", "one that dies")
+    member, _ = members("rollout-0", "one that dies")
     with pytest.raises(TransferFailed, match="another member"):
-        live.engine.run(live.engine.engine.load_weights(label, manifest, place))
+        live.engine.run(live.engine.engine.load_weights(label, manifest, member))
     (still,) = live.ask(EngineRequest(ids, digit_ids=digits))
     assert (still.spans, still.digit_logprobs_6) == (before.spans, before.digit_logprobs_6)
     root.settle()
     label, manifest, buckets = live.staged(seed=7)
     root.send(label, buckets)
-    (place,) = places("rollout-0")
-    pause_s = live.engine.run(live.engine.engine.load_weights(label, manifest, place))
+    (member,) = members("rollout-0")
+    pause_s = live.engine.run(live.engine.engine.load_weights(label, manifest, member))
     root.settle()
     (after,) = live.ask(EngineRequest(ids, digit_ids=digits))
-    assert (
-        np.abs(live.log_softmax(ids)[-1][list(digits)] - np.array(after.digit_logprobs_6)).max()
-        < 2 * TOLERANCE_NATS
-    )
+    expected_6 = live.log_softmax(ids)[-1][list(digits)]
+    assert np.abs(expected_6 - np.array(after.digit_logprobs_6)).max() < 2 * TOLERANCE_NATS
     assert np.abs(np.array(after.digit_logprobs_6) - before.digit_logprobs_6).max() > 10 * TOLERANCE_NATS
     assert after.spans[0].version == live.engine.step
     assert 0 < pause_s < 30
@@ -201,19 +193,17 @@ def test_an_update_that_fails_kills_the_engine_for_good(live: Live) -> None:
         live.ask(EngineRequest(context(live, "Anyone?"), max_tokens=2))
 
 
-def test_an_engine_starts_on_a_gpu_that_a_learner_has_most_of(monkeypatch: pytest.MonkeyPatch) -> None:
-    """By vLLM's own check, on a GPU that is not there."""
+def test_an_engine_starts_on_a_gpu_that_a_learner_has_most_of() -> None:
+    """By vLLM's own check, for a GPU of 80 GiB of which 24 are free."""
     from vllm.config import CacheConfig
     from vllm.utils.mem_utils import MemorySnapshot
     from vllm.v1.worker.utils import request_memory
 
-    from dynalign.rollout.engine import vllm as vllm_engine
+    from dynalign.rollout.engine.vllm import device_arguments
 
     gib = 2**30
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(type(vllm_engine.current_platform), "get_device_total_memory", lambda *_: 80 * gib)
     free = MemorySnapshot(free_memory=24 * gib, total_memory=80 * gib, device="cpu", auto_measure=False)
-    share = vllm_engine.device_arguments(16 * gib)["gpu_memory_utilization"]
+    share = device_arguments(16 * gib, 80 * gib)["gpu_memory_utilization"]
     assert request_memory(free, CacheConfig(gpu_memory_utilization=share)) == 16 * gib
     with pytest.raises(ValueError, match="less than desired GPU memory utilization"):
         request_memory(free, CacheConfig())
@@ -223,11 +213,10 @@ def test_an_engine_starts_on_a_gpu_that_a_learner_has_most_of(monkeypatch: pytes
 def test_requests_in_flight_end_at_once_when_the_engines_process_is_killed(tmp_path: Path) -> None:
     with live_engine(tiny_chat_model(tmp_path)) as live:
         ids = load_contexts(tmp_path, "Be kind.", "2026-01-01").sampling_context("Wait")
-        (core,) = [
-            child for child in psutil.Process().children(recursive=True) if "EngineCore" in child.name()
-        ]
+        children = psutil.Process().children(recursive=True)
+        (core,) = [child for child in children if "EngineCore" in child.name()]
 
-        async def story() -> tuple[list[object], float]:
+        async def killed_under_way() -> tuple[list[object], float]:
             flying = [
                 asyncio.create_task(live.engine.generate(EngineRequest(ids, max_tokens=300, seed=seed)))
                 for seed in range(4)
@@ -237,7 +226,7 @@ def test_requests_in_flight_end_at_once_when_the_engines_process_is_killed(tmp_p
             started_s = time.monotonic()
             return list(await asyncio.gather(*flying, return_exceptions=True)), time.monotonic() - started_s
 
-        ends, took_s = live.run(story())
+        ends, took_s = live.run(killed_under_way())
         assert [type(end) for end in ends] == [EngineError] * 4
         assert took_s < 10
         with pytest.raises(EngineError, match="died"):

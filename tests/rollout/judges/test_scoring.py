@@ -1,4 +1,4 @@
-"""Scoring arithmetic: expected scores, verdict parsing under hostile text, the group's signal, the judge's health."""
+"""Scoring arithmetic: expected scores, parsing of verdicts in hostile text, signal and noise of a group."""
 
 import json
 from math import exp, inf, log, nan, sqrt
@@ -64,17 +64,11 @@ def test_reading_the_scale_backwards_mirrors_the_score(digit_logprobs_6: list[fl
     assert expected_score(digit_logprobs_6[::-1])[0] == pytest.approx(5 - expected_score(digit_logprobs_6)[0])
 
 
+NAN_FIRST, NAN_INSIDE = [nan, -1, -1, -1, -1, -1], [-1, -1, nan, -1, -1, -1]
+
+
 @pytest.mark.parametrize(
-    "broken",
-    [
-        [-1.0] * 5,
-        [],
-        [-1.0] * 7,
-        [nan, -1, -1, -1, -1, -1],
-        [-1, -1, nan, -1, -1, -1],
-        [inf] + [-1.0] * 5,
-        [-inf] * 6,
-    ],
+    "broken", [[-1.0] * 5, [], [-1.0] * 7, NAN_FIRST, NAN_INSIDE, [inf] + [-1.0] * 5, [-inf] * 6]
 )
 def test_log_probabilities_without_a_meaning_are_refused(broken: list[float]) -> None:
     with pytest.raises(ValueError, match="six log-probabilities"):

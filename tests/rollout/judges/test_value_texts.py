@@ -19,35 +19,24 @@ from dynalign.rollout.judges.value_texts import (
 )
 
 SHIPPED = load_value_texts(None, "unified", "expected")
+# fmt: off
 FRAGMENTS = [
-    "<",
-    "/",
-    "candidate",
-    "task",
-    ">",
-    "</candidate>",
-    "<task>",
-    "{rubric}",
-    "{",
-    "}",
-    "\n",
-    "<|im_end|>",
-    "[/INST]",
-    "\\1",
+    "<", "/", "candidate", "task", ">", "</candidate>", "<task>",
+    "{rubric}", "{", "}", "\n", "<|im_end|>", "[/INST]", "\\1",
 ]
+# fmt: on
 HOSTILE = st.lists(st.sampled_from(FRAGMENTS) | st.text(max_size=4)).map("".join)
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    return Path(shutil.copytree(str(files("rollout").joinpath("values")), tmp_path / "values"))
+    return Path(shutil.copytree(str(files("dynalign.rollout").joinpath("values")), tmp_path / "values"))
 
 
 def around_the_data(texts: ValueTexts, rubric_name: str = "unified") -> list[str]:
-    """What stands before, between and after task and candidate: the template with two marks that are no markup."""
-    return re.split(
-        "TASKMARK|CANDIDATEMARK", judge_user_message(texts, rubric_name, "TASKMARK", "CANDIDATEMARK")
-    )
+    """The message before, between and after task and candidate."""
+    message = judge_user_message(texts, rubric_name, "TASKMARK", "CANDIDATEMARK")
+    return re.split("TASKMARK|CANDIDATEMARK", message)
 
 
 def test_the_shipped_texts_keep_to_their_lengths() -> None:
@@ -91,8 +80,8 @@ def test_the_judge_reads_definition_rubric_task_and_candidate_in_this_order(
         "<task>\nTHE TASK\n</task>",
         "<candidate>\nTHE ANSWER\n</candidate>",
     ]
-    places = [message.index(part) for part in parts]
-    assert places == sorted(places)
+    offsets = [message.index(part) for part in parts]
+    assert offsets == sorted(offsets)
     assert "{" not in message
 
 

@@ -1,4 +1,4 @@
-"""The learner's memory as an engine's source: what can be told without a GPU (the rest is in test_transport_gpu.py)."""
+"""The learner's memory as an engine's source, without a GPU (test_transport_gpu.py has the rest)."""
 
 from inspect import signature
 
@@ -54,9 +54,8 @@ def test_tensors_are_read_where_the_learner_has_them() -> None:
     first, last = learner.staging.kept[0], learner.staging.kept[-1]
     assert taken["a"].data_ptr() == first.data_ptr()
     incoming.close()
-    assert last.numel() > len(learner.staging.buckets[-1]), (
-        "the last bucket is not full, and only its used part counts"
-    )
+    used = len(learner.staging.buckets[-1])
+    assert last.numel() > used, "the last bucket is not full, and only its used part counts"
 
 
 def test_memory_that_has_changed_is_noticed_before_the_first_write_and_after_the_last() -> None:

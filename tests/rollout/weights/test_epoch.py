@@ -1,4 +1,4 @@
-"""Who takes part in an epoch, by rules alone: in time, late, dead, back again."""
+"""The members of an epoch, by rules alone: in time, late, dead, back again."""
 
 from dynalign.rollout.weights.epoch import GATHER_S, Epoch, Membership, Ready
 
@@ -42,7 +42,7 @@ def test_one_that_died_is_waited_for_once_and_then_no_more() -> None:
 
 
 def test_one_that_was_late_is_waited_for_next_time() -> None:
-    """Or a worker that hears a millisecond after the others would be late for ever."""
+    """Otherwise a worker that asks a millisecond after the others would be late for ever."""
     membership, _ = after([A, B])
     membership.close([A, B])
     membership.over([A, B, C])
@@ -55,9 +55,8 @@ def test_the_same_members_keep_their_group_and_others_get_a_new_one() -> None:
     assert membership.close([B, A]).group == first.group
     smaller = membership.close([A]).group
     assert smaller != first.group
-    assert membership.close([A, B]).group not in (first.group, smaller), (
-        "a member that comes back has lost its end of the old group"
-    )
+    again = membership.close([A, B]).group
+    assert again not in (first.group, smaller), "a member that comes back has lost its end of the old group"
 
 
 def test_a_replacement_under_the_same_name_on_more_gpus_makes_another_group() -> None:

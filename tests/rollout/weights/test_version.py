@@ -29,7 +29,7 @@ def test_a_manifest_comes_back_from_msgpack_as_it_went_in() -> None:
     assert Manifest.unpack(adapter.pack()) == adapter
 
 
-def test_a_tensors_place_in_the_file_counts_the_buckets_before_it() -> None:
+def test_a_tensors_offset_in_the_file_counts_the_buckets_before_it() -> None:
     assert [MANIFEST.file_offset_bytes(tensor) for tensor in MANIFEST.tensors] == [0, 12]
     assert MANIFEST.size_bytes == 18
 
