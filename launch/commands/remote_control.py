@@ -58,7 +58,7 @@ def _call(run: str, method: str, *arguments: object) -> Any:
 
 
 def running(names: list[str]) -> list[str]:
-    """The runs among all actors' names: a coordinator has its run's name, a ledger the same with `-ledger`."""
+    """The runs among all actors' names: a coordinator has the run's name, a ledger adds `-ledger`."""
     return sorted(name for name in names if f"{name}{_LEDGER}" in names)
 
 
