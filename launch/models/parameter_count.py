@@ -30,7 +30,7 @@ class Counted:
 
 
 def count_parameters(config: Mapping[str, Any]) -> Counted:
-    """Counts embeddings, the last norm, and per layer attention, two norms, and an MLP or experts with router.
+    """Counts embeddings, the last norm, and per layer attention, two norms, and MLP or experts with router.
 
     Raises KeyError, TypeError, ValueError or AttributeError for a config of another kind of model.
     """

@@ -6,17 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dynalign.launch.report.charts import (
-    Series,
-    binned,
-    figure,
-    heat_map,
-    line_chart,
-    nice_ticks,
-    running_mean,
-    step_ticks,
-)
+from dynalign.launch.report.charts import Series, heat_map, line_chart
+from dynalign.launch.report.figures import figure
 from dynalign.launch.report.intervals import Estimate, mean_interval, ratio_interval, student_t
+from dynalign.launch.report.scales import binned, nice_ticks, running_mean, step_ticks
 
 
 @pytest.mark.parametrize(
