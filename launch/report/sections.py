@@ -138,7 +138,8 @@ def _judge(run: Run) -> ReportSection:
         "Score and length",
         "correlation",
         [("correlation", "score_length_correlation", BLUE)],
-        "Pearson's correlation of scores with completion lengths. A judge that pays for words shows here first.",
+        "Pearson's correlation of scores with completion lengths. "
+        "A judge that pays for words shows here first.",
         {"no correlation": 0.0},
     )
     return ReportSection("judge", "Judge", "", [understood, length])

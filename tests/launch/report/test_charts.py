@@ -34,7 +34,8 @@ def test_one_value_has_no_interval_and_none_has_no_mean() -> None:
 
 
 def test_a_ratio_weighs_clusters_by_their_tokens() -> None:
-    # (1 + 9) / (10 + 30) = 0.25; residuals 1 - 2.5 and 9 - 7.5 are -1.5 and 1.5: half = 12.706 · sqrt(2 · 4.5) / 40
+    # (1 + 9) / (10 + 30) = 0.25; residuals 1 - 2.5 and 9 - 7.5 are -1.5 and 1.5:
+    # half = 12.706 · sqrt(2 · 4.5) / 40
     estimate = ratio_interval([(1.0, 10), (9.0, 30)])
     assert estimate == Estimate(
         0.25, pytest.approx(0.25 - 0.953, abs=1e-3), pytest.approx(0.25 + 0.953, abs=1e-3), 2

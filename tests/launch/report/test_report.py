@@ -32,7 +32,7 @@ def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 class Page(HTMLParser):
-    """What a browser would see: tags with attributes, texts by the tag they stand in, and the open tags at the end."""
+    """What a browser sees: tags with attributes, texts by their tag, and the tags still open at the end."""
 
     VOID = frozenset({"meta", "path", "rect", "circle", "polyline", "polygon", "br", "link", "img"})
 
