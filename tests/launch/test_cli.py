@@ -16,8 +16,7 @@ from tests.worlds.product import ROOT
 
 HEAVY = {"torch", "ray", "vllm", "transformers", "pyarrow", "datasets", "numpy", "deepspeed"}
 BUDGET_S = 2.0
-"""CPU time, twice the second that `--help` and `check` may take: the testing machine does other things "
-"too."""
+"""CPU time: twice the second that `--help` and `check` may take, since the testing machine is not idle."""
 
 
 @pytest.fixture

@@ -1,5 +1,4 @@
-"""Running clusters, up to 64 nodes of 8 GPUs: who is where, what is refused, and what changes as nodes "
-"join."""
+"""Running clusters, up to 64 nodes of 8 GPUs: who is where, what is refused, what new nodes change."""
 
 import pytest
 

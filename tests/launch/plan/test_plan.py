@@ -41,8 +41,7 @@ def places(result: PlacementPlan) -> list[str]:
 
 
 def test_one_gib_of_key_values_holds_46592_tokens_of_the_small_model() -> None:
-    """2 x 30 layers x 192 numbers x 2 B = 23,040 B per token, in whole blocks of 32 tokens: what vLLM "
-    "reports."""
+    """2 x 30 layers x 192 numbers x 2 B = 23,040 B per token, in whole blocks of 32 tokens, as in vLLM."""
     assert SMOL.kv_bytes_per_token(2) == 23_040
     assert planned("rollout.kv_cache_gib=1.0").kv_tokens == 46_592
 
