@@ -275,7 +275,8 @@ def heldout_change(run: Run, prompted: bool) -> Estimate | None:
             by_step.setdefault(item.step, {})[item.prompt_id] = item.score
     if len(by_step) < 2:
         return None
-    first, last = by_step[min(by_step)], by_step[max(by_step)]
+    first = by_step[min(by_step)]
+    last = by_step[max(by_step)]
     return mean_interval([last[prompt] - first[prompt] for prompt in first.keys() & last.keys()])
 
 

@@ -157,7 +157,8 @@ def _facts(run: Run, summary: Summary | None) -> list[tuple[str, str]]:
     planned = summary.steps if summary else run.setting("steps")
     wall_s = summary.wall_s if summary else sum(value for _, value in run.column("step_s"))
     judge = [run.setting(f"judge.{name}") for name in ("kind", "scorer", "rubric")]
-    group, prompts = run.setting("rollout.group_size"), run.setting("rollout.prompts_per_step")
+    group = run.setting("rollout.group_size")
+    prompts = run.setting("rollout.prompts_per_step")
     facts = [
         ("model", run.setting("model")),
         ("judge", ", ".join(str(part) for part in judge if part)),

@@ -21,7 +21,8 @@ def nice_ticks(low: float, high: float) -> tuple[float, ...]:
     raw = max((high - low) / 5, 1e-9 * max(abs(low), abs(high)), 1e-15)  # finer differences are rounding
     power = 10.0 ** math.floor(math.log10(raw))
     gap = next(factor * power for factor in (1, 2, 2.5, 5, 10) if factor * power >= raw * (1 - 1e-9))
-    first, last = math.floor(low / gap + 1e-9), math.ceil(high / gap - 1e-9)
+    first = math.floor(low / gap + 1e-9)
+    last = math.ceil(high / gap - 1e-9)
     return tuple(float(f"{index * gap:.12g}") for index in range(first, max(last, first + 1) + 1))
 
 

@@ -91,7 +91,8 @@ def test_the_models_of_the_shipped_runs_have_the_figures_that_transformers_build
         model = transformers.AutoModelForCausalLM.from_config(
             transformers.AutoConfig.for_model(**KNOWN[name])
         )
-    shape, attention = known_shape(name), model.model.layers[0].self_attn
+    shape = known_shape(name)
+    attention = model.model.layers[0].self_attn
     assert shape is not None
     assert shape.parameters == sum(parameter.numel() for parameter in model.parameters())
     targets = ("q_proj", "k_proj", "v_proj", "o_proj")

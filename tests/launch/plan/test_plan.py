@@ -78,7 +78,9 @@ def test_an_engine_s_plan_agrees_with_its_measured_memory() -> None:
 
 
 def test_versions_are_kept_twice_where_engines_map_them_and_once_per_engine_where_they_are_copied() -> None:
-    version, mapped, stored = 134_515_008 * 2, planned(), planned("weights.transport=object_store")
+    version = 134_515_008 * 2
+    mapped = planned()
+    stored = planned("weights.transport=object_store")
     assert [part.size_bytes for part in mapped.common if part.name == "version made"] == [2 * version]
     assert [part.size_bytes for part in stored.common if part.name == "version made"] == [version]
     assert (
@@ -107,7 +109,8 @@ def test_adapters_are_all_that_is_trained() -> None:
 
 
 def test_gradient_checkpointing_keeps_each_layer_s_input_and_one_layer() -> None:
-    without, with_it = planned().learner, planned("learner.gradient_checkpointing=true").learner
+    without = planned().learner
+    with_it = planned("learner.gradient_checkpointing=true").learner
     assert part(with_it, "activations").size_bytes * 10 < part(without, "activations").size_bytes
 
 

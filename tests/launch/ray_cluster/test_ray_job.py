@@ -10,8 +10,8 @@ from dynalign.launch.ray_cluster import ray_job
 
 @pytest.fixture
 def job(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
-    told = {"metadata": {"job_submission_id": "raysubmit_1", "job_name": "raysubmit_1"}, "runtime_env": {}}
-    monkeypatch.setenv(ray_job.JOB_VARIABLE, json.dumps(told))
+    config = {"metadata": {"job_submission_id": "raysubmit_1", "job_name": "raysubmit_1"}, "runtime_env": {}}
+    monkeypatch.setenv(ray_job.JOB_VARIABLE, json.dumps(config))
     monkeypatch.delenv(ray_job.STOP_WAIT_VARIABLE, raising=False)
     return monkeypatch
 

@@ -44,7 +44,8 @@ def test_a_ratio_weighs_clusters_by_their_tokens() -> None:
 
 @given(st.lists(st.floats(-50, 50), min_size=2, max_size=20))
 def test_clusters_of_equal_size_have_the_interval_of_a_plain_mean(values: list[float]) -> None:
-    by_ratio, by_mean = ratio_interval([(7 * value, 7) for value in values]), mean_interval(values)
+    by_ratio = ratio_interval([(7 * value, 7) for value in values])
+    by_mean = mean_interval(values)
     assert by_ratio is not None
     assert by_mean is not None
     assert by_ratio.mean == pytest.approx(by_mean.mean, abs=1e-9)
