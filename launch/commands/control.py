@@ -1,15 +1,17 @@
-"""`dynalign status`, `pause`, `resume`, `stop`, `scale`: a word with the driver of a run, from any shell that reaches the run folder.
+"""`dynalign status`, `pause`, `resume`, `stop`, `scale`: from any shell that reaches the run folder.
 
-    driver   writes status.json at every look, and takes requests                (launch/driver.py)
-    status   reads status.json; a run that has ended shows its summary
-    others   leave stop.request (…) and wait until the driver has taken it; scale.request holds the wanted number of workers
+    driver   writes status.json about once a second, and takes requests                (launch/driver.py)
+    status   reads status.json; for a run that has ended, its summary
+    others   write stop.request (…) and wait until the driver has taken it; scale.request holds a number
 
-Files instead of a connection: they need no token of the cluster, answer at once, and work when the cluster is not reached. A shell
-that has RAY_ADDRESS and no such folder asks the coordinator itself.
+Files instead of a connection: they need no token of the cluster, answer at once, and work when the cluster
+cannot be reached. A shell that has RAY_ADDRESS and not the folder asks the coordinator itself
+(remote_control.py).
 """
 
 import os
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,25 +28,27 @@ _ANSWERS: dict[RequestKind, str] = {
     "stop": "stops after the step under way, with a checkpoint",
     "scale": "its rollout side goes to the wanted number of workers",
 }
-_TAKEN_DEADLINE_S = 60.0  # the driver looks every second, but a call to an actor may hold it up
+_TAKEN_DEADLINE_S = 60.0
+"""The driver looks for requests every second, but a call to an actor may delay it."""
 
 
 def scale(run: str, runs: str, workers: int) -> int:
     """Asks for a number of rollout workers.
 
-    Raises UserError for a number out of range, a run that is unknown or has ended, or one that is still on its way to another number.
+    Raises UserError for a number out of range, a run that is unknown or has ended, or one that is still
+    being scaled.
     """
     folder = _folder(run, runs)
     if folder is not None and not _goes_on(folder):
         raise _not_running(run)
-    told = _ask_cluster(run, "status") if folder is None else requests.read_status(folder)
-    least, most = told.get("workers_range") or (1, MOST_WORKERS)
+    reported = _ask_cluster(run, "status") if folder is None else requests.read_status(folder)
+    least, most = reported.get("workers_range") or (1, MOST_WORKERS)
     mistakes = []
     if not least <= workers <= most:
-        remedy = f"run {run} wants {told.get('workers_wanted', least)} at the moment"
+        remedy = f"run {run} wants {reported.get('workers_wanted', least)} at the moment"
         mistakes.append(Mistake("workers", workers, f"must be from {least} to {most}", remedy))
-    if told.get("settling") or (folder is not None and layout.request_file(folder, "scale").exists()):
-        rule = f"is still on its way to {told.get('workers_wanted')} workers"
+    if reported.get("settling") or (folder is not None and layout.request_file(folder, "scale").exists()):
+        rule = f"is still on its way to {reported.get('workers_wanted')} workers"
         mistakes.append(Mistake("run", run, rule, f"wait until `dynalign status {run}` shows them serving"))
     if mistakes:
         raise UserError(mistakes)
@@ -52,55 +56,59 @@ def scale(run: str, runs: str, workers: int) -> int:
 
 
 def status(run: str, runs: str) -> int:
-    """Prints one line per fact; for a run that has ended, its summary. Raises UserError for an unknown run."""
+    """Prints one line per fact; for a run that has ended, its summary.
+
+    Raises UserError for an unknown run.
+    """
     folder = _folder(run, runs)
     if folder is None:
-        told = _ask_cluster(run, "status")
-    elif not _goes_on(folder) or not (folder / layout.STATUS).exists():
-        summary = read_summary(folder)
-        lines = (
-            summary_lines(summary)
-            if summary
-            else [f"run {run} was interrupted before its first step; `dynalign train` continues it"]
-        )
-        print("\n".join(lines))
-        return 0
+        lines = status_lines(run, _ask_cluster(run, "status"))
+    elif _goes_on(folder) and (folder / layout.STATUS).exists():
+        lines = status_lines(run, requests.read_status(folder))
+    elif (summary := read_summary(folder)) is not None:
+        lines = summary_lines(summary)
     else:
-        told = requests.read_status(folder)
-    ledger, row = told["ledger"], told["metrics"] or {}
-    print(f"run {run} {told['state']}: step {told['step']} of {told['steps']}, lineage {told['lineage']}")
-    print(f"now: {told['phase'] or 'between two steps'}; {told['waiting_for']}")
-    terms = " + ".join(
-        f"{term} {ledger[term]}" for term in ("pending", "leased", "scored", "trained", "withheld")
-    )
-    print(f"issued {ledger['issued']} = {terms}")
-    if row.get("reward_mean") is not None:
-        print(
-            f"reward {row['reward_mean']:.3f}, step {row['step_s']:.1f} s, oldest trained token {row['staleness_max']} versions"
-        )
-    for worker in told["workers"]:
-        print(
-            f"{worker['name']}: {worker['state']}, version {worker['version']}, {worker['groups_in_flight']} groups in flight"
-        )
-    if told.get("metrics_address"):
-        print(f"metrics: http://{told['metrics_address']}/metrics")
-    print(f"workers wanted: {told['workers_wanted']} ({told['why_wanted']})")
-    if told["pool"]["now"]:
-        print(f"sizing after the last step: {told['pool']['now']}")
-    if (mirror := told.get("mirror")) is not None:
-        print(
-            f"mirror {mirror['address']}: step {mirror['step'] or 'none yet'}"
-            + (f"; {mirror['problem']}" if mirror["problem"] else "")
-        )
-    if told["restarts"]:
-        print("restarts: " + ", ".join(f"{what} {count}" for what, count in sorted(told["restarts"].items())))
+        lines = [f"run {run} was interrupted before its first step; `dynalign train` continues it"]
+    print("\n".join(lines))
     return 0
 
 
-def ask(run: str, runs: str, what: RequestKind, workers: int = 0) -> int:
-    """Leaves a request and waits until the driver has taken it.
+def status_lines(run: str, reported: Mapping[str, Any]) -> list[str]:
+    """The lines of a run that is going on. reported: the coordinator's status, with what the driver adds."""
+    ledger = reported["ledger"]
+    row = reported["metrics"] or {}
+    progress = f"step {reported['step']} of {reported['steps']}, lineage {reported['lineage']}"
+    terms = ("pending", "leased", "scored", "trained", "withheld")
+    lines = [
+        f"run {run} {reported['state']}: {progress}",
+        f"now: {reported['phase'] or 'between two steps'}; {reported['waiting_for']}",
+        f"issued {ledger['issued']} = " + " + ".join(f"{term} {ledger[term]}" for term in terms),
+    ]
+    if row.get("reward_mean") is not None:
+        oldest = f"oldest trained token {row['staleness_max']} versions"
+        lines.append(f"reward {row['reward_mean']:.3f}, step {row['step_s']:.1f} s, {oldest}")
+    for worker in reported["workers"]:
+        flying = f"{worker['groups_in_flight']} groups in flight"
+        lines.append(f"{worker['name']}: {worker['state']}, version {worker['version']}, {flying}")
+    if reported.get("metrics_address"):
+        lines.append(f"metrics: http://{reported['metrics_address']}/metrics")
+    lines.append(f"workers wanted: {reported['workers_wanted']} ({reported['why_wanted']})")
+    if reported["pool"]["now"]:
+        lines.append(f"sizing after the last step: {reported['pool']['now']}")
+    if (mirror := reported.get("mirror")) is not None:
+        problem = f"; {mirror['problem']}" if mirror["problem"] else ""
+        lines.append(f"mirror {mirror['address']}: step {mirror['step'] or 'none yet'}{problem}")
+    if reported["restarts"]:
+        counts = ", ".join(f"{what} {count}" for what, count in sorted(reported["restarts"].items()))
+        lines.append(f"restarts: {counts}")
+    return lines
 
-    Raises UserError for a run that is unknown or has ended, DeadlineExceeded when its driver does not take the request.
+
+def ask(run: str, runs: str, what: RequestKind, workers: int = 0) -> int:
+    """Writes a request and waits until the driver has taken it.
+
+    Raises UserError for a run that is unknown or has ended, DeadlineExceeded when its driver does not take
+    the request.
     """
     folder = _folder(run, runs)
     if folder is None:
@@ -128,7 +136,7 @@ def _not_running(run: str) -> UserError:
 
 
 def _folder(run: str, runs: str) -> Path | None:
-    """The run's folder; None where a cluster is named that may know the run instead."""
+    """The run's folder; None if it is not here and RAY_ADDRESS names a cluster that may know the run."""
     try:
         return find_run(run, runs)
     except UserError:
@@ -138,13 +146,12 @@ def _folder(run: str, runs: str) -> Path | None:
 
 
 def _ask_cluster(run: str, method: str, *arguments: object) -> Any:
-    from dynalign.launch.commands import (
-        remote_control,
-    )
+    from dynalign.launch.commands import remote_control  # imports Ray
 
     return remote_control.call(run, method, *arguments)
 
 
 def _goes_on(folder: Path) -> bool:
+    """Whether a living driver owns the run."""
     stamp = owner.read(folder)
     return stamp is not None and stamp.state == "running" and time.time() - stamp.beat_s < owner.YOUNG_S

@@ -8,9 +8,10 @@ from dynalign.configs.refusals import FIELDS
 
 
 def explain_lines(loaded: LoadedRun) -> Iterator[str]:
-    """Two lines per setting; under a section that is null, what it could hold."""
+    """Two lines per setting; below a section that is null, a line for each setting it could have."""
     for setting in listed(loaded.settings):
-        yield f"{setting.path} = {json.dumps(setting.value, ensure_ascii=False)}  ({loaded.origins[setting.path]})"
+        value = json.dumps(setting.value, ensure_ascii=False)
+        yield f"{setting.path} = {value}  ({loaded.origins[setting.path]})"
         yield f"    {_one_line(setting.description)}"
         for path, field in FIELDS.items():
             if path.startswith(f"{setting.path}."):

@@ -1,4 +1,4 @@
-"""`dynalign export`: a checkpoint's Hugging Face folder, verified and copied to where the user wants it."""
+"""`dynalign export`: verifies a checkpoint and copies its Hugging Face folder to where the user wants it."""
 
 import os
 import shutil
@@ -20,11 +20,8 @@ def export(run_folder: Path, out: Path, step: int | None) -> None:
     mistakes = []
     if chosen is None or not chosen.is_dir():
         there = ", ".join(sorted(path.name for path in checkpoints.glob("step-*"))) or "none"
-        mistakes.append(
-            Mistake(
-                str(run_folder), None, f"has no such checkpoint (there: {there})", "name a step that is there"
-            )
-        )
+        rule = f"has no such checkpoint (there: {there})"
+        mistakes.append(Mistake(str(run_folder), None, rule, "name a step that is there"))
     if out.exists():
         mistakes.append(Mistake(str(out), None, "exists already", "name a folder that does not exist"))
     if chosen is None or mistakes:

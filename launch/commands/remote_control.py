@@ -1,4 +1,7 @@
-"""A word with the coordinator of a run, for shells that reach its cluster and not its folder: by name, in Ray's namespace `dynalign`."""
+"""Calls the coordinator of a run, for shells that reach its cluster and not its folder.
+
+It is found by its name, in Ray's namespace `dynalign`.
+"""
 
 from typing import Any
 
@@ -10,7 +13,7 @@ from dynalign.configs.refusals import did_you_mean
 from dynalign.launch.ray_cluster.connection import NAMESPACE, join
 
 ANSWER_DEADLINE_S = 60.0
-"""The coordinator answers between two awaits of its loop; a call to an actor of its own may hold it up."""
+"""The coordinator answers between two awaits of its loop; a call that it makes may delay it."""
 
 _LEDGER = "-ledger"
 
@@ -18,14 +21,13 @@ _LEDGER = "-ledger"
 def call(run: str, method: str, *arguments: object) -> Any:
     """What the coordinator of `run` answers, on the cluster that RAY_ADDRESS names.
 
-    :raises UserError: RAY_ADDRESS names no cluster, or one that cannot be joined; no such run is going on there.
-    :raises DeadlineExceeded: the coordinator does not answer.
+    Raises UserError when RAY_ADDRESS names no cluster that can be joined, or no such run is going on there;
+    DeadlineExceeded when the coordinator does not answer.
     """
     if not join():
         rule = "its folder is not here, and RAY_ADDRESS names no cluster to look for it"
-        raise UserError(
-            [Mistake("run", run, rule, "set --runs=FOLDER, or RAY_ADDRESS=host:port of the cluster's head")]
-        )
+        remedy = "set --runs=FOLDER, or RAY_ADDRESS=host:port of the cluster's head"
+        raise UserError([Mistake("run", run, rule, remedy)])
     try:
         return _call(run, method, *arguments)
     finally:
@@ -36,14 +38,12 @@ def _call(run: str, method: str, *arguments: object) -> Any:
     known = running(names())
     if run not in known:
         close = did_you_mean(run, known)
-        there = (
-            f"did you mean {close}?"
-            if close
-            else f"there are: {', '.join(known)}"
-            if known
-            else "no run is, at the moment"
-        )
-        raise UserError([Mistake("run", run, "is not going on in the cluster", there)])
+        remedy = "no run is, at the moment"
+        if close:
+            remedy = f"did you mean {close}?"
+        elif known:
+            remedy = f"there are: {', '.join(known)}"
+        raise UserError([Mistake("run", run, "is not going on in the cluster", remedy)])
     ended = UserError([Mistake("run", run, "has just ended", "ask again: it may be on its way back")])
     try:
         coordinator = ray.get_actor(run, namespace=NAMESPACE)
@@ -58,7 +58,7 @@ def _call(run: str, method: str, *arguments: object) -> Any:
 
 
 def running(names: list[str]) -> list[str]:
-    """The runs that the names of all actors tell of: a coordinator has the run's name, a ledger that name with `-ledger`."""
+    """The runs among all actors' names: a coordinator has the run's name, a ledger adds `-ledger`."""
     return sorted(name for name in names if f"{name}{_LEDGER}" in names)
 
 

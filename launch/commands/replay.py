@@ -1,6 +1,7 @@
-"""`dynalign replay`: the recorded groups of a run through the learner alone, step by step, against the recorded losses.
+"""`dynalign replay`: trains on the recorded groups of a run again, and compares the losses step by step.
 
-No Ray, no engine: what the learner did can be repeated from `experience/` by anyone who has the run folder and the model.
+It needs neither Ray nor an engine: anyone who has the run folder and the model can repeat what the learner
+did.
 """
 
 import os
@@ -8,20 +9,20 @@ from pathlib import Path
 
 from dynalign.configs.errors import Mistake, UserError
 from dynalign.configs.load import load_run
-from dynalign.launch.preflight import model_folder
+from dynalign.launch.models.folder import model_folder
 from dynalign.run_folder import layout
 from dynalign.run_folder.layout import experience_file
 from dynalign.run_folder.metrics import read_metrics
 
-_TOLERANCE = (
-    1e-3  # relative; a run that was resumed rounds its masters once more through the checkpoint's precision
-)
+_TOLERANCE = 1e-3
+"""Relative. A resumed run has rounded its master weights once more, to the checkpoint's precision."""
 
 
 def replay(run_folder: Path) -> int:
-    """Prints recorded and replayed loss of each step from the first one on; 0 if all agree, 1 if one does not.
+    """Prints the recorded and the replayed loss of each step. Returns 0 if all agree, 1 if one does not.
 
-    Raises UserError when the run kept no experience from its first step on, RecordError for a damaged file.
+    Raises UserError when the experience of the first or of a later step is missing, RecordError for a
+    damaged file.
     """
     settings = load_run(str(run_folder / layout.CONFIG)).settings
     recorded = {row["step"]: row["loss"] for row in read_metrics(run_folder) if row["loss"] is not None}
@@ -29,16 +30,8 @@ def replay(run_folder: Path) -> int:
     steps = [step for step in sorted(recorded) if experience_file(experience, step).exists()]
     if not steps or steps[0] != 1 or steps != list(range(1, len(steps) + 1)):
         rule = "has no experience of every step from the first one on"
-        raise UserError(
-            [
-                Mistake(
-                    str(experience),
-                    None,
-                    rule,
-                    "replay a run made with experience.keep_steps=null and one rank",
-                )
-            ]
-        )
+        remedy = "replay a run made with experience.keep_steps=null and one rank"
+        raise UserError([Mistake(str(experience), None, rule, remedy)])
     os.environ.update(RANK="0", WORLD_SIZE="1", LOCAL_RANK="0", MASTER_ADDR="127.0.0.1", MASTER_PORT="0")
     if settings.placement.device == "cpu":
         os.environ["DS_ACCELERATOR"] = "cpu"
@@ -52,9 +45,8 @@ def replay(run_folder: Path) -> int:
         payload = file.read_bytes()
         learner.prepare(step, [payload], [file.name])
         loss = learner.run(step)["loss"]
-        agree = loss is not None and abs(loss - recorded[step]) <= _TOLERANCE * max(
-            abs(recorded[step]), _TOLERANCE
-        )
+        allowed = _TOLERANCE * max(abs(recorded[step]), _TOLERANCE)
+        agree = loss is not None and abs(loss - recorded[step]) <= allowed
         differing += not agree
         print(f"{step:4d}  {recorded[step]:13.6f}  {loss:13.6f}{'' if agree else '  differs'}")
     return 1 if differing else 0

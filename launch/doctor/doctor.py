@@ -1,9 +1,10 @@
-"""`dynalign doctor`: what is wrong with the cluster that RAY_ADDRESS names, or with this machine, before a run finds out.
+"""`dynalign doctor`: examines the cluster that RAY_ADDRESS names, or this machine, before a run.
 
-    join ─► one small actor per node (no cores reserved, so a busy cluster is examined too) ─► facts, marks on the storage, clocks
-         ─► dynalign.launch.doctor.findings.judge ─► a line per finding
+    join ─► one small actor per node ─► facts, test files on the storage, clocks ─► `diagnose` ─► a line per
+    finding
 
-A node that does not answer in time is a finding, not a wait.
+The actors reserve no cores, so a fully used cluster can be examined too. A node that does not answer in
+time is a finding.
 """
 
 import secrets
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import ray
+from ray._private import worker as ray_worker
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from dynalign.configs.errors import Mistake, UserError
@@ -28,16 +30,17 @@ from dynalign.launch.plan.machine import this_machine
 from dynalign.launch.plan.nodes import Cluster, from_ray
 from dynalign.launch.plan.refusals import cluster_refusals
 from dynalign.launch.preflight import check
-from dynalign.launch.ray_cluster.connection import asks_for_token, join
+from dynalign.launch.ray_cluster.connection import asks_for_token, join, node_rows
 from dynalign.launch.resume.open_run import open_run
 
 NODE_DEADLINE_S = 120.0
-"""A fresh worker process on each node, and torch imported there where it is asked for GPUs."""
+"""For a new process on each node, and for importing torch there when a run needs GPUs."""
 CLOCK_DEADLINE_S = 10.0
+"""For one call to an actor that is ready."""
 
 
 class NodeDoctor:
-    """The actor: `dynalign.launch.doctor.node_facts` on one node."""
+    """The actor that examines one node; each method is the function of that name in node_facts.py."""
 
     def gather(self, question: Question) -> NodeFacts:
         return node_facts.gather(question)
@@ -56,9 +59,11 @@ class NodeDoctor:
 
 
 def doctor(loaded: LoadedRun | None) -> list[Finding]:
-    """All findings. loaded: the configuration to check for; None: only what every run needs.
+    """All findings.
 
-    :raises UserError: RAY_ADDRESS names no cluster that can be joined. :raises CheckpointError: the run's newest one is damaged.
+    loaded: the run to examine for; None for what every run needs.
+    Raises UserError when RAY_ADDRESS names no cluster that can be joined, CheckpointError when the run's
+    newest checkpoint is damaged.
     """
     run = loaded.settings if loaded else None
     if not join():
@@ -91,14 +96,14 @@ def _this_machine(run: RunSettings | None) -> Examined:
 
 
 def _cluster(run: RunSettings | None) -> Examined:
-    rows = _named([row for row in ray.nodes() if row["Alive"]])
+    rows = _named([row for row in node_rows() if row["Alive"]])
     here = ray.get_runtime_context().get_node_id()
     head = next(name for name, row in rows.items() if row["NodeID"] == here)
     actors = {name: _on_node(row["NodeID"]) for name, row in rows.items()}
-    asked, silent = _question(run, _session_folder()), dict[str, str]()
-    facts = _answers(
-        {name: actor.gather.remote(asked) for name, actor in actors.items()}, NODE_DEADLINE_S, silent
-    )
+    asked = _question(run, _session_folder())
+    silent: dict[str, str] = {}
+    calls = {name: actor.gather.remote(asked) for name, actor in actors.items()}
+    facts = _answers(calls, NODE_DEADLINE_S, silent)
     there = {name: actors[name] for name in facts}
     unwritable, unseen = _try_storage(there, asked.runs, silent) if asked.runs else ({}, {})
     return Examined(
@@ -114,7 +119,7 @@ def _cluster(run: RunSettings | None) -> Examined:
 
 
 def _named(rows: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """By host name, or by host name and Ray's node id where several nodes are on one host."""
+    """Rows by host name, with Ray's node id appended where several nodes are on one host."""
     hosts = [row["NodeManagerHostname"] for row in rows]
     return {
         host if hosts.count(host) == 1 else f"{host}-{row['NodeID'][:6]}": row
@@ -128,7 +133,7 @@ def _on_node(node_id: str) -> Any:
 
 
 def _answers(calls: Mapping[str, Any], deadline_s: float, silent: dict[str, str]) -> dict[str, Any]:
-    """What each node answered by the deadline; who did not goes into `silent`, with the reason."""
+    """What each node answered by the deadline. For the others, adds the reason to `silent`."""
     ray.wait(list(calls.values()), num_returns=len(calls), timeout=deadline_s)
     answers = {}
     for node, call in calls.items():
@@ -144,29 +149,31 @@ def _answers(calls: Mapping[str, Any], deadline_s: float, silent: dict[str, str]
 def _try_storage(
     actors: Mapping[str, Any], runs: str, silent: dict[str, str]
 ) -> tuple[dict[str, str], dict[str, list[str]]]:
-    """Who cannot write to the runs folder and why; who does not see there what which others wrote."""
-    mark, deadline_s = _mark(), NODE_DEADLINE_S
+    """Tests whether all nodes share the runs folder, by a file that each node writes there.
+
+    Returns the nodes that cannot write, each with the reason; and for every other node the nodes whose
+    files it does not see.
+    """
+    mark = _mark()
     try:
-        left = _answers(
-            {name: actor.leave_mark.remote(runs, mark, name) for name, actor in actors.items()},
-            deadline_s,
-            silent,
-        )
+        writing = {name: actor.leave_mark.remote(runs, mark, name) for name, actor in actors.items()}
+        left = _answers(writing, NODE_DEADLINE_S, silent)
         wrote = frozenset(name for name, why in left.items() if why is None)
-        seen = _answers(
-            {name: actors[name].marks_seen.remote(runs, mark, wrote) for name in wrote}, deadline_s, silent
-        )
+        looking = {name: actors[name].marks_seen.remote(runs, mark, wrote) for name in wrote}
+        seen = _answers(looking, NODE_DEADLINE_S, silent)
     finally:
-        _answers(
-            {name: actor.remove_marks.remote(runs, mark) for name, actor in actors.items()}, deadline_s, {}
-        )
-    return {name: why for name, why in left.items() if why}, {
-        name: sorted(wrote - marks) for name, marks in sorted(seen.items())
-    }
+        removing = {name: actor.remove_marks.remote(runs, mark) for name, actor in actors.items()}
+        _answers(removing, NODE_DEADLINE_S, {})
+    unwritable = {name: why for name, why in left.items() if why}
+    unseen = {name: sorted(wrote - marks) for name, marks in sorted(seen.items())}
+    return unwritable, unseen
 
 
 def _skew_s(actor: Any) -> float:
-    """Seconds that a node's clock is ahead of this one's, to half the time of a call; a first call has made the actor ready."""
+    """Seconds by which a node's clock is ahead of this one's, to within half the time of a call.
+
+    The actor must have answered a call before, so that its start is not part of the time.
+    """
     before_s = time.time()
     there_s = float(ray.get(actor.clock_s.remote(), timeout=CLOCK_DEADLINE_S))
     return there_s - (before_s + time.time()) / 2
@@ -177,22 +184,24 @@ def _mark() -> str:
 
 
 def _session_folder() -> str:
-    from ray._private.worker import _global_node
-
-    return str(_global_node.get_session_dir_path())
+    """Where the joined Ray keeps its files on each node."""
+    node: Any = ray_worker._global_node  # None, as its type says, only before Ray is joined
+    return str(node.get_session_dir_path())
 
 
 def _question(run: RunSettings | None, temporary: str) -> Question:
     if run is None:
         return Question(None, None, None, "", True, temporary)
     runs = str(Path(run.runs).expanduser().absolute())
-    return Question(
-        runs, _model(run), run.metrics.port, run.metrics.host, run.placement.device == "gpu", temporary
-    )
+    on_gpu = run.placement.device == "gpu"
+    return Question(runs, _model(run), run.metrics.port, run.metrics.host, on_gpu, temporary)
 
 
 def _model(run: RunSettings) -> str | None:
-    """The folder that every node needs; None for a hub id, which is downloaded, and for what `check` has to say something about."""
+    """The model folder that every node needs.
+
+    None for a hub id, which is downloaded, and for a wrong setting, which `check` reports.
+    """
     try:
         found = model_folder(run.model)
     except UserError:

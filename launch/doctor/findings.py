@@ -1,4 +1,4 @@
-"""From what was found out about a cluster to what must be fixed before a run: pure judgements, one line each."""
+"""From facts about a cluster to what must be fixed before a run: pure functions, one line per finding."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,18 +13,24 @@ from dynalign.launch.ray_cluster.ray_job import STOP_WAIT_S, STOP_WAIT_VARIABLE,
 
 Level = Literal["ok", "warning", "must fix"]
 
-SKEW_WARNING_S, SKEW_LIMIT_S = 1.0, 15.0
-"""A driver on another node is taken for dead when its last beat looks 30 s old (dynalign.run_folder.owner): half of that is left for the clocks."""
+SKEW_WARNING_S = 1.0
+"""Beyond it, times in logs of different nodes cannot be compared."""
+SKEW_LIMIT_S = 15.0
+"""Half of the 30 s after which a driver without a heartbeat counts as dead (dynalign.run_folder.owner)."""
 OPEN_FILES = 8192
 """Ray's own recommendation."""
 TEMPORARY_FREE = 0.10
-"""Ray creates no more objects on a node when less than 5 % of the disk of its folder is free."""
+"""Free share of the disk of Ray's folder; below 5 % Ray creates no more objects on that node."""
 
 
 @dataclass(frozen=True)
 class Finding:
+    """One line of the doctor's answer: `Finding("warning", "gpu-b's clock is 2.1 s ahead of gpu-a's; …")`."""
+
     level: Level
+    """Whether a run can start in spite of it."""
     text: str
+    """What was found, and the remedy."""
 
     def __str__(self) -> str:
         return f"{self.level:<9} {self.text}".replace("\n", " ")
@@ -32,26 +38,35 @@ class Finding:
 
 @dataclass(frozen=True)
 class Examined:
-    """cluster: as Ray tells, or this machine alone. nodes: facts by node name, in the cluster's order. silent: node → why it told
-    nothing. head: the node this command ran on. unwritable: node → why it cannot write to the runs folder. unseen: node → the nodes whose
-    files it does not see there. skew_s: node → seconds its clock is ahead of this one's. protected: whether the cluster asks for a token;
-    None for this machine alone."""
+    """What an examination found out about a cluster, or about this machine."""
 
     cluster: Cluster
+    """The nodes that answered, as Ray describes them; or this machine alone."""
     nodes: Mapping[str, NodeFacts]
+    """Facts by node name, in the cluster's order."""
     head: str
+    """The node that this command ran on."""
     silent: Mapping[str, str] = field(default_factory=dict)
+    """Nodes that did not answer, each with the reason."""
     unwritable: Mapping[str, str] = field(default_factory=dict)
+    """Nodes that cannot write to the runs folder, each with the reason."""
     unseen: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """For each node, the nodes whose files in the runs folder it does not see."""
     skew_s: Mapping[str, float] = field(default_factory=dict)
+    """Seconds by which each node's clock is ahead of the head's."""
     protected: bool | None = None
+    """Whether the cluster asks for a token; None for this machine alone."""
 
 
 def diagnose(
     examined: Examined, run: RunSettings | None, refused: Sequence[Mistake] = (), planned: bool = False
 ) -> list[Finding]:
-    """Every check with its result. run: None where no configuration was given. refused: what its plan, or its configuration, has
-    against it on this cluster. planned: whether there is a plan at all."""
+    """Every check with its result.
+
+    run: None where no configuration was given.
+    refused: the mistakes of its configuration, or of its plan on this cluster.
+    planned: whether there is a plan, which needs a known model.
+    """
     found = [*_silent(examined), *_versions(examined, run), *_gpus(examined)]
     found += [*_protection(examined), *_clocks(examined), *_limits(examined), *_command(examined)]
     if run is not None:
@@ -70,15 +85,19 @@ def _silent(examined: Examined) -> list[Finding]:
 
 
 def _on(nodes: Sequence[str], examined: Examined) -> str:
-    """`on every node`, or which ones."""
+    """`on every node`, or `on` the names of some."""
     if examined.protected is None:
         return "on this machine"
     return "on every node" if len(nodes) == len(examined.nodes) else f"on {', '.join(nodes)}"
 
 
 def _versions(examined: Examined, run: RunSettings | None) -> list[Finding]:
-    """Alike on all nodes, and there; only a run with the small engine needs no vLLM."""
-    found, alike = [], []
+    """Packages must be installed on all nodes, in one version.
+
+    A run with the deterministic engine needs no vLLM.
+    """
+    found: list[Finding] = []
+    alike: list[str] = []
     names = next(iter(examined.nodes.values())).versions if examined.nodes else {}
     for name in names:
         if name == "vllm" and run is not None and run.rollout.engine == "deterministic":
@@ -87,21 +106,19 @@ def _versions(examined: Examined, run: RunSettings | None) -> list[Finding]:
         for node, facts in examined.nodes.items():
             by_version.setdefault(facts.versions[name], []).append(node)
         if len(by_version) > 1:
-            said = "; ".join(
+            versions = [
                 f"{version or 'none'} {_on(nodes, examined)}" for version, nodes in by_version.items()
-            )
-            found.append(
-                Finding("must fix", f"{name} differs: {said}; install one version, or one image, everywhere")
-            )
+            ]
+            rule = f"{name} differs: {'; '.join(versions)}"
+            found.append(Finding("must fix", f"{rule}; install one version, or one image, everywhere"))
         elif None in by_version:
             rule = f"{name} is not installed {_on(by_version[None], examined)}"
             found.append(Finding("must fix", f"{rule}; install dynalign[cpu] or dynalign[gpu] there"))
         else:
             alike.append(f"{name} {next(iter(by_version))}")
-    return [
-        *([Finding("ok", f"{', '.join(alike)} {_on(list(examined.nodes), examined)}")] if alike else []),
-        *found,
-    ]
+    if alike:
+        found.insert(0, Finding("ok", f"{', '.join(alike)} {_on(list(examined.nodes), examined)}"))
+    return found
 
 
 def _gpus(examined: Examined) -> list[Finding]:
@@ -111,24 +128,17 @@ def _gpus(examined: Examined) -> list[Finding]:
     }
     for node, facts in examined.nodes.items():
         if facts.torch_gpus is not None and facts.torch_gpus < facts.gpus:
+            rule = f"{node}: torch can use {facts.torch_gpus} of {facts.gpus} GPUs"
             remedy = "install a driver that is new enough for torch's CUDA, or torch built for the driver's"
-            found.append(
-                Finding(
-                    "must fix", f"{node}: torch can use {facts.torch_gpus} of {facts.gpus} GPUs; {remedy}"
-                )
-            )
+            found.append(Finding("must fix", f"{rule}; {remedy}"))
         if offered[node] > facts.gpus:
             rule = f"{node}: Ray offers {offered[node]} GPUs, and nvidia-smi knows {facts.gpus}"
-            found.append(
-                Finding("must fix", f"{rule}; start Ray there without --num-gpus, or mend the driver")
-            )
+            remedy = "start Ray there without --num-gpus, or mend the driver"
+            found.append(Finding("must fix", f"{rule}; {remedy}"))
         elif offered[node] < facts.gpus:
             rule = f"{node}: Ray offers {offered[node]} of {facts.gpus} GPUs"
-            found.append(
-                Finding(
-                    "warning", f"{rule}; start Ray there without --num-gpus if the run is to have them all"
-                )
-            )
+            remedy = "start Ray there without --num-gpus if the run is to have them all"
+            found.append(Finding("warning", f"{rule}; {remedy}"))
     total = sum(offered.values())
     return found or ([Finding("ok", f"{total} GPUs, as many as nvidia-smi knows")] if total else [])
 
@@ -139,37 +149,26 @@ def _protection(examined: Examined) -> list[Finding]:
     if examined.protected:
         return [Finding("ok", "the cluster asks for a token")]
     rule = "the cluster asks for no token: whoever reaches its ports runs code on it"
-    return [
-        Finding(
-            "warning",
-            f"{rule}; start every node with RAY_AUTH_MODE=token and one token (`ray get-auth-token --generate`)",
-        )
-    ]
+    remedy = "start every node with RAY_AUTH_MODE=token and one token (`ray get-auth-token --generate`)"
+    return [Finding("warning", f"{rule}; {remedy}")]
 
 
 def _clocks(examined: Examined) -> list[Finding]:
     found = []
     for node, skew_s in examined.skew_s.items():
-        rule = f"{node}'s clock is {abs(skew_s):.1f} s {'ahead of' if skew_s > 0 else 'behind'} {examined.head}'s"
+        side = "ahead of" if skew_s > 0 else "behind"
+        rule = f"{node}'s clock is {abs(skew_s):.1f} s {side} {examined.head}'s"
         if abs(skew_s) > SKEW_LIMIT_S:
-            found.append(
-                Finding(
-                    "must fix",
-                    f"{rule}: a living driver there would be taken for dead; synchronize them (NTP)",
-                )
-            )
+            risk = "a living driver there would be taken for dead"
+            found.append(Finding("must fix", f"{rule}: {risk}; synchronize them (NTP)"))
         elif abs(skew_s) > SKEW_WARNING_S:
-            found.append(
-                Finding(
-                    "warning",
-                    f"{rule}: times in logs and reports do not fit together; synchronize them (NTP)",
-                )
-            )
+            risk = "times in logs and reports do not fit together"
+            found.append(Finding("warning", f"{rule}: {risk}; synchronize them (NTP)"))
     return found or ([Finding("ok", "the nodes' clocks agree")] if len(examined.nodes) > 1 else [])
 
 
 def _limits(examined: Examined) -> list[Finding]:
-    """What Ray itself runs out of."""
+    """The limits of a node that stop Ray: open files, shared memory, disk."""
     found = []
     stores = {
         node: seen.object_store_bytes or 0
@@ -178,67 +177,57 @@ def _limits(examined: Examined) -> list[Finding]:
     for node, facts in examined.nodes.items():
         if facts.open_files < OPEN_FILES:
             rule = f"{node}: at most {facts.open_files} open files per process, and Ray wants {OPEN_FILES}"
-            found.append(
-                Finding("warning", f"{rule}; raise it (`ulimit -Hn`, LimitNOFILE, the container's ulimits)")
-            )
+            remedy = "raise it (`ulimit -Hn`, LimitNOFILE, the container's ulimits)"
+            found.append(Finding("warning", f"{rule}; {remedy}"))
         if facts.shared_memory_bytes < stores[node]:
-            rule = f"{node}: /dev/shm holds {gigabytes(facts.shared_memory_bytes)}, and the object store has {gigabytes(stores[node])}"
+            shared = gigabytes(facts.shared_memory_bytes)
+            rule = f"{node}: /dev/shm holds {shared}, and the object store has {gigabytes(stores[node])}"
             remedy = "mount a larger one (docker: --shm-size; Kubernetes: an emptyDir with medium Memory)"
             found.append(Finding("warning", f"{rule}, so that weights go over the disk; {remedy}"))
         if facts.temporary_bytes and facts.temporary_free_bytes < TEMPORARY_FREE * facts.temporary_bytes:
             share = facts.temporary_free_bytes / facts.temporary_bytes
-            rule = f"{node}: {share:.0%} of the disk of Ray's folder is free, and below 5 % Ray creates no more objects"
+            limit = "below 5 % Ray creates no more objects"
+            rule = f"{node}: {share:.0%} of the disk of Ray's folder is free, and {limit}"
             found.append(Finding("warning", f"{rule}; free some, or start Ray with --temp-dir elsewhere"))
-    store = (
-        f"; the smallest object store has {gigabytes(min(stores.values()))}" if any(stores.values()) else ""
-    )
-    return found or [
-        Finding(
-            "ok", f"open files, shared memory and Ray's disk {_on(list(examined.nodes), examined)}{store}"
-        )
-    ]
+    everywhere = f"open files, shared memory and Ray's disk {_on(list(examined.nodes), examined)}"
+    if any(stores.values()):
+        everywhere += f"; the smallest object store has {gigabytes(min(stores.values()))}"
+    return found or [Finding("ok", everywhere)]
 
 
 def _command(examined: Examined) -> list[Finding]:
-    """Ray's jobs run on the head, with the PATH that Ray was started with."""
-    if (
-        examined.protected is None
-        or examined.head not in examined.nodes
-        or examined.nodes[examined.head].finds_command
-    ):
+    """Ray's jobs run on the head, with the PATH that Ray was started with: `dynalign` must be on it."""
+    if examined.protected is None or examined.head not in examined.nodes:
         return []
-    rule = f"{examined.head}: a submitted job does not find the command dynalign, which is not on the PATH of `ray start`"
-    remedy = "start Ray there with dynalign's environment active, or submit `python -m dynalign.launch.cli train …`"
+    if examined.nodes[examined.head].finds_command:
+        return []
+    missing = "does not find the command dynalign, which is not on the PATH of `ray start`"
+    rule = f"{examined.head}: a submitted job {missing}"
+    submit = "submit `python -m dynalign.launch.cli train …`"
+    remedy = f"start Ray there with dynalign's environment active, or {submit}"
     return [Finding("warning", f"{rule}; {remedy}")]
 
 
 def _storage(examined: Examined, run: RunSettings) -> list[Finding]:
+    remedy = "mount it there, or set runs elsewhere"
     found = [
-        Finding(
-            "must fix",
-            f"runs = {run.runs!r} cannot be written to by {node} ({why}); mount it there, or set runs elsewhere",
-        )
+        Finding("must fix", f"runs = {run.runs!r} cannot be written to by {node} ({why}); {remedy}")
         for node, why in examined.unwritable.items()
     ]
     apart = {node: nodes for node, nodes in examined.unseen.items() if nodes}
     if apart:
         pairs = "; ".join(
-            f"{node} does not see what {', '.join(nodes)} wrote" for node, nodes in apart.items()
+            f"{node} does not see what {', '.join(others)} wrote" for node, others in apart.items()
         )
         cost = "a group scored by a node that dies is generated again"
         needed = run.learner.ranks > 1
         if needed:
             cost += ", and a checkpoint of ranks on several nodes is never whole"
         rule = f"runs = {run.runs!r} is not shared: {pairs}: {cost}"
-        found.append(
-            Finding("must fix" if needed else "warning", f"{rule}; mount one file system there on all nodes")
-        )
-    return found or [
-        Finding(
-            "ok",
-            f"runs = {run.runs!r} can be written to{'' if examined.protected is None else ', and is shared'}",
-        )
-    ]
+        level: Level = "must fix" if needed else "warning"
+        found.append(Finding(level, f"{rule}; mount one file system there on all nodes"))
+    shared = "" if examined.protected is None else ", and is shared"
+    return found or [Finding("ok", f"runs = {run.runs!r} can be written to{shared}")]
 
 
 def _model(examined: Examined, run: RunSettings) -> list[Finding]:
@@ -263,21 +252,19 @@ def _port(examined: Examined, run: RunSettings) -> list[Finding]:
 
 
 def _stop(examined: Examined, run: RunSettings) -> list[Finding]:
-    """Ray's jobs run on the head, where its environment says how long they may take to end."""
+    """Ray's jobs run on the head, whose environment says how long they may take to stop."""
     if examined.protected is None or examined.head not in examined.nodes:
         return []
     waits_s = int(examined.nodes[examined.head].variables.get(STOP_WAIT_VARIABLE, STOP_WAIT_S))
     advice = stop_advice(waits_s, run.deadlines.stop_s)
-    waits = f"`ray job stop` waits {waits_s} s, and a checkpoint may take {run.deadlines.stop_s:g} s (deadlines.stop_s)"
+    checkpoint = f"a checkpoint may take {run.deadlines.stop_s:g} s (deadlines.stop_s)"
+    waits = f"`ray job stop` waits {waits_s} s, and {checkpoint}"
     return [Finding("warning", advice) if advice else Finding("ok", waits)]
 
 
 def _plan(refused: Sequence[Mistake], planned: bool) -> list[Finding]:
-    fits = (
-        "the plan fits (`dynalign check` prints it)"
-        if planned
-        else "no plan yet: the model is downloaded when the run starts"
-    )
-    return [Finding("must fix", str(mistake)) for mistake in refused] or [
-        Finding("ok" if planned else "warning", fits)
-    ]
+    if refused:
+        return [Finding("must fix", str(mistake)) for mistake in refused]
+    if planned:
+        return [Finding("ok", "the plan fits (`dynalign check` prints it)")]
+    return [Finding("warning", "no plan yet: the model is downloaded when the run starts")]

@@ -1,4 +1,7 @@
-"""What `dynalign doctor` asks of one node. It runs there, so it imports no library but the standard one."""
+"""What `dynalign doctor` finds out on one node.
+
+It runs there before anything else is known to work, so it needs no third-party library.
+"""
 
 import json
 import os
@@ -24,54 +27,78 @@ PACKAGES = {
     "deepspeed": ("deepspeed",),
     "transformers": ("transformers",),
 }
-"""What the nodes must have alike: name → distributions that provide it."""
+"""What all nodes must have in one version: the name, and the distributions that provide it."""
 
-_GPU_TOOL_DEADLINE_S = 30.0  # a driver that was just loaded takes seconds to answer
-_TORCH_DEADLINE_S = 60.0  # importing it from cold, shared storage
+_GPU_TOOL_DEADLINE_S = 30.0
+"""A driver that was just loaded takes seconds to answer."""
+_TORCH_DEADLINE_S = 60.0
+"""For importing torch from shared storage that has not cached it."""
 SEEN_DEADLINE_S = 10.0
-"""NFS shows a new file of another client after its attribute cache, 3 s unless told otherwise."""
+"""NFS shows another client's new file once its attribute cache expires, after 3 s by default."""
 
 
 @dataclass(frozen=True)
 class Question:
-    """runs, model: folders, None where there is none to look for. port: to be listened on, None for none. gpus: whether they are needed.
-    temporary: where Ray keeps its files."""
+    """What to examine on a node.
+
+    `Question("/shared/runs", "/shared/models/m", 9400, "0.0.0.0", True, "/var/ray/session_1")`
+    """
 
     runs: str | None
+    """The folder of runs, absolute; None to leave it out."""
     model: str | None
+    """The model's folder; None to leave it out."""
     port: int | None
+    """The port that metrics are to be served on; None or 0 to leave it out."""
     host: str
+    """The address that this port is bound to."""
     gpus: bool
+    """Whether the run needs GPUs, so that torch is asked for them."""
     temporary: str
+    """The folder where Ray keeps its files."""
 
 
 @dataclass(frozen=True)
 class NodeFacts:
-    """gpus: that the driver knows. torch_gpus: that torch can use, None where it was not asked. model_there: None where it was not asked.
-    port_error: why the port cannot be listened on. open_files: the hard limit, to which Ray raises its own. Sizes in bytes; a total is
-    0 where the folder does not exist. variables: those of the environment that decide how Ray behaves. finds_command: `dynalign` is on
-    the PATH that Ray was started with, and that its jobs have."""
+    """What was found on a node.
+
+    `NodeFacts({"python": "3.11.9", "ray": "2.49.0", …}, gpus=8, torch_gpus=8, model_there=True,
+    port_error=None, open_files=1_048_576, shared_memory_bytes=64 * 10**9, temporary_bytes=10**12,
+    temporary_free_bytes=4 * 10**11)`
+    """
 
     versions: Mapping[str, str | None]
+    """Versions of Python and of each of PACKAGES; None for one that is not installed."""
     gpus: int
+    """GPUs that the driver knows."""
     torch_gpus: int | None
+    """GPUs that torch can use; None where it was not asked."""
     model_there: bool | None
+    """Whether the model's folder exists; None where it was not looked for."""
     port_error: str | None
+    """Why the port cannot be listened on; None where it can, or was not tried."""
     open_files: int
+    """The hard limit of open files per process, to which Ray raises its own."""
     shared_memory_bytes: int
+    """Size of /dev/shm; 0 where it does not exist."""
     temporary_bytes: int
+    """Size of the disk under Ray's folder; 0 where the folder does not exist."""
     temporary_free_bytes: int
+    """What is free on that disk."""
     variables: Mapping[str, str] = field(default_factory=dict)
+    """Variables of the environment that decide how Ray behaves."""
     finds_command: bool = True
+    """Whether `dynalign` is on the PATH that Ray was started with, which its jobs have too."""
 
 
 def gather(question: Question) -> NodeFacts:
-    """Takes a second, or up to a minute where torch is asked for its GPUs."""
+    """Examines this node. It takes a second, or up to a minute where torch is asked for its GPUs."""
     gpus = _driver_gpus()
     temporary = _disk(Path(question.temporary))
+    versions: dict[str, str | None] = {"python": platform.python_version()}
+    versions |= {name: _version(distributions) for name, distributions in PACKAGES.items()}
     return NodeFacts(
-        versions={"python": platform.python_version()}
-        | {name: _version(names) for name, names in PACKAGES.items()},
+        versions=versions,
         gpus=gpus,
         torch_gpus=_torch_gpus() if question.gpus and gpus else None,
         model_there=None if question.model is None else Path(question.model).is_dir(),
@@ -86,13 +113,16 @@ def gather(question: Question) -> NodeFacts:
 
 
 def clock_s() -> float:
-    """Unix seconds."""
+    """This node's clock, in Unix seconds."""
     return time.time()
 
 
 def leave_mark(runs: str, mark: str, node: str) -> str | None:
-    """Writes a file as the spool does. Returns why that does not work, None where it does."""
-    folder = _standing(runs) / mark
+    """Writes a test file as the spool would. Returns why that fails; None where it works.
+
+    mark: name of the folder for these files. node: name of the file.
+    """
+    folder = _existing(runs) / mark
     try:
         folder.mkdir(exist_ok=True)
         durable.write(folder / node, json.dumps(node))
@@ -102,8 +132,9 @@ def leave_mark(runs: str, mark: str, node: str) -> str | None:
 
 
 def marks_seen(runs: str, mark: str, expected: frozenset[str]) -> frozenset[str]:
-    """The nodes whose files can be read from here, within SEEN_DEADLINE_S."""
-    folder, until_s = _standing(runs) / mark, time.monotonic() + SEEN_DEADLINE_S
+    """The nodes of `expected` whose test files can be read from here, within SEEN_DEADLINE_S."""
+    folder = _existing(runs) / mark
+    until_s = time.monotonic() + SEEN_DEADLINE_S
     while True:
         seen = set()
         for node in expected:
@@ -116,12 +147,12 @@ def marks_seen(runs: str, mark: str, expected: frozenset[str]) -> frozenset[str]
 
 
 def remove_marks(runs: str, mark: str) -> None:
-    """On every node, whether they share the folder or not."""
-    shutil.rmtree(_standing(runs) / mark, ignore_errors=True)
+    """Removes the test files. Call it on every node: the folder may turn out not to be shared."""
+    shutil.rmtree(_existing(runs) / mark, ignore_errors=True)
 
 
-def _standing(runs: str) -> Path:
-    """The runs folder, or as much of its path as is there: an examination makes no folder where the mount is missing."""
+def _existing(runs: str) -> Path:
+    """The runs folder, or its nearest parent that exists: nothing is created where a mount is missing."""
     path = Path(runs)
     return next(folder for folder in (path, *path.parents) if folder.is_dir())
 
@@ -134,22 +165,19 @@ def _version(distributions: tuple[str, ...]) -> str | None:
 
 
 def _driver_gpus() -> int:
-    return len(
-        _answer(
-            ["nvidia-smi", "--query-gpu=index", "--format=csv,noheader"], _GPU_TOOL_DEADLINE_S, os.environ
-        ).split()
-    )
+    query = ["nvidia-smi", "--query-gpu=index", "--format=csv,noheader"]
+    return len(_answer(query, _GPU_TOOL_DEADLINE_S, os.environ).split())
 
 
 def _torch_gpus() -> int:
-    """In a process of its own with all GPUs: Ray hides them from an actor that reserves none."""
+    """GPUs that torch can use, counted in a new process: Ray hides them from an actor that reserves none."""
     environment = {name: value for name, value in os.environ.items() if name != "CUDA_VISIBLE_DEVICES"}
     count = [sys.executable, "-c", "import torch; print(torch.cuda.device_count())"]
     return int(_answer(count, _TORCH_DEADLINE_S, environment) or 0)
 
 
 def _answer(command: list[str], deadline_s: float, environment: Mapping[str, str]) -> str:
-    """Standard output; empty where the command is not there, fails, or hangs."""
+    """A command's standard output; empty if the command does not exist, fails, or hangs."""
     try:
         ended = subprocess.run(
             command, capture_output=True, text=True, timeout=deadline_s, check=True, env=dict(environment)

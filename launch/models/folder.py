@@ -1,4 +1,4 @@
-"""From the setting `model` to a folder: a fetched model, a Hugging Face folder, or a hub id with its place in the hub's cache."""
+"""From the setting `model` to a folder: a fetched model, a Hugging Face folder, or a hub id."""
 
 import json
 import os
@@ -17,48 +17,48 @@ _TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json")
 def model_folder(model: str) -> Path | str:
     """The model's folder on this machine; a hub id that was not downloaded yet is returned as it is.
 
-    :raises UserError: neither a name that can be fetched, nor a folder, nor of the form owner/name; or not fetched yet.
+    Raises UserError for a name that was not fetched yet, or that is neither a folder nor a hub id
+    (owner/name).
     """
     if model in SOURCES:
         if folder(model).is_dir():
             return folder(model)
-        raise UserError(
-            [Mistake("model", model, "is not on this machine yet", f"run `dynalign model fetch {model}`")]
-        )
+        remedy = f"run `dynalign model fetch {model}`"
+        raise UserError([Mistake("model", model, "is not on this machine yet", remedy)])
     path = Path(model).expanduser()
     if path.is_dir():
         return path.absolute()
     if model.startswith(("/", ".", "~")) or not _HUB_ID.fullmatch(model):
         close = did_you_mean(model, SOURCES)
-        known = (
-            f"did you mean {close}?"
-            if close
-            else f"give {', '.join(SOURCES)}, a folder, or a hub id (owner/name)"
-        )
-        raise UserError([Mistake("model", model, "is no folder and no model known here", known)])
+        remedy = f"give {', '.join(SOURCES)}, a folder, or a hub id (owner/name)"
+        if close:
+            remedy = f"did you mean {close}?"
+        raise UserError([Mistake("model", model, "is no folder and no model known here", remedy)])
     return _hub_snapshot(model) or model
 
 
 def _hub_snapshot(model: str) -> Path | None:
-    """Where `huggingface_hub` keeps a downloaded repository: snapshots/<revision>, the revision named by refs/main."""
-    home = (
-        os.environ.get("HF_HOME")
-        or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "huggingface"
-    )
-    repository = (
-        Path(os.environ.get("HF_HUB_CACHE") or Path(home) / "hub") / f"models--{model.replace('/', '--')}"
-    )
+    """The folder of a downloaded hub model; None if it is not there, or incomplete.
+
+    `huggingface_hub` keeps it in snapshots/<revision>, and the revision in refs/main.
+    """
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    home = Path(os.environ.get("HF_HOME") or cache / "huggingface")
+    hub = Path(os.environ.get("HF_HUB_CACHE") or home / "hub")
+    repository = hub / f"models--{model.replace('/', '--')}"
     revision = repository / "refs" / "main"
     if not revision.is_file():
         return None
     snapshot = repository / "snapshots" / revision.read_text().strip()
-    return (
-        snapshot if all(any(snapshot.glob(pattern)) for pattern in ("config.json", "*.safetensors")) else None
-    )
+    complete = all(any(snapshot.glob(pattern)) for pattern in ("config.json", "*.safetensors"))
+    return snapshot if complete else None
 
 
 def download(model: str) -> Path:
-    """The hub's snapshot of `model`, downloaded into its cache. Raises UserError when the hub cannot be reached or has no such model."""
+    """Downloads a hub's model into the hub's cache, and returns its folder.
+
+    Raises UserError when the hub cannot be reached or has no such model.
+    """
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
@@ -72,8 +72,11 @@ def download(model: str) -> Path:
 
 
 def folder_mistakes(path: Path) -> list[Mistake]:
-    """What a run needs of a Hugging Face folder and this one lacks. transformers unpacks mxfp4 for the learner; what such a release
-    cannot do, the plan refuses."""
+    """What a run needs of a Hugging Face folder and this one lacks.
+
+    Weights in mxfp4 pass, since transformers unpacks them for the learner; the plan refuses what they
+    cannot do.
+    """
     mistakes: list[Mistake] = []
 
     def lacks(rule: str, remedy: str) -> None:
@@ -96,7 +99,7 @@ def folder_mistakes(path: Path) -> list[Mistake]:
 
 
 def _quantization(path: Path) -> str | None:
-    """The method that the weights are packed by; None for plain floats."""
+    """The method by which the weights are quantized; None for plain floats."""
     try:
         config = json.loads((path / "config.json").read_text("utf-8")).get("quantization_config")
     except (ValueError, AttributeError):

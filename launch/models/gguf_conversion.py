@@ -1,5 +1,8 @@
-"""A gguf file as a bfloat16 Hugging Face folder. A process of its own (`python -P gguf_conversion.py FILE FOLDER`), run by model_fetch.py:
-its libraries, their settings and their gigabyte of memory go with it."""
+"""Converts a gguf file to a bfloat16 Hugging Face folder.
+
+fetch.py runs it as a process (`python -P gguf_conversion.py FILE FOLDER`), so that the libraries, their
+settings and their gigabyte of memory go when it ends.
+"""
 
 import sys
 from pathlib import Path
@@ -9,13 +12,14 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
 
 def convert(gguf: Path, out: Path) -> None:
-    """Weights dequantized to bfloat16, tokenizer, chat template, and the end-of-turn token as the one that generation stops on."""
-    place, name = str(gguf.parent), gguf.name
-    tokenizer = AutoTokenizer.from_pretrained(place, gguf_file=name)
+    """Writes dequantized weights, tokenizer and chat template; generation stops on the end-of-turn token."""
+    folder = str(gguf.parent)
+    name = gguf.name
+    tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=name)
     # Without an explicit quantization config the weights stay packed.
     unpacked = GgufConfig(gguf_file=name, dequantize=True)
     model = AutoModelForCausalLM.from_pretrained(
-        place, gguf_file=name, quantization_config=unpacked, dtype=torch.bfloat16
+        folder, gguf_file=name, quantization_config=unpacked, dtype=torch.bfloat16
     )
     tokenizer.model_max_length = model.config.max_position_embeddings
     for config in (model.config, model.generation_config):

@@ -1,4 +1,7 @@
-"""The figures of the models that shipped runs name, for a plan before they are downloaded: as their authors' config.json gives them."""
+"""Figures of the models that shipped runs name, for a plan before they are downloaded.
+
+They are those of each model's own config.json.
+"""
 
 from typing import Any
 
@@ -48,6 +51,6 @@ _CONFIGS: dict[str, dict[str, Any]] = {
 
 
 def known_shape(model: str) -> ModelShape | None:
-    """The shape of a hub's model; None for one whose figures are not written here."""
+    """The shape of a hub's model; None for one whose figures are not known here."""
     config = _CONFIGS.get(model)
     return None if config is None else shape_of(config)

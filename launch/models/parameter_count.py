@@ -1,5 +1,8 @@
-"""How many parameters a config.json describes: Llama, Mistral, Mixtral, Qwen2, Qwen3, Qwen3-MoE, gpt-oss, exactly; close to it for
-decoders like them."""
+"""How many parameters a config.json describes.
+
+The count is exact for Llama, Mistral, Mixtral, Qwen2, Qwen3, Qwen3-MoE and gpt-oss, and close for similar
+decoders.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,28 +11,36 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Counted:
-    """queries, keys: widths of one token's queries and keys. visited: experts that a token visits, 1 without experts. width: of one
-    expert, or of the dense MLP. expert_parameters: the experts' matrices in all layers."""
+    """Parameters and widths that follow from a config.json. Widths are in numbers per token."""
 
     parameters: int
+    """All parameters; tied embeddings are counted once."""
     head: int
+    """Width of one attention head."""
     queries: int
+    """Width of a token's queries: heads times head."""
     keys: int
+    """Width of a token's keys: key-value heads times head."""
     visited: int
+    """Experts that process a token; 1 for a dense MLP."""
     width: int
+    """Inner width of one expert, or of the dense MLP."""
     expert_parameters: int
+    """Parameters of the experts' matrices in all layers."""
 
 
 def count_parameters(config: Mapping[str, Any]) -> Counted:
-    """Embeddings, the last norm, and per layer: attention, gated MLP or experts with their router, two norms.
+    """Counts embeddings, the last norm, and per layer attention, two norms, and MLP or experts with router.
 
-    :raises KeyError, TypeError, ValueError, AttributeError: it describes something else.
+    Raises KeyError, TypeError, ValueError or AttributeError for a config of another kind of model.
     """
     kind = str(config.get("model_type") or "")
-    hidden, layers = int(config["hidden_size"]), int(config["num_hidden_layers"])
+    hidden = int(config["hidden_size"])
+    layers = int(config["num_hidden_layers"])
     heads = int(config["num_attention_heads"])
     head = int(config.get("head_dim") or hidden // heads)
-    queries, keys = heads * head, int(config.get("num_key_value_heads") or heads) * head
+    queries = heads * head
+    keys = int(config.get("num_key_value_heads") or heads) * head
     experts = int(config.get("num_local_experts") or config.get("num_experts") or 0)
     dense = int(config["intermediate_size"])
     width = int(config.get("moe_intermediate_size") or dense) if experts else dense
@@ -48,6 +59,7 @@ def count_parameters(config: Mapping[str, Any]) -> Counted:
 
 
 def _attention(config: Mapping[str, Any], kind: str, hidden: int, head: int, queries: int, keys: int) -> int:
+    """One layer's attention: four projections, with the biases, norms and sinks that the family has."""
     biases = queries + 2 * keys if kind == "qwen2" else 0
     if config.get("attention_bias"):
         biases = queries + 2 * keys + hidden
@@ -57,10 +69,12 @@ def _attention(config: Mapping[str, Any], kind: str, hidden: int, head: int, que
 
 
 def _sparse_layers(config: Mapping[str, Any], layers: int) -> int:
-    every, dense = int(config.get("decoder_sparse_step") or 1), set(config.get("mlp_only_layers") or ())
+    """How many layers have experts instead of a dense MLP."""
+    every = int(config.get("decoder_sparse_step") or 1)
+    dense = set(config.get("mlp_only_layers") or ())
     return sum(1 for layer in range(layers) if layer not in dense and (layer + 1) % every == 0)
 
 
 def _beside_experts(kind: str, experts: int, hidden: int, width: int) -> int:
-    """The router, and in gpt-oss its biases and those of the experts."""
+    """One layer's router, and in gpt-oss its biases and those of the experts."""
     return hidden * experts + (experts * (1 + 2 * width + hidden) if kind == "gpt_oss" else 0)

@@ -1,4 +1,4 @@
-"""The figures of a model that decide what it costs, read from its folder without loading it."""
+"""The figures of a model that decide how much memory it takes, read from its folder without loading it."""
 
 import json
 import math
@@ -13,58 +13,83 @@ from dynalign.launch.models.parameter_count import Counted, count_parameters
 
 _ELEMENT_BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}
 _LONGEST_HEADER_BYTES = 100_000_000
-"""What the safetensors format itself allows."""
+"""The limit of the safetensors format."""
 MXFP4_BYTES = 17 / 32
-"""Per number: 4 bits, and 8 bits of scale for every 32 (OCP Microscaling Formats)."""
-_TILE_HIDDEN, _TILE_WIDTH = 256, 128
-"""What vLLM's kernels round experts of mxfp4 up to on a GPU (`mxfp4_round_up_hidden_size_and_intermediate_size`)."""
+"""Bytes per number: 4 bits, and 8 bits of scale for every 32 numbers (OCP Microscaling Formats)."""
+_TILE_HIDDEN = 256
+"""The multiple to which vLLM's kernels round the hidden size of mxfp4 experts on a GPU.
+
+From vLLM's `mxfp4_round_up_hidden_size_and_intermediate_size`, as the next one.
+"""
+_TILE_WIDTH = 128
+"""The multiple to which they round an expert's inner width."""
 
 
 @dataclass(frozen=True)
 class Release:
-    """Weights that were released quantized, as an engine holds them. size_bytes: of the release. padding_bytes: what the kernels'
-    tiles add."""
+    """Weights that were released quantized, as an engine holds them."""
 
     method: str
+    """The quantization method, such as `mxfp4`."""
     size_bytes: int
+    """Size of the released weights."""
     padding_bytes: int
+    """What rounding up to the kernels' tiles adds."""
 
 
 @dataclass(frozen=True)
 class ModelShape:
-    """parameters: tied ones once. hidden, queries, keys, mlp: widths in numbers per token; `keys` is kv_heads · head, and `mlp`
-    counts the experts that a token visits. head: width of one attention head. routed: numbers per token that travel to experts and back.
-    sinks: attention logits have one that gives nothing. vocabulary and positions in tokens. release: None for plain floats."""
+    """The figures of a decoder. Widths are in numbers per token.
+
+    SmolLM2-135M is `ModelShape(parameters=134_515_008, layers=30, hidden=576, queries=576, keys=192,
+    mlp=1536, vocabulary=49_152, positions=8192)`.
+    """
 
     parameters: int
+    """All parameters; tied embeddings are counted once."""
     layers: int
+    """Decoder layers."""
     hidden: int
+    """Width of the residual stream."""
     queries: int
+    """Width of a token's queries: heads times head."""
     keys: int
+    """Width of a token's keys: key-value heads times head."""
     mlp: int
+    """Inner width of the MLP, or of all experts together that process a token."""
     vocabulary: int
+    """Tokens in the vocabulary."""
     positions: int
+    """The longest context in tokens; 0 where it is unknown."""
     head: int = 64
+    """Width of one attention head."""
     routed: int = 0
+    """Numbers per token that are sent to experts and back; 0 without experts."""
     sinks: bool = False
+    """Whether attention has a sink: an extra logit that takes weight and adds no value."""
     release: Release | None = None
+    """The quantized release; None for plain floats."""
 
     @property
     def heads(self) -> int:
+        """Attention heads."""
         return self.queries // self.head
 
     def kv_bytes_per_token(self, element_bytes: int, gpus: int = 1) -> int:
-        """2 (a key and a value) · layers · kv_heads · head · bytes per number, on each of `gpus` that the heads are dealt over; a head
-        that is not enough for all of them is on several."""
+        """Key-value cache per token: 2 (a key and a value) · layers · kv_heads · head · bytes per number.
+
+        gpus: how many the heads are divided over; the figure is that of each. With fewer heads than GPUs, a
+        head is on several.
+        """
         kv_heads = max(self.keys // self.head // gpus, 1)
         return 2 * self.layers * kv_heads * self.head * element_bytes
 
     def engine_bytes(self, element_bytes: int) -> int:
-        """The weights as an engine holds them: as released, or `element_bytes` per parameter."""
+        """Size of the weights in an engine: as released, or `element_bytes` per parameter."""
         return self.release.size_bytes if self.release else self.parameters * element_bytes
 
     def adapter_parameters(self, rank: int, targets: tuple[str, ...]) -> int:
-        """Parameters of LoRA adapters: rank · (inputs + outputs) per layer and target."""
+        """Parameters of LoRA adapters: rank · (inputs + outputs), summed over layers and targets."""
         widths = {
             "q_proj": self.hidden + self.queries,
             "k_proj": self.hidden + self.keys,
@@ -78,44 +103,43 @@ class ModelShape:
 
 
 def read_shape(folder: Path) -> ModelShape:
-    """The shape of the model in a Hugging Face folder; parameters from the safetensors headers, or counted from the config where
-    there are none, or where weights are stored quantized, so that their headers count packed bytes.
+    """The shape of the model in a Hugging Face folder.
 
-    :raises UserError: no config.json, or one that describes no causal language model.
+    The number of parameters comes from the safetensors headers. Without such files, or for quantized
+    weights, whose headers count packed bytes, it is computed from the config. Raises UserError without a
+    config.json, or for one that describes no causal language model.
     """
-    place = f"model folder {folder}"
+    where = f"model folder {folder}"
     try:
         config = json.loads((folder / "config.json").read_text("utf-8"))
     except (OSError, ValueError) as error:
-        mistake = Mistake(
-            place, None, f"has no readable config.json ({error})", "give a folder that transformers can load"
-        )
-        raise UserError([mistake]) from error
+        rule = f"has no readable config.json ({error})"
+        remedy = "give a folder that transformers can load"
+        raise UserError([Mistake(where, None, rule, remedy)]) from error
     try:
         return shape_of(config, *_stored(folder))
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         rule = f"its config.json describes no causal language model ({error!r})"
-        raise UserError([Mistake(place, None, rule, "give a decoder model")]) from error
+        raise UserError([Mistake(where, None, rule, "give a decoder model")]) from error
 
 
 def shape_of(config: Mapping[str, Any], stored_parameters: int = 0, stored_bytes: int = 0) -> ModelShape:
     """The shape that a config.json describes.
 
-    :param stored_parameters: of plain floats in the model's files; 0: count them. :param stored_bytes: of all its tensors; 0: unknown.
-    :raises KeyError, TypeError, ValueError, AttributeError: it describes something else.
+    stored_parameters: parameters in the model's files, if plain floats; 0 to compute them from the config.
+    stored_bytes: size of all tensors in the files; 0 where it is unknown.
+    Raises KeyError, TypeError, ValueError or AttributeError for a config of another kind of model.
     """
     quantization = config.get("quantization_config")
     config = config.get("text_config", config)
     counted = count_parameters(config)
-    layers, hidden = int(config["num_hidden_layers"]), int(config["hidden_size"])
-    release = (
-        None
-        if quantization is None
-        else _release(str(quantization.get("quant_method", "")), counted, hidden, stored_bytes)
-    )
+    hidden = int(config["hidden_size"])
+    release = None
+    if quantization is not None:
+        release = _release(str(quantization.get("quant_method", "")), counted, hidden, stored_bytes)
     return ModelShape(
         parameters=stored_parameters or counted.parameters,
-        layers=layers,
+        layers=int(config["num_hidden_layers"]),
         hidden=hidden,
         queries=counted.queries,
         keys=counted.keys,
@@ -130,7 +154,10 @@ def shape_of(config: Mapping[str, Any], stored_parameters: int = 0, stored_bytes
 
 
 def _release(method: str, counted: Counted, hidden: int, stored_bytes: int) -> Release:
-    """mxfp4 packs the experts' matrices and nothing else; another method is known by the size of its files alone."""
+    """The release of quantized weights.
+
+    mxfp4 packs only the experts' matrices; of other methods only the size counts.
+    """
     if method != "mxfp4":
         return Release(method, stored_bytes or 2 * counted.parameters, 0)
     packed = round(counted.expert_parameters * MXFP4_BYTES)
@@ -144,9 +171,13 @@ def _round_up(number: int, multiple: int) -> int:
 
 
 def _stored(folder: Path) -> tuple[int, int]:
-    """Parameters of the tensors in the safetensors files, and their bytes; 0 parameters without files, or if a tensor is no plain
-    float, and 0 bytes if a file cannot be read."""
-    parameters, size_bytes, plain = 0, 0, True
+    """Parameters in the safetensors files, and their size.
+
+    0 parameters without files or if a tensor is not of plain floats; 0 of both if a file cannot be read.
+    """
+    parameters = 0
+    size_bytes = 0
+    plain = True
     for file in sorted(folder.glob("*.safetensors")):
         tensors = _header(file)
         if tensors is None:
@@ -160,15 +191,16 @@ def _stored(folder: Path) -> tuple[int, int]:
 
 
 def _header(file: Path) -> dict[str, Any] | None:
-    """A safetensors file begins with its header's length (8 bytes, little-endian) and the header, JSON. None if it does not."""
+    """The tensors that a safetensors file declares; None if the file cannot be read.
+
+    It begins with the length of its header (8 bytes, little-endian), followed by the header as JSON.
+    """
     try:
         with file.open("rb") as stream:
             (length,) = struct.unpack("<Q", stream.read(8))
             header = json.loads(stream.read(min(length, _LONGEST_HEADER_BYTES)))
     except (OSError, ValueError, struct.error):
         return None
-    return (
-        {name: tensor for name, tensor in header.items() if name != "__metadata__"}
-        if isinstance(header, dict)
-        else None
-    )
+    if not isinstance(header, dict):
+        return None
+    return {name: tensor for name, tensor in header.items() if name != "__metadata__"}

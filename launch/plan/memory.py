@@ -154,7 +154,10 @@ def _engine_logits(settings: RunSettings, shape: ModelShape) -> Part:
     of = "sequences"
     if settings.rollout.gap_probes or settings.rollout.record_behaviour:
         longest = settings.prompts.max_tokens + settings.rollout.max_completion_tokens
-        tokens, of = max((tokens, of), (min(longest, _BATCHED_TOKENS), "tokens of a probed context"))
+        probed = min(longest, _BATCHED_TOKENS)
+        if probed >= tokens:
+            tokens = probed
+            of = "tokens of a probed context"
     formula = f"{tokens:,} {of} x {shape.vocabulary:,} x {_SCORED_BYTES} B"
     return Part("logits", formula, tokens * shape.vocabulary * _SCORED_BYTES, "gpu")
 

@@ -1,7 +1,9 @@
-"""Room in a running cluster: asked of its autoscaler, and waited for, before any actor is created.
+"""Waits until a running cluster has the capacity for a run, and asks its autoscaler for it.
 
-Actors that find no place would ask for it, too, but one by one: a run would hold GPUs while the rest never comes. So the driver asks
-for all that the run starts with at once, and creates nothing before it is there. A cluster without an autoscaler is merely waited for.
+Actors that cannot be scheduled also make the autoscaler add nodes, but one by one: the run would hold GPUs
+while the rest never comes. So the driver requests everything that the run starts with at once, and creates
+no actor before it is there. On a cluster without an autoscaler the request has no effect, and the driver
+only waits.
 """
 
 import time
@@ -9,13 +11,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
-import ray
 from ray.autoscaler.sdk import request_resources
 
 from dynalign.configs.errors import Mistake, UserError
 from dynalign.launch.plan.nodes import Cluster, from_ray
 from dynalign.launch.plan.plan import PlacementPlan
 from dynalign.launch.plan.refusals import cluster_refusals
+from dynalign.launch.ray_cluster.connection import node_rows
 
 _POLL_S = 1.0
 
@@ -23,14 +25,14 @@ _POLL_S = 1.0
 def wait_for_capacity(plan: PlacementPlan, deadline_s: float, waiting: Callable[[Mistake], None]) -> Cluster:
     """The cluster that this process has joined, as soon as it could hold the plan if nobody else used it.
 
-    :param waiting: called about once a second with the figure that does not fit; what it raises ends the wait.
-    :raises UserError: with the figures that do not fit at the deadline; nothing has been started.
+    waiting: called about once a second with the figure that does not fit; an exception from it ends the wait.
+    Raises UserError with the figures that do not fit at the deadline; nothing has been started then.
     """
     lacking, cluster = _lacking(plan)
     if not lacking:
         return cluster
     until_s = time.monotonic() + deadline_s
-    with _asked_for(shapes(plan)):
+    with _requested(shapes(plan)):
         while lacking:
             if time.monotonic() > until_s:
                 waited = f", and so it was for {deadline_s:g} s (deadlines.place_s)"
@@ -42,7 +44,7 @@ def wait_for_capacity(plan: PlacementPlan, deadline_s: float, waiting: Callable[
 
 
 def shapes(plan: PlacementPlan) -> list[dict[str, float]]:
-    """Cores and GPUs of everything that must run at one time: of a reserved bundle as one, of each other actor by itself."""
+    """Cores and GPUs of all that must run at one time: an entry per bundle and per actor outside them."""
     together = {name for bundle in plan.bundles for name in bundle.actors}
     threads = {"rollout": plan.settings.rollout.engine_threads, "learner": plan.settings.learner.threads}
     alone = [
@@ -56,14 +58,17 @@ def shapes(plan: PlacementPlan) -> list[dict[str, float]]:
 
 
 def _lacking(plan: PlacementPlan) -> tuple[list[Mistake], Cluster]:
-    cluster = from_ray(ray.nodes())
+    cluster = from_ray(node_rows())
     return cluster_refusals(plan, cluster), cluster
 
 
 @contextmanager
-def _asked_for(shapes: list[dict[str, float]]) -> Iterator[None]:
-    """The autoscaler keeps room for these until it is told otherwise. Nodes that have come then stay for its idle timeout, far longer
-    than actors take to be placed. Ray keeps one such request per cluster: of two runs that wait, the later one is heard."""
+def _requested(shapes: list[dict[str, float]]) -> Iterator[None]:
+    """Makes the autoscaler provide these shapes as long as the context lasts.
+
+    New nodes then stay for its idle timeout, which is far longer than it takes to create the actors. Ray
+    keeps one request per cluster: of two runs that wait, the later one replaces the other's.
+    """
     request_resources(bundles=shapes)
     try:
         yield

@@ -1,12 +1,15 @@
-"""A Ray cluster for a run: the one that RAY_ADDRESS names, or one of its own in this machine.
+"""A Ray cluster for a run: the one that RAY_ADDRESS names, or a new one on this machine.
 
-`ray.init` waits 40 s for a head that is not there, 20 s with a wrong token, and aborts the process when the token's file is absent.
-So the head is asked first, in one call with a deadline, and each of these is one line.
+`ray.init` waits 40 s for a head that is not there and 20 s with a wrong token, and it aborts the process
+when the token's file is absent. So the head is asked first, in one call with a deadline, and each of these
+failures is a message of one line.
 """
 
+import logging
 import os
+from collections.abc import Callable
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import ray
 
@@ -15,17 +18,22 @@ from dynalign.configs.schema import RunSettings
 from dynalign.launch.ray_cluster import ray_job
 
 NAMESPACE = "dynalign"
-"""Ray's namespace of every run's actors, so that any shell finds them by name."""
+"""Ray's namespace of the actors of all runs, so that any shell finds them by name."""
 
 ADDRESS_VARIABLE = "RAY_ADDRESS"
 ANSWER_DEADLINE_S = 10.0
 """The head answers within milliseconds; a name server or a far network may take seconds."""
+_ADDRESS_REMEDY = "host:port of the head (6379 if nothing else was chosen)"
+_TOKEN_REMEDY = (
+    "set RAY_AUTH_TOKEN, or RAY_AUTH_TOKEN_PATH to a file, "
+    "with the token that `ray get-auth-token` prints on the head"
+)
 
 
 def connect(run: RunSettings) -> bool:
-    """Joins the cluster that RAY_ADDRESS names (a Ray job sets it), else starts one in this machine. True if it was started.
+    """Joins the cluster that RAY_ADDRESS names (a Ray job sets it), else starts one. True if it was started.
 
-    :raises UserError: the cluster cannot be joined. :raises RunFailed: Ray does not start in this machine.
+    Raises UserError when the cluster cannot be joined, RunFailed when Ray does not start on this machine.
     """
     if join():
         return False
@@ -38,7 +46,7 @@ def connect(run: RunSettings) -> bool:
             include_dashboard=False,
             namespace=NAMESPACE,
             log_to_driver=False,
-            logging_level="ERROR",
+            logging_level=logging.ERROR,
         )
     except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
         raise RunFailed(f"Ray does not start in this machine: {error}") from error
@@ -46,26 +54,38 @@ def connect(run: RunSettings) -> bool:
 
 
 def join() -> bool:
-    """Joins the cluster that RAY_ADDRESS names; False where it names none. Raises UserError like `reach`, or when Ray refuses."""
+    """Joins the cluster that RAY_ADDRESS names; False where it names none.
+
+    Raises UserError like `reach`, or when Ray refuses.
+    """
     address = reach()
     if address is None:
         return False
     try:
-        # a submitted job's log, which `ray job logs` shows, is where its actors' lines are looked for
-        ray.init(address=address, namespace=NAMESPACE, log_to_driver=ray_job.inside(), logging_level="ERROR")
+        ray.init(
+            address=address,
+            namespace=NAMESPACE,
+            # Users of a submitted job look for its actors' lines in `ray job logs`.
+            log_to_driver=ray_job.inside(),
+            logging_level=logging.ERROR,
+        )
     except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
         cause = str(error.__cause__ or error).strip().splitlines()[0]
-        _refuse(
-            f"could not be joined ({cause})",
-            "run this on a node of the cluster, or send it there with `ray job submit`",
-        )
+        remedy = "run this on a node of the cluster, or send it there with `ray job submit`"
+        _refuse(f"could not be joined ({cause})", remedy)
     return True
 
 
-def reach() -> str | None:
-    """host:port of the head that RAY_ADDRESS names, which has just answered; None where a cluster of one's own is to be started.
+def node_rows() -> list[dict[str, Any]]:
+    """The rows of `ray.nodes()`, which has no types: one per node, dead ones included."""
+    listed: Callable[[], list[dict[str, Any]]] = ray.nodes
+    return listed()
 
-    :raises UserError: an address of another kind, no answer, a missing or wrong token, another version of Ray.
+
+def reach() -> str | None:
+    """host:port of the head that RAY_ADDRESS names, which has just answered; None where it names no cluster.
+
+    Raises UserError for another kind of address, no answer, a missing or wrong token, another version of Ray.
     """
     named = os.environ.get(ADDRESS_VARIABLE)
     if not named or named == "local":
@@ -73,13 +93,11 @@ def reach() -> str | None:
     _check_kind(named)
     address = _found_here() if named == "auto" else named
     if os.environ.get("RAY_AUTH_MODE", "").lower() == "token" and not _has_token():
-        remedy = "set RAY_AUTH_TOKEN, or RAY_AUTH_TOKEN_PATH to a file, with the token that `ray get-auth-token` prints on the head"
-        raise UserError([Mistake("RAY_AUTH_MODE", "token", "there is no token here", remedy)])
+        raise UserError([Mistake("RAY_AUTH_MODE", "token", "there is no token here", _TOKEN_REMEDY)])
     version = _ask(address)
     if version != ray.__version__:
-        _refuse(
-            f"runs Ray {version}, and here is Ray {ray.__version__}", "install the same version on both sides"
-        )
+        rule = f"runs Ray {version}, and here is Ray {ray.__version__}"
+        _refuse(rule, "install the same version on both sides")
     return address
 
 
@@ -88,7 +106,7 @@ def _refuse(rule: str, remedy: str) -> NoReturn:
 
 
 def _check_kind(named: str) -> None:
-    submit = "set it to host:port of the head (6379 if nothing else was chosen), or send the run there with `ray job submit`"
+    submit = f"set it to {_ADDRESS_REMEDY}, or send the run there with `ray job submit`"
     if named.startswith(("http://", "https://")):
         _refuse("is the address of a dashboard, which only takes jobs", submit)
     if named.startswith("ray://"):
@@ -99,26 +117,24 @@ def _check_kind(named: str) -> None:
 
 
 def _found_here() -> str:
+    """The address of the cluster that was started on this machine, with its token if it has one."""
     from ray._private.authentication.authentication_token_setup import (
         maybe_enable_token_auth_if_token_available,
     )
     from ray._private.services import canonicalize_bootstrap_address_or_die
 
-    maybe_enable_token_auth_if_token_available(
-        warn_if_disabled=False
-    )  # as Ray does for a cluster that it finds by itself
+    # As `ray.init` does for a cluster that it finds by itself.
+    maybe_enable_token_auth_if_token_available(warn_if_disabled=False)
     try:
         return str(canonicalize_bootstrap_address_or_die("auto"))
     except ConnectionError as error:
         cause = str(error).split(".")[0]
-        _refuse(
-            f"finds no cluster ({cause})",
-            "set it to host:port of the head, or unset it to run on this machine alone",
-        )
+        remedy = "set it to host:port of the head, or unset it to run on this machine alone"
+        _refuse(f"finds no cluster ({cause})", remedy)
 
 
 def _has_token() -> bool:
-    """Looks where Ray looks. Its own reader aborts the process when the file is absent."""
+    """Whether Ray would find a token. Ray's own reader aborts the process when the file is absent."""
     if os.environ.get("RAY_AUTH_TOKEN"):
         return True
     named = os.environ.get("RAY_AUTH_TOKEN_PATH")
@@ -127,9 +143,11 @@ def _has_token() -> bool:
 
 
 def asks_for_token() -> bool:
-    """Whether the head that RAY_ADDRESS names turns away whoever has no token, or no certificate. Raises UserError like `reach`."""
+    """Whether the head that RAY_ADDRESS names refuses callers without a token, or without a certificate.
+
+    Raises UserError like `reach`.
+    """
     import grpc
-    from ray.core.generated import gcs_service_pb2
 
     address = reach()
     if address is None or os.environ.get("RAY_USE_TLS", "0").lower() in ("1", "true"):
@@ -137,7 +155,7 @@ def asks_for_token() -> bool:
     with grpc.insecure_channel(address, [("grpc.enable_http_proxy", 0)]) as channel:
         ask = channel.unary_unary("/ray.rpc.NodeInfoGcsService/CheckAlive")
         try:
-            ask(gcs_service_pb2.CheckAliveRequest().SerializeToString(), timeout=ANSWER_DEADLINE_S)
+            ask(_check_alive().SerializeToString(), timeout=ANSWER_DEADLINE_S)
         except grpc.RpcError as error:
             return bool(error.code() == grpc.StatusCode.UNAUTHENTICATED)
     return False
@@ -147,29 +165,34 @@ def _ask(address: str) -> str:
     """The version of Ray that the head at `address` runs."""
     import grpc
     from ray._private.grpc_utils import init_grpc_channel
-    from ray.core.generated import gcs_service_pb2, gcs_service_pb2_grpc
+    from ray.core.generated import gcs_service_pb2_grpc
 
-    channel = init_grpc_channel(
-        address, [("grpc.enable_http_proxy", 0)]
-    )  # with Ray's TLS and token; Ray uses no proxy either
+    # With Ray's TLS and token, and like Ray without a proxy.
+    channel = init_grpc_channel(address, [("grpc.enable_http_proxy", 0)])
+    stub: Any = gcs_service_pb2_grpc.NodeInfoGcsServiceStub
     try:
-        asked = gcs_service_pb2_grpc.NodeInfoGcsServiceStub(channel).CheckAlive(
-            gcs_service_pb2.CheckAliveRequest(), timeout=ANSWER_DEADLINE_S
-        )
-        return str(asked.ray_version)
+        return str(stub(channel).CheckAlive(_check_alive(), timeout=ANSWER_DEADLINE_S).ray_version)
     except grpc.RpcError as error:
         if error.code() == grpc.StatusCode.UNAUTHENTICATED:
             _refuse_token()
         cause = "an HTTP server answers" if "http1.x" in error.details() else f"no answer: {error.details()}"
-        remedy = "start the cluster, correct host:port (6379 if nothing else was chosen), or unset it to run on this machine alone"
+        correct = "correct host:port (6379 if nothing else was chosen)"
+        remedy = f"start the cluster, {correct}, or unset it to run on this machine alone"
         _refuse(f"no head of a Ray cluster is there ({cause})", remedy)
     finally:
         channel.close()
 
 
+def _check_alive() -> Any:
+    """The request message of Ray's liveness call, from generated code without types."""
+    from ray.core.generated import gcs_service_pb2
+
+    messages: Any = gcs_service_pb2
+    return messages.CheckAliveRequest()
+
+
 def _refuse_token() -> NoReturn:
     if os.environ.get("RAY_AUTH_MODE", "").lower() == "token":
-        remedy = "set RAY_AUTH_TOKEN, or RAY_AUTH_TOKEN_PATH to a file, with the token that `ray get-auth-token` prints on the head"
-        _refuse("the cluster does not accept the token of this shell", remedy)
+        _refuse("the cluster does not accept the token of this shell", _TOKEN_REMEDY)
     remedy = "set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH to the cluster's token"
     _refuse("the cluster asks for a token, and this shell gives none", remedy)

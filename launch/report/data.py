@@ -1,6 +1,7 @@
-"""What the report shows, read from a run folder's files alone: no actor is asked, so it works on a live, ended or copied run.
+"""What the report shows, read from a run folder's files alone.
 
-Every mean comes as an `Estimate`, with the interval that its number of independent parts supports.
+No actor is asked, so it works on a live, an ended or a copied run. Every mean is an `Estimate`, with the
+interval that its number of independent parts supports.
 """
 
 import math
@@ -20,41 +21,55 @@ from dynalign.run_folder import layout
 from dynalign.run_folder.heldout import HeldoutItem
 from dynalign.run_folder.metrics import Row, read_heldout, read_metrics
 
-FIRST_SAMPLED_STEPS, LAST_SAMPLED_STEPS = 3, 10
-"""Steps whose candidates are embedded in the page: how it began, and how it is now."""
+FIRST_SAMPLED_STEPS = 3
+"""How many of the first steps have their candidates on the page."""
+LAST_SAMPLED_STEPS = 10
+"""How many of the last steps have theirs."""
 SAMPLED_GROUPS_PER_STEP = 16
+"""Groups of such a step that the page shows at most."""
 LONGEST_SAMPLED_TEXT = 4_000
 """Characters of a prompt, completion or verdict that the page keeps."""
 SAMPLED_TEXT_PER_STEP = 200_000
-"""Characters of one step's samples, beyond which its further groups are left out: keeps the page a few megabytes, whatever the run."""
-
+"""Characters of one step's samples, beyond which its further groups are left out: the page stays small."""
 
 Curve = list[tuple[int, Estimate]]
-"""(step, estimate), by step."""
+"""(step, estimate) of a quantity, by step."""
 
 
 @dataclass(frozen=True, slots=True)
 class StepExperience:
-    """One step's records, reduced. group_means: of the parsed scores. gaps: (sum in nats, tokens) of each probed group."""
+    """The figures of one step's records."""
 
     scores: tuple[float, ...]
+    """Scores of all candidates with a readable verdict, 0 to 5 points."""
     group_means: tuple[float, ...]
+    """The mean of these scores in each group."""
     gaps: tuple[tuple[float, int], ...]
+    """The internalization gap of each probed group: sum in nats, and tokens."""
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A run folder, read. `samples`: the steps that the page embeds, JSON-ready. `problems`: what could not be read, in words."""
+    """The contents of a run folder."""
 
     folder: Path
+    """Where it was read from."""
     name: str
+    """The run's name."""
     config: Mapping[str, Any]
+    """The contents of config.yaml; empty if it is missing or damaged."""
     config_text: str
+    """The text of config.yaml."""
     rows: list[Row]
+    """The rows of metrics.jsonl, by step."""
     heldout: list[HeldoutItem]
+    """The answers to held-out prompts."""
     experience: dict[int, StepExperience]
+    """The figures of each step with records."""
     samples: list[dict[str, Any]]
+    """The steps whose candidates are on the page, ready for JSON."""
     problems: list[str]
+    """What could not be read, in words."""
 
     def setting(self, path: str) -> Any:
         """The value at a dotted path of config.yaml; None where it is missing."""
@@ -74,38 +89,34 @@ class Run:
 
 
 def load_runs(folders: Sequence[Path]) -> list[Run]:
-    """Read run folders.
+    """Reads run folders.
 
-    :raises UserError: no folder, or folders that are not run folders, all of them named.
+    Raises UserError without any, or for folders that are not run folders, all of them named.
     """
     is_run = {
         folder: (folder / layout.CONFIG).exists() or (folder / layout.METRICS).exists() for folder in folders
     }
     if not folders or not all(is_run.values()):
         rule = f"a run folder has {layout.CONFIG} or {layout.METRICS}"
+        remedy = "give the path of a run folder, such as runs/quickstart"
         wrong = [str(folder) for folder, found in is_run.items() if not found] or [""]
-        raise UserError(
-            [
-                Mistake("report", folder, rule, "give the path of a run folder, such as runs/quickstart")
-                for folder in wrong
-            ]
-        )
+        raise UserError([Mistake("report", folder, rule, remedy) for folder in wrong])
     return [load_run(folder) for folder in folders]
 
 
 def load_run(folder: Path) -> Run:
-    """Read a run folder. Parts that are missing are empty; damaged ones are named in `problems`."""
+    """Reads a run folder. Parts that are missing are empty; damaged ones are named in `problems`."""
     problems: list[str] = []
     rows: list[Row] = []
     heldout: list[HeldoutItem] = []
     try:
-        rows, heldout = read_metrics(folder), read_heldout(folder)
+        rows = read_metrics(folder)
+        heldout = read_heldout(folder)
     except RecordError as error:
         problems.append(str(error))
     text, config = _read_config(folder / layout.CONFIG, problems)
-    experience, samples = _read_experience(
-        folder / layout.EXPERIENCE, {row["step"] for row in rows}, problems
-    )
+    trained_steps = {row["step"] for row in rows}
+    experience, samples = _read_experience(folder / layout.EXPERIENCE, trained_steps, problems)
     name = config.get("name", folder.resolve().name)
     return Run(folder, str(name), config, text, rows, heldout, experience, samples, problems)
 
@@ -125,7 +136,10 @@ def _read_config(path: Path, problems: list[str]) -> tuple[str, Mapping[str, Any
 def _read_experience(
     folder: Path, trained_steps: set[int], problems: list[str]
 ) -> tuple[dict[int, StepExperience], list[dict[str, Any]]]:
-    """The records of the steps that the metrics know (all, if they know none): other files belong to a rolled-back step."""
+    """The records of the steps that the metrics have, or of all if they have none.
+
+    Other files belong to steps that were rolled back.
+    """
     found = layout.experience_files(folder)
     steps = sorted(step for step in found if step in trained_steps or not trained_steps)
     sampled = {*steps[:FIRST_SAMPLED_STEPS], *steps[-LAST_SAMPLED_STEPS:]}
@@ -144,19 +158,21 @@ def _read_experience(
 
 
 def _samples(groups: Sequence[pa.RecordBatch]) -> list[dict[str, Any]]:
-    """The first groups, as many as fit, and one at least."""
-    found, room = [], SAMPLED_TEXT_PER_STEP
+    """The first groups of a step, as many as fit on the page, but at least one."""
+    found: list[dict[str, Any]] = []
+    left = SAMPLED_TEXT_PER_STEP
     for group in groups[:SAMPLED_GROUPS_PER_STEP]:
-        found.append(_sample(group))
-        room -= len(found[-1]["prompt"]) + sum(
-            len(part["text"]) + len(part["verdict"] or "") for part in found[-1]["candidates"]
-        )
-        if room < 0:
+        sample = _sample(group)
+        found.append(sample)
+        texts = [len(part["text"]) + len(part["verdict"] or "") for part in sample["candidates"]]
+        left -= len(sample["prompt"]) + sum(texts)
+        if left < 0:
             break
     return found
 
 
 def _reduce(groups: Iterable[pa.RecordBatch]) -> StepExperience:
+    """The figures of a step's groups; they keep the page small, where the records may be gigabytes."""
     scores_PG = [
         [score for score in group.column("score").to_pylist() if score is not None] for group in groups
     ]
@@ -182,7 +198,7 @@ def _cut(text: str | None) -> str | None:
 
 
 def _sample(group: pa.RecordBatch) -> dict[str, Any]:
-    """One group as the sample browser reads it, best candidate first, unparsed ones last."""
+    """One group as the sample browser reads it: best candidate first, unparsed ones last."""
     rows = group.to_pylist()
     scores = [row["score"] for row in rows if row["score"] is not None]
     candidates = [
@@ -206,19 +222,8 @@ def _sample(group: pa.RecordBatch) -> dict[str, Any]:
     candidates.sort(
         key=lambda candidate: -math.inf if candidate["score"] is None else candidate["score"], reverse=True
     )
-    shared = {
-        name: rows[0][name]
-        for name in (
-            "group_id",
-            "prompt_id",
-            "epoch",
-            "attempt",
-            "lineage",
-            "worker",
-            "judge",
-            "judge_version",
-        )
-    }
+    names = ("group_id", "prompt_id", "epoch", "attempt", "lineage", "worker", "judge", "judge_version")
+    shared = {name: rows[0][name] for name in names}
     return shared | {
         "prompt": _cut(rows[0]["prompt"]),
         "mean": fmean(scores) if scores else None,
@@ -231,7 +236,10 @@ def _sample(group: pa.RecordBatch) -> dict[str, Any]:
 
 
 def training_curve(run: Run) -> Curve:
-    """Training reward: the mean over a step's group means, which are independent draws; its rows' mean where records are missing."""
+    """Training reward: the mean over a step's group means, which are independent draws.
+
+    Where records are missing, the mean of metrics.jsonl without an interval.
+    """
     curve: Curve = []
     for step, mean in run.column("reward_mean"):
         estimate = mean_interval(run.experience[step].group_means) if step in run.experience else None
@@ -240,7 +248,7 @@ def training_curve(run: Run) -> Curve:
 
 
 def heldout_curve(run: Run, prompted: bool) -> Curve:
-    """Held-out reward over prompts, each of which counts once; the rows' mean where `heldout.jsonl` is missing."""
+    """Held-out reward: the mean over prompts; where heldout.jsonl is missing, that of metrics.jsonl."""
     by_step: dict[int, list[float]] = {}
     for item in run.heldout:
         if item.prompted == prompted and item.score is not None:
@@ -252,19 +260,23 @@ def heldout_curve(run: Run, prompted: bool) -> Curve:
 
 
 def heldout_change(run: Run, prompted: bool) -> Estimate | None:
-    """Last minus first held-out reward, paired by prompt, which removes what the prompts differ in; None with one evaluation."""
+    """Last minus first held-out reward; None with one evaluation.
+
+    Pairing by prompt removes the variance between prompts.
+    """
     by_step: dict[int, dict[str, float]] = {}
     for item in run.heldout:
         if item.prompted == prompted and item.score is not None:
             by_step.setdefault(item.step, {})[item.prompt_id] = item.score
     if len(by_step) < 2:
         return None
-    first, last = by_step[min(by_step)], by_step[max(by_step)]
+    first = by_step[min(by_step)]
+    last = by_step[max(by_step)]
     return mean_interval([last[prompt] - first[prompt] for prompt in first.keys() & last.keys()])
 
 
 def gap_curve(run: Run) -> Curve:
-    """Internalization gap, nats per token, with groups as clusters; the rows' figure where records are missing."""
+    """Internalization gap, nats per token, groups as clusters; without records, that of metrics.jsonl."""
     found = {
         step: estimate for step, part in run.experience.items() if (estimate := ratio_interval(part.gaps))
     }

@@ -1,7 +1,7 @@
 """`report.html`: a run, or several to compare, as one page that a browser opens without any network.
 
-The page asks for nothing from outside and forbids it to itself (Content-Security-Policy). What a model wrote is data in it:
-escaped in the page, and put in as text by the sample browser.
+The page loads nothing from outside, and its Content-Security-Policy forbids it. Text that a model wrote is
+data: it is escaped in the page, and inserted as text by the sample browser.
 """
 
 import base64
@@ -17,7 +17,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from dynalign.configs.errors import RecordError
-from dynalign.launch.report.charts import MOST_MARKERS, binned, figure, hundredths, with_interval
+from dynalign.launch.report.charts import MOST_MARKERS
 from dynalign.launch.report.data import (
     LONGEST_SAMPLED_TEXT,
     SAMPLED_GROUPS_PER_STEP,
@@ -29,7 +29,10 @@ from dynalign.launch.report.data import (
     load_runs,
     training_curve,
 )
-from dynalign.launch.report.sections import comparison_charts, learner_split, sections
+from dynalign.launch.report.figures import figure, hundredths, with_interval
+from dynalign.launch.report.scales import binned
+from dynalign.launch.report.sections import comparison_charts, sections
+from dynalign.launch.report.time_split import learner_split
 from dynalign.launch.summary import Summary, conservation_line, duration, read_summary
 from dynalign.run_folder import durable, layout
 from dynalign.run_folder.heldout import HeldoutItem
@@ -47,34 +50,42 @@ LEDGER_TERMS = (
     "late",
     "rolled_back",
 )
+"""The terms of the conservation law, and the counters beside it, as metrics.jsonl names them."""
 LEDGER_TABLE_ROWS = 12
+"""Steps in the table of the conservation law."""
 SHOWN_HELDOUT_PROMPTS = 32
+"""Held-out prompts whose answers are on the page."""
 ABSENT = "–"
+"""Shown for a value that was not measured."""
 
 
 @dataclass(frozen=True, slots=True)
 class KeyFigure:
-    """One figure that an operator looks for first, with the words that qualify it."""
+    """A figure that an operator looks for first: `KeyFigure("Groups trained", "28 of 32", "…")`."""
 
     label: str
+    """What it is."""
     value: str
+    """The figure."""
     note: str
+    """Steps, interval or counts that qualify it."""
 
 
 @dataclass(frozen=True, slots=True)
 class HeldoutPair:
-    """One held-out prompt's answer at the first and at the last evaluation, without the system prompt."""
+    """Two answers to one held-out prompt, without the system prompt."""
 
     first: HeldoutItem
+    """The answer at the first evaluation."""
     last: HeldoutItem
+    """The answer at the last one."""
 
 
 def write_report(run_folders: Sequence[Path]) -> Path:
-    """Write `report.html` into the first run folder, from the files in the folders alone, and return its path.
+    """Writes `report.html` into the first run folder and returns its path; reads the folders' files alone.
 
-    The first run is shown in full; with several, all are overlaid in a comparison. What is missing or damaged is said on the page.
-
-    :raises UserError: a folder is not a run folder; all such folders are named.
+    The first run is shown in full; several runs are also overlaid in a comparison. The page names what is
+    missing or damaged. Raises UserError that names all folders that are not run folders.
     """
     runs = load_runs(run_folders)
     path = run_folders[0] / layout.REPORT
@@ -83,8 +94,9 @@ def write_report(run_folders: Sequence[Path]) -> Path:
 
 
 def render(runs: Sequence[Run]) -> str:
-    """The page: the first run in full, all of them compared."""
-    run, summary = runs[0], _summary(runs[0])
+    """The HTML page: the first run in full, and a comparison of several."""
+    run = runs[0]
+    summary = _summary(run)
     environment = Environment(loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined)
     environment.policies["json.dumps_kwargs"] = {"ensure_ascii": False, "separators": (",", ":")}
     environment.filters |= {"figure": _optional_figure, "score": _optional_score, "sha256": _sha256}
@@ -105,16 +117,15 @@ def render(runs: Sequence[Run]) -> str:
         ledger_rows=_ledger_rows(run),
         conservation=conservation_line(summary) if summary else None,
         heldout_pairs=_heldout_pairs(run)[:SHOWN_HELDOUT_PROMPTS],
-        samples=json.loads(
-            json.dumps(run.samples), parse_constant=lambda _: None
-        ),  # a NaN would end the browser's parsing
+        # JSON knows no NaN: one would stop the browser's parser.
+        samples=json.loads(json.dumps(run.samples), parse_constant=lambda _: None),
         sample_note=_sample_note(run),
         written=time.strftime("%Y-%m-%d %H:%M:%S %z"),
     )
 
 
 def _sha256(text: str) -> str:
-    """A script's hash as a Content-Security-Policy names it."""
+    """A script's hash in the form of a Content-Security-Policy."""
     return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 
@@ -127,7 +138,7 @@ def _optional_score(value: float | None) -> str:
 
 
 def _labels(runs: Sequence[Run]) -> list[str]:
-    """Names of runs; their folders where two runs have the same name."""
+    """The runs' names, or their folders where two runs have the same name."""
     names = [run.name for run in runs]
     return [str(run.folder) if names.count(run.name) > 1 else run.name for run in runs]
 
@@ -141,12 +152,13 @@ def _summary(run: Run) -> Summary | None:
 
 
 def _facts(run: Run, summary: Summary | None) -> list[tuple[str, str]]:
-    """What was run, for the page's head."""
+    """What was run, for the head of the page."""
     step = run.last_row["step"] if run.last_row else 0
     planned = summary.steps if summary else run.setting("steps")
     wall_s = summary.wall_s if summary else sum(value for _, value in run.column("step_s"))
     judge = [run.setting(f"judge.{name}") for name in ("kind", "scorer", "rubric")]
-    group, prompts = run.setting("rollout.group_size"), run.setting("rollout.prompts_per_step")
+    group = run.setting("rollout.group_size")
+    prompts = run.setting("rollout.prompts_per_step")
     facts = [
         ("model", run.setting("model")),
         ("judge", ", ".join(str(part) for part in judge if part)),
@@ -160,7 +172,8 @@ def _facts(run: Run, summary: Summary | None) -> list[tuple[str, str]]:
 
 
 def _key_figures(run: Run, summary: Summary | None) -> list[KeyFigure]:
-    plain, prompted = heldout_curve(run, prompted=False), heldout_curve(run, prompted=True)
+    plain = heldout_curve(run, prompted=False)
+    prompted = heldout_curve(run, prompted=True)
     found = [
         _change("Held-out reward, unprompted", plain, _paired_note(run, prompted=False)),
         _change("Held-out reward, prompted", prompted, _paired_note(run, prompted=True)),
@@ -175,24 +188,25 @@ def _key_figures(run: Run, summary: Summary | None) -> list[KeyFigure]:
 
 
 def _change(label: str, curve: Curve, note: str = "") -> KeyFigure | None:
-    """First → last value, the interval of the last as the note unless there is a better one."""
+    """First → last value. note: replaces the interval of the last value."""
     if not curve:
         return None
-    (first_step, first), (last_step, last) = curve[0], curve[-1]
+    first_step, first = curve[0]
+    last_step, last = curve[-1]
     when = f"step {first_step}" if first_step else "before training"
     if first_step == last_step:
         return KeyFigure(label, hundredths(last.mean), f"{when}; {with_interval(last)}")
     note = note or f"last {with_interval(last)}"
-    return KeyFigure(
-        label, f"{hundredths(first.mean)} → {hundredths(last.mean)}", f"{when} → step {last_step}; {note}"
-    )
+    value = f"{hundredths(first.mean)} → {hundredths(last.mean)}"
+    return KeyFigure(label, value, f"{when} → step {last_step}; {note}")
 
 
 def _paired_note(run: Run, prompted: bool) -> str:
     change = heldout_change(run, prompted)
     if change is None or change.low is None or change.high is None:
         return ""
-    low, high = hundredths(change.low, "+"), hundredths(change.high, "+")
+    low = hundredths(change.low, "+")
+    high = hundredths(change.high, "+")
     return f"change {hundredths(change.mean, '+')} ({low} to {high}, paired over {change.n} prompts)"
 
 
@@ -214,16 +228,15 @@ def _oldest(run: Run) -> KeyFigure | None:
     ages = [value for _, value in run.column("staleness_max")]
     if not ages:
         return None
-    return KeyFigure(
-        "Oldest trained token, versions", figure(max(ages)), f"bound {run.setting('algorithm.max_staleness')}"
-    )
+    bound = run.setting("algorithm.max_staleness")
+    return KeyFigure("Oldest trained token, versions", figure(max(ages)), f"bound {bound}")
 
 
 def _mean_rate(run: Run, name: str, label: str) -> KeyFigure | None:
     rates = [value for _, value in run.column(name)]
-    return (
-        KeyFigure(label, figure(sum(rates) / len(rates)), "mean over steps, all workers") if rates else None
-    )
+    if not rates:
+        return None
+    return KeyFigure(label, figure(sum(rates) / len(rates)), "mean over steps, all workers")
 
 
 def _learner_busy(run: Run) -> KeyFigure | None:
@@ -231,19 +244,14 @@ def _learner_busy(run: Run) -> KeyFigure | None:
     whole_s = sum(sum(parts) for parts in split.values())
     if not whole_s:
         return None
-    learn_s, waited_s = (
-        sum(parts[0] for parts in split.values()),
-        sum(parts[2] + parts[3] for parts in split.values()),
-    )
-    return KeyFigure(
-        "Learner busy learning",
-        _percent(learn_s / whole_s),
-        f"waiting for batches {_percent(waited_s / whole_s)}",
-    )
+    learn_s = sum(parts[0] for parts in split.values())
+    waited_s = sum(parts[2] + parts[3] for parts in split.values())
+    note = f"waiting for batches {_percent(waited_s / whole_s)}"
+    return KeyFigure("Learner busy learning", _percent(learn_s / whole_s), note)
 
 
 def _compared(label: str, run: Run) -> dict[str, Any]:
-    """One line of the comparison's table."""
+    """One row of the comparison's table."""
     last = run.last_row
     curves = [
         heldout_curve(run, prompted=False),
@@ -256,24 +264,23 @@ def _compared(label: str, run: Run) -> dict[str, Any]:
 
 
 def _ledger_rows(run: Run) -> list[Row]:
-    """At most so many rows over the run, the last one included."""
+    """At most LEDGER_TABLE_ROWS rows, spread over the run, with the last one."""
     rows = [row for row in run.rows if row["issued"] is not None]
     return [column[-1] for column in binned(rows, LEDGER_TABLE_ROWS)]
 
 
 def _heldout_pairs(run: Run) -> list[HeldoutPair]:
-    """Prompts answered at the first and at the last evaluation, those whose score moved most first."""
+    """Prompts answered at the first and at the last evaluation, the largest changes of score first."""
     plain = [item for item in run.heldout if not item.prompted]
     if not plain:
         return []
-    first, last = plain[0].step, plain[-1].step
+    first = plain[0].step
+    last = plain[-1].step
+    if first == last:
+        return []
     before = {item.prompt_id: item for item in plain if item.step == first}
     after = {item.prompt_id: item for item in plain if item.step == last}
-    pairs = [
-        HeldoutPair(item, after[prompt])
-        for prompt, item in before.items()
-        if prompt in after and first != last
-    ]
+    pairs = [HeldoutPair(item, after[prompt]) for prompt, item in before.items() if prompt in after]
     return sorted(pairs, key=_moved, reverse=True)
 
 
@@ -284,24 +291,23 @@ def _moved(pair: HeldoutPair) -> float:
 
 
 def _sample_note(run: Run) -> str:
-    """Which part of the records is on the page."""
+    """Says which part of the records is on the page."""
     if not run.samples:
         return ""
-    steps, total = [sample["step"] for sample in run.samples], len(run.experience)
-    which = (
-        f"All {total} steps with records"
-        if len(steps) == total
-        else f"Steps {_ranges(steps)} of {total} steps with records"
-    )
+    steps = [sample["step"] for sample in run.samples]
+    total = len(run.experience)
+    which = f"Steps {_ranges(steps)} of {total} steps with records"
+    if len(steps) == total:
+        which = f"All {total} steps with records"
     return (
-        f"{which}; at most {SAMPLED_GROUPS_PER_STEP} groups of a step, fewer where texts are long, texts cut at "
-        f"{LONGEST_SAMPLED_TEXT:,} characters. "
+        f"{which}; at most {SAMPLED_GROUPS_PER_STEP} groups of a step, fewer where texts are long, "
+        f"texts cut at {LONGEST_SAMPLED_TEXT:,} characters. "
         "The whole record is in the run folder's experience/."
     )
 
 
 def _ranges(steps: Sequence[int]) -> str:
-    """`1–3, 91–100`."""
+    """Ascending numbers as ranges: `1–3, 91–100`."""
     runs: list[list[int]] = []
     for step in steps:
         if runs and step == runs[-1][-1] + 1:

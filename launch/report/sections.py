@@ -1,4 +1,4 @@
-"""Which charts the report shows, in which order, and what each says about how it was computed."""
+"""Which charts the report shows, in which order, each with a caption that says how it was computed."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -6,25 +6,31 @@ from dataclasses import dataclass, replace
 from dynalign.launch.report.charts import Chart, Series, heat_map, line_chart, stacked_bars
 from dynalign.launch.report.data import Curve, Run, gap_curve, heldout_curve, training_curve
 from dynalign.launch.report.intervals import Estimate
-from dynalign.rollout.judges.scoring import HIGHEST_SCORE
+from dynalign.launch.report.time_split import learner_split, rollout_split
+from dynalign.rollout.records import HIGHEST_SCORE
 
 BLUE, ORANGE, GREEN, PURPLE, RED, GREY = range(6)
-"""The page's palette, told apart with all common colour vision; its shades for light and dark stand in the template."""
+"""The page's palette, distinguishable with all common colour vision; report.css has the shades."""
 SCORE_BANDS = 20
+"""Rows of the heat map of scores."""
 
 
 @dataclass(frozen=True, slots=True)
 class ReportSection:
-    """A heading with an anchor, a sentence, and charts."""
+    """One section of the page."""
 
     anchor: str
+    """Its id in the page's address."""
     title: str
+    """Its heading."""
     intro: str
+    """A sentence below the heading; may be empty."""
     charts: list[Chart]
+    """Its charts."""
 
 
 def sections(run: Run) -> list[ReportSection]:
-    """All sections with charts, those without figures included: their charts then say so."""
+    """All sections with charts. A chart without figures is included, and says so."""
     return [_reward(run), _judge(run), _policy(run), _completions(run), _learner(run), _time(run)]
 
 
@@ -33,7 +39,7 @@ def _column(run: Run, name: str) -> Curve:
 
 
 def _resumed(run: Run) -> dict[int, str]:
-    """Where a newer lineage begins: the run was resumed or rolled back there."""
+    """The steps at which a newer lineage begins, with a label: the run was resumed or rolled back there."""
     pairs = zip(run.rows, run.rows[1:], strict=False)
     return {b["step"]: f"lineage {b['lineage']}" for a, b in pairs if b["lineage"] != a["lineage"]}
 
@@ -47,15 +53,15 @@ def _lines(
     rules: dict[str, float] | None = None,
     floor: float | None = None,
 ) -> Chart:
-    """Metrics as lines: names are (label, metric, colour)."""
+    """Metrics as lines. names: label, metric and colour of each."""
     series = [Series(label, _column(run, name), colour) for label, name, colour in names]
     return line_chart(title, unit, series, caption, rules=rules, floor=floor, marks=_resumed(run))
 
 
 def _reward(run: Run) -> ReportSection:
     yardstick = (
-        "The judge is the policy itself, so the yardstick moves with training: read these curves beside the judge's health and the "
-        "answers themselves."
+        "The judge is the policy itself, so the yardstick moves with training: read these curves beside the "
+        "judge's health and the answers themselves."
         if run.setting("judge.kind") == "self"
         else ""
     )
@@ -70,15 +76,18 @@ def _reward(run: Run) -> ReportSection:
                 "training, by the frozen judge", _column(run, "frozen_judge_reward_mean"), PURPLE, dashed=True
             ),
         ],
-        "Training: mean over the means of the step's trained groups, with the system prompt. Held-out: mean over prompts, one answer "
-        "each. Bands: 95 % intervals (Student's t) over groups and over prompts; a band wider than the picture is cut.",
+        "Training: mean over the means of the step's trained groups, with the system prompt. "
+        "Held-out: mean over prompts, one answer each. "
+        "Bands: 95 % intervals (Student's t) over groups and over prompts; "
+        "a band wider than the picture is cut.",
         marks=_resumed(run),
     )
     scores = heat_map(
         "Scores",
         f"points of {HIGHEST_SCORE}",
         {step: part.scores for step, part in run.experience.items()},
-        f"Share of a column's candidates in each of {SCORE_BANDS} bands; darker is more. Trained groups, unparsed candidates left out.",
+        f"Share of a column's candidates in each of {SCORE_BANDS} bands; darker is more. "
+        "Trained groups, unparsed candidates left out.",
         high=HIGHEST_SCORE,
         rows=SCORE_BANDS,
     )
@@ -87,7 +96,8 @@ def _reward(run: Run) -> ReportSection:
         "Spread within a group",
         "points",
         [("std of a group's scores", "reward_std", BLUE), ("judge's own noise", "judge_noise_std", RED)],
-        "Mean over groups of the standard deviation of the candidates' scores. Noise: the same candidate scored again in another batch; "
+        "Mean over groups of the standard deviation of the candidates' scores. "
+        "Noise: the same candidate scored again in another batch; "
         "a group whose spread is below twice the noise carries no signal.",
         floor=0.0,
     )
@@ -99,7 +109,8 @@ def _reward(run: Run) -> ReportSection:
             ("groups without signal", "no_signal_fraction", BLUE),
             ("saturated scores", "score_saturation_fraction", ORANGE),
         ],
-        "Groups whose candidates score the same teach nothing and are withheld. Saturated: within 0.1 points of either end.",
+        "Groups whose candidates score the same teach nothing and are withheld. "
+        "Saturated: within 0.1 points of either end.",
         floor=0.0,
     )
     return ReportSection("reward", "Reward", yardstick, [reward, scores, spread, signal])
@@ -117,8 +128,8 @@ def _judge(run: Run) -> ReportSection:
         "Verdicts understood",
         "fraction",
         [("digit mass", "digit_mass_mean", BLUE), ("unparsed", "unparsed_fraction", RED)],
-        "Digit mass: the probability that the judge answers with one of the six digits at all. Unparsed: candidates without a readable "
-        "verdict; they get advantage 0.",
+        "Digit mass: the probability that the judge answers with one of the six digits at all. "
+        "Unparsed: candidates without a readable verdict; they get advantage 0.",
         rules,
         0.0,
     )
@@ -127,7 +138,8 @@ def _judge(run: Run) -> ReportSection:
         "Score and length",
         "correlation",
         [("correlation", "score_length_correlation", BLUE)],
-        "Pearson's correlation of scores with completion lengths. A judge that pays for words shows here first.",
+        "Pearson's correlation of scores with completion lengths. "
+        "A judge that pays for words shows here first.",
         {"no correlation": 0.0},
     )
     return ReportSection("judge", "Judge", "", [understood, length])
@@ -138,9 +150,10 @@ def _policy(run: Run) -> ReportSection:
         "Internalization gap",
         "nats per token",
         [Series("gap", gap_curve(run), BLUE)],
-        "Mean over tokens of log π(y|s,x) − log π(y|x) at one version: how much the system prompt s still changes what the policy says. "
-        "Σ nats / Σ tokens over the probed candidates; 95 % interval of that ratio with groups as clusters. Whether it falls is an open "
-        "question, not a promise.",
+        "Mean over tokens of log π(y|s,x) − log π(y|x) at one version: "
+        "how much the system prompt s still changes what the policy says. "
+        "Σ nats / Σ tokens over the probed candidates; 95 % interval of that ratio with groups as clusters. "
+        "Whether it falls is an open question, not a promise.",
         rules={"the prompt changes nothing": 0.0},
         marks=_resumed(run),
     )
@@ -216,15 +229,16 @@ def _learner(run: Run) -> ReportSection:
 
 
 def _time(run: Run) -> ReportSection:
-    rollout, learner = rollout_split(run), learner_split(run)
+    rollout = rollout_split(run)
+    learner = learner_split(run)
     y_high = max((sum(parts) for parts in [*rollout.values(), *learner.values()]), default=0.0)
     worker = stacked_bars(
         "A worker's step",
         "s",
         [("generating", BLUE), ("scoring", GREEN), ("loading weights", PURPLE), ("idle", GREY)],
         rollout,
-        "Mean over workers; the bar is the whole step. Generating and scoring overlap where groups are in flight together: their "
-        "busy time is divided in proportion.",
+        "Mean over workers; the bar is the whole step. Generating and scoring overlap where groups are in "
+        "flight together: their busy time is divided in proportion.",
         y_high,
     )
     learning = stacked_bars(
@@ -238,8 +252,8 @@ def _time(run: Run) -> ReportSection:
             ("rest", GREY),
         ],
         learner,
-        "The same steps on the same scale: rollout and learner work at the same time. Rest: commit and checkpoint; evaluations stand "
-        "between steps.",
+        "The same steps on the same scale: rollout and learner work at the same time. "
+        "Rest: commit and checkpoint; evaluations stand between steps.",
         y_high,
     )
     throughput = _lines(
@@ -264,42 +278,8 @@ def _time(run: Run) -> ReportSection:
     return ReportSection("time", "Time", "", [worker, learning, throughput, weights])
 
 
-def rollout_split(run: Run) -> dict[int, tuple[float, ...]]:
-    """step → seconds of (generating, scoring, loading weights, idle), adding up to the step, for the steps that measured them."""
-    found: dict[int, tuple[float, ...]] = {}
-    for row in run.rows:
-        step_s, generate_s, score_s = row["step_s"], row["generate_s"], row["score_s"]
-        if step_s is None or generate_s is None or score_s is None:
-            continue
-        pause_s = min(step_s, row["weight_sync_pause_s"] or 0.0)
-        idle = row["rollout_idle_fraction"]
-        busy_s = (generate_s + score_s) if idle is None else (1 - idle) * step_s - pause_s
-        busy_s = max(0.0, min(busy_s, step_s - pause_s))
-        share = busy_s / ((generate_s + score_s) or 1.0)
-        found[row["step"]] = (
-            share * generate_s,
-            share * score_s,
-            pause_s,
-            max(0.0, step_s - pause_s - share * (generate_s + score_s)),
-        )
-    return found
-
-
-def learner_split(run: Run) -> dict[int, tuple[float, ...]]:
-    """step → seconds of (learning, publishing, waiting for a straggler, other waiting, rest), adding up to the step."""
-    found: dict[int, tuple[float, ...]] = {}
-    for row in run.rows:
-        if row["step_s"] is None or row["learn_s"] is None:
-            continue
-        wait_s, sync_s = row["learner_wait_s"] or 0.0, row["weight_sync_s"] or 0.0
-        straggler_s = min(wait_s, row["straggler_wait_s"] or 0.0)
-        rest_s = max(0.0, row["step_s"] - row["learn_s"] - sync_s - wait_s)
-        found[row["step"]] = (row["learn_s"], sync_s, straggler_s, wait_s - straggler_s, rest_s)
-    return found
-
-
 def comparison_charts(runs: Sequence[tuple[str, Run]]) -> list[Chart]:
-    """The same quantity of several runs in one picture each; runs are (label, run)."""
+    """Charts that each show one quantity of several runs. runs: label and run."""
 
     def overlaid(
         title: str, unit: str, curves: Sequence[Curve], caption: str = "", floor: float | None = None
@@ -314,24 +294,17 @@ def comparison_charts(runs: Sequence[tuple[str, Run]]) -> list[Chart]:
         )
         return replace(chart, legend=named)
 
-    points, over = f"points of {HIGHEST_SCORE}", "Bands: 95 % intervals over prompts."
+    points = f"points of {HIGHEST_SCORE}"
+    over = "Bands: 95 % intervals over prompts."
     plain = [heldout_curve(run, prompted=False) for _, run in runs]
     prompted = [heldout_curve(run, prompted=True) for _, run in runs]
+    trained = [training_curve(run) for _, run in runs]
+    gaps = [gap_curve(run) for _, run in runs]
     return [
         overlaid("Held-out reward, without the system prompt", points, plain, over),
         overlaid("Held-out reward, with it", points, prompted, over),
-        overlaid(
-            "Training reward",
-            points,
-            [training_curve(run) for _, run in runs],
-            "Bands: 95 % intervals over groups.",
-        ),
-        overlaid(
-            "Internalization gap",
-            "nats per token",
-            [gap_curve(run) for _, run in runs],
-            "Intervals with groups as clusters.",
-        ),
+        overlaid("Training reward", points, trained, "Bands: 95 % intervals over groups."),
+        overlaid("Internalization gap", "nats per token", gaps, "Intervals with groups as clusters."),
         overlaid("Completion length", "tokens", [_column(run, "completion_length_mean") for _, run in runs]),
         overlaid("Step time", "s", [_column(run, "step_s") for _, run in runs], floor=0.0),
     ]

@@ -1,7 +1,7 @@
 """`checkpoint.mirror` before and after the loop.
 
-Before: can it be written to, is it this run's, does it hold a newer checkpoint than the run folder? After: the last copies.
-In between, `run_folder/mirror.py` keeps it up to date.
+Before: can it be written to, is it this run's, does it hold a newer checkpoint than the run folder? After:
+the last copies. In between, `run_folder/mirror.py` keeps it up to date.
 """
 
 import queue
@@ -37,7 +37,9 @@ class Mirrored:
 
 
 def look_at_mirror(settings: RunSettings, folder: RunFolder) -> Mirrored | None:
-    """Tests the mirror by writing a file and removing it, and reads what it holds. None for a run without a mirror.
+    """Tests the mirror by writing a file and removing it, and reads what it holds.
+
+    None for a run without a mirror.
 
     Raises UserError when it cannot be read or written, or holds checkpoints that are not this run's.
     """
@@ -134,7 +136,10 @@ def _age(manifest: CheckpointManifest) -> tuple[int, int]:
 
 
 def _answer(uri: str, run: str) -> tuple[MirrorStorage, dict[int, CheckpointManifest]]:
-    """The storage, and the complete checkpoints in it. Raises UserError when there is no answer or a refusal."""
+    """The storage, and the complete checkpoints in it.
+
+    Raises UserError when there is no answer or a refusal.
+    """
     answers: queue.Queue[tuple[MirrorStorage, dict[int, CheckpointManifest]] | str] = queue.Queue()
 
     def ask() -> None:

@@ -1,7 +1,7 @@
 """`runs/<name>/`: where a run's folder is, how far the run in it has come, and its resolved config.yaml.
 
-A command that starts or examines a run calls `open_run` once, and passes the `OpenRun` on: nothing else derives the
-folder from the settings, and nothing validates the settings again.
+A command that starts or examines a run calls `open_run` once, and passes the `OpenRun` on: nothing else
+derives the folder from the settings, and nothing validates the settings again.
 """
 
 import datetime
@@ -159,7 +159,8 @@ class OpenRun:
     def dated(self) -> "OpenRun":
         """The same run with `date` set: to the day it began, also when it is continued on a later one.
 
-        A chat template may print the date, so a continued run must keep it. Raises RecordError like `RunFolder.day`.
+        A chat template may print the date, so a continued run must keep it. Raises RecordError like
+        `RunFolder.day`.
         """
         if self.settings.date is not None:
             return self

@@ -16,7 +16,7 @@ from tests.worlds.product import ROOT
 
 HEAVY = {"torch", "ray", "vllm", "transformers", "pyarrow", "datasets", "numpy", "deepspeed"}
 BUDGET_S = 2.0
-"""Twice the second that `--help` and `check` may take, in CPU time: the machine that tests them does other things too."""
+"""CPU time: twice the second that `--help` and `check` may take, since the testing machine is not idle."""
 
 
 @pytest.fixture
@@ -126,7 +126,10 @@ def test_a_user_s_folder_takes_no_package_away_from_us_and_lends_its_own(folder:
     (folder / "configs").mkdir()
     (folder / "configs" / "__init__.py").write_text("raise SystemExit('the wrong configs')")
     (folder / "own_module_of_the_user.py").touch()
-    script = "import sys; sys.path.remove(''); from dynalign.launch.cli import main; main(); import own_module_of_the_user"
+    script = (
+        "import sys; sys.path.remove(''); "
+        "from dynalign.launch.cli import main; main(); import own_module_of_the_user"
+    )
     ended = python(script, "explain", "quickstart")
     assert (ended.returncode, ended.stderr) == (0, "")
 

@@ -127,7 +127,10 @@ def test_a_hub_model_has_no_plan_until_it_is_here() -> None:
 def test_a_shipped_run_s_model_has_a_plan_before_it_is_downloaded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Without a GPU here the plan is printed, and then refused; for a cluster that is not asked yet only this disk can be too small."""
+    """Without a GPU here the plan is printed, and then refused.
+
+    For a cluster that is not asked yet, only this disk can be too small.
+    """
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     small = ["runs=runs", "checkpoint.keep_last=1", "experience.keep_steps=0"]
     lines = check_lines(load_run("paper", small))

@@ -52,7 +52,8 @@ def row_of(step: int, **values: float) -> dict[str, Any]:
 
 
 def log_view() -> tuple[ProgressView, io.StringIO, Clock]:
-    out, clock = io.StringIO(), Clock()
+    out = io.StringIO()
+    clock = Clock()
     return ProgressView(Console(file=out, width=80), clock), out, clock
 
 

@@ -28,7 +28,7 @@ def shell_lines() -> Iterator[str]:
 
 
 def own_commands() -> list[list[str]]:
-    """The arguments of every `dynalign …`: at the head of a line or behind `--`, in a block or with its arguments in a sentence."""
+    """The arguments of every `dynalign …`: at the start of a line, after `--`, or within a sentence."""
     inline = re.findall(r"`((?:kubectl [^`]*-- )?dynalign [a-z]+ [^`]+)`", TEXT.replace("\n", " "))
     found = []
     for words in (shlex.split(line, comments=True) for line in [*shell_lines(), *inline]):

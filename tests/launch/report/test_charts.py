@@ -6,17 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dynalign.launch.report.charts import (
-    Series,
-    binned,
-    figure,
-    heat_map,
-    line_chart,
-    nice_ticks,
-    running_mean,
-    step_ticks,
-)
+from dynalign.launch.report.charts import Series, heat_map, line_chart
+from dynalign.launch.report.figures import figure
 from dynalign.launch.report.intervals import Estimate, mean_interval, ratio_interval, student_t
+from dynalign.launch.report.scales import binned, nice_ticks, running_mean, step_ticks
 
 
 @pytest.mark.parametrize(
@@ -41,7 +34,8 @@ def test_one_value_has_no_interval_and_none_has_no_mean() -> None:
 
 
 def test_a_ratio_weighs_clusters_by_their_tokens() -> None:
-    # (1 + 9) / (10 + 30) = 0.25; residuals 1 - 2.5 and 9 - 7.5 are -1.5 and 1.5: half = 12.706 · sqrt(2 · 4.5) / 40
+    # (1 + 9) / (10 + 30) = 0.25; residuals 1 - 2.5 and 9 - 7.5 are -1.5 and 1.5:
+    # half = 12.706 · sqrt(2 · 4.5) / 40
     estimate = ratio_interval([(1.0, 10), (9.0, 30)])
     assert estimate == Estimate(
         0.25, pytest.approx(0.25 - 0.953, abs=1e-3), pytest.approx(0.25 + 0.953, abs=1e-3), 2
@@ -50,7 +44,8 @@ def test_a_ratio_weighs_clusters_by_their_tokens() -> None:
 
 @given(st.lists(st.floats(-50, 50), min_size=2, max_size=20))
 def test_clusters_of_equal_size_have_the_interval_of_a_plain_mean(values: list[float]) -> None:
-    by_ratio, by_mean = ratio_interval([(7 * value, 7) for value in values]), mean_interval(values)
+    by_ratio = ratio_interval([(7 * value, 7) for value in values])
+    by_mean = mean_interval(values)
     assert by_ratio is not None
     assert by_mean is not None
     assert by_ratio.mean == pytest.approx(by_mean.mean, abs=1e-9)

@@ -19,7 +19,7 @@ from dynalign.launch.report.charts import Series, line_chart
 from dynalign.launch.report.data import gap_curve, heldout_change, heldout_curve, load_run, training_curve
 from dynalign.launch.report.intervals import Estimate
 from dynalign.launch.report.report import render, write_report
-from dynalign.launch.report.sections import learner_split, rollout_split
+from dynalign.launch.report.time_split import learner_split, rollout_split
 from dynalign.rollout.arrow_schema import decode, encode, to_batch
 from dynalign.run_folder.heldout import HeldoutItem
 from dynalign.run_folder.metrics import MetricsLog
@@ -32,7 +32,7 @@ def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 class Page(HTMLParser):
-    """What a browser would see: tags with attributes, texts by the tag they stand in, and the open tags at the end."""
+    """What a browser sees: tags with attributes, texts by their tag, and the tags still open at the end."""
 
     VOID = frozenset({"meta", "path", "rect", "circle", "polyline", "polygon", "br", "link", "img"})
 
