@@ -1,4 +1,4 @@
-"""A real run of two learner ranks. One finds its disk full: the run goes on, says so, and writes the next checkpoint."""
+"""A real run of two learner ranks. One's disk is full for a while: the run goes on, and says so."""
 
 import json
 import resource

@@ -1,4 +1,4 @@
-"""Runs that are interrupted, killed or damaged and then resumed; and runs with ranks, adapters, and a real model."""
+"""Runs that are interrupted, killed or damaged, and resumed; runs with ranks, adapters, and a real model."""
 
 import json
 import shutil

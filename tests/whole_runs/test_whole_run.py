@@ -1,7 +1,7 @@
 """A run of two steps, continued to four, with everything real but the model: a tiny random one.
 
-Ray and DeepSpeed start twice. vLLM starts once, for the second half, since it is the slowest to start: the first half
-runs on the deterministic engine, and vLLM then loads what the learner has trained.
+Ray and DeepSpeed start twice. vLLM, the slowest to start, starts once: the first half runs on the
+deterministic engine, and vLLM then loads what the learner has trained.
 """
 
 import json

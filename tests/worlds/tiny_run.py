@@ -49,7 +49,8 @@ BASE: dict[str, Any] = {
 
 
 def config(folder: Path, **changed: dict[str, Any]) -> Path:
-    """A configuration file for the tiny model, both in `folder`. Each section of `changed` is merged into BASE."""
+    """A configuration file and its tiny model, both in `folder`. Sections in `changed` are merged into
+    BASE."""
     model = folder / "model"
     if not model.exists():
         tiny_chat_model(model)
