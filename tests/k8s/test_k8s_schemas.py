@@ -21,13 +21,10 @@ BUILT_IN = ("v1", "apps/v1", "policy/v1", "networking.k8s.io/v1")
 
 @cache
 def schemas() -> dict[tuple[str, str], Manifest]:
-    """(apiVersion, kind) → closed schema of each custom kind. Skips the test where the schemas are
-    missing."""
+    """(apiVersion, kind) → closed schema of each custom kind. Skips the test where there are none."""
     files = sorted(CRDS.glob("*.yaml"))
     if not files:
-        pytest.skip(
-            f"KubeRay's and the Prometheus operator's schemas are not in {CRDS}: nothing to validate with"
-        )
+        pytest.skip(f"the schemas of KubeRay and of the Prometheus operator are not in {CRDS}")
     definitions = [yaml.load(file.read_text(), Loader=yaml.CSafeLoader)["spec"] for file in files]
     return {
         (f"{definition['group']}/{version['name']}", definition["names"]["kind"]): closed(

@@ -22,8 +22,7 @@ def steps(folder: Path) -> int:
 
 
 def finish(file: Path, folder: Path, process: "subprocess.Popen[str]", staleness: int = 1) -> None:
-    """Stops the run, trains three more steps, and accounts for every group. staleness: its bound, in
-    versions."""
+    """Stops the run, trains three more steps, and accounts for every group. staleness: its bound."""
     assert subprocess.run(dynalign("stop", str(folder)), timeout=120).returncode == 0
     output, _ = process.communicate(timeout=300)
     assert process.returncode == 0, output

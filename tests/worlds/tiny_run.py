@@ -49,8 +49,7 @@ BASE: dict[str, Any] = {
 
 
 def config(folder: Path, **changed: dict[str, Any]) -> Path:
-    """A configuration file and its tiny model, both in `folder`. Sections in `changed` are merged into
-    BASE."""
+    """Writes BASE, with the sections of `changed` merged into it, and a tiny model to `folder`."""
     model = folder / "model"
     if not model.exists():
         tiny_chat_model(model)
