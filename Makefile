@@ -1,19 +1,21 @@
-# The ways in. Each target first makes .venv where it is missing or out of date (where there is a GPU `make bench` makes .venv-gpu, with the
-# CUDA builds); nothing is installed anywhere else.
+# The commands of this project. Each target first makes .venv if it is missing or out of date; `make bench` makes
+# .venv-gpu, with the CUDA builds, if there is a GPU. Nothing is installed anywhere else.
 #
-#   make quickstart        fetch a small model and train it on this machine's CPU      (FRESH=1: start over, the old run is kept aside)
-#   make test              lint, types, tests
-#   make e2e               whole runs with real engines, and with actors that die: about an hour
-#   make bench             benchmarks                                                   (JSON=FILE  ONLY=NAME  SET="key=value …")
+#   make quickstart        fetch a small model and train it on this machine's CPU
+#                          (FRESH=1: start over; the old run moves to another folder)
+#   make test              ruff, mypy on every room, pytest: at most 12 minutes on two cores
+#   make e2e               whole runs with real engines, and with actors that are killed: about an hour
+#   make bench             benchmarks  (JSON=FILE  ONLY=NAME  SET="key=value …")
 #   make chaos             kill every kind of actor, a node and the driver of a long run  (KILLS=50 SEED=7)
 #   make lint              ruff and mypy alone
-#   make lock              pin what pyproject.toml asks for into requirements/cpu.txt and gpu.txt  (UPGRADE=1: the newest versions)
+#   make lock              pin what pyproject.toml asks for in requirements/cpu.txt and gpu.txt
+#                          (UPGRADE=1: the newest versions)
 #   make clean             remove caches and build outputs; .venv and runs stay
 #
 #   PYTHON=/path/to/python chooses the interpreter (3.11 or newer) that .venv is made from.
 
 PYTHON ?= python3
-# Named by content: a changed pin or a changed project file installs again, a new time stamp alone does not.
+# Named by the content of pins and project file: a change of them installs again, a newer time stamp does not.
 stamp = $(1)/.installed-$(shell cat $(2) requirements/uv.txt requirements/install.sh pyproject.toml | cksum | tr -d ' ')
 STAMP := $(call stamp,.venv,requirements/cpu.txt)
 BENCH_STAMP := $(if $(shell nvidia-smi -L 2>/dev/null),$(call stamp,.venv-gpu,requirements/gpu.txt),$(STAMP))
@@ -33,7 +35,7 @@ quickstart: $(STAMP)
 	@.venv/bin/dynalign model fetch smollm2-135m-instruct
 	@.venv/bin/dynalign train quickstart
 
-# All three run whatever the others find, so that one run shows every mistake; pytest's closing line comes last.
+# All three run, whatever the others find, so that one run shows every mistake. Pytest's last line is the last.
 test: $(STAMP)
 	@failed=0; .venv/bin/ruff check . || failed=1; .venv/bin/mypy || failed=1; .venv/bin/python -m pytest || failed=1; exit $$failed
 
@@ -41,7 +43,7 @@ e2e: $(STAMP)
 	@.venv/bin/python -m pytest -m "e2e or chaos"
 
 bench: $(BENCH_STAMP)
-	@$(dir $(BENCH_STAMP))bin/python -m benchmarks $(if $(JSON),--json "$(JSON)") $(if $(ONLY),--only "$(ONLY)") $(SET)
+	@$(dir $(BENCH_STAMP))bin/python -m dynalign.benchmarks $(if $(JSON),--json "$(JSON)") $(if $(ONLY),--only "$(ONLY)") $(SET)
 
 chaos: $(STAMP)
 	@.venv/bin/dynalign model fetch smollm2-135m-instruct
@@ -52,8 +54,9 @@ chaos: $(STAMP)
 lint: $(STAMP)
 	@failed=0; .venv/bin/ruff check . || failed=1; .venv/bin/mypy || failed=1; exit $$failed
 
-# Resolved for one platform, then made right for both: the index lacks torch's CPU build, and Intel's libraries exist for x86-64 only.
-# The GPU's pins are those of its image, as the index has them; a pin that is there already stays, unless UPGRADE is given.
+# Resolved for one platform, then adapted to both: torch's CPU build gets its suffix, which the index does not have,
+# and Intel's libraries a marker, since they exist for x86-64 only. The GPU's pins are the index's own. A pin that is
+# there already stays, unless UPGRADE is given.
 COMPILE = .venv/bin/uv pip compile --quiet --python-version 3.11 --python-platform x86_64-manylinux_2_28 \
     --no-header --no-annotate --no-emit-index-url $(if $(UPGRADE),--upgrade)
 lock: $(STAMP)

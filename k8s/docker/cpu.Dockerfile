@@ -23,7 +23,7 @@ COPY benchmarks/ benchmarks/
 RUN --mount=type=secret,id=pip,target=/etc/pip.conf \
     PIP_NO_CACHE_DIR=1 UV_NO_CACHE=1 sh requirements/install.sh python3 .venv/.installed requirements/cpu.txt
 ENV PATH=/opt/dynalign/.venv/bin:$PATH
-# The model lands in /opt/dynalign/models/smollm2-135m-instruct; a run names it by that folder, and reads it as another user.
+# The model is in /opt/dynalign/models/smollm2-135m-instruct. A run names that folder, and reads it as another user.
 RUN --mount=type=secret,id=pip,target=/etc/pip.conf \
     XDG_CACHE_HOME=/opt dynalign model fetch smollm2-135m-instruct && chmod -R a+rX models
 

@@ -143,11 +143,11 @@ def test_make_bench_takes_the_cuda_builds_where_there_is_a_gpu(tmp_path: Path) -
     (tmp_path / "nvidia-smi").write_text("#!/bin/sh\nexit 9\n")  # as where the driver is missing
     (tmp_path / "nvidia-smi").chmod(0o755)
     assert re.search(
-        r" requirements/cpu.txt\n\.venv/bin/python -m benchmarks +rollout.dtype=float32\n", planned()
+        r" requirements/cpu.txt\n\.venv/bin/python -m dynalign.benchmarks +rollout.dtype=float32\n", planned()
     )
     (tmp_path / "nvidia-smi").write_text("#!/bin/sh\necho 'GPU 0: made up'\n")
     assert re.search(
-        r" requirements/gpu.txt\n\.venv-gpu/bin/python -m benchmarks +rollout.dtype=float32\n", planned()
+        r" requirements/gpu.txt\n\.venv-gpu/bin/python -m dynalign.benchmarks +rollout.dtype=float32\n", planned()
     )
 
 

@@ -1,4 +1,4 @@
-"""What dies in a real run, and what follows: real Ray, real learner; the real engine where the engine is what dies."""
+"""Kills in a real run: with real Ray and a real learner, and with vLLM where the engine is killed."""
 
 import json
 import os
@@ -6,43 +6,35 @@ import signal
 import subprocess
 import time
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
-import yaml
 
 from dynalign.benchmarks.chaos.audit import audit
 from dynalign.run_folder.events import read_events
-from tests.whole_runs.test_runs_e2e import config, started
-from tests.worlds.command import ENVIRONMENT, MARK, Ended, alive, dynalign, left_over, train, wait_for
+from tests.worlds.chaos_run import ENDLESS, finish, judged_by, steps
+from tests.worlds.command import ENVIRONMENT, MARK, Ended, alive, dynalign, left_over, wait_for
+from tests.worlds.product import ROOT
+from tests.worlds.tiny_run import config, started
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(900)]
 
-ROOT = Path(__file__).parents[2]
-ENDLESS = ("steps=1000000", "experience.keep_steps=10")
-
 
 def processes(title: str) -> list[psutil.Process]:
-    """Of this test run, by the beginning of their command line."""
+    """The processes of this test run whose command line begins with `title`."""
     found = []
     for process in psutil.process_iter(["cmdline"]):
         try:
-            told = " ".join(process.info["cmdline"] or [])
+            command = " ".join(process.info["cmdline"] or [])
             if (
-                told.startswith(title)
+                command.startswith(title)
                 and process.environ().get(MARK) == ENVIRONMENT[MARK]
                 and process.status() != "zombie"
             ):
                 found.append(process)
-        except psutil.Error:  # gone, or not ours to look at
+        except psutil.Error:  # it has ended, or belongs to another user
             continue
     return found
-
-
-def steps(folder: Path) -> int:
-    file = folder / "metrics.jsonl"
-    return len(file.read_text().splitlines()) if file.exists() else 0
 
 
 def recovered(folder: Path, kind: str) -> bool:
@@ -51,19 +43,6 @@ def recovered(folder: Path, kind: str) -> bool:
 
 def died_of(folder: Path, kind: str) -> list[str]:
     return [event.cause for event in read_events(folder) if event.kind == kind and event.what == "died"]
-
-
-def finish(file: Path, folder: Path, process: "subprocess.Popen[str]", staleness: int = 1) -> None:
-    """Stops the run, trains three more steps, and accounts for every group."""
-    assert subprocess.run(dynalign("stop", str(folder)), timeout=120).returncode == 0
-    output, _ = process.communicate(timeout=300)
-    assert process.returncode == 0, output
-    done = json.loads((folder / "summary.json").read_text())["step"]
-    ended = train(file, f"steps={done + 3}")
-    assert (ended.code, ended.left_over) == (0, ()), ended.output
-    found = audit(folder, staleness)
-    assert found.mistakes == ()
-    assert found.issued == found.trained + found.withheld
 
 
 def test_a_worker_a_ledger_a_coordinator_and_a_learner_die_one_after_the_other(tmp_path: Path) -> None:
@@ -119,14 +98,6 @@ def test_the_engine_process_inside_a_worker_dies_or_hangs(
     now = steps(folder)
     wait_for(lambda: steps(folder) > now + 1, "steps after the worker was replaced")
     finish(file, folder, process)
-
-
-def judged_by(folder: Path, function: str, **changed: Any) -> Path:
-    file = config(folder, algorithm={"max_staleness": 1}, **changed)
-    settings = yaml.safe_load(file.read_text())
-    settings["judge"] = {"kind": "function", "function": f"tests.worlds.chaos_rewards:{function}"}
-    file.write_text(yaml.safe_dump(settings))
-    return file
 
 
 def prompts(folder: Path) -> str:

@@ -1,4 +1,4 @@
-"""A pool that grows and shrinks while the run goes on: by an operator's word, and by the run's own measure."""
+"""A pool of workers that grows and shrinks in a real run: by `dynalign scale`, and by the run's own rule."""
 
 import json
 import subprocess
@@ -12,9 +12,10 @@ import pytest
 from dynalign.benchmarks.chaos.audit import audit
 from dynalign.learner.experience import read_step
 from dynalign.run_folder.events import Event, read_events
-from tests.chaos.test_deaths import ENDLESS, ROOT, finish, judged_by, steps
-from tests.whole_runs.test_runs_e2e import config, started
+from tests.worlds.chaos_run import ENDLESS, finish, judged_by, steps
 from tests.worlds.command import ENVIRONMENT, alive, dynalign, wait_for
+from tests.worlds.product import ROOT
+from tests.worlds.tiny_run import config, started
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(900)]
 
@@ -26,10 +27,9 @@ def scale(folder: Path, workers: int) -> "subprocess.CompletedProcess[str]":
 
 def status(folder: Path) -> dict[str, Any]:
     file = folder / "status.json"
-    told: dict[str, Any] = (
-        json.loads(file.read_text()) if file.exists() else {"workers": [], "workers_wanted": 0}
-    )
-    return told
+    if not file.exists():
+        return {"workers": [], "workers_wanted": 0}
+    return dict(json.loads(file.read_text()))
 
 
 def serving(folder: Path) -> list[str]:
@@ -44,7 +44,7 @@ def trained_by(folder: Path) -> set[str]:
     """The workers that made the groups of the steps that are kept."""
     workers: set[str] = set()
     for file in (folder / "experience").glob("step-*.arrow"):
-        with suppress(FileNotFoundError):  # pruned meanwhile
+        with suppress(FileNotFoundError):  # the run has deleted it meanwhile
             workers |= {group.worker for group, _ in read_step(file)}
     return workers
 
@@ -53,14 +53,14 @@ def test_an_operator_scales_down_and_up_while_the_run_goes_on_and_no_group_is_lo
     file, folder = config(tmp_path, algorithm={"max_staleness": 1}), tmp_path / "runs" / "tiny"
     process = started(
         dynalign("train", str(file), f"runs={tmp_path / 'runs'}", *ENDLESS, "rollout.workers=3")
-    )  # as many have room
+    )
     wait_for(alive(process, lambda: steps(folder) > 3 and len(serving(folder)) == 3), "three workers")
     assert scale(folder, 1).returncode == 0
     wait_for(alive(process, lambda: serving(folder) == ["rollout-0"]), "one worker")
     now = steps(folder)
     wait_for(alive(process, lambda: steps(folder) > now + 2), "steps by the one that is left")
-    told = scale(folder, 3)
-    assert told.returncode == 0, told.stdout + told.stderr
+    asked = scale(folder, 3)
+    assert asked.returncode == 0, asked.stdout + asked.stderr
     wait_for(alive(process, lambda: status(folder)["workers_wanted"] == 3), "the number to be taken over")
     again = scale(folder, 2)
     assert again.returncode == 2
@@ -116,10 +116,8 @@ def test_a_pool_with_bounds_grows_when_its_learner_starves_and_says_why(tmp_path
 
 
 def test_a_pool_with_bounds_lets_idle_workers_go(tmp_path: Path) -> None:
-    heavy = {
-        "prompts_per_step": 8,
-        "max_completion_tokens": 200,
-    }  # learning takes longer than this engine's answers
+    # Learning on these takes longer than this engine takes to generate them.
+    heavy = {"prompts_per_step": 8, "max_completion_tokens": 200}
     file, folder = config(tmp_path, algorithm={"max_staleness": 1}, rollout=heavy), tmp_path / "runs" / "tiny"
     process = started(
         dynalign(

@@ -38,10 +38,10 @@ from tests.worlds.product import ROOT
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 FOR_RAY_S = 30
-"""What Ray itself takes to end, at least, of a pod's grace period."""
+"""Seconds of a pod's grace period that Ray needs to end, at least."""
 
 H100_BYTES = 81_559 * 2**20
-"""What nvidia-smi tells of an H100 of 80 GB."""
+"""Memory of an H100 of 80 GB, as nvidia-smi reports it."""
 
 SMOLLM2 = {
     "model_type": "llama",
@@ -57,7 +57,7 @@ SMOLLM2 = {
 """config.json of the model in the CPU image."""
 
 KUBERAY_LABELS = {"ray.io/is-ray-node": "yes", "ray.io/node-type": "head"}
-"""Labels that KubeRay gives to pods of Ray; `submitter` pods have them not."""
+"""Labels that KubeRay gives to the pod of the head. A `submitter` pod has none of them."""
 
 
 def test_there_is_an_overlay_for_a_laptop_for_one_gpu_and_for_a_cluster_each_with_and_without_its_run() -> (
@@ -168,17 +168,29 @@ def test_a_pod_that_is_reclaimed_has_time_for_the_checkpoint(overlay: str) -> No
         assert "preStop" in each.container["lifecycle"]
 
 
+SLOW_TO_END = """
+import signal, sys, time
+def checkpoint_and_end(*_):
+    time.sleep(1.5)
+    open("checkpoint", "w").close()
+    sys.exit(130)
+signal.signal(signal.SIGTERM, checkpoint_and_end)
+print("runs", flush=True)
+time.sleep(60)
+"""
+"""A driver that takes a while to write its checkpoint."""
+
+
 def test_a_reclaimed_head_tells_the_driver_and_waits_for_it(tmp_path: Path) -> None:
     script = pod("overlays/cluster", "head").container["lifecycle"]["preStop"]["exec"]["command"]
     program = tmp_path / "dynalign"
-    ends = "signal.signal(signal.SIGTERM, lambda *_: (time.sleep(1.5), open('checkpoint', 'w').close(), sys.exit(130)))"
-    program.write_text(f"import signal, sys, time\n{ends}\nprint('runs', flush=True)\ntime.sleep(60)\n")
+    program.write_text(SLOW_TO_END)
     driver = subprocess.Popen(
         [sys.executable, str(program), "train", "cluster"], cwd=tmp_path, stdout=subprocess.PIPE, text=True
     )
     assert driver.stdout is not None
     assert driver.stdout.readline() == "runs\n"
-    # This test's process only: whoever else trains on this machine is not told.
+    # Only this test's process gets the signal, and no other run on this machine.
     stop = subprocess.Popen([*script[:-1], script[-1].replace("/proc/[0-9]*/", f"/proc/{driver.pid}/")])
     assert driver.wait(timeout=20) == 130
     assert (tmp_path / "checkpoint").exists()
@@ -215,13 +227,11 @@ def test_the_object_store_fits_shared_memory_and_that_fits_the_pod(name: str) ->
 
 
 def nodes_of(overlay: str) -> Cluster:
-    """The smallest cluster of the overlay, as the plan sees it. What the object store may take is not free."""
+    """The smallest cluster of the overlay, as the plan sees it. The object store's memory is not free."""
     nodes = []
     for each in workers(f"overlays/{overlay}"):
-        limits, store_bytes = (
-            each.container["resources"]["limits"],
-            int(each.ray_start["object-store-memory"]),
-        )
+        limits = each.container["resources"]["limits"]
+        store_bytes = int(each.ray_start["object-store-memory"])
         free_bytes = size_bytes(limits["memory"]) - store_bytes
         node = Node(
             each.group, tuple(range(int(limits["cpu"]))), free_bytes, (H100_BYTES,) * each.gpus, store_bytes

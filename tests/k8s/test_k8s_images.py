@@ -1,4 +1,4 @@
-"""The Dockerfiles, read as text: nothing here can build an image. What they copy is there, what they install is pinned."""
+"""The Dockerfiles, read as text: what they copy is there, what they install is pinned. No image is built."""
 
 import fnmatch
 import re

@@ -1,4 +1,4 @@
-"""Every object of every overlay is what Kubernetes, KubeRay and the Prometheus operator accept, with no field that they would drop."""
+"""Kubernetes, KubeRay and the Prometheus operator accept every object of every overlay, and drop no field."""
 
 from functools import cache
 from typing import Any
@@ -14,19 +14,17 @@ from tests.worlds.product import ROOT
 CRDS = ROOT.parent / "shared" / "crds"
 
 OLDEST = "1.28"
-"""Of Kubernetes, that the manifests are meant for."""
+"""The oldest version of Kubernetes that the manifests are for."""
 
 BUILT_IN = ("v1", "apps/v1", "policy/v1", "networking.k8s.io/v1")
 
 
 @cache
 def schemas() -> dict[tuple[str, str], Manifest]:
-    """The closed schema of each custom kind, by apiVersion and kind. Skips the test where the operators' schemas are missing."""
+    """(apiVersion, kind) → closed schema of each custom kind. Skips the test where there are none."""
     files = sorted(CRDS.glob("*.yaml"))
     if not files:
-        pytest.skip(
-            f"the schemas of KubeRay and of the Prometheus operator are not in {CRDS}: custom kinds are not validated here"
-        )
+        pytest.skip(f"the schemas of KubeRay and of the Prometheus operator are not in {CRDS}")
     definitions = [yaml.load(file.read_text(), Loader=yaml.CSafeLoader)["spec"] for file in files]
     return {
         (f"{definition['group']}/{version['name']}", definition["names"]["kind"]): closed(
@@ -38,7 +36,8 @@ def schemas() -> dict[tuple[str, str], Manifest]:
 
 
 def closed(schema: Any) -> Any:
-    """A structural schema as JSON Schema that refuses a field it does not know: the API server would drop it without a word."""
+    """A structural schema as a JSON Schema that refuses unknown fields, which the API server drops
+    silently."""
     if not isinstance(schema, dict):
         return schema
     made = {

@@ -1,4 +1,4 @@
-"""What the manifests keep shut: no privilege, no secret, no path into or out of the namespace that is not named."""
+"""The manifests grant no privilege, hold no secret, and open no network path that is not listed."""
 
 import re
 from collections.abc import Iterator
@@ -125,7 +125,7 @@ def test_whatever_is_not_named_is_denied(name: str) -> None:
 
 
 def named(peer: Manifest) -> bool:
-    """Whether a peer is selected by labels, or is an address range that leaves the cloud's credentials out."""
+    """Whether labels select the peer, or it is an address range without the cloud's credentials."""
     if "ipBlock" in peer:
         return LINK_LOCAL in peer["ipBlock"].get("except", [])
     return any(peer.get(selector, {}).get("matchLabels") for selector in ("podSelector", "namespaceSelector"))

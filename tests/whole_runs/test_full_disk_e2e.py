@@ -1,4 +1,4 @@
-"""A real run of two learner ranks, of which one finds its disk full: the run goes on, says so, and writes the next checkpoint whole."""
+"""A real run of two learner ranks. One's disk is full for a while: the run goes on, and says so."""
 
 import json
 import resource
@@ -13,8 +13,8 @@ import psutil
 import pytest
 
 from dynalign.run_folder.checkpoint import newest_whole, verify
-from tests.whole_runs.test_runs_e2e import config, started
 from tests.worlds.command import ENVIRONMENT, MARK, dynalign, left_over
+from tests.worlds.tiny_run import config, started
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(540)]
 
@@ -23,9 +23,10 @@ LEAST_BYTES = 256 << 10
 
 
 def ranks() -> list[psutil.Process]:
+    """The processes of this test run's learner ranks."""
     found = []
     for process in psutil.process_iter(["cmdline"]):
-        with suppress(psutil.Error):  # gone, or not ours to look at
+        with suppress(psutil.Error):  # it has ended, or belongs to another user
             if (
                 " ".join(process.info["cmdline"] or []).startswith("ray::LearnerRank")
                 and process.environ().get(MARK) == ENVIRONMENT[MARK]
@@ -46,7 +47,7 @@ def full_disk(rank: psutil.Process) -> Iterator[None]:
 
 
 def test_each_rank_s_full_disk_costs_checkpoints_and_no_rank(tmp_path: Path) -> None:
-    """experience.keep_steps=0: on a full disk, rank 0 could not write that either, which ends a run."""
+    """With experience.keep_steps=0, since a rank 0 that cannot write the experience ends the run."""
     file = config(
         tmp_path, learner={"ranks": 2}, checkpoint={"every_steps": 1, "failures": 1000, "keep_last": 1}
     )

@@ -1,4 +1,4 @@
-"""Slower proofs on whole runs (`make e2e`): interruption, resume, ranks, adapters, the sampled judge, the exported model."""
+"""Runs that are interrupted, killed or damaged, and resumed; runs with ranks, adapters, and a real model."""
 
 import json
 import shutil
@@ -6,7 +6,6 @@ import signal
 import subprocess
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
@@ -14,47 +13,10 @@ import yaml
 from dynalign.learner.experience import read_step
 from dynalign.rollout.ledger.log import committed, read
 from dynalign.run_folder.metrics import read_metrics
-from tests.worlds.chat_models import tiny_chat_model
-from tests.worlds.command import ENVIRONMENT, Ended, alive, dynalign, left_over, train, wait_for
+from tests.worlds.command import Ended, alive, dynalign, left_over, train, wait_for
+from tests.worlds.tiny_run import config, started
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1200)]
-
-BASE: dict[str, Any] = {
-    "steps": 6,
-    "prompts": {"max_tokens": 1400},
-    "rollout": {
-        "engine": "deterministic",
-        "prompts_per_step": 2,
-        "group_size": 4,
-        "max_completion_tokens": 24,
-        "kv_cache_gib": 0.2,
-    },
-    "judge": {"min_digit_mass": 0.0},
-    "algorithm": {"max_staleness": 0},
-    "learner": {"learning_rate": 1e-3, "token_budget": 2048, "precision": "float32"},
-    "heldout": {"prompts": 0},
-    "checkpoint": {"every_steps": 3},
-    "placement": {"object_store_gib": 0.2},
-}
-
-
-def config(folder: Path, **changed: dict[str, Any]) -> Path:
-    """A configuration of the tiny model in `folder`; sections are merged into BASE."""
-    model = folder / "model"
-    if not model.exists():
-        tiny_chat_model(model)
-    settings = {
-        key: value | changed.get(key, {}) if isinstance(value, dict) else value for key, value in BASE.items()
-    }
-    file = folder / "tiny.yaml"
-    file.write_text(yaml.safe_dump(settings | {"model": str(model)}))
-    return file
-
-
-def started(command: list[str]) -> "subprocess.Popen[str]":
-    return subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=ENVIRONMENT
-    )
 
 
 def losses(run_folder: Path) -> list[float]:
@@ -67,7 +29,7 @@ def trained(run_folder: Path) -> list[tuple[int, ...]]:
 
 def until(process: "subprocess.Popen[str]", file: Path, text: str, deadline_s: float) -> None:
     there = alive(process, lambda: file.exists() and text in file.read_text())
-    wait_for(there, f"{text!r} did not come to stand in {file}", deadline_s)
+    wait_for(there, f"{file} never contained {text!r}", deadline_s)
 
 
 def well(ended: Ended) -> None:

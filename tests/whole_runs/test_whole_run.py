@@ -1,4 +1,8 @@
-"""The whole system on real parts, twice: a run of two steps, continued to four. vLLM, DeepSpeed, and Ray on a tiny random model."""
+"""A run of two steps, continued to four, with everything real but the model: a tiny random one.
+
+Ray and DeepSpeed start twice. vLLM, the slowest to start, starts once: the first half runs on the
+deterministic engine, and vLLM then loads what the learner has trained.
+"""
 
 import json
 from dataclasses import dataclass
@@ -15,44 +19,33 @@ from dynalign.run_folder.checkpoint import newest_whole, verify
 from dynalign.run_folder.metrics import read_heldout, read_metrics
 from tests.worlds.chat_models import tiny_chat_model
 from tests.worlds.command import Ended, train
-
-PROMPTS_PER_STEP, GROUP_SIZE = 2, 4
-SETTINGS = {
-    "steps": 2,
-    "prompts": {"max_tokens": 1400},
-    "rollout": {
-        "prompts_per_step": PROMPTS_PER_STEP,
-        "group_size": GROUP_SIZE,
-        "max_completion_tokens": 24,
-        "kv_cache_gib": 0.2,
-    },
-    "judge": {"min_digit_mass": 0.0, "noise_fraction": 1.0},
-    "learner": {"learning_rate": 1e-3, "token_budget": 2048},
-    "heldout": {"prompts": 2, "every_steps": 2},
-    "checkpoint": {"every_steps": 1, "keep_last": 2},
-    "placement": {"object_store_gib": 0.2},
-}
+from tests.worlds.tiny_run import PROMPTS_PER_STEP, REAL
 
 
 @dataclass(frozen=True)
 class Whole:
-    """The run folder after both halves, and how each call ended: two steps, the same again, four steps."""
+    """The run folder after both halves, and how each command ended."""
 
     folder: Path
     model: Path
     first: Ended
+    """Two steps."""
     again: Ended
+    """The same command once more."""
     longer: Ended
+    """Four steps."""
 
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Whole:
     folder = tmp_path_factory.mktemp("whole")
     model = tiny_chat_model(folder / "model")
-    (folder / "tiny.yaml").write_text(yaml.safe_dump(SETTINGS | {"model": str(model)}))
-    first = train(folder / "tiny.yaml")
-    again = train(folder / "tiny.yaml")
-    return Whole(folder / "runs" / "tiny", model, first, again, train(folder / "tiny.yaml", "steps=4"))
+    file = folder / "tiny.yaml"
+    file.write_text(yaml.safe_dump(REAL | {"model": str(model)}))
+    first = train(file, "rollout.engine=deterministic")
+    again = train(file, "rollout.engine=deterministic")
+    longer = train(file, "steps=4")
+    return Whole(folder / "runs" / "tiny", model, first, again, longer)
 
 
 pytestmark = pytest.mark.timeout(600)  # the fixture starts everything twice
@@ -62,7 +55,7 @@ def test_the_run_ends_well_names_its_report_and_leaves_no_process(whole: Whole) 
     assert whole.first.code == 0, whole.first.output
     assert "finished: 2 of 2 steps" in whole.first.output
     assert f"report: {whole.folder / 'report.html'}" in whole.first.output
-    assert whole.first.left_over == ()
+    assert (whole.first.left_over, whole.longer.left_over) == ((), ())
 
 
 def test_the_conservation_law_is_printed_and_nothing_is_left_in_flight(whole: Whole) -> None:

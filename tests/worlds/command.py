@@ -14,8 +14,9 @@ from typing import Any
 import psutil
 
 MARK = "DYNALIGN_TEST_RUN"
-ENVIRONMENT = os.environ | {MARK: uuid.uuid4().hex}
-"""Of every command of this test run. The mark tells its processes from those of other runs on the machine."""
+ENVIRONMENT = os.environ | {MARK: uuid.uuid4().hex, "RAY_worker_niceness": "0"}
+"""Of every command of this test run. The mark tells its processes from those of other runs on the machine. By
+default Ray's workers have niceness 15, and on a busy machine they would miss every deadline."""
 
 
 @dataclass(frozen=True)

@@ -16,11 +16,11 @@ import pytest
 import yaml
 
 from tests.actors.coordinator.test_monitoring import expressions
-from tests.whole_runs.test_whole_run import SETTINGS
 from tests.worlds.chat_models import tiny_chat_model
 from tests.worlds.command import ENVIRONMENT, MARK, dynalign
 from tests.worlds.prometheus_tools import Server, prometheus, rules, tool
 from tests.worlds.ray_cluster import cluster
+from tests.worlds.tiny_run import REAL as SETTINGS
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(540)]
 

@@ -18,9 +18,9 @@ from dynalign.run_folder.checkpoint import newest_whole, prune, verify
 from dynalign.run_folder.metrics import read_heldout, read_metrics
 from tests.run_folder.test_checkpoint import written
 from tests.run_folder.test_mirror import Place
-from tests.whole_runs.test_runs_e2e import config
 from tests.worlds.command import train
 from tests.worlds.one_rank import free_port
+from tests.worlds.tiny_run import config
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(540)]
 
