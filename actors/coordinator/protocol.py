@@ -1,0 +1,34 @@
+"""The coordinator's methods, as the supervision and remote shells call them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from dynalign.actors.remote import RemoteMethod
+from dynalign.actors.worker.protocol import RolloutWorkerHandle
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How a run ended. Example: `Ending("finished", {"issued": 32, "trained": 28, …}, "…/step-000004")`."""
+
+    state: str
+    """`finished`: all steps, or converged. `interrupted`: stopped before, and can be continued."""
+
+    ledger: dict[str, Any]
+    """The ledger's last status (`LedgerActor.status`), counts in groups."""
+
+    checkpoint: str | None
+    """Path of the newest whole checkpoint; None without one."""
+
+
+class CoordinatorHandle(Protocol):
+    """The actor's handle, as the supervision holds it. `Coordinator` says what each method does and
+    raises."""
+
+    train: RemoteMethod[[], Ending]
+    look: RemoteMethod[[Mapping[str, Any], Mapping[str, Any]], dict[str, Any]]
+    control: RemoteMethod[[str], None]
+    add_worker: RemoteMethod[[str, RolloutWorkerHandle], None]
+    remove_worker: RemoteMethod[[str], None]
+    ledger_replaced: RemoteMethod[[], None]

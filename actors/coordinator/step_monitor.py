@@ -1,0 +1,140 @@
+"""What the coordinator measures: a row for each step, held-out evaluations, metrics, and the size of the
+pool."""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from dynalign.actors.coordinator.exporter import Exporter
+from dynalign.actors.coordinator.heldout import converged, evaluate
+from dynalign.actors.coordinator.pool_size import Decision, PoolSize
+from dynalign.actors.coordinator.step_row import WorkerTotals, step_row
+from dynalign.actors.coordinator.worker_group import WorkerGroup
+from dynalign.actors.ledger.protocol import LedgerCalls
+from dynalign.configs.schema import RunSettings
+from dynalign.rollout.prompts import PromptSet
+from dynalign.run_folder.heldout import HeldoutItem, reward_by_step
+from dynalign.run_folder.metrics import MetricsLog, Row, read_heldout, read_metrics
+
+
+class StepMonitor:
+    """It reads ledger and workers, and changes neither.
+
+    `row` is the newest row of `metrics.jsonl`. `decisions` counts the decisions on the size of the pool, so
+    that the supervision knows which one is new; `decision` is the last one.
+    """
+
+    def __init__(
+        self,
+        run: RunSettings,
+        folder: Path,
+        lineage: int,
+        prompts: PromptSet,
+        ledger: LedgerCalls,
+        workers: WorkerGroup,
+        node_address: str,
+    ) -> None:
+        self._run = run
+        self._folder = folder
+        self._lineage = lineage
+        self._prompts = prompts
+        self._ledger = ledger
+        self._workers = workers
+        self.exporter = Exporter(run, folder, lineage, node_address)
+        self._log = MetricsLog(folder, run.tensorboard, lineage)
+        self._rewards = reward_by_step(read_heldout(folder))
+        self._ledger_before: Mapping[str, Any] = {}
+        self._totals_before = WorkerTotals({})
+        self._pool = PoolSize(run.rollout.workers.min, run.rollout.workers.max)
+        self._supervised: Mapping[str, Any] = {}
+        self.row: Row | None = None
+        self.decisions = 0
+        self.decision = Decision(0, "")
+        self.pool_reason = ""
+
+    async def begin(self) -> None:
+        """What the first step's figures are counted from."""
+        self._totals_before = await self._workers.stats()
+        self._ledger_before = await self._ledger.status()
+
+    def has_row(self, step: int) -> bool:
+        """Whether `step` is in `metrics.jsonl`: not at a start, and not if a coordinator died before it
+        wrote."""
+        return step in {row["step"] for row in read_metrics(self._folder)}
+
+    def heldout_due(self, step: int) -> bool:
+        """Whether held-out prompts are evaluated after `step`."""
+        settings = self._run.heldout
+        return settings.prompts > 0 and (step % settings.every_steps == 0 or step == self._run.steps)
+
+    async def evaluate(self, step: int) -> list[HeldoutItem]:
+        """Held-out prompts, answered by the policy of `step`. They count once `measure` got them."""
+        return await evaluate(self._run, self._prompts, self._ledger, step, self._lineage)
+
+    async def measure(self, step: int) -> tuple[Mapping[str, Any], WorkerTotals]:
+        """Ledger and workers at the end of `step`, before an evaluation."""
+        return await self._ledger.status(), await self._workers.stats()
+
+    async def write_row(
+        self,
+        step: int,
+        learned: Mapping[str, Any],
+        ages: Iterable[int],
+        measured: tuple[Mapping[str, Any], WorkerTotals],
+        heldout: list[HeldoutItem],
+    ) -> None:
+        """The row of `step`, to file and metrics. learned: what the learner measured, empty before step 1.
+        ages: of each trained group's oldest token, in versions. measured: see `measure`. heldout: see
+        `evaluate`.
+        """
+        ledger, totals = measured
+        self._rewards |= reward_by_step(heldout)
+        self._log.write_heldout(heldout)
+        row = step_row(
+            step, self._lineage, learned, self._ledger_before, ledger, self._totals_before, totals, heldout
+        )
+        self._ledger_before = ledger
+        # What an evaluation generates belongs to no step.
+        self._totals_before = await self._workers.stats() if heldout else totals
+        self.row = self._log.write(row | {"worker_restarts": self._restarts()})
+        self.exporter.trained(ages)
+        self.exporter.row(self.row)
+        self._size_the_pool(self.row)
+
+    def look(self, state: str, ledger: Mapping[str, Any], supervised: Mapping[str, Any]) -> None:
+        """What the supervision knows, every second."""
+        self._supervised = supervised
+        self.exporter.look(state, ledger, supervised)
+
+    def scale(self, workers: int) -> None:
+        """A person wants so many workers."""
+        self.decisions += 1
+        self.decision = Decision(workers, "dynalign scale")
+
+    def converged(self) -> bool:
+        """Whether the held-out reward rises no more."""
+        return converged(self._run.convergence, list(self._rewards.values()))
+
+    def close(self) -> None:
+        """No more rows."""
+        self._log.close()
+
+    def _size_the_pool(self, row: Row) -> None:
+        """Decides on the number of workers from the step's figures. Not while workers load or drain: the
+        figures then say nothing about the size that the pool is on its way to."""
+        workers = self._supervised.get("workers", [])
+        settled = len(workers) == len(self._workers) and all(
+            worker["state"] == "serving" for worker in workers
+        )
+        if not settled or not workers or not row.get("step_s") or row.get("rollout_idle_fraction") is None:
+            return
+        wait_fraction = row["learner_wait_s"] / row["step_s"]
+        decision = self._pool.decide(len(workers), wait_fraction, row["rollout_idle_fraction"])
+        if decision.wanted != len(workers):
+            self.decisions += 1
+            self.decision = decision
+        self.pool_reason = decision.reason
+
+    def _restarts(self) -> int:
+        restarts = self._supervised.get("restarts", {})
+        return sum(count for cause, count in restarts.items() if cause.startswith("worker/"))

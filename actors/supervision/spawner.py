@@ -1,0 +1,27 @@
+"""What the supervision needs to create the actors of a run, on whatever cluster there is."""
+
+from typing import Protocol
+
+from dynalign.actors.coordinator.protocol import CoordinatorHandle
+from dynalign.actors.learner.protocol import LearnerRankActor
+from dynalign.actors.ledger.protocol import LedgerHandle
+from dynalign.actors.run_spec import RunSpec
+from dynalign.actors.worker.protocol import RolloutWorkerHandle
+
+
+class Spawner(Protocol):
+    """Creates actors and starts none. `launch/spawner.py` does it on Ray; tests bring fake actors."""
+
+    def ledger(self, spec: RunSpec) -> LedgerHandle:
+        """The ledger, from the checkpoint of `spec.step`."""
+
+    def ranks(self, spec: RunSpec) -> tuple[LearnerRankActor, ...]:
+        """All learner ranks, rank 0 first."""
+
+    def coordinator(
+        self, spec: RunSpec, ranks: tuple[LearnerRankActor, ...], joins: bool, pristine: bool
+    ) -> CoordinatorHandle:
+        """The coordinator. joins: learner and ledger are running already. pristine: see `Coordinator`."""
+
+    def worker(self, spec: RunSpec, seat: str, name: str) -> RolloutWorkerHandle:
+        """A rollout worker. seat: whose cores it takes. name: its own, which no worker before it had."""
