@@ -1,6 +1,7 @@
 """Group-relative advantages: how much better a candidate scored than its siblings.
 
-GRPO (arXiv 2402.03300) divides by the group's standard deviation; Dr. GRPO (arXiv 2503.20783) does not divide.
+GRPO (arXiv 2402.03300) divides by the group's standard deviation; Dr. GRPO (arXiv 2503.20783) does not
+divide.
 """
 
 import math
@@ -12,7 +13,8 @@ from typing import Literal
 Scale = Literal["group", "batch", "none"]
 
 STD_FLOOR = 1e-4
-"""Points added to the standard deviation, which bounds the advantages of a group whose scores hardly differ."""
+"""Points added to the standard deviation, which bounds the advantages of a group whose scores hardly
+differ."""
 
 
 def _parsed(scores: Sequence[float | None]) -> list[float]:
@@ -23,7 +25,8 @@ def _parsed(scores: Sequence[float | None]) -> list[float]:
 
 
 def batch_std(scores_PG: Sequence[Sequence[float | None]]) -> float:
-    """Return the standard deviation (n - 1) of all parsed scores of the batch, in points; 0 with fewer than two.
+    """Return the standard deviation (n - 1) of all parsed scores of the batch, in points; 0 with fewer than
+    two.
 
     scores_PG: scores in points, one row per prompt; None for an unparsed candidate.
 
@@ -36,12 +39,13 @@ def batch_std(scores_PG: Sequence[Sequence[float | None]]) -> float:
 def group_advantages(
     scores_G: Sequence[float | None], scale: Scale, batch_std: float | None = None
 ) -> list[float]:
-    """Return A_i = (r_i - mean r) / (std r + 1e-4) over the parsed candidates of one group (GRPO, arXiv 2402.03300).
+    """Return A_i = (r_i - mean r) / (std r + 1e-4) over the parsed candidates of one group (GRPO, arXiv
+    2402.03300).
 
-    scores_G: scores in points. None marks an unparsed candidate: its advantage is 0, and it counts neither in the
-    mean nor in the standard deviation.
-    scale: which standard deviation divides: ``group`` (n - 1), ``batch`` (passed as `batch_std`), or ``none``, which
-    does not divide (Dr. GRPO, arXiv 2503.20783).
+    scores_G: scores in points. None marks an unparsed candidate: its advantage is 0, and it counts neither in
+    the mean nor in the standard deviation.
+    scale: which standard deviation divides: ``group`` (n - 1), ``batch`` (passed as `batch_std`), or
+    ``none``, which does not divide (Dr. GRPO, arXiv 2503.20783).
     batch_std: in points, from the function of that name.
 
     Raises ValueError if a score is not finite, or if `scale` is ``batch`` and `batch_std` is None.

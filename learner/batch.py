@@ -1,7 +1,8 @@
-"""Scored groups, decoded without a copy: token ids and log-probabilities are numpy views of the Arrow buffers.
+"""Scored groups, decoded without a copy: token ids and log-probabilities are numpy views of the Arrow
+buffers.
 
-Every rank decodes the whole batch, which is small, and computes the same advantages from it. So preparing a step needs no
-collective, and a batch that cannot be decoded is an error on every rank.
+Every rank decodes the whole batch, which is small, and computes the same advantages from it. So preparing a
+step needs no collective, and a batch that cannot be decoded is an error on every rank.
 """
 
 from collections.abc import Sequence
@@ -34,7 +35,8 @@ def _view(record: pa.RecordBatch, column: str) -> list[Any]:
 class TrainingGroup:
     """One scored group: the prompt once, and the completion of each candidate.
 
-    Example, with G = 2: ``TrainingGroup(record, 7, array([1, 15]), [array([9, 2]), array([4])], [None, None])``
+    Example, with G = 2: ``TrainingGroup(record, 7, array([1, 15]), [array([9, 2]), array([4])], [None,
+    None])``
     """
 
     record: pa.RecordBatch
@@ -42,12 +44,13 @@ class TrainingGroup:
     group_id: int
     """The number of the group's draw, unique in a run."""
     context_ids: TokenIds
-    """Token ids of the prompt in the learning context, that is, without the system prompt that carries the values."""
+    """Token ids of the prompt in the learning context, that is, without the system prompt that carries the
+    values."""
     completion_ids_G: list[TokenIds]
     """Token ids of each candidate's completion; an array may be empty."""
     behaviour_logprobs_G: list[Logprobs | None]
-    """Per candidate, the log-probability (nats) of each token in the learning context, by the policy that sampled it; None
-    where it was not recorded."""
+    """Per candidate, the log-probability (nats) of each token in the learning context, by the policy that
+    sampled it; None where it was not recorded."""
 
     @property
     def scores_G(self) -> list[float | None]:
@@ -93,7 +96,8 @@ def decode_groups(
     payloads: Arrow streams, each with one record batch per group.
     origins: a name for each payload, used in errors.
 
-    Raises RecordError if a payload is damaged, has another schema, or holds an incomplete group, or if a group occurs twice.
+    Raises RecordError if a payload is damaged, has another schema, or holds an incomplete group, or if a
+    group occurs twice.
     """
     groups = [
         TrainingGroup.read(record, origin)
@@ -112,7 +116,8 @@ def decode_groups(
 class TrainingBatch:
     """The groups of one step with their advantages.
 
-    Axes: P groups (prompts), G candidates of a group, N candidates of the whole batch, numbered group by group.
+    Axes: P groups (prompts), G candidates of a group, N candidates of the whole batch, numbered group by
+    group.
     """
 
     groups_P: tuple[TrainingGroup, ...]
@@ -152,5 +157,6 @@ class TrainingBatch:
         return [value for group in self.groups_P for value in group.record.column(column).to_pylist()]
 
     def groups(self, column: str) -> list[Any]:
-        """Return a column whose value is the same for all candidates of a group, one Python value per group."""
+        """Return a column whose value is the same for all candidates of a group, one Python value per
+        group."""
         return [group.record.column(column)[0].as_py() for group in self.groups_P]

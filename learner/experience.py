@@ -1,4 +1,5 @@
-"""The trained groups of each step with their advantages, in one Arrow file per step: `experience/step-000012.arrow`.
+"""The trained groups of each step with their advantages, in one Arrow file per step:
+`experience/step-000012.arrow`.
 
 From these files every reward can be derived again offline, and a step can be replayed into the learner alone.
 """
@@ -18,7 +19,8 @@ from dynalign.run_folder.layout import experience_file, experience_files
 def write_step(folder: Path, step: int, batch: TrainingBatch) -> Path:
     """Write the step's groups with their advantages, and return the file.
 
-    The file is written under another name and then renamed, so a file of this name is complete. A second call replaces it.
+    The file is written under another name and then renamed, so a file of this name is complete. A second call
+    replaces it.
     """
     column = SCHEMA.get_field_index("advantage")
     records = [
@@ -44,7 +46,8 @@ def prune(folder: Path, keep_steps: int | None, newest_step: int) -> list[Path]:
     """Remove old files, and return what was removed.
 
     keep_steps: how many of the newest files up to `newest_step` stay; None keeps all of them.
-    newest_step: the step trained last. Files of later steps are removed too: they belong to a history that a rollback ended.
+    newest_step: the step trained last. Files of later steps are removed too: they belong to a history that a
+    rollback ended.
     """
     files = experience_files(folder)
     valid = sorted(step for step in files if step <= newest_step)

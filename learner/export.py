@@ -1,7 +1,7 @@
 """A trained policy as a Hugging Face folder: the initial folder with its weights replaced.
 
-Tokenizer, chat template, generation settings and model code are the files of the initial model, so training changes
-nothing about how the model is called.
+Tokenizer, chat template, generation settings and model code are the files of the initial model, so training
+changes nothing about how the model is called.
 """
 
 import json
@@ -20,7 +20,10 @@ WEIGHT_SUFFIXES = {".safetensors", ".bin", ".gguf", ".pt", ".pth", ".h5", ".msgp
 
 
 class _Shards:
-    """Writes safetensors files of bounded size. Their final names hold their number, so `finish` renames them."""
+    """Writes safetensors files of bounded size.
+
+    Their final names hold their number, so `finish` renames them.
+    """
 
     def __init__(self, folder: Path, shard_bytes: int) -> None:
         self._folder = folder
@@ -47,7 +50,9 @@ class _Shards:
         self._bytes = 0
 
     def finish(self) -> None:
-        """Give the files the names that transformers and vLLM look for: one file, or numbered files with an index."""
+        """Give the files the names that transformers and vLLM look for: one file, or numbered files with an
+        index.
+        """
         self._write()
         if len(self._names) == 1:
             (self._folder / "shard-0.part").rename(self._folder / "model.safetensors")
@@ -65,7 +70,8 @@ class _Shards:
 def export_model(
     tensors: Iterable[tuple[str, Tensor]], model_folder: Path, folder: Path, shard_bytes: int = SHARD_BYTES
 ) -> None:
-    """Write `tensors` as bfloat16, and every file of `model_folder` that holds no weights, into `folder`, and create it.
+    """Write `tensors` as bfloat16, and every file of `model_folder` that holds no weights, into `folder`, and
+    create it.
 
     tensors: name and value of each weight; a value needs to be valid only until the next one is requested.
     shard_bytes: most bytes of weights in one file.

@@ -1,7 +1,7 @@
 """A write that fails on one rank becomes the same error on all ranks.
 
-If the rank raised at once, the others would wait for it in the next collective. So it records the failure and takes part in
-the remaining collectives; at the end all ranks raise the same error, or none does.
+If the rank raised at once, the others would wait for it in the next collective. So it records the failure and
+takes part in the remaining collectives; at the end all ranks raise the same error, or none does.
 """
 
 from collections.abc import Iterator
@@ -36,7 +36,8 @@ class FailedWrites:
             self._first = self._first or one_line(cause)
 
     def raise_on_all(self) -> None:
-        """Raise CheckpointError on all ranks, with the failure of the lowest rank that has one. Collective."""
+        """Raise CheckpointError on all ranks, with the failure of the lowest rank that has one.
+        Collective."""
         mine = self._first
         self._first = None
         everyone: list[str | None] = [None] * dist.get_world_size()

@@ -1,7 +1,7 @@
 """The learner's state beside weights and optimizer: the step trained last, its groups and its report.
 
-The group ids tell after a crash whether the ledger committed the last step. The report makes `run` idempotent: a step that is
-requested twice is trained once, and returns the same report both times.
+The group ids tell after a crash whether the ledger committed the last step. The report makes `run`
+idempotent: a step that is requested twice is trained once, and returns the same report both times.
 """
 
 import json
@@ -38,7 +38,10 @@ class LearnerState:
 
     @staticmethod
     def read(folder: Path) -> "LearnerState":
-        """Read the state from `folder`. Raises CheckpointError if the file is missing, damaged, or has another format."""
+        """Read the state from `folder`.
+
+        Raises CheckpointError if the file is missing, damaged, or has another format.
+        """
         file = folder / layout.LEARNER_STATE
         try:
             data = json.loads(file.read_text())

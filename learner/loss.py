@@ -1,8 +1,10 @@
-"""The clipped policy loss of GRPO over a flat axis of completion tokens, its KL term, and what to report about both.
+"""The clipped policy loss of GRPO over a flat axis of completion tokens, its KL term, and what to report
+about both.
 
-Every function takes per-token vectors of one row (micro-batch). Only the weights depend on the whole optimizer step, and every
-rank computes them from all lengths. So losses and gradients of rows and ranks add up (a sum, not a mean) to those of the step,
-however its tokens are packed. Axes: T completion tokens of a row, t some of them, N sequences (candidates) of the step.
+Every function takes per-token vectors of one row (micro-batch). Only the weights depend on the whole
+optimizer step, and every rank computes them from all lengths. So losses and gradients of rows and ranks add
+up (a sum, not a mean) to those of the step, however its tokens are packed. Axes: T completion tokens of a
+row, t some of them, N sequences (candidates) of the step.
 """
 
 from collections.abc import Sequence
@@ -18,10 +20,12 @@ Aggregation = Literal["token_mean", "sequence_mean", "fixed_length"]
 def token_weights(lengths_N: Sequence[int], how: Aggregation, max_completion_tokens: int) -> list[float]:
     """Return the weight of each token of a sequence in the loss, one value per sequence.
 
-    lengths_N: completion lengths (tokens) of *all* sequences of the optimizer step, over all ranks. Masked tokens count.
-    how: ``token_mean`` gives every token the same weight, 1 / Σ lengths (DAPO, arXiv 2503.14476); ``sequence_mean`` gives every
-    sequence the same weight, 1 / (N · length) per token (GRPO, arXiv 2402.03300); ``fixed_length`` divides by a constant,
-    1 / (N · max_completion_tokens), which removes the length bias (Dr. GRPO, arXiv 2503.20783).
+    lengths_N: completion lengths (tokens) of *all* sequences of the optimizer step, over all ranks. Masked
+    tokens count.
+    how: ``token_mean`` gives every token the same weight, 1 / Σ lengths (DAPO, arXiv 2503.14476);
+    ``sequence_mean`` gives every sequence the same weight, 1 / (N · length) per token (GRPO, arXiv
+    2402.03300); ``fixed_length`` divides by a constant, 1 / (N · max_completion_tokens), which removes the
+    length bias (Dr. GRPO, arXiv 2503.20783).
     max_completion_tokens: the constant of ``fixed_length``.
 
     Raises ValueError if there are no tokens, or a length is negative.
@@ -36,10 +40,12 @@ def token_weights(lengths_N: Sequence[int], how: Aggregation, max_completion_tok
 
 
 def importance_weights(old_logprobs_T: Tensor, behaviour_logprobs_T: Tensor, cap: float = 2.0) -> Tensor:
-    """Return w = min(cap, π_old / π_behaviour) per token, without gradient: truncated importance sampling (Ionides, 2008).
+    """Return w = min(cap, π_old / π_behaviour) per token, without gradient: truncated importance sampling
+    (Ionides, 2008).
 
-    It corrects for the age of the samples and for the engine's arithmetic. Both arguments are log-probabilities (nats) in the
-    *same* learning context: the gap to the sampling context is what training should learn, so w must not remove it.
+    It corrects for the age of the samples and for the engine's arithmetic. Both arguments are
+    log-probabilities (nats) in the *same* learning context: the gap to the sampling context is what training
+    should learn, so w must not remove it.
     """
     return (old_logprobs_T - behaviour_logprobs_T).exp().clamp(max=cap).detach()
 
@@ -53,7 +59,8 @@ def grpo_loss(
     clip_high: float,
     importance_T: Tensor | None = None,
 ) -> Tensor:
-    """Return -Σ weight · w · min(ρA, clip(ρ, 1 - clip_low, 1 + clip_high)·A), ρ = exp(log π - log π_old) per token; a scalar.
+    """Return -Σ weight · w · min(ρA, clip(ρ, 1 - clip_low, 1 + clip_high)·A), ρ = exp(log π - log π_old) per
+    token; a scalar.
 
     The clipped objective of PPO (arXiv 1707.06347), with separate bounds (DAPO, arXiv 2503.14476).
 
@@ -72,11 +79,12 @@ def grpo_loss(
 
 
 def kl_k2_loss(logprobs_T: Tensor, reference_logprobs_T: Tensor, weights_T: Tensor) -> Tensor:
-    """Return Σ weight · ½(log π - log π_ref)²; on the policy's own samples its gradient is that of KL(π ‖ π_ref).
+    """Return Σ weight · ½(log π - log π_ref)²; on the policy's own samples its gradient is that of KL(π ‖
+    π_ref).
 
-    The k2 estimator (Schulman, "Approximating KL divergence", 2020). Its value is not the KL: report `kl_k3`, which has the
-    right value but, used as a loss, the wrong gradient. On samples of an older policy the gradient is right if the weights
-    are multiplied by the (detached) ratio π / π_older.
+    The k2 estimator (Schulman, "Approximating KL divergence", 2020). Its value is not the KL: report `kl_k3`,
+    which has the right value but, used as a loss, the wrong gradient. On samples of an older policy the
+    gradient is right if the weights are multiplied by the (detached) ratio π / π_older.
     """
     return (weights_T * (logprobs_T - reference_logprobs_T.detach()).square()).sum() / 2
 
@@ -85,7 +93,8 @@ def kl_k2_loss(logprobs_T: Tensor, reference_logprobs_T: Tensor, weights_T: Tens
 def kl_k3(logprobs_T: Tensor, reference_logprobs_T: Tensor) -> Tensor:
     """Return r - 1 - log r with r = π_ref / π, per token in nats, without gradient.
 
-    An unbiased estimate of KL(π ‖ π_ref) that is never negative (Schulman, "Approximating KL divergence", 2020).
+    An unbiased estimate of KL(π ‖ π_ref) that is never negative (Schulman, "Approximating KL divergence",
+    2020).
     """
     log_ratio_T = reference_logprobs_T - logprobs_T
     return torch.expm1(log_ratio_T) - log_ratio_T
@@ -95,8 +104,8 @@ def kl_k3(logprobs_T: Tensor, reference_logprobs_T: Tensor) -> Tensor:
 class RowLoss:
     """The loss of one row as a function of its log-probabilities.
 
-    The loss is a sum over tokens, so it can be computed for some of them at a time: each method takes `tokens`, the slice of
-    the row's T tokens to which its tensors belong.
+    The loss is a sum over tokens, so it can be computed for some of them at a time: each method takes
+    `tokens`, the slice of the row's T tokens to which its tensors belong.
     """
 
     advantages_T: Tensor
@@ -112,12 +121,15 @@ class RowLoss:
     old_logprobs_T: Tensor | None = None
     """log π at the start of the step, nats; None if this forward pass is the start of the step."""
     behaviour_logprobs_T: Tensor | None = None
-    """log π of the policy that sampled, nats; NaN for a token without a record. None: no importance correction."""
+    """log π of the policy that sampled, nats; NaN for a token without a record. None: no importance
+    correction."""
     reference_logprobs_T: Tensor | None = None
     """log π of the initial policy, nats. None: no KL term."""
 
     def __call__(self, logprobs_t: Tensor, tokens: slice = slice(None)) -> Tensor:
-        """Return the loss of `tokens`, a scalar; `logprobs_t` (nats) are their log-probabilities, with gradient."""
+        """Return the loss of `tokens`, a scalar; `logprobs_t` (nats) are their log-probabilities, with
+        gradient.
+        """
         old_t = self.old(logprobs_t, tokens)
         importance_t = self.importance(old_t, tokens)
         advantages_t = self.advantages_T[tokens]
@@ -145,11 +157,12 @@ class RowLoss:
 class LossStatistics:
     """Statistics of the ratios ρ of some tokens, as terms that ``+`` merges over rows and ranks.
 
-    All fields are floats, so ranks exchange the vector ``dataclasses.astuple(statistics)``, and ``LossStatistics(*vector)``
-    restores it. The default is the neutral element: the statistics of a row without tokens.
+    All fields are floats, so ranks exchange the vector ``dataclasses.astuple(statistics)``, and
+    ``LossStatistics(*vector)`` restores it. The default is the neutral element: the statistics of a row
+    without tokens.
 
-    Example, two tokens with ρ = 1 and 1.5, A > 0 and clip_high = 0.28:
-    ``LossStatistics(2, ratio_sum=2.5, clip_high_tokens=1, correction_sum=2.5, correction_square_sum=3.25, ratio_max=1.5)``
+    Example, two tokens with ρ = 1 and 1.5, A > 0 and clip_high = 0.28: ``LossStatistics(2, ratio_sum=2.5,
+    clip_high_tokens=1, correction_sum=2.5, correction_square_sum=3.25, ratio_max=1.5)``
     """
 
     tokens: float = 0.0
@@ -207,7 +220,8 @@ class LossStatistics:
     def finish(self) -> dict[str, float | None]:
         """Return the step's metrics; each is None without tokens.
 
-        ``effective_sample_size`` is (Σ ρw)² / Σ (ρw)² (Kish, "Survey Sampling", 1965) as a fraction of the tokens: 1 on policy.
+        ``effective_sample_size`` is (Σ ρw)² / Σ (ρw)² (Kish, "Survey Sampling", 1965) as a fraction of the
+        tokens: 1 on policy.
         """
         if not self.tokens:
             names = "ratio_mean ratio_max clip_low_fraction clip_high_fraction effective_sample_size"

@@ -1,4 +1,6 @@
-"""The policy as the learner sees it: packed rows in, log-probabilities of completion tokens out; and its weights by name."""
+"""The policy in training: packed rows in, log-probabilities of completion tokens out; and its weights by
+name.
+"""
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -18,25 +20,29 @@ from dynalign.configs.errors import Mistake, UserError
 from dynalign.configs.sections.learner import LearnerSettings, LoraSettings
 from dynalign.learner.head.fused_head import TokenLoss, head_loss, is_fusable
 from dynalign.learner.head.logprobs import completion_logprobs
-from dynalign.learner.head.spare_cores import PutOff
+from dynalign.learner.head.spare_cores import DeferredGradients
 from dynalign.learner.rows.attention import PACKED
 from dynalign.learner.rows.rows import Layout
 
 ADAPTER = "default"
+"""peft's name for the one adapter of a model."""
 PROBE_TOKENS = 6
-"""Tokens of the prompt and of each completion with which `load_policy` tries the packing."""
+"""Tokens of the prompt, and of each completion, in the row with which `load_policy` tests the packing."""
 PROBE_TOLERANCE_NATS = {torch.float32: 0.005, torch.bfloat16: 0.3}
-"""Mean difference of log-probabilities between a packed and a plain forward that rounding explains; a sequence that sees its
-neighbour in the row is off by whole nats."""
+"""Largest mean difference of log-probabilities between a packed and a plain forward pass that rounding
+explains. If a sequence saw its neighbour in the row, the difference would be several nats."""
 
 
 @dataclass(frozen=True)
 class NamedWeight:
-    """One tensor of the policy under the name of its parameter. `value` may be called while all `parameters` are whole (ZeRO 3)."""
+    """One tensor of the policy."""
 
     name: str
+    """The name of its parameter in the model without adapters."""
     parameters: tuple[nn.Parameter, ...]
+    """The parameters from which `value` is computed."""
     value: Callable[[], Tensor]
+    """Returns the tensor. At ZeRO 3 it may be called only while all `parameters` are gathered."""
 
 
 class Policy(nn.Module):
@@ -46,7 +52,7 @@ class Policy(nn.Module):
         super().__init__()
         self.model = model
         self.chunk_tokens = chunk_tokens
-        self.put_off: PutOff | None = None
+        self.deferred: DeferredGradients | None = None
 
     def forward(
         self,
@@ -58,13 +64,18 @@ class Policy(nn.Module):
         chunks: int,
         loss: TokenLoss | None = None,
     ) -> tuple[Tensor, ...]:
-        """``(logprobs_T, entropy_T)`` of a `rows.Row`, float32 nats; logits exist for `chunk_tokens` completion tokens at a time.
+        """Return ``(logprobs_T, entropy_T)`` of a row, float32, nats.
 
-        :param loss: a sum over completion tokens. With it, ``(loss, logprobs_T, entropy_T)``, of which the first carries the gradient.
+        Axes: S input tokens, T completion tokens. The first parameters are the fields of `rows.Row` of the
+        same name. Logits exist for at most `chunk_tokens` completion tokens at a time.
+
+        loss: a sum over completion tokens. With it, the result is ``(loss, logprobs_T, entropy_T)``; only the
+        first has a gradient.
         """
-        if self.put_off is not None and torch.is_grad_enabled():
-            self.put_off.hold()
-        decoder, head = self.model.get_decoder(), self.model.get_output_embeddings()  # type: ignore[no-untyped-call]
+        if self.deferred is not None and torch.is_grad_enabled():
+            self.deferred.hold()
+        decoder = self.model.get_decoder()  # type: ignore[no-untyped-call]
+        head = self.model.get_output_embeddings()  # type: ignore[no-untyped-call]
         output = decoder(
             input_ids=input_ids_S[None], position_ids=position_ids_S[None], use_cache=False, layout=layout
         )
@@ -78,11 +89,12 @@ class Policy(nn.Module):
 
     @property
     def vocabulary_size(self) -> int:
-        """Rows of the embedding: every token id is below it."""
+        """The number of rows of the embedding; every token id is below it."""
         return int(self.model.config.get_text_config().vocab_size)
 
     def _adapters(self) -> dict[str, Any]:
-        """The layers that carry an adapter, by the name of their weight in the model without adapters."""
+        """Return the layers that have an adapter, by the name of their weight in the model without
+        adapters."""
         return {
             f"{name}.weight": module
             for name, module in self.model.named_modules()
@@ -91,8 +103,11 @@ class Policy(nn.Module):
 
     @contextmanager
     def initial(self) -> Iterator[None]:
-        """Inside, the policy with adapters is the model it started from. Their scale is set to 0 instead of skipping them, so that
-        sharded parameters are still gathered in the same order."""
+        """In this context, the policy with adapters computes what the initial model does.
+
+        The adapters' scale is set to 0. Skipping them would change the order in which sharded parameters are
+        gathered.
+        """
         scales = [module.scaling for module in self._adapters().values()]
         before = [scale[ADAPTER] for scale in scales]
         for scale in scales:
@@ -104,7 +119,10 @@ class Policy(nn.Module):
                 scale[ADAPTER] = value
 
     def weights(self) -> Iterator[NamedWeight]:
-        """Every tensor of the model, adapters merged in float32, tied copies once. `on_disk` gives them their published names."""
+        """Yield every tensor of the model, adapters merged in float32, tied tensors once.
+
+        `on_disk` translates them into the names of the released checkpoint.
+        """
         adapters = self._adapters()
         seen: set[int] = set()
         for key, tensor in self.model.state_dict(keep_vars=True).items():
@@ -118,22 +136,27 @@ class Policy(nn.Module):
                 yield NamedWeight(name, (tensor,) if isinstance(tensor, nn.Parameter) else (), tensor.detach)
 
     def on_disk(self, tensors: Iterable[tuple[str, Tensor]]) -> Iterator[tuple[str, Tensor]]:
-        """The same tensors under the names and in the layout of the released checkpoint, which engines expect: transformers fuses the
-        experts of some architectures while it loads them."""
+        """Yield the same tensors under the names and in the layout of the released checkpoint, which engines
+        expect.
+
+        The two differ because transformers fuses the experts of some architectures when it loads them.
+        """
         for name, tensor in tensors:
             yield from revert_weight_conversion(self.model, {name: tensor}).items()
 
     def adapter_weights(self) -> Iterator[NamedWeight]:
-        """The adapters' factors under the names that peft saves them by."""
+        """Yield the adapters' factors under the names by which peft saves them."""
         for name, parameter in self.model.named_parameters():
             if ".lora_" in name:
-                yield NamedWeight(
-                    f"base_model.model.{name.replace(f'.{ADAPTER}.', '.')}", (parameter,), parameter.detach
-                )
+                saved_name = f"base_model.model.{name.replace(f'.{ADAPTER}.', '.')}"
+                yield NamedWeight(saved_name, (parameter,), parameter.detach)
 
 
 def _merged(name: str, base: nn.Parameter, adapter: Any) -> NamedWeight:
-    down, up, scale = adapter.lora_A[ADAPTER].weight, adapter.lora_B[ADAPTER].weight, adapter.scaling[ADAPTER]
+    """Return W + scale · B A (LoRA, arXiv 2106.09685), computed in float32."""
+    down = adapter.lora_A[ADAPTER].weight
+    up = adapter.lora_B[ADAPTER].weight
+    scale = adapter.scaling[ADAPTER]
 
     @torch.no_grad()
     def value() -> Tensor:
@@ -150,21 +173,23 @@ def load_policy(
     seed: int,
     content: Literal["full", "adapter"] = "full",
 ) -> Policy:
-    """The policy in `model_folder`, in training mode without dropout, with adapters if set (their initialization from `seed`).
+    """Load the policy of `model_folder` in training mode, without dropout, with adapters if the settings ask
+    for them.
 
-    :param content: what travels to the engines.
-    :raises UserError: the folder's tensors cannot be published under the names they have on disk, the architecture cannot be
-        packed, or no layer has a name in `learner.lora.targets`.
+    dtype: of the weights. seed: initializes the adapters.
+    content: what is published to the engines: all weights, or the adapters alone.
+
+    Raises UserError if the folder's tensors cannot be published under their names on disk, if the
+    architecture cannot be packed, or if no layer has a name listed in `learner.lora.targets`.
     """
     disable_progress_bar()  # type: ignore[no-untyped-call]
-    known = {"dtype": dtype, "attn_implementation": PACKED, "local_files_only": True} | _unquantized(
-        model_folder
+    unquantized = _unquantized(model_folder)
+    model = AutoModelForCausalLM.from_pretrained(
+        model_folder, dtype=dtype, attn_implementation=PACKED, local_files_only=True, **unquantized
     )
-    model = AutoModelForCausalLM.from_pretrained(model_folder, **known)
-    if "quantization_config" in known:
-        vars(model)["_weight_conversions"] = (
-            None  # how it was unpacked, which `on_disk` must not try to revert
-        )
+    if unquantized:
+        # transformers records how it unpacked the weights; `on_disk` must not revert that.
+        vars(model)["_weight_conversions"] = None
     for module in model.modules():
         if isinstance(module, nn.Dropout):
             module.p = 0.0
@@ -182,30 +207,32 @@ def load_policy(
 
 
 def _unquantized(model_folder: Path) -> dict[str, Any]:
-    """How to load a quantized folder for training. gpt-oss is released with experts in MXFP4, which have an exact bfloat16 form."""
-    quantization = (
-        AutoConfig.from_pretrained(model_folder, local_files_only=True).to_dict().get("quantization_config")
-    )
+    """Return the arguments that load a quantized folder for training; none for a folder that is not
+    quantized.
+
+    gpt-oss is released with experts in MXFP4, which have an exact bfloat16 form.
+    """
+    config = AutoConfig.from_pretrained(model_folder, local_files_only=True).to_dict()
+    quantization = config.get("quantization_config")
     if quantization is None:
         return {}
-    if quantization["quant_method"] == "mxfp4":
-        return {
-            "quantization_config": Mxfp4Config(
-                dequantize=True, modules_to_not_convert=quantization.get("modules_to_not_convert")
-            )
-        }
-    rule = (
-        f"its weights are quantized ({quantization['quant_method']}), and quantized weights cannot be trained"
-    )
+    method = quantization["quant_method"]
+    if method == "mxfp4":
+        kept = quantization.get("modules_to_not_convert")
+        return {"quantization_config": Mxfp4Config(dequantize=True, modules_to_not_convert=kept)}
+    rule = f"its weights are quantized ({method}), and quantized weights cannot be trained"
     raise UserError([Mistake("model", str(model_folder), rule, "use a folder of unquantized weights")])
 
 
 def _names_not_on_disk(policy: Policy, model_folder: Path) -> list[Mistake]:
-    """What is published must have names and shapes that the engine knows from the folder it has loaded."""
+    """Return a mistake if a published tensor has a name or shape that the engine does not know from the
+    folder it loaded.
+    """
     on_disk: dict[str, tuple[int, ...]] = {}
     for file in model_folder.glob("*.safetensors"):
         with safe_open(file, framework="pt") as tensors:
-            on_disk |= {name: tuple(tensors.get_slice(name).get_shape()) for name in tensors.keys()}  # noqa: SIM118 - no mapping
+            names = tensors.keys()  # `tensors` is no mapping
+            on_disk |= {name: tuple(tensors.get_slice(name).get_shape()) for name in names}
     published = policy.on_disk(
         (weight.name, torch.empty_like(weight.value(), device="meta")) for weight in policy.weights()
     )
@@ -215,14 +242,8 @@ def _names_not_on_disk(policy: Policy, model_folder: Path) -> list[Mistake]:
     rule = (
         f"{len(missing)} tensors have no safetensors entry of their name and shape, the first is {missing[0]}"
     )
-    return [
-        Mistake(
-            "model",
-            str(model_folder),
-            rule,
-            "use a folder of unquantized safetensors whose layout transformers does not convert",
-        )
-    ]
+    remedy = "use a folder of unquantized safetensors whose layout transformers does not convert"
+    return [Mistake("model", str(model_folder), rule, remedy)]
 
 
 def _packing_mistakes(policy: Policy, model_folder: Path, dtype: torch.dtype) -> list[Mistake]:
@@ -236,21 +257,19 @@ def _packing_mistakes(policy: Policy, model_folder: Path, dtype: torch.dtype) ->
         rule = (
             f"log-probabilities in packed rows differ from the model's own forward by {difference:.2g} nats"
         )
-    return [
-        Mistake(
-            "model",
-            str(model_folder),
-            rule,
-            "use an architecture with plain softmax attention and an unscaled head",
-        )
-    ]
+    remedy = "use an architecture with plain softmax attention and an unscaled head"
+    return [Mistake("model", str(model_folder), rule, remedy)]
 
 
 @torch.no_grad()
 def packing_difference_nats(policy: Policy) -> float:
-    """Mean difference between the log-probabilities of two short sequences in one packed row, and each alone in the model's own
-    forward with its own attention. Catches what would otherwise train wrongly in silence: recurrent layers that carry state from
-    one sequence to the next, scaled or capped logits."""
+    """Return the mean difference in log-probabilities between two short sequences in one packed row and each
+    of them alone.
+
+    The latter uses the model's own forward pass and attention. The test detects architectures that would
+    train wrongly without an error: recurrent layers that carry state from one sequence to the next, scaled or
+    capped logits.
+    """
     n = PROBE_TOKENS
     ids = (torch.arange(3 * n) * 7919 + 11) % policy.vocabulary_size
     context, first, second = torch.split(ids, n)
@@ -272,9 +291,10 @@ def packing_difference_nats(policy: Policy) -> float:
 
 
 def _add_adapters(model: PreTrainedModel, settings: LoraSettings, seed: int) -> None:
-    from peft import LoraConfig, inject_adapter_in_model  # takes seconds to import, and few runs need it
+    # imported here because it takes seconds, and few runs need it
+    from peft import LoraConfig, inject_adapter_in_model
 
-    alpha: Any = settings.alpha  # declared int, used as a float
+    alpha: Any = settings.alpha  # peft declares an int and uses a float
     config = LoraConfig(r=settings.rank, lora_alpha=alpha, target_modules=list(settings.targets), bias="none")
     names = {
         name.rpartition(".")[2] for name, module in model.named_modules() if isinstance(module, nn.Linear)

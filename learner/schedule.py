@@ -1,4 +1,6 @@
-"""The learning rate of each step as a pure function of the step's number, so there is no state to save or restore."""
+"""The learning rate of each step as a pure function of the step's number, so there is no state to save or
+restore.
+"""
 
 import math
 from typing import Literal
@@ -9,9 +11,9 @@ Schedule = Literal["constant", "linear", "cosine"]
 def learning_rate(step: int, steps: int, base: float, warmup_steps: int, kind: Schedule) -> float:
     """Return the learning rate of step `step`, counted from 1 to `steps`.
 
-    The rate rises linearly and reaches `base` at step `warmup_steps`. Then it stays there (``constant``), or falls along a
-    line or half a cosine that would reach 0 at step `steps` + 1: the first step after the warm-up has `base`, and no
-    step has 0.
+    The rate rises linearly and reaches `base` at step `warmup_steps`. Then it stays there (``constant``), or
+    falls along a line or half a cosine that would reach 0 at step `steps` + 1: the first step after the
+    warm-up has `base`, and no step has 0.
 
     Raises ValueError if `step` is not in 1 … `steps`.
     """

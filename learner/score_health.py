@@ -1,4 +1,6 @@
-"""Two symptoms of a failing judge: scores at the ends of the scale, and scores that correlate with the answer's length."""
+"""Two symptoms of a failing judge: scores at the ends of the scale, and scores that correlate with the
+answer's length.
+"""
 
 import math
 from collections.abc import Sequence

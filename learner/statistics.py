@@ -1,4 +1,5 @@
-"""Metrics of a step that need only its batch: rewards, the judge's health, ages, lengths. Imports no torch."""
+"""Metrics of a step that need only its batch: rewards, the judge's health, ages, lengths. Imports no
+torch."""
 
 from collections.abc import Iterable, Sequence
 from statistics import fmean, stdev
@@ -24,7 +25,9 @@ def _ages(batch: TrainingBatch, step: int) -> list[tuple[int, int]]:
 
 
 def batch_statistics(batch: TrainingBatch, step: int) -> dict[str, float | int | None]:
-    """Return the step's metrics that need no model, under their names in `metrics.jsonl`; None where nothing was measured."""
+    """Return the step's metrics that need no model, under their names in `metrics.jsonl`; None where nothing
+    was measured.
+    """
     scores_N = batch.candidates("score")
     lengths_N = batch.lengths_N
     # The judge reads the answer without the reasoning before it, and so does this correlation.

@@ -1,8 +1,9 @@
-"""Makes a weight version from live tensors: each is cast and copied once, directly into the bytes that travel.
+"""Makes a weight version from live tensors: each is cast and copied once, directly into the bytes that
+travel.
 
-A `Staging` keeps its buckets, and the next version overwrites them: on a GPU, so that other processes can go on reading at the
-same addresses; in host memory, because new pages cost three times as much as the copy. Without a staging, every version has
-its own buckets.
+A `Staging` keeps its buckets, and the next version overwrites them: on a GPU, so that other processes can go
+on reading at the same addresses; in host memory, because new pages cost three times as much as the copy.
+Without a staging, every version has its own buckets.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -27,7 +28,8 @@ Bytes = NDArray[np.uint8]
 """The bytes of one bucket in host memory, shape [size in bytes]."""
 
 ALIGNMENT_BYTES = 64
-"""Every tensor starts at a multiple of it: the size of the widest vector register, and aligned for a view as any dtype."""
+"""Every tensor starts at a multiple of it: the size of the widest vector register, and aligned for a view as
+any dtype."""
 
 DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}
 """Name in the settings and in a manifest → torch's dtype."""
@@ -47,8 +49,8 @@ class Staging:
         """Allocate nothing yet.
 
         device: where the buckets lie.
-        allocate: returns a new bucket, given the bytes in all buckets before it and its own size in bytes; None allocates
-        plain memory of the device.
+        allocate: returns a new bucket, given the bytes in all buckets before it and its own size in bytes;
+        None allocates plain memory of the device.
         """
         self.device = device
         self.kept: list[Tensor] = []
@@ -62,7 +64,8 @@ class Staging:
 
         start_bytes: the bytes in all buckets before it.
 
-        Raises WeightsError if the bucket has another size than before: all versions of a model have the same layout.
+        Raises WeightsError if the bucket has another size than before: all versions of a model have the same
+        layout.
         """
         if index == len(self.kept):
             self.kept.append(self._allocate(start_bytes, size_bytes))
@@ -104,7 +107,9 @@ class _Buckets:
         self.closed: list[tuple[Tensor, int]] = []
 
     def reserve(self, size_bytes: int) -> tuple[int, int, Tensor]:
-        """Reserve `size_bytes` bytes: return the bucket's number, the offset in it, and a view of these bytes."""
+        """Reserve `size_bytes` bytes: return the bucket's number, the offset in it, and a view of these
+        bytes.
+        """
         if self._open is None or self._used_bytes + size_bytes > len(self._open):
             self.close()
             self._open = self._allocated(max(self._bucket_bytes, _aligned(size_bytes)))
@@ -144,7 +149,8 @@ def make_version(
     dtype: "bfloat16" or "float32", to which every tensor is cast.
     bucket_bytes: size of a bucket, unless one tensor is larger.
     adapter: how the tensors are LoRA factors; None if they are the model's full weights.
-    staging: keeps the buckets, in host memory. The returned ones are views of it, and the version before is overwritten.
+    staging: keeps the buckets, in host memory. The returned ones are views of it, and the version before is
+    overwritten.
     """
     entries, buckets = _filled(tensors, dtype, _Buckets(bucket_bytes, staging))
     arrays = [whole.numpy()[:used_bytes] for whole, used_bytes in buckets]
@@ -160,10 +166,11 @@ def stage_version(
     dtype: str,
     bucket_bytes: int,
 ) -> Manifest:
-    """Write version (lineage, step) into `staging`, on its device, over the version before; return the manifest.
+    """Write version (lineage, step) into `staging`, on its device, over the version before; return the
+    manifest.
 
-    The arguments are those of `make_version`. Checksums are computed on the device, so when this returns, the writes have
-    completed and every stream sees them.
+    The arguments are those of `make_version`. Checksums are computed on the device, so when this returns, the
+    writes have completed and every stream sees them.
     """
     entries, buckets = _filled(tensors, dtype, _Buckets(bucket_bytes, staging))
     sums = [device_checksum(whole[:used_bytes]) for whole, used_bytes in buckets]

@@ -1,16 +1,17 @@
-"""Weight gradients of linear layers on cores that nobody uses, beside the backward pass.
+"""Weight gradients of linear layers, computed on idle CPU cores while the backward pass goes on.
 
-To go on, the backward pass needs a layer's gradient by its input; that by its weight, a third of all matrix products, it needs at the end
-only (the split of "zero bubble" pipelines, arXiv 2401.10241). So the second is put off for a thread that the kernel runs where and while
-nothing else wants a core (SCHED_IDLE): beside an engine, on what the engine leaves. What that thread has not begun when the backward pass
-is through, the pass computes itself.
+To continue, the backward pass needs the gradient of a layer's input. It needs the gradient of the layer's
+weight, a third of all matrix products, only at the end (the split of "zero bubble" pipelines, arXiv
+2401.10241). So the latter is deferred to a thread that the kernel runs only while a core is idle
+(SCHED_IDLE), such as a core that the engine does not use. What the thread has not begun at the end of the
+backward pass is computed by the pass itself.
 
-    forward    weight ─Held─► held ─► linear(input, held)       every Held before the first linear
-    backward   linear: gradient by input at once; by weight     ─► thread, or at once when `MOST_WAITING` wait
-               Held: waits for the thread, or computes it       ─► the parameter's gradient
+    forward    weight ─Held─► held ─► linear(input, held)            every Held before the first linear
+    backward   linear: gradient of the input now; of the weight     ─► thread, or now if `MOST_WAITING` wait
+               Held: waits for the thread, or computes it           ─► the parameter's gradient
 
-Autograd goes through functions in the reverse order of their creation, so that every Held comes last. The sums are the same, in the same
-order: not a bit of a gradient changes.
+Autograd visits functions in the reverse order of their creation, so every Held comes last. The sums are the
+same in the same order, so the gradients are identical bit for bit.
 """
 
 import os
@@ -28,22 +29,23 @@ from torch.nn.functional import linear
 from dynalign.configs.errors import DeadlineExceeded
 
 MOST_WAITING = 8
-"""Gradients that may wait for the thread: each keeps the gradient by its layer's output, which is else gone at once."""
+"""Most gradients that wait for the thread: each keeps the gradient of its layer's output in memory."""
 _DEADLINE_S = 600.0
-"""Longest wait for what the thread has begun. With the backward pass waiting, there is a core for it."""
+"""Seconds to wait for a gradient that the thread has begun. While the backward pass waits, its core is idle
+and can be used."""
 
 
 class SpareCores:
-    """A thread at the lowest priority."""
+    """A thread with the lowest priority."""
 
     def __init__(self, cores: Iterable[int]) -> None:
-        """cores: those that it may run on. Raises OSError where the kernel, or a container's filter, does not allow that."""
+        """Start the thread on `cores`. Raises OSError if the kernel, or a container's filter, forbids it."""
         self._thread = ThreadPoolExecutor(1, "spare-cores")
         self._thread.submit(_yield_to_all, frozenset(cores)).result(_DEADLINE_S)
         self._waiting: deque[Future[None]] = deque()
 
     def begin(self, act: Callable[[], None]) -> Future[None] | None:
-        """Leaves `act` to the thread; None, if that has enough to do."""
+        """Queue `act` for the thread; None if `MOST_WAITING` calls are queued already."""
         while self._waiting and self._waiting[0].done():
             self._waiting.popleft()
         if len(self._waiting) >= MOST_WAITING:
@@ -58,8 +60,11 @@ def _yield_to_all(cores: frozenset[int]) -> None:
     os.sched_setscheduler(thread, os.SCHED_IDLE, os.sched_param(0))
 
 
-class PutOff:
-    """The linear layers of a model that compute their weight's gradient so. Does not go with recomputed activations or sharded weights."""
+class DeferredGradients:
+    """Makes the linear layers of a model defer the gradient of their weight.
+
+    Not possible together with recomputed activations or sharded weights.
+    """
 
     def __init__(self, model: nn.Module, spare: SpareCores) -> None:
         linears = [
@@ -68,16 +73,17 @@ class PutOff:
         self._layers = [_Layer(module, spare) for module in linears]
 
     def hold(self) -> None:
-        """Before a forward pass whose gradient is wanted."""
+        """Call this before a forward pass with gradient."""
         for layer in self._layers:
             layer.hold()
 
 
 class _Layer:
-    """One of them. Where it is called twice in a pass, the second call is an ordinary one."""
+    """One linear layer. If it is called twice in a pass, the second call is an ordinary one."""
 
     def __init__(self, module: nn.Linear, spare: SpareCores) -> None:
-        self._module, self._spare = module, spare
+        self._module = module
+        self._spare = spare
         self._held: Tensor | None = None
         self._begun: tuple[Callable[[], None], Future[None]] | None = None
         module.forward = self.forward  # type: ignore[method-assign]
@@ -86,14 +92,18 @@ class _Layer:
         self._held = _Held.apply(self._module.weight, self)  # type: ignore[no-untyped-call]
 
     def forward(self, input: Tensor) -> Tensor:
-        held, self._held = self._held, None
+        held = self._held
+        self._held = None
         if held is None or not torch.is_grad_enabled():
             return linear(input, self._module.weight, self._module.bias)
         output: Tensor = _Linear.apply(input, held, self._module.bias, self)  # type: ignore[no-untyped-call]
         return output
 
     def gradient(self, by_output_SO: Tensor, input_SI: Tensor) -> Tensor:
-        """By the weight, [O, I]; perhaps not filled in before `settle`."""
+        """Return the gradient of the weight, [output size, input size]; it may be filled in only by `settle`.
+
+        by_output_SO: gradient of the output, [tokens, output size]. input_SI: [tokens, input size].
+        """
         by_weight_OI = torch.empty_like(self._module.weight)
 
         def fill() -> None:
@@ -101,16 +111,17 @@ class _Layer:
                 torch.mm(by_output_SO.t(), input_SI, out=by_weight_OI)
 
         begun = self._spare.begin(fill)
-        self._begun = None if begun is None else (fill, begun)  # whatever a pass that failed has left there
+        self._begun = None if begun is None else (fill, begun)  # also discards what a failed pass left
         if begun is None:
             fill()
         return by_weight_OI
 
     def settle(self) -> None:
-        """Returns when the gradient is there. Raises what its computation did, or DeadlineExceeded."""
+        """Return when the gradient is complete. Raises the error of its computation, or DeadlineExceeded."""
         if self._begun is None:
             return
-        (fill, begun), self._begun = self._begun, None
+        fill, begun = self._begun
+        self._begun = None
         if begun.cancel():
             fill()
             return

@@ -1,9 +1,13 @@
-"""Attention over a packed row: every completion sees its own prompt and itself, nothing else; no mask of the whole row exists.
+"""Attention over a packed row: each completion attends to its own prompt and to itself.
 
-Registered with transformers' `AttentionInterface`, so that any architecture that goes through it can be packed.
-Diagram of one layer on a row with layout ((p, a, b), (q, c)): queries →, keys that they see.
+No mask of the whole row is built.
+
+It is registered with transformers' `AttentionInterface`, so every architecture that uses this interface can
+be packed. One layer on a row with layout ((p, a, b), (q, c)), as queries → keys:
 
     p → p        a → p a        b → p b        q → q        c → q c        (each causal, aligned at the end)
+
+Axes: h heads, S tokens of the row, q queries, k keys, d head size.
 """
 
 import torch
@@ -15,10 +19,13 @@ from transformers import AttentionInterface
 from dynalign.learner.rows.rows import Layout
 
 PACKED = "dynalign_packed"
+"""The name of this attention in transformers."""
 
 
-def _sees(queries: int, keys: int, window: int | None, device: torch.device) -> Tensor:
-    """[queries, keys]: causal with the last query at the last key, no further back than `window` tokens."""
+def _visible(queries: int, keys: int, window: int | None, device: torch.device) -> Tensor:
+    """Return a bool mask [queries, keys]: causal, the last query at the last key, at most `window` tokens
+    back.
+    """
     ones = torch.ones(queries, keys, dtype=torch.bool, device=device).tril(keys - queries)
     return ones if window is None else ones.triu(keys - queries - window + 1)
 
@@ -31,30 +38,31 @@ def _attend(
     window: int | None,
     sinks_h: Tensor | None,
 ) -> Tensor:
-    """Causal attention of the last q of k positions. sinks_h: one more logit per head that takes probability and gives nothing."""
-    queries, keys = query_hqd.shape[-2], key_hkd.shape[-2]
+    """Return the causal attention of the last q of k positions.
+
+    sinks_h: one more logit per head, which takes probability and adds no value (attention sinks, arXiv
+    2309.17453).
+    """
+    queries = query_hqd.shape[-2]
+    keys = key_hkd.shape[-2]
     window = None if window is None or window >= keys else window
     if window is None and sinks_h is None:
         bias = causal_lower_right(queries, keys)
         return scaled_dot_product_attention(
             query_hqd, key_hkd, value_hkd, attn_mask=bias, scale=scaling, enable_gqa=True
         )
-    sees_qk = _sees(queries, keys, window, query_hqd.device)
+    visible_qk = _visible(queries, keys, window, query_hqd.device)
     if sinks_h is None:
         return scaled_dot_product_attention(
-            query_hqd, key_hkd, value_hkd, attn_mask=sees_qk, scale=scaling, enable_gqa=True
+            query_hqd, key_hkd, value_hkd, attn_mask=visible_qk, scale=scaling, enable_gqa=True
         )
-    # A sink is a key of zeros with a bias of its own and a value of zeros.
-    bias_qk = torch.zeros_like(sees_qk, dtype=query_hqd.dtype).masked_fill(~sees_qk, -torch.inf)
+    # A sink is a key of zeros with its own bias, and a value of zeros.
+    bias_qk = torch.zeros_like(visible_qk, dtype=query_hqd.dtype).masked_fill(~visible_qk, -torch.inf)
     heads = query_hqd.shape[1]
-    bias_hqk = torch.cat(
-        [
-            bias_qk.expand(1, heads, -1, -1),
-            sinks_h.to(bias_qk.dtype).view(1, heads, 1, 1).expand(-1, -1, queries, 1),
-        ],
-        -1,
-    )
-    key_hkd, value_hkd = pad(key_hkd, (0, 0, 0, 1)), pad(value_hkd, (0, 0, 0, 1))
+    sinks_hq1 = sinks_h.to(bias_qk.dtype).view(1, heads, 1, 1).expand(-1, -1, queries, 1)
+    bias_hqk = torch.cat([bias_qk.expand(1, heads, -1, -1), sinks_hq1], -1)
+    key_hkd = pad(key_hkd, (0, 0, 0, 1))
+    value_hkd = pad(value_hkd, (0, 0, 0, 1))
     return scaled_dot_product_attention(
         query_hqd, key_hkd, value_hkd, attn_mask=bias_hqk, scale=scaling, enable_gqa=True
     )
@@ -73,19 +81,25 @@ def packed_attention(
     layout: Layout = (),
     **_: object,
 ) -> tuple[Tensor, None]:
-    """One layer's attention, in the interface of transformers; returns ([1, S, heads, d], None). Dropout is never applied:
-    the ratio compares the policy with itself.
+    """Compute one layer's attention with the signature that transformers expects; return ([1, S, heads, d],
+    None).
 
-    :param layout: parts of the row in order; the lengths add up to S. Empty: the row is one sequence.
-    :raises NotImplementedError: the architecture caps its attention logits, which no fused kernel does.
+    Dropout is never applied: the ratio compares the policy with itself, so both must compute the same
+    function.
+
+    sliding_window: most tokens that a query sees, itself included. s_aux: attention sinks, one per head.
+    layout: the parts of the row in order; the lengths add up to S. Empty: the row is one sequence.
+
+    Raises NotImplementedError if the architecture caps its attention logits, which no fused kernel supports.
     """
     if softcap is not None:
         raise NotImplementedError("attention logits with a soft cap")
     dtype = query_1hSd.dtype
-    if (
-        query_1hSd.device.type == "cpu"
-    ):  # torch's bfloat16 kernel is 2 to 3 times slower there than its float32 kernel
-        query_1hSd, key_1hSd, value_1hSd = query_1hSd.float(), key_1hSd.float(), value_1hSd.float()
+    if query_1hSd.device.type == "cpu":
+        # On a CPU torch's bfloat16 kernel is 2 to 3 times slower than its float32 kernel.
+        query_1hSd = query_1hSd.float()
+        key_1hSd = key_1hSd.float()
+        value_1hSd = value_1hSd.float()
     scaling = query_1hSd.shape[-1] ** -0.5 if scaling is None else scaling
     lengths = layout or ((query_1hSd.shape[2],),)
     flat = [length for prompt in lengths for length in prompt]
@@ -94,13 +108,8 @@ def packed_attention(
     for prompt in lengths:
         here = len(parts)
         for part in range(here, here + len(prompt)):
-            if part == here:
-                key, value = keys[here], values[here]
-            else:
-                key, value = (
-                    torch.cat([keys[here], keys[part]], 2),
-                    torch.cat([values[here], values[part]], 2),
-                )
+            key = keys[here] if part == here else torch.cat([keys[here], keys[part]], 2)
+            value = values[here] if part == here else torch.cat([values[here], values[part]], 2)
             if flat[part]:
                 parts.append(_attend(queries[part], key, value, scaling, sliding_window, s_aux))
             else:  # a completion of one token has no input token

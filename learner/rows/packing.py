@@ -1,7 +1,7 @@
 """Decides which sequences share a row (micro-batch), and which rank computes it.
 
-Every rank calls `pack` with the lengths of the whole optimizer step and gets the same plan, so the ranks need no collective to
-agree. Every rank has the same number of rows, so no rank enters a collective alone.
+Every rank calls `pack` with the lengths of the whole optimizer step and gets the same plan, so the ranks need
+no collective to agree. Every rank has the same number of rows, so no rank enters a collective alone.
 """
 
 from bisect import bisect_left, insort
@@ -10,12 +10,15 @@ from heapq import heappop, heappush, heapreplace
 from itertools import pairwise
 
 LINEAR_TOKENS = 8192
-"""The sequence length at which attention costs as much as everything else: 12 × hidden size, for a hidden size near 700.
-It affects only how well ranks are balanced: for a larger model the balance is slightly worse."""
+"""The sequence length at which attention costs as much as everything else: 12 × hidden size, for a hidden
+size near 700. It affects only how well ranks are balanced: for a larger model the balance is slightly
+worse."""
 
 
 def _cost(length: int) -> int:
-    """Return the relative cost of a sequence of `length` tokens: a quadratic term for attention, a linear one for the rest."""
+    """Return the relative cost of a sequence of `length` tokens: a quadratic term for attention, a linear one
+    for the rest.
+    """
     return length * (length + LINEAR_TOKENS)
 
 
@@ -43,7 +46,10 @@ def _best_fit(lengths_N: Sequence[int], longest_first: Sequence[int], token_budg
 def _spread(
     lengths_N: Sequence[int], longest_first: Sequence[int], token_budget: int, row_count: int
 ) -> list[list[int]] | None:
-    """Fill rows evenly: each sequence goes to the cheapest row that has space for it. Return None if one fits nowhere."""
+    """Fill rows evenly: each sequence goes to the cheapest row that has space for it.
+
+    Return None if one fits nowhere.
+    """
     rows: list[list[int]] = [[] for _ in range(row_count)]
     cheapest = [(0, row, token_budget) for row in range(row_count)]  # (cost, row, free tokens), a heap
     for sequence in longest_first:
@@ -64,9 +70,10 @@ def _spread(
 def pack(lengths_N: Sequence[int], token_budget: int, ranks: int) -> list[list[list[int]]]:
     """Return the rows of each rank, each a list of indices into `lengths_N`; every index occurs exactly once.
 
-    Every rank gets the same number of rows: as many as best fit decreasing needs, rounded up to a multiple of `ranks`, filled
-    evenly. Costs fall from a rank's first row to its last, so rows that run at the same time cost about the same. An empty row
-    is a micro-batch without tokens, in which a rank only takes part in the collectives.
+    Every rank gets the same number of rows: as many as best fit decreasing needs, rounded up to a multiple of
+    `ranks`, filled evenly. Costs fall from a rank's first row to its last, so rows that run at the same time
+    cost about the same. An empty row is a micro-batch without tokens, in which a rank only takes part in the
+    collectives.
 
     lengths_N: tokens per sequence, context included, of all sequences of the optimizer step.
     token_budget: the most tokens in one row.
@@ -92,8 +99,8 @@ def pack(lengths_N: Sequence[int], token_budget: int, ranks: int) -> list[list[l
     plan: list[list[list[int]]] = [[] for _ in range(ranks)]
     totals = [0] * ranks
     for turn in range(0, row_count, ranks):
-        # In each turn every rank gets one row; the rank with the lowest total gets the most expensive one (longest
-        # processing time first, Graham, 1969).
+        # In each turn every rank gets one row; the rank with the lowest total gets the most expensive one
+        # (longest processing time first, Graham, 1969).
         by_load = sorted(range(ranks), key=lambda rank: totals[rank])
         for rank, row in zip(by_load, rows[turn : turn + ranks], strict=True):
             plan[rank].append(row)
@@ -102,7 +109,8 @@ def pack(lengths_N: Sequence[int], token_budget: int, ranks: int) -> list[list[l
 
 
 def minibatches(groups_count: int, count: int) -> list[range]:
-    """Return consecutive ranges of group indices, one per optimizer step on the batch; their sizes differ by at most one.
+    """Return consecutive ranges of group indices, one per optimizer step on the batch; their sizes differ by
+    at most one.
 
     Raises ValueError if `count` is less than one, or exceeds `groups_count`.
     """

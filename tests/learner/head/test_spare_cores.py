@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from dynalign.configs.sections.learner import LoraSettings
-from dynalign.learner.head.spare_cores import MOST_WAITING, PutOff, SpareCores
+from dynalign.learner.head.spare_cores import MOST_WAITING, DeferredGradients, SpareCores
 from tests.worlds.one_rank import Learner
 from tests.worlds.tiny_groups import payloads, random_groups
 from tests.worlds.tiny_models import settings, tiny_llama
@@ -66,12 +66,12 @@ class Tower(nn.Module):
         return x
 
 
-def gradients(tower: Tower, put_off: PutOff | None = None, passes: int = 2) -> list[Tensor]:
+def gradients(tower: Tower, deferred: DeferredGradients | None = None, passes: int = 2) -> list[Tensor]:
     """Summed over several passes, as over the rows of a step."""
     tower.zero_grad()
     for index in range(passes):
-        if put_off is not None:
-            put_off.hold()
+        if deferred is not None:
+            deferred.hold()
         tower(torch.linspace(-1, 1, 5 * 6).view(1, 5, 6) + index).square().sum().backward()
     return [parameter.grad.clone() for parameter in tower.parameters() if parameter.grad is not None]
 
@@ -79,9 +79,9 @@ def gradients(tower: Tower, put_off: PutOff | None = None, passes: int = 2) -> l
 def test_not_a_bit_of_a_gradient_changes() -> None:
     tower = Tower()
     expected = gradients(tower)
-    put_off = PutOff(tower, SpareCores(CORES))
+    deferred = DeferredGradients(tower, SpareCores(CORES))
     assert len(expected) == len(list(tower.parameters()))
-    assert all(map(torch.equal, gradients(tower, put_off), expected))
+    assert all(map(torch.equal, gradients(tower, deferred), expected))
     assert all(map(torch.equal, gradients(tower), expected))  # without `hold` the layers are ordinary ones
 
 
@@ -89,7 +89,7 @@ def test_the_backward_pass_waits_for_nothing_that_the_thread_has_not_begun() -> 
     tower = Tower()
     expected = gradients(tower, passes=1)
     never = Never()
-    assert all(map(torch.equal, gradients(tower, PutOff(tower, never), passes=1), expected))
+    assert all(map(torch.equal, gradients(tower, DeferredGradients(tower, never), passes=1), expected))
     assert (
         never.begun == MOST_WAITING - 1
     )  # the rest was computed at once; what keeps the thread counts as waiting
@@ -98,8 +98,8 @@ def test_the_backward_pass_waits_for_nothing_that_the_thread_has_not_begun() -> 
 
 def test_an_error_in_the_thread_is_the_backward_passes() -> None:
     layer = nn.Linear(3, 3)
-    put_off = PutOff(layer, Fails(CORES))
-    put_off.hold()
+    deferred = DeferredGradients(layer, Fails(CORES))
+    deferred.hold()
     loss = layer(torch.ones(2, 3)).sum()
     with pytest.raises(ArithmeticError, match="no product today"):
         loss.backward()
