@@ -38,6 +38,7 @@ def present(tree: Tree) -> None:
         found = find(tree, ("rollout", key))
         if isinstance(found, Leaf) and not isinstance(found.value, bool) and found.value == only:
             prune(tree, ("rollout", key))
-    judge, function = find(tree, ("judge",)), find(tree, ("judge", "function"))
+    judge = find(tree, ("judge",))
+    function = find(tree, ("judge", "function"))
     if isinstance(judge, dict) and isinstance(function, Leaf) and isinstance(function.value, str):
         judge["function"] = Leaf(present_function(function.value), function.origin)

@@ -14,6 +14,6 @@ class ConvergenceSettings(Section):
     """
 
     window: Annotated[int, Field(ge=2, le=1000)] = 5
-    """Newest evaluations that are compared."""
+    """Evaluations looked back on."""
     min_delta: Annotated[float, Field(ge=0.0, le=5.0)] = 0.01
     """Smallest rise over the window that counts as one, in points of reward (0..5)."""
