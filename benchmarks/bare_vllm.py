@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dynalign.rollout.engine.base import EngineRequest
-from dynalign.rollout.engine.vllm import RequestOutputKind, SamplingParams, VllmEngine
+from dynalign.rollout.engine.vllm import VllmEngine
+from dynalign.rollout.engine.vllm_requests import RequestOutputKind, SamplingParams
 
 _numbers = itertools.count()
 _RELOAD_DEADLINE_S = 120.0
