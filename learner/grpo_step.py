@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dynalign.configs.schema import AlgorithmSettings
+from dynalign.configs.sections.algorithm import AlgorithmSettings
 from dynalign.learner.deepspeed_engine import DeepSpeedEngine
 from dynalign.learner.learner_state import Report
 from dynalign.learner.loss import LossStatistics, RowLoss, kl_k3
