@@ -1,4 +1,6 @@
-"""What a run folder says after a storm: is every issued group trained once or withheld, in the history that leads to the final weights?"""
+"""Audit of a run folder: was every issued group trained once, or withheld, in the history that leads to the
+final weights?
+"""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -66,9 +68,8 @@ def audit(run_folder: Path, max_staleness: int) -> Audit:
         for group_id in commit.group_ids:
             group = scored.get((group_id, commit.lineage))
             if group is not None and commit.step - 1 - group.version_min > max_staleness:
-                mistakes.append(
-                    f"group {group_id} was {commit.step - 1 - group.version_min} versions old at step {commit.step}"
-                )
+                age = commit.step - 1 - group.version_min
+                mistakes.append(f"group {group_id} was {age} versions old at step {commit.step}")
     counts = state.counts()
     return Audit(
         issued=state.issued,

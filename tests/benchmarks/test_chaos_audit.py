@@ -1,4 +1,5 @@
-"""The account of a run folder finds what is lost, doubled or too old, and nothing in a folder that is right."""
+"""The account of a run folder finds what is lost, doubled or too old, and nothing in a folder that is
+right."""
 
 from pathlib import Path
 
