@@ -241,7 +241,7 @@ class Storm:
         """Two different steps are seen, both written after the kill."""
         now = self._status()["step"]
         time.sleep(1.0)
-        return now != step and self._status()["step"] != now
+        return bool(now != step and self._status()["step"] != now)
 
     def _status(self) -> dict[str, Any]:
         file = self.folder / layout.STATUS
