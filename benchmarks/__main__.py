@@ -1,11 +1,13 @@
-"""`python -m benchmarks [--json FILE] [--only KEY,…] [--quick] [key=value …]`: one table of figures and ratios, measured on this machine.
+"""`python -m benchmarks [--json FILE] [--only KEY,…] [--quick] [key=value …]`: measures this machine and
+prints one table.
 
     arguments ─► model ─► one process per job, one after the other ─► figures ─► ratios ─► table, JSON
 
-With a GPU its figures are taken there, on the work of `single-gpu`; else on this machine's cores, on that of `quickstart`.
-A job that fails, or that cannot be taken on this machine, costs its own ratios, which become null with the reason. Exit codes: 0 all that
-can be measured here is measured, 1 something failed, 2 the arguments are wrong, 130 interrupted: what was measured until then is shown
-and written all the same.
+On a machine with a GPU, the work is that of `single-gpu`, on the GPU; otherwise that of `quickstart`, on the
+CPU cores. If a job fails, or cannot run on this machine, its ratios become null with the reason.
+
+Exit codes: 0 everything that can be measured here was measured; 1 something failed; 2 wrong arguments; 130
+interrupted, and what was measured until then is still printed and written.
 """
 
 import datetime
@@ -14,7 +16,7 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -50,20 +52,15 @@ _SHARED_MEMORY = Path("/dev/shm")  # the memory-backed folder of Linux
 )
 @click.argument("settings", nargs=-1)
 def bench(file: Path | None, only: str | None, quick: bool, settings: tuple[str, ...]) -> int:
-    """Measure this machine: one table of figures and ratios. SETTINGS (model=FOLDER, rollout.max_completion_tokens=512, …) replace those
-    of the shipped run whose work is measured."""
+    """Measure this machine: one table of figures and ratios.
+
+    SETTINGS (model=FOLDER, rollout.max_completion_tokens=512, …) replace those of the shipped run whose work
+    is measured.
+    """
     chosen = chosen_ratios(only)
     if file is not None and (not file.absolute().parent.is_dir() or file.is_dir()):
-        raise UserError(
-            [
-                Mistake(
-                    "--json",
-                    str(file),
-                    "is no file in an existing folder",
-                    "make the folder, or name another file",
-                )
-            ]
-        )
+        remedy = "make the folder, or name another file"
+        raise UserError([Mistake("--json", str(file), "is no file in an existing folder", remedy)])
     host = this_host()
     device: Device = "gpu" if host.gpus else "cpu"
     model = load_run(CONFIGS[device], settings).settings.model
@@ -80,22 +77,43 @@ def bench(file: Path | None, only: str | None, quick: bool, settings: tuple[str,
 
 
 def _scratch(folders: ExitStack) -> tuple[Path, Path]:
-    """(on disk, in shared memory), gone with `folders`."""
-    disk = Path(
-        folders.enter_context(
-            tempfile.TemporaryDirectory(prefix="dynalign-bench-", ignore_cleanup_errors=True)
-        )
-    )
+    """Create two folders, on disk and in shared memory, which are removed with `folders`."""
+    on_disk = tempfile.TemporaryDirectory(prefix="dynalign-bench-", ignore_cleanup_errors=True)
+    disk = Path(folders.enter_context(on_disk))
     shared = _SHARED_MEMORY if _SHARED_MEMORY.is_dir() else disk
-    return disk, Path(
-        folders.enter_context(tempfile.TemporaryDirectory(prefix="dynalign-bench-", dir=shared))
+    in_memory = tempfile.TemporaryDirectory(prefix="dynalign-bench-", dir=shared)
+    return disk, Path(folders.enter_context(in_memory))
+
+
+def run_job(name: str, workload: Workload) -> dict[str, list[float]]:
+    """Run one job in a process of its own; return its samples.
+
+    Raises NotMeasurable if it cannot run on this machine, RunFailed with the last line it wrote, or
+    DeadlineExceeded.
+    """
+    started_s = time.monotonic()
+    click.echo(f"{name} …", err=True)
+    run_python(
+        ["-m", "dynalign.benchmarks.job", name, str(workload.scratch)],
+        workload.scratch / f"{name}.log",
+        JOBS[name].deadline_s,
     )
+    click.echo(f"{name}: {time.monotonic() - started_s:.0f} s", err=True)
+    if workload.reason_file(name).exists():
+        raise NotMeasurable(workload.reason_file(name).read_text())
+    measured: dict[str, list[float]] = json.loads(workload.samples_file(name).read_text())
+    return measured
 
 
 def run_jobs(
-    jobs: Iterable[str], workload: Workload
+    jobs: Iterable[str],
+    workload: Workload,
+    run: Callable[[str, Workload], dict[str, list[float]]] = run_job,
 ) -> tuple[dict[str, list[float]], dict[str, str], dict[str, str]]:
-    """(samples, failures, impossible): what was measured, why a job has failed, why one cannot be taken here."""
+    """Run jobs one after the other; return (samples, failures, impossible).
+
+    The latter two give the reason why a job failed, or why it cannot run on this machine. run: runs one job.
+    """
     samples: dict[str, list[float]] = {}
     failures: dict[str, str] = {}
     impossible: dict[str, str] = {}
@@ -111,7 +129,7 @@ def run_jobs(
             failures[name] = f"{failed} failed: {failures[failed]}"
             continue
         try:
-            samples |= run_job(name, workload)
+            samples |= run(name, workload)
         except KeyboardInterrupt:
             failures[name] = _INTERRUPTED
             click.echo(f"{name} {_INTERRUPTED}", err=True)
@@ -124,24 +142,11 @@ def run_jobs(
     return samples, failures, impossible
 
 
-def run_job(name: str, workload: Workload) -> dict[str, list[float]]:
-    """What it has measured. Raises NotMeasurable, RunFailed with its last line, or DeadlineExceeded."""
-    started_s = time.monotonic()
-    click.echo(f"{name} …", err=True)
-    run_python(
-        ["-m", "dynalign.benchmarks.job", name, str(workload.scratch)],
-        workload.scratch / f"{name}.log",
-        JOBS[name].deadline_s,
-    )
-    click.echo(f"{name}: {time.monotonic() - started_s:.0f} s", err=True)
-    if workload.reason_file(name).exists():
-        raise NotMeasurable(workload.reason_file(name).read_text())
-    measured: dict[str, list[float]] = json.loads(workload.samples_file(name).read_text())
-    return measured
-
-
 def _model_folder(model: str, scratch: Path) -> Path:
-    """The model's folder, made or downloaded first where it is not there. Raises UserError where it is neither here nor to be had."""
+    """Return the model's folder, downloaded first if needed.
+
+    Raises UserError if it can be neither found nor downloaded.
+    """
     if model in SOURCES:
         click.echo(f"model {model} (fetched first if it is not there)", err=True)
         run_python(
@@ -184,10 +189,8 @@ def _interrupted(number: int, frame: object) -> None:
 
 def main() -> int:
     """Returns the exit code."""
-    for number in (
-        signal.SIGINT,
-        signal.SIGTERM,
-    ):  # the first is ignored in a shell's background unless it is asked for
+    # A shell's background job ignores SIGINT unless a handler is set.
+    for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupted)
     try:
         return int(bench.main(prog_name="python -m benchmarks", standalone_mode=False) or 0)

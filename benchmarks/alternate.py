@@ -1,4 +1,5 @@
-"""Contestants that take turns, so that a machine that warms up or is disturbed does so to all of them alike."""
+"""Contestants that take turns, so that a machine that warms up or is disturbed does so to all of them
+alike."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
@@ -7,7 +8,10 @@ Contestant = Callable[[], Awaitable[Mapping[str, float]]]
 
 
 async def alternated(contestants: Sequence[Contestant], runs: int) -> dict[str, list[float]]:
-    """`runs` samples of every figure. The order is turned round each time; one round before the first warms up and is dropped."""
+    """`runs` samples of every figure.
+
+    The order is turned round each time; one round before the first warms up and is dropped.
+    """
     samples: dict[str, list[float]] = {}
     for turn in range(runs + 1):
         for contestant in contestants if turn % 2 else contestants[::-1]:

@@ -1,14 +1,19 @@
-"""Plain torch on the learner's own rows, and on padded ones: what a loop written by hand for this one job would do.
+"""Plain torch on the learner's own rows, and on padded ones: what a loop written by hand for this one job
+would do.
 
-Both have bfloat16 weights with float32 masters, gradient clipping and torch's fused AdamW, like the learner; and no DeepSpeed, no entropy,
-no statistics, no chunks: the logits of a micro-batch's completion tokens exist at once.
+Both have bfloat16 weights with float32 masters, gradient clipping and torch's fused AdamW, like the learner;
+and no DeepSpeed, no entropy, no statistics, no chunks: the logits of a micro-batch's completion tokens exist
+at once.
 
-    packed   one micro-batch per packed row, attention by the learner's kernel (transformers' own has no fast form for such rows)
-    padded   one micro-batch per group: prompt repeated for every candidate, completions padded to the longest, attention by torch's sdpa
+    packed   one micro-batch per packed row, attention by the learner's kernel, since transformers has
+             no fast one for such rows
+    padded   one micro-batch per group: the prompt repeated for every candidate, completions padded to
+             the longest, attention by torch's sdpa
 """
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,8 +32,9 @@ class BareTorch:
     """One model with its optimizer, which both forms train in turn."""
 
     def __init__(self, model_folder: Path, settings: LearnerSettings, device: torch.device) -> None:
-        model = AutoModelForCausalLM.from_pretrained(model_folder, dtype=torch.bfloat16)
-        self._model, self._device = model.to(device).train(), device
+        model: Any = AutoModelForCausalLM.from_pretrained(model_folder, dtype=torch.bfloat16)
+        self._model = model.to(device).train()
+        self._device = device
         self._settings = settings
         self._weights = list(self._model.parameters())
         self._masters = [nn.Parameter(weight.detach().float()) for weight in self._weights]
@@ -58,7 +64,9 @@ class BareTorch:
         return self._update()
 
     def padded_step(self, batch: TrainingBatch) -> float:
-        """One optimizer step on padded groups, every token of the batch weighing the same; returns the gradient's norm."""
+        """One optimizer step on padded groups, every token of the batch weighing the same; returns the
+        gradient's norm.
+        """
         self._model.set_attn_implementation("sdpa")
         weight = 1 / sum(batch.lengths_N)
         for group, advantages_G in zip(batch.groups_P, batch.advantages_PG, strict=True):
@@ -80,7 +88,8 @@ class BareTorch:
     def _backward(self, hidden_TH: Tensor, targets_T: Tensor, factors_T: Tensor) -> None:
         """Gradient of -Σ factor · log π: what GRPO's clipped loss has where the ratio is 1."""
         logits_TV = self._model.get_output_embeddings()(hidden_TH).float()
-        (cross_entropy(logits_TV, targets_T, reduction="none") * factors_T).sum().backward()
+        loss: Tensor = (cross_entropy(logits_TV, targets_T, reduction="none") * factors_T).sum()
+        loss.backward()  # type: ignore[no-untyped-call]
 
     def _update(self) -> float:
         for weight, master in zip(self._weights, self._masters, strict=True):

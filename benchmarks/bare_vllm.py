@@ -1,6 +1,7 @@
 """The same engine without dynalign around it: vLLM's own calls on the `AsyncLLM` inside a `VllmEngine`.
 
-One engine process serves both sides of a comparison, so that neither has another memory layout, another core or a colder cache.
+One engine process serves both sides of a comparison, so that neither has another memory layout, another core
+or a colder cache.
 """
 
 import asyncio
@@ -8,6 +9,7 @@ import itertools
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from dynalign.rollout.engine.base import EngineRequest
 from dynalign.rollout.engine.vllm import VllmEngine
@@ -24,7 +26,9 @@ async def forget_prefixes(engine: VllmEngine) -> None:
 
 
 async def generate(engine: VllmEngine, requests: Sequence[EngineRequest]) -> int:
-    """Answers all requests at once with the sampling parameters that `VllmEngine` gives them; returns the tokens generated."""
+    """Answers all requests at once with the sampling parameters that `VllmEngine` gives them; returns the
+    tokens generated.
+    """
 
     async def answer(request: EngineRequest) -> int:
         params = SamplingParams(
@@ -35,7 +39,7 @@ async def generate(engine: VllmEngine, requests: Sequence[EngineRequest]) -> int
             detokenize=False,
             output_kind=RequestOutputKind.FINAL_ONLY,
         )
-        prompt = {"prompt_token_ids": list(request.token_ids)}
+        prompt: Any = {"prompt_token_ids": list(request.token_ids)}
         outputs = [output async for output in engine._llm.generate(prompt, params, f"bare-{next(_numbers)}")]
         return len(outputs[-1].outputs[0].token_ids)
 

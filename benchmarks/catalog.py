@@ -1,4 +1,5 @@
-"""What is measured: every figure with its unit and meaning, every ratio as the quotient of two figures' medians, every job.
+"""What is measured: every figure with its unit and meaning, every ratio as the quotient of two figures'
+medians, every job.
 
 A job is one process that measures some figures; `jobs_for` says which ones the chosen ratios need.
 """
@@ -20,8 +21,10 @@ class Kind:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One process. core: the place among this machine's cores that it is pinned to where there is no GPU, None for all of them. after:
-    jobs whose files it reads. deadline_s: several times what it takes on two cores. elsewhere: why it is measured on CPUs alone."""
+    """One process. core: the place among this machine's cores that it is pinned to where there is no GPU,
+    None for all of them. after: jobs whose files it reads. deadline_s: several times what it takes on two
+    cores. elsewhere: why it is measured on CPUs alone.
+    """
 
     core: int | None
     deadline_s: float
@@ -30,14 +33,17 @@ class Job:
 
 
 def module_of(job: str) -> str:
-    """The module whose `measure` the job runs: those of TRL and of the control plane have a wing of their own."""
+    """The module whose `measure` the job runs: those of TRL and of the control plane have a wing of their
+    own.
+    """
     return f"dynalign.benchmarks.{job.replace('trl_', 'trl.').replace('control_', 'control.')}"
 
 
 @dataclass(frozen=True, slots=True)
 class Ratio:
-    """`over` / `under`, both figures measured by `job`; `over` itself where `under` is empty; without a job it is not measured by this
-    version. One of the aims is set."""
+    """`over` / `under`, both figures measured by `job`; `over` itself where `under` is empty; without a job
+    it is not measured by this version. One of the aims is set.
+    """
 
     job: str | None
     over: str

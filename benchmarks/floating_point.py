@@ -1,5 +1,8 @@
-"""Floating-point operations: how many a training step is made of, and how many a device does in a second. Their quotient is the model FLOPs
-utilization (MFU) of PaLM (arXiv 2204.02311, appendix B), here against what the device was measured to do."""
+"""Floating-point operations: how many a training step is made of, and how many a device does in a second.
+
+Their quotient is the model FLOPs utilization (MFU) of PaLM (arXiv 2204.02311, appendix B), here against what
+the device was measured to do.
+"""
 
 import time
 from collections.abc import Sequence
@@ -16,8 +19,10 @@ _RUNS = 5
 
 
 def step_operations(shape: ModelShape, rows_R: Sequence[Row]) -> int:
-    """Forward and backward pass of packed rows: 6 per weight of a matrix and token that meets it, and 12 · layers · width per query and key
-    that an attention's plain form multiplies (it is counted as if it were not causal). Nothing that is computed twice counts twice."""
+    """Forward and backward pass of packed rows: 6 per weight of a matrix and token that meets it, and 12 ·
+    layers · width per query and key that an attention's plain form multiplies (it is counted as if it were
+    not causal). Nothing that is computed twice counts twice.
+    """
     matrices = shape.layers * shape.hidden * (2 * shape.queries + 2 * shape.keys + 3 * shape.mlp)
     tokens = sum(len(row.input_ids_S) for row in rows_R)
     predicted = sum(len(row.targets_T) for row in rows_R)

@@ -1,4 +1,6 @@
-"""Generation in the system against bare vLLM: `GroupMaker` with a judge that asks no engine, then the records encoded as a worker does."""
+"""Generation in the system against bare vLLM: `GroupMaker` with a judge that asks no engine, then the records
+encoded as a worker does.
+"""
 
 import asyncio
 import time
@@ -56,10 +58,10 @@ async def _measure(workload: Workload) -> dict[str, list[float]]:
 
 
 async def _system_tokens_per_s(side: RolloutSide, draws: list[GroupTask], groups_in_flight: int) -> float:
-    places = asyncio.Semaphore(groups_in_flight)
+    slots = asyncio.Semaphore(groups_in_flight)
 
     async def make(draw: GroupTask) -> int:
-        async with places:
+        async with slots:
             group = await side.maker.make(draw)
             await asyncio.to_thread(_encode, group)
         return sum(len(candidate.token_ids_T) for candidate in group.candidates_G)

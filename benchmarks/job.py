@@ -1,5 +1,7 @@
-"""One job in a process of its own: `python -m dynalign.benchmarks.job NAME SCRATCH`. Writes the samples, as JSON, where the workload says, or the
-reason why there are none on this machine."""
+"""One job in a process of its own: `python -m dynalign.benchmarks.job NAME SCRATCH`.
+
+Writes its samples as JSON into the workload's file, or the reason why it cannot run on this machine.
+"""
 
 import importlib
 import json
@@ -13,11 +15,11 @@ from dynalign.configs.errors import NotMeasurable
 
 
 def main(name: str, scratch: Path) -> None:
-    place, workload = JOBS[name].core, Workload.read(scratch)
-    if place is not None and workload.device == "cpu":
-        os.sched_setaffinity(
-            0, {sorted(os.sched_getaffinity(0))[place]}
-        )  # before any library counts the cores
+    core = JOBS[name].core
+    workload = Workload.read(scratch)
+    if core is not None and workload.device == "cpu":
+        # before any library counts the cores
+        os.sched_setaffinity(0, {sorted(os.sched_getaffinity(0))[core]})
     measure = importlib.import_module(module_of(name)).measure
     try:
         workload.samples_file(name).write_text(json.dumps(measure(workload)))

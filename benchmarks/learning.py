@@ -1,4 +1,6 @@
-"""The learner on recorded groups against plain torch on the same rows, and against the padded form of the same groups."""
+"""The learner on recorded groups against plain torch on the same rows, and against the padded form of the
+same groups.
+"""
 
 import asyncio
 import time
@@ -17,7 +19,8 @@ from dynalign.learner.batch import TrainingBatch, decode_groups
 from dynalign.learner.rows.rows import Row, build_rows, plan_rows
 
 SAME_NORM = 0.05
-"""Largest relative difference of the first step's gradient norms: bfloat16 rounds them, other work would move them much further."""
+"""Largest relative difference of the first step's gradient norms: bfloat16 rounds them, other work would move
+them much further."""
 
 
 def measure(workload: Workload) -> dict[str, list[float]]:

@@ -1,4 +1,6 @@
-"""Resident memory of a run, actor by actor, from outside: processes are told apart by the titles that they give themselves."""
+"""Resident memory of a run, actor by actor, from outside: processes are told apart by the titles that they
+give themselves.
+"""
 
 import psutil
 
@@ -15,12 +17,17 @@ MIB = 2**20
 
 
 def role(title: str) -> str:
-    """The actor that a process below the driver is, by its name or title; `ray_others` for agents, monitors and idle workers."""
+    """The actor that a process below the driver is, by its name or title; `ray_others` for agents, monitors
+    and idle workers.
+    """
     return next((name for beginning, name in _TITLES.items() if title.startswith(beginning)), "ray_others")
 
 
 class PeakMemory:
-    """The driver and everything below it. Processes of one role are added up; shared pages count in each that has touched them."""
+    """The driver and everything below it.
+
+    Processes of one role are added up; shared pages count in each that has touched them.
+    """
 
     def __init__(self, driver: int) -> None:
         self._driver = psutil.Process(driver)

@@ -1,4 +1,6 @@
-"""A child process with everything below it: waited for with a deadline, and gone when this module lets go of it."""
+"""A child process with everything below it: waited for with a deadline, and gone when this module lets go of
+it.
+"""
 
 import os
 import subprocess
@@ -27,7 +29,10 @@ def run_python(
     environment: Mapping[str, str] = ENVIRONMENT,
     python: Path = Path(sys.executable),
 ) -> None:
-    """Runs a Python, this one by default, with its output in `log`. Raises RunFailed with the last line it wrote, or DeadlineExceeded."""
+    """Runs a Python, this one by default, with its output in `log`.
+
+    Raises RunFailed with the last line it wrote, or DeadlineExceeded.
+    """
     with (
         log.open("w") as out,
         _child([str(python), *arguments], out.fileno(), os.environ | environment) as child,
@@ -43,7 +48,9 @@ def run_python(
 
 @contextmanager
 def _child(command: list[str], out: int, environment: Mapping[str, str]) -> Iterator[subprocess.Popen[bytes]]:
-    """In a session of its own: a terminal's Ctrl-C reaches this process alone, which ends the child with all that it has started."""
+    """In a session of its own: a terminal's Ctrl-C reaches this process alone, which ends the child with all
+    that it has started.
+    """
     child = subprocess.Popen(
         command, stdout=out, stderr=out, stdin=subprocess.DEVNULL, env=environment, start_new_session=True
     )
@@ -54,7 +61,9 @@ def _child(command: list[str], out: int, environment: Mapping[str, str]) -> Iter
 
 
 def end_tree(child: "subprocess.Popen[bytes]") -> None:
-    """Kills a child, what is below it, and what is left of its session, the child first, so that nobody starts new ones."""
+    """Kills a child, what is below it, and what is left of its session, the child first, so that nobody
+    starts new ones.
+    """
     ours = _session(child.pid)
     if child.poll() is None:  # else its number may already be somebody else's
         with suppress(psutil.NoSuchProcess):

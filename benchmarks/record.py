@@ -1,4 +1,6 @@
-"""The first step's groups, generated and scored as a rollout worker does it, for the jobs that score and learn from them."""
+"""The first step's groups, generated and scored as a rollout worker does it, for the jobs that score and
+learn from them.
+"""
 
 import asyncio
 

@@ -1,4 +1,6 @@
-"""The form in which figures are written (`--json`) and kept (`benchmarks/results/`), and how samples become figures and ratios."""
+"""The form in which figures are written (`--json`) and kept (`benchmarks/results/`), and how samples become
+figures and ratios.
+"""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -39,8 +41,9 @@ class Figure(_Closed):
 
 
 class Host(_Closed):
-    """Where it was measured. load_average: runnable processes in the minute before, 0 on a quiet machine. commit: "+" marks changes
-    that are not committed; None outside of a checkout."""
+    """Where it was measured. load_average: runnable processes in the minute before, 0 on a quiet machine.
+    commit: "+" marks changes that are not committed; None outside of a checkout.
+    """
 
     cpu: str
     cores: Annotated[int, Field(ge=1)]
@@ -54,9 +57,10 @@ class Host(_Closed):
 
 
 class Result(_Closed):
-    """One run of the benchmark. quick: a small trial whose figures say only that it works. settings: what was given in place of the shipped
-    run's. ratios: null where not measured, with the
-    reason under the same key in `reasons`."""
+    """One run of the benchmark. quick: a small trial whose figures say only that it works. settings: what was
+    given in place of the shipped run's. ratios: null where not measured, with the reason under the same key
+    in `reasons`.
+    """
 
     format: Literal[1]
     made: str

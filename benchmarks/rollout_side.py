@@ -1,4 +1,6 @@
-"""A rollout worker without its actor: the engine, the contexts and the judge as `dynalign.actors.worker.rollout_worker` puts them together."""
+"""A rollout worker without its actor: the engine, the contexts and the judge as
+`dynalign.actors.worker.rollout_worker` puts them together.
+"""
 
 from dataclasses import dataclass
 

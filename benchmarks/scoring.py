@@ -1,6 +1,7 @@
 """Judgements with the prefixes shared, as the system judges, against the same judgements each computed whole.
 
-Shared: definition and rubric are computed once for a weight version, the task once for a group. Both sides begin with an empty cache.
+Shared: definition and rubric are computed once for a weight version, the task once for a group. Both sides
+begin with an empty cache.
 """
 
 import asyncio

@@ -28,7 +28,8 @@ def table_lines(result: Result) -> Iterator[str]:
 def _host_lines(host: Host) -> Iterator[str]:
     packages = ", ".join(f"{name} {version}" for name, version in host.packages.items())
     gpus = ", ".join(host.gpus) or "no GPU"
-    yield f"{host.cpu}, {host.cores} cores, {host.memory_gib:.0f} GiB, {gpus}; load average before: {host.load_average:.2f}"
+    load = f"load average before: {host.load_average:.2f}"
+    yield f"{host.cpu}, {host.cores} cores, {host.memory_gib:.0f} GiB, {gpus}; {load}"
     yield f"{host.system}, Python {host.python}, {packages}; commit {host.commit or 'unknown'}"
 
 

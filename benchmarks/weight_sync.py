@@ -1,10 +1,11 @@
-"""From the learner's weights to an engine that has loaded them, and the pause of generation, against the bare engine's own reload.
+"""Time from the learner's weights to an engine that has loaded them, against the engine's own reload.
 
-    main thread, learner's core      Learner.weights ─► a file in shared memory, or on a GPU Learner.stage ─► buckets in its memory
+    main thread, learner's core      CPU: Learner.weights ─► a file in shared memory
+                                     GPU: Learner.stage ─► buckets in the GPU's memory
     engine thread, engine's core     checksums ─► load_weights, sequences in flight
 
-The bare engine reloads from a file in shared memory on both. What a run adds is the way of the news (commit, long poll) and the wait for a
-judge batch.
+On both devices the bare engine reloads from a file in shared memory. In a run, the announcement of the
+version (commit, long poll) and the wait for a judge batch come on top.
 """
 
 import asyncio
@@ -16,6 +17,7 @@ from concurrent.futures import Future
 from typing import Any, TypeVar
 
 from dynalign.actors.transports import shared_memory as transport_shared_memory
+from dynalign.actors.transports.base import Publisher
 from dynalign.actors.transports.ipc import IpcPublisher, MemoryOffer
 from dynalign.actors.transports.shared_memory import FileOffer, SharedMemoryPublisher
 from dynalign.benchmarks import bare_vllm
@@ -29,10 +31,8 @@ from dynalign.rollout.weights.version import WeightVersion
 
 T = TypeVar("T")
 
-_FLYING_TOKENS = {
-    "cpu": 400,
-    "gpu": 1000,
-}  # long enough that every sequence is still in flight when the version is loaded
+_FLYING_TOKENS = {"cpu": 400, "gpu": 1000}
+"""Long enough that every sequence is still in flight when the version is loaded."""
 _IN_FLIGHT_AFTER_S = 2.0  # by then all contexts are prefilled and every sequence decodes
 _DEADLINE_S = 120.0
 _START_DEADLINE_S = 400.0  # a GPU's engine compiles its model
@@ -69,7 +69,9 @@ def measure(workload: Workload) -> dict[str, list[float]]:
         os.sched_setaffinity(0, {cores[LEARNER_CORE]})
     learner = start_learner(workload)
     learner.export(workload.memory)
-    lineage, publisher = 1, IpcPublisher(None) if on_gpu else SharedMemoryPublisher(None)
+    no_actor: Any = None  # nothing asks for a fallback here
+    lineage = 1
+    publisher: Publisher = IpcPublisher(no_actor) if on_gpu else SharedMemoryPublisher(no_actor)
     for _ in range(2):  # as from a run's third version on: both files have their pages
         publisher.publish(learner, lineage)
     sequences = side.run.rollout.prompts_per_step * side.run.rollout.group_size
@@ -127,5 +129,6 @@ async def _load(side: RolloutSide, version: WeightVersion) -> float:
 
 
 async def _idle(side: RolloutSide) -> None:
-    """Returns when the engine has nothing to do: aborted sequences are gone once a later request is answered."""
+    """Returns when the engine has nothing to do: aborted sequences are gone once a later request is
+    answered."""
     await side.engine.generate(EngineRequest((1, 2, 3), max_tokens=1))

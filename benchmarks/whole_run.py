@@ -1,4 +1,5 @@
-"""The whole system, asynchronous, by `dynalign train`: wall time of a step against its slower side, peak memory per actor.
+"""The whole system, asynchronous, by `dynalign train`: wall time of a step against its slower side, peak
+memory per actor.
 
 Held-out evaluation, TensorBoard and all checkpoints but the last are off: they are no part of a step.
 """
@@ -26,8 +27,8 @@ ON_ONE_GPU = (
     "rollout.kv_cache_gib=16",
     "algorithm.max_staleness=1",
 )
-"""Shipped, the two sides take turns on it. Both at once is what there is to overlap, at the price that each slows the other down; of 80 GB
-the learner then needs 70 %."""
+"""Shipped, the two sides take turns on it. Both at once is what there is to overlap, at the price that each
+slows the other down; of 80 GB the learner then needs 70 %."""
 _SAMPLE_S = 0.5
 _DEADLINE_S = 840.0  # below the job's own, so that the run is ended by name
 
@@ -87,12 +88,17 @@ def _step_times(rows: Sequence[Row], experience: Path) -> dict[str, list[float]]
 
 
 def step_walls_s(trained: Sequence[Row], experience: Path) -> list[float]:
-    """From step to step, so one less than steps. The learner writes a step's experience as its last act: from one file to the next is a
-    whole turn of the loop."""
+    """From step to step, so one less than steps.
+
+    The learner writes a step's experience as its last act: from one file to the next is a whole turn of the
+    loop.
+    """
     ended_s = [experience_file(experience, row["step"]).stat().st_mtime for row in trained]
     return [later - earlier for earlier, later in pairwise(ended_s)]
 
 
 def rollout_side_s(row: Row) -> float:
-    """generate + score, each a clock of its own; where they overlap, no more than the time with any group in flight."""
+    """generate + score, each a clock of its own; where they overlap, no more than the time with any group in
+    flight.
+    """
     return float(min(row["generate_s"] + row["score_s"], (1 - row["rollout_idle_fraction"]) * row["step_s"]))

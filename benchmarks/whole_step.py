@@ -1,6 +1,8 @@
-"""A whole step by `dynalign train`, on work that TRL can do as well: one context, a verifiable reward, eight candidates of 64 new tokens.
+"""A whole step by `dynalign train`, on work that TRL can do as well: one context, a verifiable reward, eight
+candidates of 64 new tokens.
 
-Everything else is as `verifiable` is shipped: asynchronous, one core each for the engine and the learner, bfloat16 over float32 weights.
+Everything else is as `verifiable` is shipped: asynchronous, one core each for the engine and the learner,
+bfloat16 over float32 weights.
 """
 
 from importlib.resources import as_file, files
@@ -16,13 +18,16 @@ from dynalign.run_folder import layout
 from dynalign.run_folder.metrics import read_metrics
 
 BEST = ("rollout.eager=false",)
-"""What is faster here than what is shipped: the engine's model compiled, at the price of a minute at every start."""
+"""What is faster here than what is shipped: the engine's model compiled, at the price of a minute at every
+start."""
 LAST_STEPS = 3
-"""Steps at the end whose mean rewards are compared: of policies that have learned from as many samples on both sides."""
+"""Steps at the end whose mean rewards are compared: of policies that have learned from as many samples on
+both sides."""
 _CONFIG, _NAME = "verifiable", "whole-step"
 _STEPS, _QUICK_STEPS = 6, 4
 _SYSTEM = "You are a helpful AI assistant named SmolLM, trained by Hugging Face"
-"""What the model's own template says where nobody says anything. Then candidates are sampled and learned in one context, as TRL does."""
+"""What the model's own template says where nobody says anything. Then candidates are sampled and learned in
+one context, as TRL does."""
 
 
 def overrides(workload: Workload) -> tuple[str, ...]:

@@ -1,4 +1,6 @@
-"""The work that everything is measured on: the settings and prompts of a shipped run, `quickstart` on CPUs and `single-gpu` on a GPU."""
+"""The work that everything is measured on: the settings and prompts of a shipped run, `quickstart` on CPUs
+and `single-gpu` on a GPU.
+"""
 
 import json
 from dataclasses import dataclass
@@ -19,8 +21,10 @@ _FILE = "workload.json"
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """What a job is told. scratch: a folder on disk that all jobs share. memory: one in shared memory. quick: a small trial. device: where
-    engine and learner run. chosen: settings in place of the shipped run's, as `key=value`."""
+    """What a job is told. scratch: a folder on disk that all jobs share. memory: one in shared memory. quick:
+    a small trial. device: where engine and learner run. chosen: settings in place of the shipped run's, as
+    `key=value`.
+    """
 
     model_folder: Path
     scratch: Path

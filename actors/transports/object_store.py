@@ -1,58 +1,70 @@
-"""Weight transport through the Ray object store: buckets are objects, zero-copy on one node, pulled by every other.
+"""Transport through the Ray object store: each bucket is an object.
+
+It works on every device and between all nodes.
 
     learner rank 0   publish ─► ray.put(bucket) × n ─► WeightVersion(manifest, references)
-    worker           ReceiveBuffer.fetch: get all buckets ─► verify checksums ─► one file in memory ─► engine loads the path
+    worker           ReceiveBuffer.fetch ─► gets all buckets ─► verifies checksums ─► one file in memory
+                     ─► the engine loads the file
 
-The engine's process is not a Ray worker, so a path in memory is its cheapest last hop. Transports that reach some workers only keep
-this one behind them: rank 0's actor puts a version there when a worker asks for its `fallback`.
+Workers on the learner's node read the objects without a copy; other nodes pull them. The engine's process is
+no Ray worker, so it gets a file in memory. Transports that do not reach every worker fall back to this one: a
+worker calls `fallback`, and rank 0's actor puts the version here.
 """
 
 import asyncio
 import mmap
 import os
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import ray
 
+from dynalign.actors.transports.base import Buckets, FallbackActor, VersionSource
 from dynalign.configs.errors import DeadlineExceeded, PublisherGone
 from dynalign.rollout.weights.version import Manifest, WeightVersion, verified
 
-if TYPE_CHECKING:
-    from dynalign.learner.learner import Learner
 
+def publish(manifest: Manifest, buckets: Buckets) -> WeightVersion:
+    """Put a version into the object store; it can be fetched when this returns.
 
-def publish(manifest: Manifest, buckets: Sequence[np.ndarray]) -> WeightVersion:
-    """The version can be fetched when this returns. The caller's process owns the objects and keeps the references alive."""
+    The calling process owns the objects: they live as long as it keeps the returned references.
+    """
     handles = tuple(ray.put(bucket) for bucket in buckets)
     return WeightVersion(manifest.lineage, manifest.step, manifest.pack(), handles, manifest.size_bytes)
 
 
 class StorePublisher:
-    """In a learner rank's process. Rank 0's buckets stay, since the object store copies them."""
+    """Implements `Publisher`.
+
+    Its staging is reused for each version, since the object store copies the buckets.
+    """
 
     def __init__(self) -> None:
-        import torch  # workers read this module too, and may have no torch
+        import torch  # workers import this module too, and may have no torch
 
         from dynalign.learner.weights import Staging
 
         self._staging = Staging(torch.device("cpu"))
 
-    def publish(self, learner: "Learner", lineage: int) -> WeightVersion | None:
-        """The version; None on the other ranks. Collective."""
+    def publish(self, learner: VersionSource, lineage: int) -> WeightVersion | None:
+        """Put the version into the object store."""
         made = learner.weights(lineage, self._staging)
         return None if made is None else publish(*made)
 
+    def fallback(self, learner: VersionSource, version: WeightVersion) -> WeightVersion | None:
+        """Return `version`: it is in the object store already."""
+        return version
 
-async def fallback(publisher: Any, version: WeightVersion, deadline_s: float) -> WeightVersion:
-    """The same version in the object store, which `publisher`, learner rank 0's actor, has put there when this returns.
 
-    Raises DeadlineExceeded, or PublisherGone where a later version has taken its place."""
+async def fallback(publisher: FallbackActor, version: WeightVersion, deadline_s: float) -> WeightVersion:
+    """Let learner rank 0's actor put `version` into the object store, and return it with its references.
+
+    Raises DeadlineExceeded after `deadline_s` seconds, and PublisherGone if the actor has died, or a later
+    version has replaced this one.
+    """
     try:
         async with asyncio.timeout(deadline_s):
-            stored: WeightVersion | None = await publisher.fallback.remote(version.step)
+            stored = await publisher.fallback.remote(version.step)
     except TimeoutError as error:
         raise DeadlineExceeded(f"weight version {version.label} in the object store", deadline_s) from error
     except ray.exceptions.RayActorError as error:
@@ -63,17 +75,23 @@ async def fallback(publisher: Any, version: WeightVersion, deadline_s: float) ->
 
 
 class ReceiveBuffer:
-    """Where a worker's versions arrive, one after the other: a file without a name, in memory that stays, since fresh pages cost twice
-    the copy. It is gone with its process, however that ends."""
+    """A file in memory into which a worker copies each version, over the one before.
+
+    The memory is reused, because new pages cost twice as much as the copy. The file has no name in any
+    folder, so the kernel frees it when the process ends.
+    """
 
     def __init__(self) -> None:
         self._descriptor = os.memfd_create("dynalign-weights")
         self._mapped: mmap.mmap | None = None
 
     async def fetch(self, version: WeightVersion, deadline_s: float) -> Path:
-        """The version's bytes in one file, verified, until the next one is fetched. Nobody may read the one before any more.
+        """Copy the version's bytes into the file, verified, and return its path. The next call overwrites it.
 
-        Raises DeadlineExceeded, PublisherGone, or WeightsError when the bytes are not those of the manifest.
+        Nothing may still read the version before.
+
+        Raises DeadlineExceeded after `deadline_s` seconds, PublisherGone if the objects are lost, and
+        WeightsError if the bytes do not match the manifest.
         """
         try:
             async with asyncio.timeout(deadline_s):
@@ -87,16 +105,16 @@ class ReceiveBuffer:
                 f"weight version {version.label} is no longer in the object store: {error}"
             ) from error
         await asyncio.to_thread(self._write, Manifest.unpack(version.manifest), buckets)
-        return Path(f"/proc/{os.getpid()}/fd/{self._descriptor}")  # as the engine's process opens it
+        return Path(f"/proc/{os.getpid()}/fd/{self._descriptor}")  # a path that the engine's process can open
 
-    def _write(self, manifest: Manifest, buckets: Sequence[np.ndarray]) -> None:
-        room = max(1, manifest.size_bytes)  # there is no mapping of nothing
-        if self._mapped is None or len(self._mapped) != room:
-            os.ftruncate(self._descriptor, room)
-            self._mapped = mmap.mmap(self._descriptor, room)
-        landed = np.frombuffer(self._mapped, np.uint8)
+    def _write(self, manifest: Manifest, buckets: Buckets) -> None:
+        size_bytes = max(1, manifest.size_bytes)  # a mapping cannot be empty
+        if self._mapped is None or len(self._mapped) != size_bytes:
+            os.ftruncate(self._descriptor, size_bytes)
+            self._mapped = mmap.mmap(self._descriptor, size_bytes)
+        target = np.frombuffer(self._mapped, np.uint8)
         start = 0
-        for bucket in verified(manifest, [memoryview(bucket) for bucket in buckets]):
+        for bucket in verified(manifest, [bucket.data for bucket in buckets]):
             arrived = np.frombuffer(bucket, np.uint8)
-            landed[start : start + arrived.size] = arrived
+            target[start : start + arrived.size] = arrived
             start += arrived.size

@@ -82,7 +82,7 @@ class WeightLoader:
                 if isinstance(
                     source, BroadcastOffer
                 ):  # READY only now: nothing keeps the other members waiting any more
-                    source = await transport_nccl.place(source, version, self._worker, self._ranks)
+                    source = await transport_nccl.member(source, version, self._worker, self._ranks)
                 pause_s = await self._engine.load_weights(version.label, version.manifest, source)
                 loaded()
                 return pause_s

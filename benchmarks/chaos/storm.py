@@ -1,10 +1,15 @@
-"""`python -m dynalign.benchmarks.chaos.storm --kills 50 --seed 7`: a long run whose actors, node and driver are killed, and the account afterwards.
+"""`python -m dynalign.benchmarks.chaos.storm --kills 50 --seed 7`: kills the actors, node and driver of a
+long run, then audits it.
 
-    a Ray cluster of two nodes on this machine ─► `dynalign train` ─► kill something, wait until all serves again, again
+    a Ray cluster of two nodes on this machine ─► `dynalign train`
+    ─► repeatedly: kill something, wait for recovery
     ─► `dynalign stop` ─► the run is trained to its end ─► audit of the run folder ─► table
 
-Real Ray, real actors, the real learner on a tiny model, the deterministic engine. Kills are SIGKILL, and SIGSTOP for what hangs. Exit
-codes: 0 every issued group was trained once or withheld; 1 one was lost or doubled, or the run did not recover; 2 wrong arguments.
+Ray, the actors and the learner (of a tiny model) are real; the engine is the deterministic one. A kill is
+SIGKILL, a hang SIGSTOP.
+
+Exit codes: 0 every issued group was trained once or withheld; 1 one was lost or trained twice, or the run did
+not recover; 2 wrong arguments.
 """
 
 import json
@@ -40,16 +45,16 @@ WEIGHTS = {
     "node": 2,
     "driver": 2,
 }
-"""What is killed, and how often of 22 times."""
+"""What is killed, and its relative frequency."""
 
 SAID_OF = {kind: kind for kind in WEIGHTS} | {"worker hangs": "worker", "node": "worker"}
-"""Of whom the events speak then: the second node holds a worker."""
+"""What is killed → the actor that the run's events name; the second node runs a worker."""
 
 MARK = "DYNALIGN_CHAOS"
-"""In the environment of every process of this storm, so that no other one is killed."""
+"""Environment variable of every process of this storm, so that no other process is killed."""
 
 RECOVERY_S = 240.0
-"""Longest time from a kill until all serves again."""
+"""Seconds from a kill until everything must serve again."""
 
 WORKERS, MAX_STALENESS = 3, 2
 _RAY = str(Path(sys.executable).with_name("ray"))
@@ -87,7 +92,8 @@ def tiny(model: Path, folder: Path) -> Path:
         {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 2}
     )
     config.update({"num_key_value_heads": 1, "head_dim": 32})
-    AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+    random_model: Any = AutoModelForCausalLM.from_config(config)  # type: ignore[no-untyped-call]
+    random_model.save_pretrained(folder)
     AutoTokenizer.from_pretrained(model).save_pretrained(folder)
     return folder
 
@@ -112,7 +118,9 @@ class Storm:
 
     @contextmanager
     def cluster(self) -> Iterator[None]:
-        """A head with room for learner and two workers, and a second node for the third; gone afterwards, whatever happened."""
+        """A head with room for learner and two workers, and a second node for the third; gone afterwards,
+        whatever happened.
+        """
         with ExitStack() as started:
             started.callback(self._clear)
             self._node(
@@ -142,9 +150,8 @@ class Storm:
                 f"recovery from kill {number}, {kind}", partial(self._recovered, kind, recoveries, step)
             )
             lost_s[kind].append(time.monotonic() - began_s)
-            click.echo(
-                f"kill {number:3} {kind:13} all serves again after {lost_s[kind][-1]:5.1f} s, step {self._status()['step']}"
-            )
+            took = f"all serves again after {lost_s[kind][-1]:5.1f} s, step {self._status()['step']}"
+            click.echo(f"kill {number:3} {kind:13} {took}")
         return lost_s
 
     def finish(self) -> None:
@@ -191,10 +198,12 @@ class Storm:
 
     def _submit(self) -> None:
         settings = [
-            f"model={self._model}", f"runs={self.folder.parent}", "name=chaos", f"steps={self._steps}", f"rollout.workers={WORKERS}",
-            "rollout.engine=deterministic", "rollout.prompts_per_step=4", "rollout.group_size=8", "rollout.max_completion_tokens=64",
-            f"algorithm.max_staleness={MAX_STALENESS}", "judge.min_digit_mass=0.0", "heldout.prompts=4", "heldout.every_steps=100",
-            "checkpoint.every_steps=25", "experience.keep_steps=0", "tensorboard=false", "metrics.port=null",
+            f"model={self._model}", f"runs={self.folder.parent}", "name=chaos", f"steps={self._steps}",
+            f"rollout.workers={WORKERS}", "rollout.engine=deterministic", "rollout.prompts_per_step=4",
+            "rollout.group_size=8", "rollout.max_completion_tokens=64",
+            f"algorithm.max_staleness={MAX_STALENESS}", "judge.min_digit_mass=0.0",
+            "heldout.prompts=4", "heldout.every_steps=100", "checkpoint.every_steps=25",
+            "experience.keep_steps=0", "tensorboard=false", "metrics.port=null",
             "placement.object_store_gib=0.2", "deadlines.silence_s=8",
             "supervision.restarts=100", "supervision.window_s=60", "supervision.poison_attempts=5",
         ]  # fmt: skip
@@ -206,9 +215,12 @@ class Storm:
             raise RunFailed(f"the driver ended with {self._driver.returncode}: {self._last_words()}")
         told = self._status()
         serving = [worker for worker in told.get("workers", []) if worker["state"] == "serving"]
-        # The file of a driver that was killed is old; a ledger or coordinator that is away leaves it unwritten or unchanged.
+        # The file of a driver that was killed is old; a ledger or coordinator that is away leaves it
+        # unwritten or unchanged.
         fresh = time.time() - (self.folder / layout.STATUS).stat().st_mtime < 3.0 if told else False
-        return fresh and told["state"] == "running" and len(serving) == WORKERS and told["ledger"]["leasing"]
+        if not fresh or len(serving) != WORKERS:
+            return False
+        return bool(told["state"] == "running" and told["ledger"]["leasing"])
 
     def _recoveries(self, kind: str) -> int:
         """How often the run has said that it recovered from this; a new driver says it by its lineage."""
@@ -219,14 +231,17 @@ class Storm:
         )
 
     def _recovered(self, kind: str, recoveries: int, step: int) -> bool:
-        """Said, and seen by a step of the new order: what recovers has really worked. A learner may have gone back before `step`."""
+        """Said, and seen by a step of the new order: what recovers has really worked.
+
+        A learner may have gone back before `step`.
+        """
         return self._recoveries(kind) > recoveries and self._serves() and self._moved(step)
 
     def _moved(self, step: int) -> bool:
         """Two different steps are seen, both written after the kill."""
         now = self._status()["step"]
         time.sleep(1.0)
-        return now != step and self._status()["step"] != now
+        return bool(now != step and self._status()["step"] != now)
 
     def _status(self) -> dict[str, Any]:
         file = self.folder / layout.STATUS

@@ -1,13 +1,14 @@
-"""A run's control plane without engines: the real ledger and coordinator, a simulated learner, hosts full of simulated workers.
+"""A run's control plane without engines: real ledger and coordinator, simulated learner and workers.
 
-this process (the driver)   creates the actors, asks every worker for a sign of life each second
+this process (the driver)   creates the actors, checks the liveness of every worker once a second
 ledger, coordinator         the real ones, in processes of their own
 rank                        the real one around a learner that sleeps
-hosts                       two processes per core of this machine: one full of workers, one that answers for them
+hosts                       two processes per core: one with workers, one that answers for them
 """
 
 import asyncio
 import itertools
+import logging
 import os
 import time
 from collections.abc import Awaitable, Iterator, Sequence
@@ -23,9 +24,11 @@ from dynalign.actors.learner.learner_rank import LearnerSpec
 from dynalign.actors.ledger.ledger_actor import CALLS, LedgerActor
 from dynalign.actors.ledger.ledger_link import LedgerLink
 from dynalign.actors.ledger.ledger_spec import LedgerSpec
+from dynalign.actors.ledger.protocol import LedgerHandle
 from dynalign.actors.run_spec import NAMESPACE, RunSpec
 from dynalign.actors.supervision.liveness import EVERY_S, Liveness, every_s
 from dynalign.benchmarks.control.learner import SimulatedRank
+from dynalign.benchmarks.control.protocol import CoordinatorHandle, RankHandle
 from dynalign.benchmarks.control.workers import hosts
 from dynalign.configs.schema import RunSettings
 from dynalign.configs.sections.algorithm import AlgorithmSettings
@@ -67,12 +70,12 @@ RUN = RunSettings(
     metrics=MetricsSettings(port=None),
     deadlines=DeadlineSettings(lease_s=600.0),
 )
-"""As shipped where it matters here: the deadlines give the beats, two steps of groups may be under way. A checkpoint every second step
-keeps the spool small."""
+"""As shipped where it matters here: the deadlines give the beats, two steps of groups may be under way. A
+checkpoint every second step keeps the spool small."""
 
 
 class ControlPlane:
-    """A living one. `pulses`: the supervision's questions to the workers."""
+    """A running control plane. `liveness`: the supervision's check of each worker."""
 
     def __init__(self, run_folder: Path) -> None:
         self._folder = run_folder
@@ -81,30 +84,30 @@ class ControlPlane:
         prompts = PromptSet(tuple(Prompt(str(number), "?", "", "train") for number in range(1000)), ())
         named = {"namespace": NAMESPACE, "num_cpus": 0}
         told = LedgerSpec(RUN, spec.run_folder, lineage, 0, len(prompts.train))
-        self._ledger = (
-            ray.remote(LedgerActor).options(name=spec.ledger, max_concurrency=CALLS, **named).remote(told)
-        )
-        ray.get(self._ledger.start.remote(), timeout=_DEADLINE_S)
-        self.rank = (
-            ray.remote(SimulatedRank)
-            .options(num_cpus=0)
-            .remote(LearnerSpec(RUN, "none", spec.run_folder, lineage, 0, 1, None))
-        )
+        ledger: Any = ray.remote(LedgerActor).options(name=spec.ledger, max_concurrency=CALLS, **named)
+        self._ledger: LedgerHandle = ledger.remote(told)
+        started: Any = self._ledger.start.remote()
+        ray.get(started, timeout=_DEADLINE_S)
+        rank: Any = ray.remote(SimulatedRank).options(num_cpus=0)
+        rank_spec = LearnerSpec(RUN, "none", spec.run_folder, lineage, 0, 1, None)
+        self.rank: RankHandle = rank.remote(rank_spec)
         link = LedgerLink(spec.ledger, RUN.deadlines.start_s)
-        self._coordinator = (
-            ray.remote(Coordinator)
-            .options(name=RUN.name, **named)
-            .remote(spec, prompts, link, [self.rank], joins=False, pristine=True)
+        coordinator: Any = ray.remote(Coordinator).options(name=RUN.name, **named)
+        self._coordinator: CoordinatorHandle = coordinator.remote(
+            spec, prompts, link, [self.rank], joins=False, pristine=True
         )
         self._end = self._coordinator.train.remote()
-        self.hosts, self._vitals = zip(
-            *hosts(spec, os.urandom(GROUP_BYTES), len(os.sched_getaffinity(0))), strict=True
-        )
+        pairs = hosts(spec, os.urandom(GROUP_BYTES), len(os.sched_getaffinity(0)))
+        self.hosts = [host for host, _ in pairs]
+        self._vitals = [vitals for _, vitals in pairs]
         self._named: list[str] = []
-        self.pulses: list[Liveness] = []
+        self.liveness: list[Liveness] = []
 
     async def enlist(self, workers: int) -> list[Sequence[str]]:
-        """The run has that many workers now: coordinator and supervision know them. Each host's names; hosts without one are left out."""
+        """The run has that many workers now: coordinator and supervision know them.
+
+        Each host's names; hosts without one are left out.
+        """
         for name in self._named:
             await self._coordinator.remove_worker.remote(name)
         self._named = [f"worker-{number}" for number in range(workers)]
@@ -112,7 +115,7 @@ class ControlPlane:
         for vitals, names in zip(self._vitals, shares, strict=True):
             for name in names:
                 await self._coordinator.add_worker.remote(name, vitals)
-        self.pulses = [
+        self.liveness = [
             Liveness(vitals.stats.remote)
             for vitals, names in zip(self._vitals, shares, strict=True)
             for _ in names
@@ -120,8 +123,7 @@ class ControlPlane:
         return [names for names in shares if names]
 
     async def status(self) -> dict[str, Any]:
-        answer: dict[str, Any] = await self._ledger.status.remote()
-        return answer
+        return await self._ledger.status.remote()
 
     async def steps(self, count: int) -> None:
         """Returns after that many more steps."""
@@ -135,14 +137,15 @@ class ControlPlane:
         return [row["learner_wait_s"] / row["step_s"] for row in rows]
 
     async def watching(self, awaited: Awaitable[T], deadline_s: float = _DEADLINE_S) -> T:
-        """Waits, and looks at every worker's pulse once a second meanwhile, as the driver does; one after the other, as the pulses of
-        workers are that have not started in the same moment."""
+        """Waits, and looks at every worker's pulse once a second meanwhile, as the driver does; one after the
+        other, as the pulses of workers are that have not started in the same moment.
+        """
         task, until_s = asyncio.ensure_future(awaited), time.monotonic() + deadline_s
         turns = itertools.cycle(range(_LOOKS_PER_S))
         while not task.done() and time.monotonic() < until_s:
             await asyncio.wait([task], timeout=EVERY_S / _LOOKS_PER_S)
-            for pulse in self.pulses[next(turns) :: _LOOKS_PER_S]:
-                pulse.look(every_s(len(self.pulses)))
+            for worker in self.liveness[next(turns) :: _LOOKS_PER_S]:
+                worker.look(every_s(len(self.liveness)))
         return await asyncio.wait_for(task, 0.0 if not task.done() else None)
 
     async def stop(self) -> None:
@@ -189,7 +192,7 @@ def control_plane(run_folder: Path) -> Iterator[ControlPlane]:
         include_dashboard=False,
         namespace=NAMESPACE,
         log_to_driver=False,
-        logging_level="ERROR",
+        logging_level=logging.ERROR,
     )
     try:
         yield ControlPlane(run_folder)

@@ -1,18 +1,25 @@
-"""A simulated learner behind the real rank actor: it fetches every group's bytes as the learner does, then sleeps."""
+"""A simulated learner behind the real rank actor: it fetches every group's bytes as the learner does, then
+sleeps.
+"""
 
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 from dynalign.actors.learner.learner_rank import LearnerRank, LearnerSpec
 from dynalign.rollout.weights.version import WeightVersion
+
+if TYPE_CHECKING:
+    from dynalign.learner.learner import Learner
 
 
 class RecordedLearner:
     """What `LearnerRank` asks of a learner. learn_s: how long a step takes."""
 
     def __init__(self) -> None:
-        self.step, self.learn_s = 0, 0.0
+        self.step = 0
+        self.learn_s = 0.0
         self._trained: dict[int, tuple[int, ...]] = {}
 
     def prepare(
@@ -47,7 +54,8 @@ class SimulatedRank(LearnerRank):
 
     def __init__(self, spec: LearnerSpec) -> None:
         super().__init__(spec)
-        self._learner = RecordedLearner()  # type: ignore[assignment]
+        self._recorded = RecordedLearner()
+        self._learner = cast("Learner", self._recorded)
 
     def start(self, address: str, port: int) -> None:
         """There is nobody to meet."""
@@ -57,4 +65,4 @@ class SimulatedRank(LearnerRank):
         return WeightVersion(self._spec.lineage, step, b"", (), 0), 0.0
 
     def pace(self, learn_s: float) -> None:
-        self._learner.learn_s = learn_s  # type: ignore[attr-defined]
+        self._recorded.learn_s = learn_s

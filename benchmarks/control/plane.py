@@ -1,7 +1,7 @@
-"""The control plane alone: how many groups a second, how late a lease, how well 8 workers do the work of 8.
+"""The control plane alone: groups per second, latency of a lease, efficiency of 8 workers.
 
     for 1, 10, 100, 1,000 simulated workers, in one run, one after the other:
-      saturated   closed loop, far more groups offered than can pass      groups/s, processor time and bytes of a group
+      saturated   closed loop, many more groups offered than can pass     groups/s, CPU time, bytes
       paced       closed loop, 600 groups/s, a learner that takes 450     how long the learner starves
       open        leases due at 500/s by the clock                        latency of a lease
     then fixed work by 1 worker and by 8                                  efficiency
@@ -25,17 +25,19 @@ OFFERED_PER_S = 3000.0
 DUE_PER_S = 500.0
 """Half of the aim."""
 ENGINES_PER_S, LEARNER_PER_S = 600.0, 450.0
-_PACED_IN_FLIGHT = 600  # a group takes 1 s at that rate: were it longer than a step, the learner would wait for engines, not for the ledger
-_PLACES, _IN_FLIGHT = (
-    16,
-    1600,
-)  # groups in flight in a worker, as an engine with 128 sequences has; in all, below what two steps admit
+_PACED_IN_FLIGHT = 600
+"""A group then takes 1 s. If it took longer than a step, the learner would wait for engines, not for the
+ledger."""
+_SLOTS = 16
+"""Groups in flight in a worker, as in an engine with 128 sequences."""
+_IN_FLIGHT = 1600
+"""Groups in flight in all workers: fewer than two steps admit."""
 _SETTLE_S = 3.0
 _WINDOW_S = 2.0
 _STEPS = 4  # of the paced learner
 _OPEN_S, _OPEN_ENGINE_S = 10.0, 0.1
 _OPEN_RUNS = 3
-_FIXED_GROUPS, _FIXED_PLACES, _FIXED_ENGINE_S = 1600, 8, 0.2
+_FIXED_GROUPS, _FIXED_SLOTS, _FIXED_ENGINE_S = 1600, 8, 0.2
 
 
 def measure(workload: Workload) -> dict[str, list[float]]:
@@ -64,15 +66,17 @@ async def _measure(plane: ControlPlane, runs: int, sizes: tuple[int, ...]) -> di
 
 async def _size(plane: ControlPlane, runs: int, workers: int) -> dict[str, list[float]]:
     shares = await plane.enlist(workers)
-    places = max(1, min(_PLACES, _IN_FLIGHT // workers))
-    samples = await _saturated(plane, shares, places, runs)
-    samples |= await _paced(plane, shares, places)
+    slots = max(1, min(_SLOTS, _IN_FLIGHT // workers))
+    samples = await _saturated(plane, shares, slots, runs)
+    samples |= await _paced(plane, shares, slots)
     return samples | await _open(plane, shares, min(_OPEN_RUNS, runs))
 
 
-async def _start(plane: ControlPlane, shares: list[Any], places: int, engine_s: float) -> list[Any]:
+async def _start(plane: ControlPlane, shares: list[Any], slots: int, engine_s: float) -> list[Any]:
+    """Start the workers, each with `slots` leases in flight, and let them settle."""
     calls = [
-        host.closed.remote(names, places, engine_s) for host, names in zip(plane.hosts, shares, strict=False)
+        host.closed.remote(names, slots, engine_s, 0)
+        for host, names in zip(plane.hosts, shares, strict=False)
     ]
     await plane.watching(asyncio.sleep(_SETTLE_S))
     return calls
@@ -84,11 +88,9 @@ async def _stop(plane: ControlPlane, calls: list[Any]) -> None:
     await plane.watching(asyncio.gather(*calls))
 
 
-async def _saturated(
-    plane: ControlPlane, shares: list[Any], places: int, runs: int
-) -> dict[str, list[float]]:
+async def _saturated(plane: ControlPlane, shares: list[Any], slots: int, runs: int) -> dict[str, list[float]]:
     workers = sum(map(len, shares))
-    calls = await _start(plane, shares, places, workers * places / OFFERED_PER_S)
+    calls = await _start(plane, shares, slots, workers * slots / OFFERED_PER_S)
     rates, groups = [], 0
     cpu_s, file_bytes, wire_bytes = plane.cpu_s(), plane.file_bytes(), _loopback_bytes()
     before = _made(await plane.status())
@@ -105,12 +107,12 @@ async def _saturated(
     return samples | {f"{name}_cpu_ms": [1000 * spent / groups] for name, spent in spent_s.items()}
 
 
-async def _paced(plane: ControlPlane, shares: list[Any], places: int) -> dict[str, list[float]]:
+async def _paced(plane: ControlPlane, shares: list[Any], slots: int) -> dict[str, list[float]]:
     """Engines that make a third more than the learner takes: it need not wait."""
     step_s, workers = PROMPTS_PER_STEP / LEARNER_PER_S, sum(map(len, shares))
-    places = max(1, min(places, _PACED_IN_FLIGHT // workers))
+    slots = max(1, min(slots, _PACED_IN_FLIGHT // workers))
     await plane.rank.pace.remote(step_s)
-    calls = await _start(plane, shares, places, workers * places / ENGINES_PER_S)
+    calls = await _start(plane, shares, slots, workers * slots / ENGINES_PER_S)
     await plane.watching(plane.steps(_STEPS))
     starved = plane.starved_fractions(_STEPS - 1)
     await plane.rank.pace.remote(0.0)
@@ -134,13 +136,14 @@ async def _open(plane: ControlPlane, shares: list[Any], runs: int) -> dict[str, 
 
 async def _efficiency(plane: ControlPlane, runs: int) -> tuple[list[float], list[float]]:
     """Groups per second and worker: of one worker, and of eight that do the same work."""
-    alone, together = [], []
+    alone: list[float] = []
+    together: list[float] = []
     for _ in range(max(1, runs // 2)):
         for workers, rates in ((1, alone), (8, together)):
             shares = await plane.enlist(workers)
             calls = [
                 host.closed.remote(
-                    names, _FIXED_PLACES, _FIXED_ENGINE_S, _FIXED_GROUPS * len(names) // workers
+                    names, _FIXED_SLOTS, _FIXED_ENGINE_S, _FIXED_GROUPS * len(names) // workers
                 )
                 for host, names in zip(plane.hosts, shares, strict=False)
             ]

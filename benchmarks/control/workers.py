@@ -1,12 +1,12 @@
-"""Simulated rollout workers: the real lease loop, spool, objects and calls around an engine that sleeps and hands out recorded bytes.
+"""Simulated rollout workers: the real lease loop, spool, objects and calls; an engine that sleeps.
 
-    closed   each worker has `places` leases in flight, as a rollout worker does        for groups per second
-    open     leases fall due by the clock, whatever became of those before (Poisson)    for the latency of a lease
+    closed   each worker has `slots` leases in flight, as a rollout worker does    for groups per second
+    open     leases fall due by a Poisson process, independent of earlier ones      for the latency of a lease
     both     each worker waits for every new version, renews its leases, and answers the supervision
 
-Many workers share a process, because a thousand processes do not fit a small machine: what a worker costs its own machine counts here
-against the control plane. Who asks all workers at once, as the coordinator does after a step, is answered by another process (`Vitals`):
-fifty questions to fifty workers do not stop a fifty-first, and leases are timed there.
+Many workers share a process, because a thousand processes do not fit a small machine; so the CPU time of the
+workers counts against the control plane here. A second process per host (`Vitals`) answers calls to all
+workers at once, such as the coordinator's after a step, so that they do not delay the leases that are timed.
 """
 
 import asyncio
@@ -19,10 +19,12 @@ from typing import Any
 
 import ray
 
+from dynalign.actors.ledger.lease_queue import AnyLease
 from dynalign.actors.ledger.ledger_link import LedgerLink
 from dynalign.actors.run_spec import RunSpec
-from dynalign.actors.worker.lease_loop import POLL_S, AnyLease, LeaseLoop
+from dynalign.actors.worker.lease_loop import POLL_S, LeaseLoop
 from dynalign.actors.worker.version_news import VersionNews
+from dynalign.benchmarks.control.protocol import HostHandle, VitalsHandle
 from dynalign.rollout.ledger.values import Delivered, Lease, ScoredGroup
 from dynalign.run_folder import layout, spool
 from dynalign.run_folder.spool import SpoolEntry
@@ -42,7 +44,9 @@ _JITTER = 0.5  # answers are of different lengths: engines do not finish in step
 
 
 class SimulatedWorker:
-    """One worker. engine_s: how long its engine sleeps over a group, on average. made: called after each group delivered."""
+    """One worker. engine_s: how long its engine sleeps over a group, on average. made: called after each
+    group delivered.
+    """
 
     def __init__(
         self,
@@ -51,19 +55,17 @@ class SimulatedWorker:
         ledger: LedgerLink,
         payload: bytes,
         engine_s: float,
-        places: int,
+        slots: int,
         made: Callable[[], None],
     ) -> None:
-        self.name, self._ledger, self._payload, self._engine_s, self._made = (
-            name,
-            ledger,
-            payload,
-            engine_s,
-            made,
-        )
+        self.name = name
+        self._ledger = ledger
+        self._payload = payload
+        self._engine_s = engine_s
+        self._made = made
         self._spool = Path(spec.run_folder) / layout.SPOOL
         self.news = VersionNews(name, ledger)
-        self.leases = LeaseLoop(name, ledger, places, self._spool, spec.run.deadlines, self.work, self.news)
+        self.leases = LeaseLoop(name, ledger, slots, self._spool, spec.run.deadlines, self.work, self.news)
         self._held = (0, 0)
         self._loaded = asyncio.Condition()
 
@@ -94,9 +96,10 @@ class SimulatedWorker:
         self._made()
 
     async def one(self, due_s: float, finished: list[Delivered]) -> float:
-        """One lease that fell due at `due_s` on the monotonic clock, and its group, without the lease loop: that asks when a place is
-        free, and not by the clock. As there, one call reports what is finished and takes the lease. finished: of all workers of the
-        process. How long after `due_s` the lease was there."""
+        """One lease that fell due at `due_s` on the monotonic clock, and its group, without the lease loop:
+        that asks when a slot is free, and not by the clock. As there, one call reports what is finished and
+        takes the lease. finished: of all workers of the process. How long after `due_s` the lease was there.
+        """
         reported, finished[:] = list(finished), []
         answer = await self._ledger.report(self.name, reported, 1, True, self.news.known)
         if not answer.leases:
@@ -132,16 +135,17 @@ class WorkerHost:
         self._left, self._reached_s = 0, 0.0
         gc.freeze()  # as a worker does
 
-    async def closed(self, names: Sequence[str], places: int, engine_s: float, quota: int = 0) -> float:
-        """All workers at work until `stop`, or until they have delivered `quota` groups together, whoever is faster; the seconds until
-        they had. What they had in their hands then is finished, and not counted."""
+    async def closed(self, names: Sequence[str], slots: int, engine_s: float, quota: int = 0) -> float:
+        """All workers at work until `stop`, or until they have delivered `quota` groups together, whoever is
+        faster; the seconds until they had. What they had in their hands then is finished, and not counted.
+        """
         self._left, began_s = quota, time.monotonic()
-        self._workers = self._new(names, engine_s, places)
+        self._workers = self._new(names, engine_s, slots)
         await asyncio.gather(*(worker.serve() for worker in self._workers))
         return self._reached_s - began_s
 
-    def _new(self, names: Sequence[str], engine_s: float, places: int) -> list[SimulatedWorker]:
-        told = self._spec, self._ledger, self._payload, engine_s, places, self._made
+    def _new(self, names: Sequence[str], engine_s: float, slots: int) -> list[SimulatedWorker]:
+        told = self._spec, self._ledger, self._payload, engine_s, slots, self._made
         return [SimulatedWorker(name, *told) for name in names]
 
     def _made(self) -> None:
@@ -160,7 +164,9 @@ class WorkerHost:
     async def open(
         self, names: Sequence[str], rate_per_s: float, wait_s: float, seconds: float, engine_s: float
     ) -> list[float]:
-        """Leases that fall due at `rate_per_s` for `seconds`, after `wait_s` for the workers to settle; each one's latency in seconds."""
+        """Leases that fall due at `rate_per_s` for `seconds`, after `wait_s` for the workers to settle; each
+        one's latency in seconds.
+        """
         self._workers = self._new(names, engine_s, 1)
         versions = [
             asyncio.ensure_future(loop)
@@ -194,9 +200,8 @@ def _scored(lease: Lease, entry: SpoolEntry) -> ScoredGroup:
     )
 
 
-def hosts(spec: RunSpec, payload: bytes, count: int) -> list[tuple[Any, Any]]:
-    """Each with its vitals."""
-    kind, vitals = (
-        ray.remote(each).options(num_cpus=0, max_concurrency=100) for each in (WorkerHost, Vitals)
-    )
+def hosts(spec: RunSpec, payload: bytes, count: int) -> list[tuple[HostHandle, VitalsHandle]]:
+    """Create `count` hosts, each with the actor that answers for its workers."""
+    kind: Any = ray.remote(WorkerHost).options(num_cpus=0, max_concurrency=100)
+    vitals: Any = ray.remote(Vitals).options(num_cpus=0, max_concurrency=100)
     return [(kind.remote(spec, payload, seed), vitals.remote()) for seed in range(count)]

@@ -1,6 +1,8 @@
-"""TRL in a virtual environment of its own, in the scratch folder: it sees the libraries of this one, and this one does not see it.
+"""TRL in a virtual environment of its own, in the scratch folder: it sees the libraries of this one, and this
+one does not see it.
 
-Both sides then run on the same torch and transformers. A library of which TRL wants another version is installed beside it.
+Both sides then run on the same torch and transformers. A library of which TRL wants another version is
+installed beside it.
 """
 
 import os

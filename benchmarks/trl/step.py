@@ -1,4 +1,6 @@
-"""A step of TRL with the settings of a dynalign run: the same prompts, candidates, reward, optimizer and clips."""
+"""A step of TRL with the settings of a dynalign run: the same prompts, candidates, reward, optimizer and
+clips.
+"""
 
 import json
 import os
@@ -18,7 +20,8 @@ _DEADLINE_S = 800.0  # below the job's own, so that the process is ended by name
 def train(
     workload: Workload, run: RunSettings, name: str, more: dict[str, Any]
 ) -> tuple[list[float], list[float]]:
-    """(seconds, mean reward) of every step. more: of GRPOConfig, beside or instead of what follows from the run's settings.
+    """(seconds, mean reward) of every step. more: of GRPOConfig, beside or instead of what follows from the
+    run's settings.
 
     Raises RunFailed with TRL's last line.
     """

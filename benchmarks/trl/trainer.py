@@ -1,7 +1,9 @@
-"""TRL's GRPOTrainer by itself: `python -m dynalign.benchmarks.trl.trainer FILE`, with TRL's own Python. Of dynalign it imports the reward alone.
+"""TRL's GRPOTrainer as a program: `python -m dynalign.benchmarks.trl.trainer FILE`, run by the interpreter of
+TRL's environment.
 
-FILE is JSON: model, prompts (one per group, in order), config (of GRPOConfig), function (of dynalign.rollout.judges.reward_functions), steps_file. There
-it writes a line per step as it ends: [seconds, mean reward].
+It imports only the reward function from dynalign. FILE is JSON with the keys model, prompts (one per group,
+in order), config (arguments of GRPOConfig), function (a name in rollout/judges/reward_functions.py) and
+steps_file, to which it appends a line at the end of each step: [seconds, mean reward].
 """
 
 import json
@@ -20,19 +22,24 @@ Message = dict[str, str]
 
 
 class Clock(TrainerCallback):
-    """A whole turn of the trainer's loop, from the end of one step to the end of the next: generating, rewards, update."""
+    """Times each step from the end of the one before: generation, rewards and update."""
 
     def __init__(self, file: Path) -> None:
-        self._file, self._ended_s, self._step_s = file, 0.0, 0.0
+        self._file = file
+        self._ended_s = 0.0
+        self._step_s = 0.0
 
     def on_train_begin(self, *_: Any, **__: Any) -> None:
         self._ended_s = time.monotonic()
 
     def on_step_end(self, *_: Any, **__: Any) -> None:
-        self._step_s, self._ended_s = time.monotonic() - self._ended_s, time.monotonic()
+        now_s = time.monotonic()
+        self._step_s = now_s - self._ended_s
+        self._ended_s = now_s
 
-    def on_log(self, *_: Any, logs: dict[str, float], **__: Any) -> None:
-        if "reward" in logs:  # of a step; the run's summary has none
+    def on_log(self, *_: Any, **arguments: Any) -> None:
+        logs = arguments["logs"]
+        if "reward" in logs:  # the log of a step; the summary of the run has none
             with self._file.open("a") as file:
                 file.write(json.dumps([self._step_s, float(logs["reward"])]) + "\n")
 

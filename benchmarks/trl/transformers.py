@@ -1,4 +1,6 @@
-"""TRL with transformers' generation, on the work of `whole_step`: at the run's precision, then with its own fastest settings."""
+"""TRL with transformers' generation, on the work of `whole_step`: at the run's precision, then with its own
+fastest settings.
+"""
 
 from typing import Any
 
@@ -7,7 +9,8 @@ from dynalign.benchmarks.trl import step as trl_step
 from dynalign.benchmarks.workload import Workload
 
 BEST: dict[str, Any] = {"bf16": False, "model_init_kwargs": {"dtype": "bfloat16"}}
-"""bfloat16 weights alone: nothing is cast at each call of a layer, at the price of small updates that are rounded away."""
+"""bfloat16 weights alone: nothing is cast at each call of a layer, at the price of small updates that are
+rounded away."""
 BEST_STEPS = 3
 """It is only timed: what it learns is not compared."""
 

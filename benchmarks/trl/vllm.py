@@ -1,7 +1,8 @@
 """TRL with vLLM's generation in its own process, on the work of `whole_step`.
 
-TRL writes the new weights over the engine's parameters one by one. On a CPU vLLM packs the weights of linear layers for the kernels at
-its start and drops the parameters (0.31, the newest that TRL names, as well as the one installed here), so the first push fails.
+TRL writes the new weights over the engine's parameters one by one. On a CPU vLLM packs the weights of linear
+layers for the kernels at its start and drops the parameters (0.31, the newest that TRL names, as well as the
+one installed here), so the first push fails.
 """
 
 from dynalign.benchmarks import whole_step

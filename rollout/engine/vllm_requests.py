@@ -3,7 +3,9 @@
 from typing import Any, Literal
 
 from vllm.outputs import RequestOutput
-from vllm.sampling_params import RequestOutputKind, SamplingParams, StructuredOutputsParams
+from vllm.sampling_params import RequestOutputKind as RequestOutputKind
+from vllm.sampling_params import SamplingParams as SamplingParams
+from vllm.sampling_params import StructuredOutputsParams
 
 from dynalign.rollout.engine.base import TEMPERATURE, EngineRequest, EngineResult
 from dynalign.rollout.records import VersionSpan

@@ -1,4 +1,6 @@
-"""What the benchmark measures: that its contestants do one work, how much that is, and where a step begins and ends."""
+"""What the benchmark measures: that its contestants do one work, how much that is, and where a step begins
+and ends.
+"""
 
 import os
 from dataclasses import replace

@@ -1,4 +1,6 @@
-"""The benchmark without its engines: arguments, figures and ratios, the form of what it writes, and the processes that measure."""
+"""The benchmark without its engines: arguments, figures and ratios, the form of what it writes, and the
+processes that measure.
+"""
 
 import asyncio
 import importlib.util
@@ -72,7 +74,7 @@ def bench(*arguments: str) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
 
 
-# -- arguments ------------------------------------------------------------------------------------------------------------------
+# -- arguments -------------------------------------------------------------------------------------
 
 
 def test_an_unknown_key_is_one_line_and_starts_nothing() -> None:
@@ -108,8 +110,10 @@ def test_keys_come_in_the_benchmarks_order_and_none_given_means_all() -> None:
 
 
 def test_the_ratios_have_the_names_that_readers_of_the_file_know() -> None:
-    names = "step_vs_trl_transformers step_vs_trl_vllm generate_vs_bare_vllm score_shared_vs_unshared learn_vs_bare_torch learn_vs_padded"
-    names += " async_wall_vs_slower_side pause_vs_reload sync_vs_reload control_groups_per_s control_lease_p99_s control_efficiency_8"
+    names = "step_vs_trl_transformers step_vs_trl_vllm generate_vs_bare_vllm score_shared_vs_unshared"
+    names += " learn_vs_bare_torch learn_vs_padded"
+    names += " async_wall_vs_slower_side pause_vs_reload sync_vs_reload"
+    names += " control_groups_per_s control_lease_p99_s control_efficiency_8"
     assert list(RATIOS) == names.split()
 
 
@@ -151,7 +155,7 @@ def test_make_bench_takes_the_cuda_builds_where_there_is_a_gpu(tmp_path: Path) -
     )
 
 
-# -- figures, ratios, their form ------------------------------------------------------------------------------------------------
+# -- figures, ratios, their form -------------------------------------------------------------------
 
 
 def test_a_figure_is_the_median_with_its_extremes_and_a_ratio_the_quotient_of_two_medians() -> None:
@@ -183,7 +187,7 @@ def test_what_is_written_reads_back_as_the_same_result() -> None:
 
 
 @pytest.mark.parametrize(
-    ("place", "value"),
+    ("key", "value"),
     [
         (("ratios", "sync_vs_reload"), 1.0),  # not what its figures give
         (("ratios", "sync_vs_reload"), None),  # null without a reason
@@ -195,12 +199,12 @@ def test_what_is_written_reads_back_as_the_same_result() -> None:
         (("format",), 2),
     ],
 )
-def test_a_result_that_contradicts_itself_is_refused(place: tuple[str, ...], value: object) -> None:
+def test_a_result_that_contradicts_itself_is_refused(key: tuple[str, ...], value: object) -> None:
     document = json.loads(made_up().model_dump_json())
     inner = document
-    for key in place[:-1]:
-        inner = inner[key]
-    inner[place[-1]] = value
+    for part in key[:-1]:
+        inner = inner[part]
+    inner[key[-1]] = value
     with pytest.raises(ValidationError):
         Result.model_validate_json(json.dumps(document))
 
@@ -222,7 +226,7 @@ def test_the_table_shows_every_figure_every_ratio_and_what_falls_short() -> None
     assert short == ["sync_vs_reload"]
 
 
-# -- how it is measured ---------------------------------------------------------------------------------------------------------
+# -- how it is measured ----------------------------------------------------------------------------
 
 
 def test_contestants_take_turns_first_and_the_warm_up_round_is_dropped() -> None:
@@ -266,7 +270,8 @@ def test_a_job_that_fails_says_why_in_its_last_line(tmp_path: Path) -> None:
 
 
 def test_a_job_past_its_deadline_is_gone_with_all_that_it_has_started(tmp_path: Path) -> None:
-    script = "import os, subprocess, time; print(subprocess.Popen(['sleep', '60']).pid, os.getpid(), flush=True); time.sleep(60)"
+    script = "import os, subprocess, time; child = subprocess.Popen(['sleep', '60']); "
+    script += "print(child.pid, os.getpid(), flush=True); time.sleep(60)"
     with pytest.raises(DeadlineExceeded):
         run_python(["-c", script], tmp_path / "log", deadline_s=2)
     pids = [int(pid) for pid in (tmp_path / "log").read_text().split()]
@@ -275,38 +280,35 @@ def test_a_job_past_its_deadline_is_gone_with_all_that_it_has_started(tmp_path: 
 
 
 def test_what_a_failed_job_leaves_in_its_session_is_gone_too(tmp_path: Path) -> None:
-    script = "import subprocess, sys; print(subprocess.Popen(['sleep', '60']).pid, flush=True); sys.exit('half-way')"
+    script = "import subprocess, sys; print(subprocess.Popen(['sleep', '60']).pid, flush=True); "
+    script += "sys.exit('half-way')"
     with pytest.raises(RunFailed, match="half-way"):
         run_python(["-c", script], tmp_path / "log", deadline_s=30)
     orphan = int((tmp_path / "log").read_text().split()[0])
     assert not psutil.pid_exists(orphan) or psutil.Process(orphan).status() == psutil.STATUS_ZOMBIE
 
 
-def test_what_is_compared_on_cpus_alone_is_null_on_a_gpu_and_no_failure(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setattr("dynalign.benchmarks.__main__.run_job", lambda name, workload: {name: [1.0]})
+def test_what_is_compared_on_cpus_alone_is_null_on_a_gpu_and_no_failure(tmp_path: Path) -> None:
+    def run(name: str, workload: Workload) -> dict[str, list[float]]:
+        return {name: [1.0]}
+
     on_gpu = Workload(tmp_path, tmp_path, tmp_path, quick=True, device="gpu")
-    ran, failures, impossible = run_jobs(jobs_for(RATIOS), on_gpu)
+    ran, failures, impossible = run_jobs(jobs_for(RATIOS), on_gpu, run)
     assert not failures
     assert set(impossible) == {"whole_step", "trl_environment", "trl_transformers", "trl_vllm"}
     assert set(ran) == set(JOBS) - set(impossible)
-    _, _, impossible = run_jobs(jobs_for(RATIOS), replace(on_gpu, device="cpu"))
+    _, _, impossible = run_jobs(jobs_for(RATIOS), replace(on_gpu, device="cpu"), run)
     assert not impossible
 
 
-def test_what_was_measured_before_an_interruption_is_kept(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_what_was_measured_before_an_interruption_is_kept(tmp_path: Path) -> None:
     def run(name: str, workload: Workload) -> dict[str, list[float]]:
         if name == "generation":
             raise KeyboardInterrupt
         return {name: [1.0]}
 
-    monkeypatch.setattr("dynalign.benchmarks.__main__.run_job", run)
-    ran, failures, _ = run_jobs(
-        ("record", "generation", "scoring"), Workload(tmp_path, tmp_path, tmp_path, quick=True)
-    )
+    workload = Workload(tmp_path, tmp_path, tmp_path, quick=True)
+    ran, failures, _ = run_jobs(("record", "generation", "scoring"), workload, run)
     assert (ran, failures) == ({"record": [1.0]}, {"generation": "interrupted", "scoring": "interrupted"})
 
 

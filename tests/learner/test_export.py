@@ -1,4 +1,6 @@
-"""The exported folder: what transformers loads from it is the trained policy, and everything else is the initial model's."""
+"""The exported folder: what transformers loads from it is the trained policy, and everything else is the
+initial model's.
+"""
 
 import json
 from pathlib import Path

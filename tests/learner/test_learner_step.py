@@ -1,4 +1,6 @@
-"""A whole step of the learner, against the same step written out: one sequence at a time, plain torch, no packing, no DeepSpeed."""
+"""A whole step of the learner, against the same step written out: one sequence at a time, plain torch, no
+packing, no DeepSpeed.
+"""
 
 import math
 from collections.abc import Sequence
@@ -54,7 +56,9 @@ def state_of(learner: Learner) -> dict[str, Tensor]:
 
 
 class WrittenOut:
-    """The step from its formulas: L = -(1/N) Σ min(ρA, clip(ρ)A) · w + kl_coef/(2N) Σ (d - ref)², clipped to norm 1, AdamW."""
+    """The step from its formulas: L = -(1/N) Σ min(ρA, clip(ρ)A) · w + kl_coef/(2N) Σ (d - ref)², clipped to
+    norm 1, AdamW.
+    """
 
     def __init__(self, folder: Path, kl_coef: float = 0.0) -> None:
         self.model = AutoModelForCausalLM.from_pretrained(
@@ -112,7 +116,9 @@ class WrittenOut:
 
 
 def agree(learner: Learner, written_out: WrittenOut) -> None:
-    """Adam divides by the gradient's own size, so a weight whose gradient is rounding alone may step either way: few may differ."""
+    """Adam divides by the gradient's own size, so a weight whose gradient is rounding alone may step either
+    way: few may differ.
+    """
     published = state_of(learner)
     differing = total = 0
     for name, parameter in written_out.model.named_parameters():

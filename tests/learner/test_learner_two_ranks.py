@@ -73,7 +73,8 @@ def test_two_ranks_equal_one_rank(llama: Path, two_ranks: Path, case: str) -> No
             None if report[name] is None else pytest.approx(report[name], rel=2e-4, abs=1e-6)
         ), name
     published = load_file(two_ranks / f"{case}.safetensors")
-    # Adam divides by the gradient's own size: where the gradient is rounding alone, the sign of the step is chance.
+    # Adam divides by the gradient's own size: where the gradient is rounding alone, the sign of the step is
+    # chance.
     differing = sum(
         int(((published[name] - tensor).abs() > 0.02 * LEARNING_RATE).sum())
         for name, tensor in weights.items()

@@ -1,4 +1,6 @@
-"""The policy loss: clips worked by hand, the float64 oracle, finite differences, and sums that do not depend on the packing."""
+"""The policy loss: clips worked by hand, the float64 oracle, finite differences, and sums that do not depend
+on the packing.
+"""
 
 import pickle
 from dataclasses import astuple
@@ -35,7 +37,8 @@ def doubles(*values: float) -> Tensor:
 
 
 def random_tokens(seed: int, size: int) -> dict[str, Tensor]:
-    """Log-probabilities whose ratios fall below, into, and above the clip range, none within 1e-3 of an edge."""
+    """Log-probabilities whose ratios fall below, into, and above the clip range, none within 1e-3 of an
+    edge."""
     rng = np.random.default_rng(seed)
     ratio_T = rng.choice([0.5, 0.75, 0.9, 1.0, 1.15, 1.25, 1.5], size) + rng.uniform(-0.02, 0.02, size)
     new_T = -rng.exponential(1.0, size)
@@ -146,8 +149,12 @@ def test_on_policy_the_gradient_is_the_plain_policy_gradient_and_the_clip_is_idl
     np.testing.assert_allclose(gradient_T, -tokens["weights"] * tokens["advantages"], rtol=1e-12, atol=0)
     statistics = LossStatistics.of(logprobs_T, logprobs_T, tokens["advantages"], LOW, HIGH).finish()
     assert statistics == {
-        "ratio_mean": 1.0, "ratio_max": 1.0, "clip_low_fraction": 0.0, "clip_high_fraction": 0.0, "effective_sample_size": 1.0,
-    }  # fmt: skip
+        "ratio_mean": 1.0,
+        "ratio_max": 1.0,
+        "clip_low_fraction": 0.0,
+        "clip_high_fraction": 0.0,
+        "effective_sample_size": 1.0,
+    }
 
 
 def test_masking_a_token_leaves_the_gradient_of_all_others_as_it_was() -> None:
@@ -165,7 +172,9 @@ def test_masking_a_token_leaves_the_gradient_of_all_others_as_it_was() -> None:
 def policy_losses(
     table_VV: Tensor, rows: list[list[int]], lengths_N: list[int], how: Aggregation, seed: int
 ) -> list[Tensor]:
-    """One loss per row of a bigram policy, whose parameters are shared by all tokens, on data that `seed` alone decides."""
+    """One loss per row of a bigram policy, whose parameters are shared by all tokens, on data that `seed`
+    alone decides.
+    """
     rng = np.random.default_rng(seed)
     data = [
         (rng.integers(5, size=n), rng.integers(5, size=n), rng.normal(0, 0.3, n), rng.normal())

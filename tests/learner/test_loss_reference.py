@@ -1,8 +1,9 @@
-"""Agreement with TRL's GRPO loss: the table in `golden/grpo_loss.json` (8 sequences × 16 tokens, 24 cases, losses and gradients).
+"""Agreement with TRL's GRPO loss: the table in `golden/grpo_loss.json` (8 sequences × 16 tokens, 24 cases,
+losses and gradients).
 
-The table was computed in float32 and is compared in float64, so what differs is the table's own rounding: float32 keeps
-6e-8 of a term; losses are sums of terms of order 0.1 to 1 (seen: 4.4e-8, allowed: 1e-7), gradients single products of order
-0.01 (seen: 5.0e-9, allowed: 1e-8).
+The table was computed in float32 and is compared in float64, so what differs is the table's own rounding:
+float32 keeps 6e-8 of a term; losses are sums of terms of order 0.1 to 1 (seen: 4.4e-8, allowed: 1e-7),
+gradients single products of order 0.01 (seen: 5.0e-9, allowed: 1e-8).
 """
 
 import json
@@ -62,8 +63,11 @@ def test_the_table_has_every_case() -> None:
 
 @pytest.mark.parametrize("case", TABLE["cases"], ids=name)
 def test_loss_and_gradient_agree_with_trl(case: dict[str, Any]) -> None:
-    """TRL adds β·ρ·k3 per token. Its value is ours of `kl_k3`, weighted by ρ; its gradient, ρ·(k3 + 1 - r) = ρ·(log π - log π_ref),
-    is that of our `kl_k2_loss`, weighted by ρ: the two differ as losses and agree as gradients."""
+    """TRL adds β·ρ·k3 per token.
+
+    Its value is ours of `kl_k3`, weighted by ρ; its gradient, ρ·(k3 + 1 - r) = ρ·(log π - log π_ref), is that
+    of our `kl_k2_loss`, weighted by ρ: the two differ as losses and agree as gradients.
+    """
     logprobs_T = flat("logprobs").requires_grad_()
     old_T, reference_T = flat("old_logprobs"), flat("reference_logprobs")
     weights_T = repeated(
@@ -95,8 +99,11 @@ def test_the_oracle_agrees_with_trl_as_well(case: dict[str, Any]) -> None:
     logprobs_T, old_T = flat("logprobs").numpy(), flat("old_logprobs").numpy()
     advantages_T, ones_T = repeated(TABLE["advantages"]).numpy(), np.ones(sum(LENGTHS_B))
     clips = case["epsilon_low"], case["epsilon_high"]
-    terms_T = [oracle.policy_loss(*(part[t : t + 1] for part in (logprobs_T, old_T, advantages_T, ones_T)), *clips, ones_T[:1])
-               for t in range(len(ones_T))]  # fmt: skip
+    vectors = (logprobs_T, old_T, advantages_T, ones_T)
+    terms_T = [
+        oracle.policy_loss(*(part[t : t + 1] for part in vectors), *clips, ones_T[:1])
+        for t in range(len(ones_T))
+    ]
     terms_B_T = [part.tolist() for part in torch.tensor(terms_T).split(LENGTHS_B)]
     loss = oracle.aggregate(terms_B_T, AGGREGATIONS[case["loss_type"]], TABLE["max_completion_length"])
     assert loss == pytest.approx(case["loss"], abs=1e-7)

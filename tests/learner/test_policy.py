@@ -1,4 +1,6 @@
-"""The policy: a packed row is worth exactly its sequences one by one; adapters and names are those of the libraries' own."""
+"""The policy: a packed row is worth exactly its sequences one by one; adapters and names are those of the
+libraries' own.
+"""
 
 import json
 from collections.abc import Iterator
@@ -137,7 +139,9 @@ def gradients_of(policy: Policy, row: Row, loss: RowLoss, handed_in: bool) -> li
 def test_a_loss_that_is_handed_in_has_the_gradient_that_it_has_outside(
     folder: Path, lora: LoraSettings | None
 ) -> None:
-    """Once in one pass over the logits, once by autograd; an adapter on the head takes the second way in any case."""
+    """Once in one pass over the logits, once by autograd; an adapter on the head takes the second way in any
+    case.
+    """
     policy = load_policy(folder, LearnerSettings(logprob_chunk_tokens=16, lora=lora), torch.float32, 0)
     row = rows_of()[1][0]
     generator = torch.Generator().manual_seed(4)
@@ -277,7 +281,9 @@ MXFP4 = {
 
 
 def released(folder: Path, quantization: dict[str, object]) -> tuple[Path, Tensor]:
-    """A tiny gpt-oss as it is released, experts in MXFP4, and what the first expert layer's matrices are worth."""
+    """A tiny gpt-oss as it is released, experts in MXFP4, and what the first expert layer's matrices are
+    worth.
+    """
     sizes = SIZES | {"hidden_size": 64, "intermediate_size": 32, "head_dim": 16}
     saved(GptOssConfig(**sizes, sliding_window=6, num_local_experts=2, num_experts_per_tok=1), folder)
     with safe_open(in_mxfp4(folder) / "model.safetensors", framework="pt") as file:

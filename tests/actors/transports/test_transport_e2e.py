@@ -1,4 +1,6 @@
-"""The transport between GPUs on CPUs, by gloo: a real learner publishes, a real engine takes part, and a second worker comes late."""
+"""The transport between GPUs, run on CPUs by gloo: a learner publishes, an engine takes part, a second one is
+late.
+"""
 
 from collections.abc import Iterator
 from pathlib import Path

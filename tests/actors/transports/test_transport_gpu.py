@@ -1,4 +1,6 @@
-"""Weights within one GPU and between two, on real engines (`pytest -m gpu`): equal when they have come, harmless when they have not."""
+"""Weights within one GPU and between two, on real engines (`pytest -m gpu`): loaded completely, or not at
+all.
+"""
 
 import os
 import subprocess
@@ -9,9 +11,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-os.environ["PYTORCH_NVML_BASED_CUDA_CHECK"] = (
-    "1"  # asked if it is there, CUDA would start, and then not again in a forked engine
-)
+# Otherwise `is_available` would initialize CUDA, which a forked engine cannot do a second time.
+os.environ["PYTORCH_NVML_BASED_CUDA_CHECK"] = "1"
 
 import pytest
 import torch
@@ -118,8 +119,8 @@ def epoch(root: Root, sender: Sender, *names: str) -> tuple[str, bytes, list[Bro
     label, manifest = sender.stage()
     root.send(label, sender.staging.buckets)
     with ThreadPoolExecutor(len(names)) as pool:
-        places = pool.map(lambda name: ready("127.0.0.1", root.port, label, name, 1, DEADLINE_S), names)
-        return label, manifest, list(places)
+        members = pool.map(lambda name: ready("127.0.0.1", root.port, label, name, 1, DEADLINE_S), names)
+        return label, manifest, list(members)
 
 
 @two_gpus
@@ -128,10 +129,10 @@ def test_an_engine_on_another_gpu_gets_versions_by_broadcast_in_one_group(
 ) -> None:
     root, sender, groups = Root("127.0.0.1", DEADLINE_S), Sender(folder, live, 1), set()
     for _ in range(3):
-        label, manifest, (place,) = epoch(root, sender, "rollout-0")
-        live.run(live.engine.load_weights(label, manifest, place))
+        label, manifest, (member,) = epoch(root, sender, "rollout-0")
+        live.run(live.engine.load_weights(label, manifest, member))
         assert sender.is_in_the_engine()
-        groups.add(place.group)
+        groups.add(member.group)
     root.settle()
     assert len(groups) == 1
 
@@ -139,18 +140,18 @@ def test_an_engine_on_another_gpu_gets_versions_by_broadcast_in_one_group(
 @two_gpus
 def test_an_epoch_that_a_member_misses_leaves_the_engine_as_it_was(live: LiveEngine, folder: Path) -> None:
     root, sender = Root("127.0.0.1", DEADLINE_S), Sender(folder, live, 1)
-    label, manifest, (place, _) = epoch(root, sender, "rollout-0", "one that dies")
+    label, manifest, (member, _) = epoch(root, sender, "rollout-0", "one that dies")
     with pytest.raises(TransferFailed, match="another member"):
-        live.run(live.engine.load_weights(label, manifest, place))
+        live.run(live.engine.load_weights(label, manifest, member))
     assert not sender.is_in_the_engine()
-    label, manifest, (place,) = epoch(root, sender, "rollout-0")
-    live.run(live.engine.load_weights(label, manifest, place))
+    label, manifest, (member,) = epoch(root, sender, "rollout-0")
+    live.run(live.engine.load_weights(label, manifest, member))
     root.settle()
     assert sender.is_in_the_engine()
 
 
 @two_gpus
-def test_a_root_that_stops_half_way_ends_the_engine_by_the_deadline_and_an_engine_that_stops_does_not_end_the_root(
+def test_a_root_that_stops_ends_the_engine_by_the_deadline_and_a_stopped_engine_does_not_end_the_root(
     live: LiveEngine, folder: Path
 ) -> None:
     root, sender = Root("127.0.0.1", DEADLINE_S), Sender(folder, live, 1)
@@ -158,10 +159,10 @@ def test_a_root_that_stops_half_way_ends_the_engine_by_the_deadline_and_an_engin
     label, manifest = sender.stage()
     half: list[Tensor] = sender.staging.buckets[:1]
     root.send(label, half)
-    place = ready("127.0.0.1", root.port, label, "rollout-0", 1, DEADLINE_S)
+    member = ready("127.0.0.1", root.port, label, "rollout-0", 1, DEADLINE_S)
     started_s = time.monotonic()
     with pytest.raises(Exception, match="no bytes of a weight version"):
-        live.run(live.engine.load_weights(label, manifest, place))
+        live.run(live.engine.load_weights(label, manifest, member))
     assert time.monotonic() - started_s < 3 * DEADLINE_S
     with pytest.raises(EngineError, match="failed half-way"):
         live.ask(EngineRequest(IDS, max_tokens=2))
@@ -189,9 +190,8 @@ def test_a_whole_run_on_one_gpu_pushes_through_its_memory(
     }
     (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(settings))
     command = dynalign("train", str(tmp_path / "tiny.yaml"), f"runs={tmp_path / 'runs'}")
-    environment = {
-        name: value for name, value in ENVIRONMENT.items() if name != "DS_ACCELERATOR"
-    }  # tests set it, to the CPU
+    # Tests set DS_ACCELERATOR to the CPU.
+    environment = {name: value for name, value in ENVIRONMENT.items() if name != "DS_ACCELERATOR"}
     ended = subprocess.run(command, capture_output=True, text=True, timeout=800, env=environment)
     told = ended.stdout + ended.stderr
     assert ended.returncode == 0, told

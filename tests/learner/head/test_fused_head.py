@@ -1,4 +1,6 @@
-"""The loss with its gradient in one pass over the logits: equal to autograd through whole logits, and never more of them than a chunk."""
+"""The loss with its gradient in one pass over the logits: equal to autograd through whole logits, and never
+more of them than a chunk.
+"""
 
 import numpy as np
 import pytest

@@ -1,4 +1,6 @@
-"""Chunked log-probabilities: equal to the full log-softmax in value and gradient, and never more logits than one chunk."""
+"""Chunked log-probabilities: equal to the full log-softmax in value and gradient, and never more logits than
+one chunk.
+"""
 
 from collections.abc import Callable
 from typing import Any

@@ -1,4 +1,6 @@
-"""Weight gradients that are put off: the same to the bit, whoever computes them, and by a thread that gets in nobody's way."""
+"""Weight gradients that are put off: the same to the bit, whoever computes them, and by a thread that gets in
+nobody's way.
+"""
 
 import os
 import threading

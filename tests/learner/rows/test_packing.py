@@ -95,7 +95,8 @@ def test_the_rank_that_had_the_dearer_row_gets_the_cheaper_one_next() -> None:
 
 
 def test_a_long_sequence_costs_more_than_short_ones_of_the_same_sum() -> None:
-    # Per rank: 20,000 tokens against 10,000 + 10,000; attention makes the single one the dearer, so the last goes to the other.
+    # Per rank: 20,000 tokens against 10,000 + 10,000; attention makes the single one the dearer, so the last
+    # goes to the other.
     plan = pack([20_000, 10_000, 10_000, 2_000], 22_000, 2)
     assert plan == [[[0]], [[1, 2, 3]]]
 
