@@ -1,24 +1,30 @@
-"""The actors of a run, as the driver creates them: at the start, and again when the supervision replaces one.
+"""The actors of a run on Ray, as the supervision has them created: at the start, and to replace one.
 
-Ray ends non-detached actors with their creator: when the driver dies, all devices are free again, and a re-submission resumes.
-`max_restarts = 0`: nothing restarts behind the supervision's back. Ledger and coordinator stay on the driver's node, so that the
-death of any other node takes only workers and learner ranks. Workers are placed one by one, each with resources of its own, so that
-a cluster's autoscaler can add nodes for them.
+Ray ends non-detached actors with their creator: when the driver dies, all devices are free again, and the
+run can be resumed. Ray restarts none by itself (`max_restarts = 0`), since that is the supervision's task.
+Ledger and coordinator stay on the driver's node, so that the death of any other node takes only workers and
+learner ranks. Workers are placed one by one, each with resources of its own, so that an autoscaler can add
+nodes for them.
 """
 
 import time
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any
+from typing import Any, cast
 
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy, PlacementGroupSchedulingStrategy
 
 from dynalign.actors.coordinator.coordinator import Coordinator
+from dynalign.actors.coordinator.protocol import CoordinatorHandle
 from dynalign.actors.learner.learner_rank import LearnerRank, LearnerSpec
-from dynalign.actors.ledger.ledger_actor import CALLS, LedgerActor, LedgerSpec
+from dynalign.actors.learner.protocol import LearnerRankActor
+from dynalign.actors.ledger.ledger_actor import CALLS, LedgerActor
 from dynalign.actors.ledger.ledger_link import LedgerLink
+from dynalign.actors.ledger.ledger_spec import LedgerSpec
+from dynalign.actors.ledger.protocol import LedgerHandle
 from dynalign.actors.run_spec import NAMESPACE, RunSpec
+from dynalign.actors.worker.protocol import RolloutWorkerHandle
 from dynalign.actors.worker.rollout_worker import RolloutWorker, WorkerSpec
 from dynalign.configs.errors import DeadlineExceeded
 from dynalign.configs.schema import RunSettings
@@ -31,16 +37,18 @@ _KEEPS_PAGES = {
     "MALLOC_MMAP_THRESHOLD_": str(2**32),
     "MALLOC_TRIM_THRESHOLD_": str(2**40),
 }
-"""glibc otherwise gives large tensors back to the kernel, which clears their pages anew: an eighth of a training step on a CPU, a
-twelfth of an engine's. The engine's process inherits it from its worker."""
+"""glibc otherwise returns large tensors to the kernel, which clears their pages anew: an eighth of a
+training step on a CPU, a twelfth of an engine's. The engine's process inherits the variables from its
+worker."""
 
 
 class RaySpawner:
-    """Creates actors; starts none. What has to lie together (several ranks, a rank and the engine it shares a GPU with) is reserved as
-    one placement group; every other actor finds its place by itself."""
+    """A `Spawner`. What has to lie together (several ranks, or a rank and the engine it shares a GPU with)
+    is reserved as one placement group; Ray places every other actor by itself."""
 
     def __init__(self, ready: Prepared) -> None:
-        self._ready, self._plan = ready, ready.plan
+        self._ready = ready
+        self._plan = ready.plan
         bundles = self._plan.bundles
         self._group = (
             ray.util.placement_group([{"CPU": b.cpus, "GPU": b.gpus} for b in bundles], strategy="PACK")
@@ -49,17 +57,19 @@ class RaySpawner:
         )
         self._bundle_of = {name: index for index, bundle in enumerate(bundles) for name in bundle.actors}
 
-    def ledger(self, spec: RunSpec) -> Any:
-        told = LedgerSpec(spec.run, spec.run_folder, spec.lineage, spec.step, len(self._ready.prompts.train))
-        return self._here(LedgerActor, spec.ledger, max_concurrency=CALLS).remote(told)
+    def ledger(self, spec: RunSpec) -> LedgerHandle:
+        prompts = len(self._ready.prompts.train)
+        ledger = LedgerSpec(spec.run, spec.run_folder, spec.lineage, spec.step, prompts)
+        actor = self._here(LedgerActor, spec.ledger, max_concurrency=CALLS)
+        return cast(LedgerHandle, actor.remote(ledger))
 
-    def ranks(self, spec: RunSpec) -> tuple[Any, ...]:
-        """All learner ranks, rank 0 first."""
-        run, gpus = spec.run, self._plan.learner.gpus_per_actor * self._plan.learner.gpu_share
+    def ranks(self, spec: RunSpec) -> tuple[LearnerRankActor, ...]:
+        run = spec.run
+        gpus = self._plan.learner.gpus_per_actor * self._plan.learner.gpu_share
         ranks = []
         for rank in range(run.learner.ranks):
             seat = f"learner-{rank}"
-            told = LearnerSpec(
+            rank_spec = LearnerSpec(
                 run,
                 str(self._ready.model_folder),
                 spec.run_folder,
@@ -72,20 +82,23 @@ class RaySpawner:
             ranks.append(
                 _actor(
                     LearnerRank, run.learner.threads, gpus, _environment(run), **self._placed(seat)
-                ).remote(told)
+                ).remote(rank_spec)
             )
         return tuple(ranks)
 
-    def coordinator(self, spec: RunSpec, ranks: tuple[Any, ...], joins: bool, pristine: bool) -> Any:
+    def coordinator(
+        self, spec: RunSpec, ranks: tuple[LearnerRankActor, ...], joins: bool, pristine: bool
+    ) -> CoordinatorHandle:
         ledger = LedgerLink(spec.ledger, spec.run.deadlines.start_s)
-        return self._here(Coordinator, spec.run.name).remote(
+        actor = self._here(Coordinator, spec.run.name).remote(
             spec, self._ready.prompts, ledger, list(ranks), joins, pristine
         )
+        return cast(CoordinatorHandle, actor)
 
-    def worker(self, spec: RunSpec, seat: str, name: str) -> Any:
-        """seat: whose cores it takes. name: its own, which no worker before it had."""
-        run, gpus = spec.run, self._plan.rollout.gpus_per_actor * self._plan.rollout.gpu_share
-        told = WorkerSpec(
+    def worker(self, spec: RunSpec, seat: str, name: str) -> RolloutWorkerHandle:
+        run = spec.run
+        gpus = self._plan.rollout.gpus_per_actor * self._plan.rollout.gpu_share
+        worker_spec = WorkerSpec(
             name,
             run,
             str(self._ready.model_folder),
@@ -97,7 +110,7 @@ class RaySpawner:
         kind = _actor(
             RolloutWorker, run.rollout.engine_threads, gpus, _environment(run), **self._placed(seat)
         )
-        return kind.remote(told, self._ready.prompts)
+        return cast(RolloutWorkerHandle, kind.remote(worker_spec, self._ready.prompts))
 
     def _placed(self, seat: str) -> dict[str, Any]:
         if self._group is None or seat not in self._bundle_of:

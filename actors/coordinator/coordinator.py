@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import ray
 
@@ -258,14 +258,15 @@ class Coordinator:
         self._workers.stop()
         if self.step > self._checkpointed or (finished and self.step):
             await self._checkpoint()
-        self._state = "finished" if finished else "interrupted"
+        ended: Literal["finished", "interrupted"] = "finished" if finished else "interrupted"
+        self._state = ended
         self._phase = ""
         self._steps.close()
-        await asyncio.to_thread(self._steps.exporter.close, self._state)
+        await asyncio.to_thread(self._steps.exporter.close, ended)
         whole = (
             step_folder(self.folder / layout.CHECKPOINTS, self._checkpointed) if self._checkpointed else None
         )
-        return Ending(self._state, await self._ledger.status(), None if whole is None else str(whole))
+        return Ending(ended, await self._ledger.status(), None if whole is None else str(whole))
 
     # -- what the lines ask ----------------------------------------------------------------------------------
 

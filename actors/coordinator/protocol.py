@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from dynalign.actors.remote import RemoteMethod
 from dynalign.actors.worker.protocol import RolloutWorkerHandle
@@ -12,7 +12,7 @@ from dynalign.actors.worker.protocol import RolloutWorkerHandle
 class Ending:
     """How a run ended. Example: `Ending("finished", {"issued": 32, "trained": 28, …}, "…/step-000004")`."""
 
-    state: str
+    state: Literal["finished", "interrupted"]
     """`finished`: all steps, or converged. `interrupted`: stopped before, and can be continued."""
 
     ledger: dict[str, Any]

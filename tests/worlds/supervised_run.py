@@ -4,7 +4,7 @@ dies when."""
 from collections import defaultdict
 from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 from ray.exceptions import ActorDiedError
 
@@ -26,6 +26,18 @@ SETTINGS: dict[str, Any] = {
     "supervision": {"restarts": 2, "window_s": 3600.0},
     "rollout": {"workers": {"min": 2, "max": 2}},
 }
+
+
+ACCOUNT: dict[str, Any] = {
+    "issued": 4,
+    "pending": 0,
+    "leased": 0,
+    "scored": 1,
+    "trained": 2,
+    "withheld": 1,
+    "withheld_by_reason": {"poison": 1},
+}
+"""A ledger's status."""
 
 
 class FakeCall:
@@ -101,6 +113,7 @@ class World:
         self.poisoned: list[Poisoned] = []
         self.spawned: list[tuple[Any, ...]] = []
         self.newest_step = 0
+        self.script: list[Callable[[], object]] = []  # one more is done in each second that passes
         self.lineage = 1
         self.worker_methods: dict[str, Any] = {"here": ("elsewhere", 1, 0.0), "start": None, "stats": {}}
         run = RunSettings.model_validate(SETTINGS | settings)
@@ -123,6 +136,8 @@ class World:
 
     def wait(self, calls: Sequence[Any], timeout_s: float) -> None:
         self.now_s += timeout_s
+        if self.script:
+            self.script.pop(0)()
 
     def ended(self, call: Any) -> bool:
         return bool(call.ended)
@@ -140,7 +155,7 @@ class World:
     # -- `Spawner`
 
     def ledger(self, spec: RunSpec) -> LedgerHandle:
-        return cast(LedgerHandle, self._new("ledger", spec, start=None, status={"step": 0}, worker_left=[]))
+        return cast(LedgerHandle, self._new("ledger", spec, start=None, status=dict(ACCOUNT), worker_left=[]))
 
     def ranks(self, spec: RunSpec) -> tuple[LearnerRankActor, ...]:
         ranks = [self._new("learner", spec, name) for name in ("learner-0", "learner-1")]
@@ -149,7 +164,8 @@ class World:
     def coordinator(
         self, spec: RunSpec, ranks: tuple[LearnerRankActor, ...], joins: bool, pristine: bool
     ) -> CoordinatorHandle:
-        status = {"state": "running", "lineage": spec.lineage, "pool": {"decision": 0}}
+        status = {"state": "running", "lineage": spec.lineage, "step": 0, "pool": {"decision": 0}}
+        status |= {"phase": "", "notice": ""}
         return cast(CoordinatorHandle, self._new("coordinator", spec, joins, pristine, look=status))
 
     def worker(self, spec: RunSpec, seat: str, name: str) -> RolloutWorkerHandle:
@@ -186,8 +202,8 @@ class World:
     def newest(self, name: str) -> FakeActor:
         return self.created[name][-1]
 
-    def finish(self, state: str = "finished") -> None:
-        self.newest("coordinator").train.end(Ending(state, {}, None))
+    def finish(self, state: Literal["finished", "interrupted"] = "finished") -> None:
+        self.newest("coordinator").train.end(Ending(state, dict(ACCOUNT), None))
 
     def events(self) -> list[tuple[str, str, str]]:
         """(actor, what, cause) of every event so far."""
