@@ -71,7 +71,8 @@ class BareTorch:
         weight = 1 / sum(batch.lengths_N)
         for group, advantages_G in zip(batch.groups_P, batch.advantages_PG, strict=True):
             ids_GS, mask_GS = map(self._tensor, _padded(group))
-            prompt, completion = len(group.context_ids), ids_GS.shape[1] - len(group.context_ids)
+            prompt = len(group.context_ids)
+            completion = ids_GS.shape[1] - len(group.context_ids)
             hidden_GSH = self._model.get_decoder()(
                 input_ids=ids_GS, attention_mask=mask_GS, use_cache=False
             ).last_hidden_state
@@ -93,7 +94,8 @@ class BareTorch:
 
     def _update(self) -> float:
         for weight, master in zip(self._weights, self._masters, strict=True):
-            master.grad, weight.grad = None if weight.grad is None else weight.grad.float(), None
+            master.grad = None if weight.grad is None else weight.grad.float()
+            weight.grad = None
         norm = nn.utils.clip_grad_norm_(self._masters, self._settings.grad_clip)
         self._optimizer.step()
         with torch.no_grad():
@@ -109,5 +111,6 @@ def _padded(group: TrainingGroup) -> tuple[NDArray[np.int64], NDArray[np.int64]]
     ids_GS = np.zeros((len(sequences), len(group.context_ids) + longest), np.int64)
     mask_GS = np.zeros_like(ids_GS)
     for index, sequence in enumerate(sequences):
-        ids_GS[index, : len(sequence)], mask_GS[index, : len(sequence)] = sequence, 1
+        ids_GS[index, : len(sequence)] = sequence
+        mask_GS[index, : len(sequence)] = 1
     return ids_GS, mask_GS

@@ -70,7 +70,8 @@ def readable(ratio: float) -> str:
     return f"{ratio:,.0f}" if ratio >= 100 else f"{ratio:.2f}" if ratio >= 0.1 else f"{ratio:.4f}"
 
 
-ENGINE_CORE, LEARNER_CORE = 0, -1
+ENGINE_CORE = 0
+LEARNER_CORE = -1
 NOT_MEASURED = "not measured by this version"
 TRL = "trl==1.16.0"
 """Its current release: the one that is measured."""

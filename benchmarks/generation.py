@@ -78,6 +78,7 @@ def _encode(group: Group) -> bytes:
 
 def _requests(side: RolloutSide, draw: GroupTask) -> list[EngineRequest]:
     """What `GroupMaker.make` asks the engine for: the same contexts, lengths and seeds."""
-    ids, settings = side.contexts.sampling_context(draw.prompt.prompt), side.run.rollout
+    ids = side.contexts.sampling_context(draw.prompt.prompt)
+    settings = side.run.rollout
     seeds = (request_seed(side.run.seed, draw.group_id, index) for index in range(settings.group_size))
     return [EngineRequest(ids, max_tokens=settings.max_completion_tokens, seed=seed) for seed in seeds]

@@ -41,7 +41,8 @@ def measure(workload: Workload) -> dict[str, list[float]]:
         return {name: tokens / (time.monotonic() - started_s)}
 
     async def ours() -> Mapping[str, float]:
-        started_s, step = time.monotonic(), learner.step + 1
+        started_s = time.monotonic()
+        step = learner.step + 1
         learner.prepare(step, [payload], [workload.groups_file.name])
         report = learner.run(step)
         return timed("learn_tokens_per_s", report["grad_norm"] or 0.0, started_s)

@@ -42,7 +42,8 @@ class PeakMemory:
             return
         for process in processes:
             try:
-                title, resident_bytes = (process.cmdline() or [""])[0], process.memory_info().rss
+                title = (process.cmdline() or [""])[0]
+                resident_bytes = process.memory_info().rss
             except (psutil.NoSuchProcess, psutil.ZombieProcess):
                 continue
             name = role(title.rpartition("/")[2] if title.startswith("/") else title)

@@ -5,7 +5,9 @@ from collections.abc import Iterator
 from dynalign.benchmarks.catalog import RATIOS, readable
 from dynalign.benchmarks.result import Host, Result
 
-_NAME, _NUMBER, _UNIT = 34, 10, 9
+_NAME = 34
+_NUMBER = 10
+_UNIT = 9
 
 
 def table_lines(result: Result) -> Iterator[str]:

@@ -62,7 +62,8 @@ class EngineThread:
 
 
 def measure(workload: Workload) -> dict[str, list[float]]:
-    cores, on_gpu = sorted(os.sched_getaffinity(0)), workload.device == "gpu"
+    cores = sorted(os.sched_getaffinity(0))
+    on_gpu = workload.device == "gpu"
     thread = EngineThread(None if on_gpu else cores[ENGINE_CORE])
     side: RolloutSide = thread.call(RolloutSide.start(workload)).result(timeout=_START_DEADLINE_S)
     if not on_gpu:

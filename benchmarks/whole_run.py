@@ -61,7 +61,8 @@ def train(config: str, overrides: Sequence[str], log: Path) -> PeakMemory:
         driver = subprocess.Popen(
             command, stdout=out, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, env=environment
         )
-        memory, until_s = PeakMemory(driver.pid), time.monotonic() + _DEADLINE_S
+        memory = PeakMemory(driver.pid)
+        until_s = time.monotonic() + _DEADLINE_S
         while driver.poll() is None:
             if time.monotonic() > until_s:
                 raise DeadlineExceeded("the run of the benchmark", _DEADLINE_S)

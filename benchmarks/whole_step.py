@@ -23,8 +23,10 @@ start."""
 LAST_STEPS = 3
 """Steps at the end whose mean rewards are compared: of policies that have learned from as many samples on
 both sides."""
-_CONFIG, _NAME = "verifiable", "whole-step"
-_STEPS, _QUICK_STEPS = 6, 4
+_CONFIG = "verifiable"
+_NAME = "whole-step"
+_STEPS = 6
+_QUICK_STEPS = 4
 _SYSTEM = "You are a helpful AI assistant named SmolLM, trained by Hugging Face"
 """What the model's own template says where nobody says anything. Then candidates are sampled and learned in
 one context, as TRL does."""
@@ -63,7 +65,8 @@ def measure(workload: Workload) -> dict[str, list[float]]:
 
 def _run(workload: Workload, name: str, *more: str) -> tuple[list[float], list[float]]:
     """Seconds of every steady step, and all steps' mean rewards."""
-    runs, run = workload.scratch / "runs", settings(workload)
+    runs = workload.scratch / "runs"
+    run = settings(workload)
     steps = (
         run.steps + run.algorithm.max_staleness
     )  # a policy that has learned from as many answers a step later

@@ -117,7 +117,8 @@ def _history(lines: Iterable[Fields], wrong: list[str]) -> list[Fields]:
         if lineage < newest or lineage > newest and line["kind"] != "lineage":
             wrong.append(f"a line of lineage {lineage} follows the start of lineage {newest}: {_what(line)}")
         elif line["kind"] == "lineage":
-            done, begins = (commits[-1]["step"] if commits else 0), line["step"]
+            done = commits[-1]["step"] if commits else 0
+            begins = line["step"]
             if begins > done:
                 wrong.append(
                     f"lineage {lineage} begins at step {begins}, but only {done} steps were committed"

@@ -56,7 +56,8 @@ MARK = "DYNALIGN_CHAOS"
 RECOVERY_S = 240.0
 """Seconds from a kill until everything must serve again."""
 
-WORKERS, MAX_STALENESS = 3, 2
+WORKERS = 3
+MAX_STALENESS = 2
 _RAY = str(Path(sys.executable).with_name("ray"))
 
 
@@ -102,8 +103,10 @@ class Storm:
     """One run under attack. folder: its run folder."""
 
     def __init__(self, scratch: Path, model: Path) -> None:
-        self.scratch, self.folder = scratch, scratch / "runs" / "chaos"
-        self._model, self._log = model, (scratch / "train.log").open("a")
+        self.scratch = scratch
+        self.folder = scratch / "runs" / "chaos"
+        self._model = model
+        self._log = (scratch / "train.log").open("a")
         self._mark = f"{os.getpid()}-{time.time_ns()}"
         own = {
             MARK: self._mark,
@@ -144,7 +147,9 @@ class Storm:
         for number in range(1, kills + 1):
             time.sleep(rng.uniform(0.0, 3.0))
             kind = rng.choices(list(WEIGHTS), list(WEIGHTS.values()))[0]
-            recoveries, step, began_s = self._recoveries(kind), self._status()["step"], time.monotonic()
+            recoveries = self._recoveries(kind)
+            step = self._status()["step"]
+            began_s = time.monotonic()
             self._kill(kind, rng)
             self._until(
                 f"recovery from kill {number}, {kind}", partial(self._recovered, kind, recoveries, step)

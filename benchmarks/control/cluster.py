@@ -28,7 +28,7 @@ from dynalign.actors.ledger.protocol import LedgerHandle
 from dynalign.actors.run_spec import NAMESPACE, RunSpec
 from dynalign.actors.supervision.liveness import EVERY_S, Liveness, every_s
 from dynalign.benchmarks.control.learner import SimulatedRank
-from dynalign.benchmarks.control.protocol import CoordinatorHandle, RankHandle
+from dynalign.benchmarks.control.protocol import BenchmarkedCoordinator, RankHandle
 from dynalign.benchmarks.control.workers import hosts
 from dynalign.configs.schema import RunSettings
 from dynalign.configs.sections.algorithm import AlgorithmSettings
@@ -93,7 +93,7 @@ class ControlPlane:
         self.rank: RankHandle = rank.remote(rank_spec)
         link = LedgerLink(spec.ledger, RUN.deadlines.start_s)
         coordinator: Any = ray.remote(Coordinator).options(name=RUN.name, **named)
-        self._coordinator: CoordinatorHandle = coordinator.remote(
+        self._coordinator: BenchmarkedCoordinator = coordinator.remote(
             spec, prompts, link, [self.rank], joins=False, pristine=True
         )
         self._end = self._coordinator.train.remote()
@@ -140,7 +140,8 @@ class ControlPlane:
         """Waits, and looks at every worker's pulse once a second meanwhile, as the driver does; one after the
         other, as the pulses of workers are that have not started in the same moment.
         """
-        task, until_s = asyncio.ensure_future(awaited), time.monotonic() + deadline_s
+        task = asyncio.ensure_future(awaited)
+        until_s = time.monotonic() + deadline_s
         turns = itertools.cycle(range(_LOOKS_PER_S))
         while not task.done() and time.monotonic() < until_s:
             await asyncio.wait([task], timeout=EVERY_S / _LOOKS_PER_S)

@@ -24,7 +24,8 @@ OFFERED_PER_S = 3000.0
 """Groups per second that the saturated workers' engines would make, were there nothing else."""
 DUE_PER_S = 500.0
 """Half of the aim."""
-ENGINES_PER_S, LEARNER_PER_S = 600.0, 450.0
+ENGINES_PER_S = 600.0
+LEARNER_PER_S = 450.0
 _PACED_IN_FLIGHT = 600
 """A group then takes 1 s. If it took longer than a step, the learner would wait for engines, not for the
 ledger."""
@@ -35,9 +36,12 @@ _IN_FLIGHT = 1600
 _SETTLE_S = 3.0
 _WINDOW_S = 2.0
 _STEPS = 4  # of the paced learner
-_OPEN_S, _OPEN_ENGINE_S = 10.0, 0.1
+_OPEN_S = 10.0
+_OPEN_ENGINE_S = 0.1
 _OPEN_RUNS = 3
-_FIXED_GROUPS, _FIXED_SLOTS, _FIXED_ENGINE_S = 1600, 8, 0.2
+_FIXED_GROUPS = 1600
+_FIXED_SLOTS = 8
+_FIXED_ENGINE_S = 0.2
 
 
 def measure(workload: Workload) -> dict[str, list[float]]:
@@ -91,15 +95,19 @@ async def _stop(plane: ControlPlane, calls: list[Any]) -> None:
 async def _saturated(plane: ControlPlane, shares: list[Any], slots: int, runs: int) -> dict[str, list[float]]:
     workers = sum(map(len, shares))
     calls = await _start(plane, shares, slots, workers * slots / OFFERED_PER_S)
-    rates, groups = [], 0
-    cpu_s, file_bytes, wire_bytes = plane.cpu_s(), plane.file_bytes(), _loopback_bytes()
+    rates = []
+    groups = 0
+    cpu_s = plane.cpu_s()
+    file_bytes = plane.file_bytes()
+    wire_bytes = _loopback_bytes()
     before = _made(await plane.status())
     for _ in range(runs):
         began_s = asyncio.get_running_loop().time()
         await plane.watching(asyncio.sleep(_WINDOW_S))
         now = _made(await plane.status())
         rates.append((now - before) / (asyncio.get_running_loop().time() - began_s))
-        groups, before = groups + now - before, now
+        groups = groups + now - before
+        before = now
     spent_s = {name: after - cpu_s[name] for name, after in plane.cpu_s().items()}
     samples = {"groups_per_s": rates, "wire_bytes": [(_loopback_bytes() - wire_bytes) / groups]}
     samples["file_bytes"] = [(plane.file_bytes() - file_bytes) / groups]
@@ -109,7 +117,8 @@ async def _saturated(plane: ControlPlane, shares: list[Any], slots: int, runs: i
 
 async def _paced(plane: ControlPlane, shares: list[Any], slots: int) -> dict[str, list[float]]:
     """Engines that make a third more than the learner takes: it need not wait."""
-    step_s, workers = PROMPTS_PER_STEP / LEARNER_PER_S, sum(map(len, shares))
+    step_s = PROMPTS_PER_STEP / LEARNER_PER_S
+    workers = sum(map(len, shares))
     slots = max(1, min(slots, _PACED_IN_FLIGHT // workers))
     await plane.rank.pace.remote(step_s)
     calls = await _start(plane, shares, slots, workers * slots / ENGINES_PER_S)

@@ -32,7 +32,7 @@ class VitalsHandle(Protocol):
     stop: RemoteMethod[[], None]
 
 
-class CoordinatorHandle(Protocol):
+class BenchmarkedCoordinator(Protocol):
     """The run's coordinator, as far as the benchmark calls it."""
 
     train: RemoteMethod[[], object]

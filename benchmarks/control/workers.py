@@ -100,7 +100,8 @@ class SimulatedWorker:
         that asks when a slot is free, and not by the clock. As there, one call reports what is finished and
         takes the lease. finished: of all workers of the process. How long after `due_s` the lease was there.
         """
-        reported, finished[:] = list(finished), []
+        reported = list(finished)
+        finished[:] = []
         answer = await self._ledger.report(self.name, reported, 1, True, self.news.known)
         if not answer.leases:
             answer = await self._ledger.lease(self.name, 1, POLL_S, True, self.news.known)
@@ -129,17 +130,21 @@ class WorkerHost:
     """The Ray actor: a process full of workers."""
 
     def __init__(self, spec: RunSpec, payload: bytes, seed: int) -> None:
-        self._spec, self._payload, self._random = spec, payload, random.Random(seed)
+        self._spec = spec
+        self._payload = payload
+        self._random = random.Random(seed)
         self._ledger = LedgerLink(spec.ledger, spec.run.deadlines.start_s)
         self._workers: list[SimulatedWorker] = []
-        self._left, self._reached_s = 0, 0.0
+        self._left = 0
+        self._reached_s = 0.0
         gc.freeze()  # as a worker does
 
     async def closed(self, names: Sequence[str], slots: int, engine_s: float, quota: int = 0) -> float:
         """All workers at work until `stop`, or until they have delivered `quota` groups together, whoever is
         faster; the seconds until they had. What they had in their hands then is finished, and not counted.
         """
-        self._left, began_s = quota, time.monotonic()
+        self._left = quota
+        began_s = time.monotonic()
         self._workers = self._new(names, engine_s, slots)
         await asyncio.gather(*(worker.serve() for worker in self._workers))
         return self._reached_s - began_s
@@ -174,8 +179,10 @@ class WorkerHost:
             for loop in (worker.versions(), worker.news.poll())
         ]
         await asyncio.sleep(wait_s)
-        due_s, until_s = time.monotonic(), time.monotonic() + seconds
-        calls, finished = list[asyncio.Task[float]](), list[Delivered]()
+        due_s = time.monotonic()
+        until_s = time.monotonic() + seconds
+        calls = list[asyncio.Task[float]]()
+        finished = list[Delivered]()
         while (due_s := due_s + self._random.expovariate(rate_per_s)) < until_s:
             await asyncio.sleep(max(0.0, due_s - time.monotonic()))
             calls.append(asyncio.ensure_future(self._random.choice(self._workers).one(due_s, finished)))

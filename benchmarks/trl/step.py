@@ -57,7 +57,9 @@ def prompts(run: RunSettings) -> list[str]:
 
 def config(run: RunSettings, folder: Path) -> dict[str, Any]:
     """Of GRPOConfig: one update per batch and no KL term are its defaults, and the run's."""
-    rollout, algorithm, learner = run.rollout, run.algorithm, run.learner
+    rollout = run.rollout
+    algorithm = run.algorithm
+    learner = run.learner
     return {
         "output_dir": str(folder),
         "use_cpu": True,

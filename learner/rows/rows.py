@@ -141,7 +141,8 @@ def plan_rows(
     parts = _parts_per_group(groups, ranks)
     shares: list[Share] = []
     for index, group in zip(chosen, groups, strict=True):
-        first, size = int(firsts[index]), len(group.completion_ids_G)
+        first = int(firsts[index])
+        size = len(group.completion_ids_G)
         start = first - int(firsts[chosen.start])
         weights_G = [scale * weight for weight in weights_N[start : start + size]]
         whole = Share(group, batch.advantages_PG[index], weights_G, first, tuple(range(size)))

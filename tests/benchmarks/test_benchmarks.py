@@ -151,7 +151,8 @@ def test_make_bench_takes_the_cuda_builds_where_there_is_a_gpu(tmp_path: Path) -
     )
     (tmp_path / "nvidia-smi").write_text("#!/bin/sh\necho 'GPU 0: made up'\n")
     assert re.search(
-        r" requirements/gpu.txt\n\.venv-gpu/bin/python -m dynalign.benchmarks +rollout.dtype=float32\n", planned()
+        r" requirements/gpu.txt\n\.venv-gpu/bin/python -m dynalign.benchmarks +rollout.dtype=float32\n",
+        planned(),
     )
 
 
