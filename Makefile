@@ -5,7 +5,7 @@
 #   make test              lint, types, tests
 #   make e2e               whole runs with real engines, and with actors that die: about an hour
 #   make bench             benchmarks                                                   (JSON=FILE  ONLY=NAME  SET="key=value …")
-#   make chaos             kill every kind of actor, a node and the driver of a long run  (KILLS=50 SEED=7)
+#   make chaos             kill and hang everything in a long run, and audit it          (KILLS=50 SEED=7)
 #   make lint              ruff and mypy alone
 #   make lock              pin what pyproject.toml asks for into requirements/cpu.txt and gpu.txt  (UPGRADE=1: the newest versions)
 #   make clean             remove caches and build outputs; .venv and runs stay

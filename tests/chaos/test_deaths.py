@@ -1,10 +1,11 @@
-"""What dies in a real run, and what follows: real Ray, real learner; the real engine where the engine is what dies."""
+"""What dies in a real run, and what follows: with real Ray, the real learner, and sometimes the real engine."""
 
 import json
 import os
 import signal
 import subprocess
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,23 +21,19 @@ from tests.worlds.command import ENVIRONMENT, MARK, Ended, alive, dynalign, left
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(900)]
 
 ROOT = Path(__file__).parents[2]
-ENDLESS = ("steps=1000000", "experience.keep_steps=10")
+ENDLESS = ("steps=1000000",)
+"""Overrides for a run that a test stops. All experience is kept, for the audit."""
 
 
 def processes(title: str) -> list[psutil.Process]:
-    """Of this test run, by the beginning of their command line."""
+    """The processes of this test run whose command line begins with `title`."""
     found = []
     for process in psutil.process_iter(["cmdline"]):
-        try:
-            told = " ".join(process.info["cmdline"] or [])
-            if (
-                told.startswith(title)
-                and process.environ().get(MARK) == ENVIRONMENT[MARK]
-                and process.status() != "zombie"
-            ):
+        with suppress(psutil.Error):  # it has ended, or belongs to another user
+            begins = " ".join(process.info["cmdline"] or []).startswith(title)
+            ours = process.environ().get(MARK) == ENVIRONMENT[MARK]
+            if begins and ours and process.status() != psutil.STATUS_ZOMBIE:
                 found.append(process)
-        except psutil.Error:  # gone, or not ours to look at
-            continue
     return found
 
 
@@ -54,7 +51,7 @@ def died_of(folder: Path, kind: str) -> list[str]:
 
 
 def finish(file: Path, folder: Path, process: "subprocess.Popen[str]", staleness: int = 1) -> None:
-    """Stops the run, trains three more steps, and accounts for every group."""
+    """Stop the run, train three more steps, and account for every group."""
     assert subprocess.run(dynalign("stop", str(folder)), timeout=120).returncode == 0
     output, _ = process.communicate(timeout=300)
     assert process.returncode == 0, output
@@ -170,7 +167,7 @@ def test_a_prompt_that_breaks_its_workers_is_withheld_with_its_reason_and_the_ru
     kept = [json.loads(line) for line in (folder / "poison.jsonl").read_text().splitlines()]
     assert {line["prompt"] for line in kept} == {"Tie a knot."}
     assert len(kept[0]["workers"]) == 3
-    found = audit(folder, 1)
+    found = audit(folder, 1, poison=["Tie a knot."])
     assert found.mistakes == ()
     assert found.withheld >= 1
     assert "poison" in json.loads((folder / "summary.json").read_text())["withheld_by_reason"]
