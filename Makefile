@@ -6,7 +6,7 @@
 #   make test              ruff, mypy on every room, pytest: at most 12 minutes on two cores
 #   make e2e               whole runs with real engines, and with actors that are killed: about an hour
 #   make bench             benchmarks  (JSON=FILE  ONLY=NAME  SET="key=value …")
-#   make chaos             kill every kind of actor, a node and the driver of a long run  (KILLS=50 SEED=7)
+#   make chaos             kill and hang everything in a long run, and audit it  (KILLS=50 SEED=7)
 #   make lint              ruff and mypy alone
 #   make lock              pin what pyproject.toml asks for in requirements/cpu.txt and gpu.txt
 #                          (UPGRADE=1: the newest versions)
@@ -47,7 +47,7 @@ bench: $(BENCH_STAMP)
 
 chaos: $(STAMP)
 	@.venv/bin/dynalign model fetch smollm2-135m-instruct
-	@.venv/bin/python -m dynalign.benchmarks.chaos.storm \
+	@.venv/bin/python -m dynalign.benchmarks.chaos \
 	    --model "$$(.venv/bin/python -c "from dynalign.launch.models.folder import model_folder; print(model_folder('smollm2-135m-instruct'))")" \
 	    $(if $(KILLS),--kills $(KILLS)) $(if $(SEED),--seed $(SEED))
 

@@ -36,7 +36,7 @@ class Clock:
         return self.now_s
 
 
-class Place:
+class LedgerFolder:
     """A run folder with its owner, and ledgers opened in it one after the other."""
 
     def __init__(self, folder: Path) -> None:
@@ -111,6 +111,6 @@ async def leases_of(actor: LedgerActor, groups: int, worker: str = "worker-0") -
     ]
 
 
-def tell(folder: Path, story: Callable[[Place], Coroutine[Any, Any, None]]) -> None:
+def tell(folder: Path, story: Callable[[LedgerFolder], Coroutine[Any, Any, None]]) -> None:
     """Runs `story` in a run folder at `folder`. Fails if it takes more than 20 s."""
-    asyncio.run(asyncio.wait_for(story(Place(folder)), timeout=20.0))
+    asyncio.run(asyncio.wait_for(story(LedgerFolder(folder)), timeout=20.0))

@@ -25,7 +25,7 @@ from dynalign.rollout.ledger.log import committed, read
 from dynalign.rollout.prompts import Prompt, PromptSet
 from dynalign.rollout.weights.version import WeightVersion
 from dynalign.run_folder.checkpoint import newest_whole, read_manifest
-from tests.worlds.ledger_actor_world import Place, leases_of, report
+from tests.worlds.ledger_actor_world import LedgerFolder, leases_of, report
 
 RUN = RunSettings(
     name="small",
@@ -51,7 +51,7 @@ class Story(LedgerClient):
     """A run folder, its ledger, its learner; `calls` counts what the coordinator asks of them, and `die` happens at call `at`."""
 
     def __init__(self, folder: Path, at: int, die: str) -> None:
-        self.place, self.at, self.die, self.calls = Place(folder), at, die, 0
+        self.place, self.at, self.die, self.calls = LedgerFolder(folder), at, die, 0
         self.trained: dict[int, tuple[int, ...]] = {}
         self.ledger: LedgerActor = cast(LedgerActor, None)
         self.disk_full = False

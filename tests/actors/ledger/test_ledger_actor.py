@@ -8,11 +8,11 @@ import pytest
 from dynalign.actors.ledger.ledger_actor import LedgerActor, LedgerSpec
 from dynalign.configs.errors import DeadlineExceeded, LedgerError, NoSignal
 from dynalign.rollout.ledger.evaluation_leases import EvaluationItem, EvaluationLease, EvaluationResult
-from tests.worlds.ledger_actor_world import RUN, Place, leases_of, report, tell, version
+from tests.worlds.ledger_actor_world import RUN, LedgerFolder, leases_of, report, tell, version
 
 
 def test_a_worker_waits_for_capacity_and_a_take_for_the_last_group(tmp_path: Path) -> None:
-    async def story(place: Place) -> None:
+    async def story(place: LedgerFolder) -> None:
         actor = await place.ledger()
         held = await leases_of(actor, 9)
         assert len(held) == 4
@@ -31,7 +31,7 @@ def test_a_worker_waits_for_capacity_and_a_take_for_the_last_group(tmp_path: Pat
 
 
 def test_a_wait_past_its_deadline_says_what_it_waited_for(tmp_path: Path) -> None:
-    async def story(place: Place) -> None:
+    async def story(place: LedgerFolder) -> None:
         actor = await place.ledger()
         await place.score(actor, 1)
         waiting = asyncio.create_task(actor.take(1, deadline_s=30.0))
@@ -48,7 +48,7 @@ def test_a_wait_past_its_deadline_says_what_it_waited_for(tmp_path: Path) -> Non
 
 
 def test_the_wait_for_a_straggler_is_counted_apart(tmp_path: Path) -> None:
-    async def story(place: Place) -> None:
+    async def story(place: LedgerFolder) -> None:
         actor = await place.ledger()
         (straggler,) = await leases_of(actor, 1, "slow")
         await place.score(actor, 3)
@@ -69,7 +69,7 @@ def test_the_wait_for_a_straggler_is_counted_apart(tmp_path: Path) -> None:
 
 
 def test_a_lease_that_is_not_renewed_expires_while_another_worker_waits(tmp_path: Path) -> None:
-    async def story(place: Place) -> None:
+    async def story(place: LedgerFolder) -> None:
         actor = await place.ledger()
         dead, alive = await leases_of(actor, 2, "dying"), await leases_of(actor, 2, "alive")
         waiting = asyncio.create_task(actor.lease("worker-1", 4, wait_s=500.0))
@@ -87,7 +87,7 @@ def test_a_lease_that_is_not_renewed_expires_while_another_worker_waits(tmp_path
 
 
 def test_a_worker_that_leaves_gives_its_leases_back_at_once(tmp_path: Path) -> None:
-    async def story(place: Place) -> None:
+    async def story(place: LedgerFolder) -> None:
         actor = await place.ledger()
         await leases_of(actor, 4, "leaving")
         await actor.worker_left("leaving", died=False)
@@ -98,7 +98,7 @@ def test_a_worker_that_leaves_gives_its_leases_back_at_once(tmp_path: Path) -> N
 
 
 def test_a_call_that_outlives_its_worker_gets_no_lease(tmp_path: Path) -> None:
-    async def story(place: Place) -> None:
+    async def story(place: LedgerFolder) -> None:
         actor = await place.ledger()
         assert len(await leases_of(actor, 9, "dying")) == 4
         outlived = asyncio.create_task(actor.lease("dying", 9, wait_s=50.0))
@@ -114,7 +114,7 @@ def test_a_call_that_outlives_its_worker_gets_no_lease(tmp_path: Path) -> None:
 
 
 def test_held_out_leases_come_first_and_do_not_enter_the_law(tmp_path: Path) -> None:
-    async def story(place: Place) -> None:
+    async def story(place: LedgerFolder) -> None:
         actor = await place.ledger()
         items = [EvaluationItem(5, prompted=False), EvaluationItem(5, prompted=True)]
         waiting = asyncio.create_task(actor.evaluate(0, items, deadline_s=50.0))
@@ -141,7 +141,7 @@ def test_held_out_leases_come_first_and_do_not_enter_the_law(tmp_path: Path) -> 
 
 
 def test_nothing_is_leased_before_the_first_version_or_while_paused(tmp_path: Path) -> None:
-    async def story(place: Place) -> None:
+    async def story(place: LedgerFolder) -> None:
         actor = LedgerActor(LedgerSpec(RUN, str(place.folder), 1, 0, prompts_count=3), place.clock)
         await actor.start()
         assert (await actor.lease("worker-0", 1, wait_s=0.0)).leases == ()
@@ -159,7 +159,7 @@ def test_nothing_is_leased_before_the_first_version_or_while_paused(tmp_path: Pa
 
 
 def test_an_evaluation_goes_on_while_training_groups_are_held_back(tmp_path: Path) -> None:
-    async def story(place: Place) -> None:
+    async def story(place: LedgerFolder) -> None:
         actor = await place.ledger()
         await actor.pause()
         waiting = asyncio.create_task(actor.evaluate(0, [EvaluationItem(5, prompted=False)], deadline_s=50.0))
@@ -173,7 +173,7 @@ def test_an_evaluation_goes_on_while_training_groups_are_held_back(tmp_path: Pat
 
 
 def test_a_report_brings_the_version_that_a_worker_waits_for_and_its_wait_goes_on(tmp_path: Path) -> None:
-    async def story(place: Place) -> None:
+    async def story(place: LedgerFolder) -> None:
         actor = await place.ledger()
         await place.score(actor, 2)
         await actor.take(1, deadline_s=0.0)
@@ -198,7 +198,7 @@ def test_a_report_brings_the_version_that_a_worker_waits_for_and_its_wait_goes_o
 def test_a_wait_that_is_cancelled_while_its_answer_comes_ends_one_way_or_the_other(tmp_path: Path) -> None:
     """A worker that leaves cancels its wait for a version; swallowed, that would leave it waiting for ever."""
 
-    async def story(place: Place) -> None:
+    async def story(place: LedgerFolder) -> None:
         actor = await place.ledger()
         for step in range(1, 5):
             await place.score(actor, 2)
@@ -218,7 +218,7 @@ def test_a_wait_that_is_cancelled_while_its_answer_comes_ends_one_way_or_the_oth
 
 
 def test_without_signal_a_step_takes_what_is_there_or_says_that_nothing_is(tmp_path: Path) -> None:
-    async def story(place: Place) -> None:
+    async def story(place: LedgerFolder) -> None:
         actor = await place.ledger()
         await place.score(actor, 4, "low_signal")
         with pytest.raises(NoSignal):
@@ -240,7 +240,7 @@ def test_without_signal_a_step_takes_what_is_there_or_says_that_nothing_is(tmp_p
 
 
 def test_an_error_in_the_passing_of_time_is_the_next_caller_s(tmp_path: Path) -> None:
-    async def story(place: Place) -> None:
+    async def story(place: LedgerFolder) -> None:
         actor = await place.ledger()
         waiting = asyncio.create_task(actor.take(1, deadline_s=50.0))
         await asyncio.sleep(0)

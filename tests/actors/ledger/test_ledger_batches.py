@@ -12,7 +12,7 @@ from dynalign.actors.ledger.ledger_actor import LedgerActor
 from dynalign.configs.sections.algorithm import AlgorithmSettings
 from dynalign.configs.sections.rollout import RolloutSettings
 from dynalign.rollout.ledger.values import Delivered, GroupKey, Lease, ReportOutcome, ScoredGroup
-from tests.worlds.ledger_actor_world import RUN, Place, leases_of, report
+from tests.worlds.ledger_actor_world import RUN, LedgerFolder, leases_of, report
 
 WIDE = RUN.model_copy(
     update={
@@ -39,7 +39,7 @@ def story_of(seed: int) -> tuple[list[int], list[ScoredGroup], int]:
 
 
 async def tell(folder: Path, seed: int, batched: bool) -> Told:
-    place = Place(folder)
+    place = LedgerFolder(folder)
     actor: LedgerActor = await place.ledger(run=WIDE)
     before, made, wanted = story_of(seed)
     for number, groups in enumerate(before):

@@ -14,11 +14,11 @@ from dynalign.configs.errors import CheckpointError, StaleLineage
 from dynalign.rollout.ledger.log import committed, read
 from dynalign.run_folder import layout, owner, spool
 from dynalign.run_folder.layout import step_folder
-from tests.worlds.ledger_actor_world import Place, leases_of, report, tell, version
+from tests.worlds.ledger_actor_world import LedgerFolder, leases_of, report, tell, version
 
 
 def test_a_step_is_on_disk_before_its_version_can_be_pulled(tmp_path: Path) -> None:
-    async def story(place: Place) -> None:
+    async def story(place: LedgerFolder) -> None:
         actor = await place.ledger()
         groups = await place.score(actor, 2)
         batch = await actor.take(1, deadline_s=0.0)
@@ -41,7 +41,7 @@ def test_a_slow_disk_holds_up_a_version_and_its_leases_and_no_report(
 ) -> None:
     on_disk = threading.Event()
 
-    async def story(place: Place) -> None:
+    async def story(place: LedgerFolder) -> None:
         actor = await place.ledger()
         await place.score(actor, 2)
         (slow,) = [place.scored(lease) for lease in await leases_of(actor, 1)]
@@ -74,7 +74,7 @@ def test_a_commit_that_could_not_be_synced_is_synced_when_it_is_repeated(
         if outcome is not None:
             raise outcome
 
-    async def story(place: Place) -> None:
+    async def story(place: LedgerFolder) -> None:
         actor = await place.ledger()
         await place.score(actor, 2)
         await actor.take(1, deadline_s=0.0)
@@ -90,7 +90,7 @@ def test_a_commit_that_could_not_be_synced_is_synced_when_it_is_repeated(
 
 
 def test_a_ledger_that_lost_the_run_folder_writes_nothing_more(tmp_path: Path) -> None:
-    async def story(place: Place) -> None:
+    async def story(place: LedgerFolder) -> None:
         actor = await place.ledger()
         await place.score(actor, 2)
         await actor.take(1, deadline_s=0.0)
@@ -107,7 +107,7 @@ def test_a_ledger_that_lost_the_run_folder_writes_nothing_more(tmp_path: Path) -
 
 
 def test_a_ledger_killed_after_the_log_line_of_a_commit_has_committed(tmp_path: Path) -> None:
-    async def story(place: Place) -> None:
+    async def story(place: LedgerFolder) -> None:
         dying = await place.ledger()
         await place.score(dying, 3)
         batch = await dying.take(1, deadline_s=0.0)
@@ -125,7 +125,7 @@ def test_a_ledger_killed_after_the_log_line_of_a_commit_has_committed(tmp_path: 
 
 
 def test_a_ledger_killed_before_the_commit_lets_the_learner_decide(tmp_path: Path) -> None:
-    async def story(place: Place) -> None:
+    async def story(place: LedgerFolder) -> None:
         dying = await place.ledger()
         await place.score(dying, 3)
         batch = await dying.take(1, deadline_s=0.0)
@@ -141,7 +141,7 @@ def test_a_ledger_killed_before_the_commit_lets_the_learner_decide(tmp_path: Pat
 
 
 def test_missing_groups_are_generated_again(tmp_path: Path) -> None:
-    async def story(place: Place) -> None:
+    async def story(place: LedgerFolder) -> None:
         actor = await place.ledger()
         await place.score(actor, 2)
         await actor.take(1, deadline_s=0.0)
@@ -157,7 +157,7 @@ def test_missing_groups_are_generated_again(tmp_path: Path) -> None:
 def test_a_resumed_run_goes_on_from_its_checkpoint_and_scores_again_what_was_trained_after_it(
     tmp_path: Path,
 ) -> None:
-    async def story(place: Place) -> None:
+    async def story(place: LedgerFolder) -> None:
         first = await place.ledger()
         await place.score(first, 4)
         await first.take(1, deadline_s=0.0)
@@ -183,7 +183,7 @@ def test_a_resumed_run_goes_on_from_its_checkpoint_and_scores_again_what_was_tra
 
 
 def test_forgetting_keeps_what_is_scored_leased_or_trained_later(tmp_path: Path) -> None:
-    async def story(place: Place) -> None:
+    async def story(place: LedgerFolder) -> None:
         actor = await place.ledger()
         await place.train(actor, 1)
         await place.train(actor, 2)
@@ -206,7 +206,7 @@ def test_forgetting_keeps_what_is_scored_leased_or_trained_later(tmp_path: Path)
 def test_a_checkpoint_whose_ledger_is_damaged_or_of_another_step_is_refused(
     tmp_path: Path, content: bytes
 ) -> None:
-    async def story(place: Place) -> None:
+    async def story(place: LedgerFolder) -> None:
         folder = step_folder(place.folder / "checkpoints", 2)
         folder.mkdir(parents=True)
         (folder / "ledger.msgpack").write_bytes(content)
@@ -217,7 +217,7 @@ def test_a_checkpoint_whose_ledger_is_damaged_or_of_another_step_is_refused(
 
 
 def test_what_is_left_at_the_end_is_withheld_and_checkpointed(tmp_path: Path) -> None:
-    async def story(place: Place) -> None:
+    async def story(place: LedgerFolder) -> None:
         actor = await place.ledger()
         await place.train(actor, 1)
         await leases_of(actor, 2)

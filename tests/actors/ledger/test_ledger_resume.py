@@ -14,7 +14,7 @@ from dynalign.rollout.ledger.age_bound import first_unmeetable
 from dynalign.rollout.ledger.log import committed, read
 from dynalign.rollout.ledger.values import Lease, LedgerSettings
 from tests.rollout.ledger.test_history import COMMON, DEATHS, live, rules, seeds
-from tests.worlds.ledger_actor_world import Place, leases_of, report, tell, version
+from tests.worlds.ledger_actor_world import LedgerFolder, leases_of, report, tell, version
 from tests.worlds.ledger_hand import scored_group
 from tests.worlds.ledger_world import World
 
@@ -104,7 +104,7 @@ def test_a_rollback_refuses_every_lease_and_report_of_the_abandoned_lineage(
 def test_an_actor_in_a_new_lineage_takes_nothing_of_the_abandoned_one_and_issues_its_groups_again(
     tmp_path: Path,
 ) -> None:
-    async def story(place: Place) -> None:
+    async def story(place: LedgerFolder) -> None:
         first = await place.ledger()
         await place.train(first, 1)
         await place.checkpoint(first, 1)
