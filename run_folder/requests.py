@@ -7,12 +7,12 @@ Files need no token of the cluster, answer at once, and work when the cluster is
 """
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 from dynalign.run_folder import durable, layout
+from dynalign.run_folder.run_status import RunStatus
 
 RequestKind = Literal["pause", "resume", "stop", "scale"]
 
@@ -43,13 +43,12 @@ def take(run_folder: Path) -> list[Request]:
     return taken
 
 
-def write_status(run_folder: Path, status: Mapping[str, Any]) -> None:
+def write_status(run_folder: Path, status: RunStatus) -> None:
     """Replaces `status.json`."""
-    durable.write(run_folder / layout.STATUS, json.dumps(status))
+    durable.write(run_folder / layout.STATUS, json.dumps(status.to_json()))
 
 
-def read_status(run_folder: Path) -> dict[str, Any]:
-    """The last status written; {} before the first one."""
+def read_status(run_folder: Path) -> RunStatus | None:
+    """The last status written; None before the first one."""
     file = run_folder / layout.STATUS
-    status: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {}
-    return status
+    return RunStatus.from_json(json.loads(file.read_text())) if file.exists() else None

@@ -1,10 +1,13 @@
-"""One DeepSpeed rank of the learner. It knows Arrow and versions; it does not know vLLM, prompts or the ledger.
+"""One DeepSpeed rank of the learner. It knows Arrow and versions; it does not know vLLM, prompts or the
+ledger.
 
-    prepare   fetch, decode, pack: no collective, so a missing group ends the step on all ranks instead of hanging one
-    run       forward, backward, optimizer step: collectives; every rank must enter
-    publish   full weights (collective at ZeRO 3); rank 0 puts them into the transport and keeps the newest two versions alive
+    prepare   fetch, decode, pack: no collective, so a missing group ends the step on all ranks instead of
+    hanging one run       forward, backward, optimizer step: collectives; every rank must enter publish
+    full weights (collective at ZeRO 3); rank 0 puts them into the transport and keeps the newest two
+    versions alive
 
-Calls come one at a time, from the coordinator's `LearnerGroup`; each answers the same when asked twice for the same step.
+Calls come one at a time, from the coordinator's `LearnerGroup`; each answers the same when asked twice for
+the same step.
 """
 
 import contextlib
@@ -38,7 +41,8 @@ _OBJECT_WAIT_S = 20.0  # for a group's cached object; its spool file is read whe
 
 @dataclass(frozen=True)
 class LearnerSpec:
-    """What a rank is told once. `cores`: the CPU cores it may use; None leaves that to the machine. `transport`: the plan's choice."""
+    """What a rank is told once. `cores`: the CPU cores it may use; None leaves that to the machine.
+    `transport`: the plan's choice."""
 
     run: RunSettings
     model_folder: str
@@ -103,7 +107,8 @@ class LearnerRank:
         self._learner.prepare(step, payloads, [group.name for group in groups], present_fraction)
 
     def run(self, step: int) -> tuple[dict[str, float | int | None], tuple[int, ...]]:
-        """The GRPO step's report, and the groups that it trained; rank 0 also writes the step's experience."""
+        """The GRPO step's report, and the groups that it trained; rank 0 also writes the step's
+        experience."""
         self._learner.wake()
         report = self._learner.run(step)
         if self._spec.rank == 0 and self._spec.run.experience.keep_steps != 0:
@@ -112,8 +117,8 @@ class LearnerRank:
         return report, self._learner.trained_group_ids(step)
 
     def publish(self, step: int) -> tuple[WeightVersion, float] | None:
-        """The version that `step` made and the seconds it took (rank 0; None elsewhere, and for a version that the learner neither is
-        at nor keeps). Asked again, no rank enters a collective."""
+        """The version that `step` made and the seconds it took (rank 0; None elsewhere, and for a version
+        that the learner neither is at nor keeps). Asked again, no rank enters a collective."""
         started_s = time.monotonic()
         if step not in self._versions:
             if step != self._learner.step:
@@ -126,8 +131,8 @@ class LearnerRank:
         return None if version is None else (version, time.monotonic() - started_s)
 
     def fallback(self, step: int) -> WeightVersion | None:
-        """Version `step` in the object store, for an engine that cannot read it in this process's memory; None once it has a successor
-        there."""
+        """Version `step` in the object store, for an engine that cannot read it in this process's memory;
+        None once it has a successor there."""
         version = self._versions.get(step)
         if (
             version is not None
@@ -140,8 +145,8 @@ class LearnerRank:
         return version
 
     def save(self, aside: str, step: int) -> tuple[int, ...]:
-        """This rank's part of a checkpoint, into the folder aside, and the exported model; returns the step's group ids. Raises
-        CheckpointError, on all ranks, when one of them could not write."""
+        """This rank's part of a checkpoint, into the folder aside, and the exported model; returns the
+        step's group ids. Raises CheckpointError, on all ranks, when one of them could not write."""
         self._learner.save(Path(aside) / layout.DEEPSPEED)
         self._learner.export(Path(aside) / layout.EXPORTED_MODEL)
         return self._learner.trained_group_ids(step)

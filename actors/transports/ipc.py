@@ -1,7 +1,9 @@
-"""Weight transport on one GPU that learner and engine share: the engine reads the learner's memory through CUDA IPC.
+"""Weight transport on one GPU that learner and engine share: the engine reads the learner's memory through
+CUDA IPC.
 
-    learner rank 0   publish ─► over the version before, in buckets that stay on the GPU ─► WeightVersion(manifest, memory handles)
-    worker           the handles go to the engine's process ─► opened, checksums on the GPU ─► loaded ─► checksums once more
+    learner rank 0   publish ─► over the version before, in buckets that stay on the GPU ─►
+    WeightVersion(manifest, memory handles) worker           the handles go to the engine's process ─►
+    opened, checksums on the GPU ─► loaded ─► checksums once more
 
 No byte leaves the GPU. An engine that cannot read there asks rank 0 for the same version in the object store.
 """
@@ -54,8 +56,8 @@ class IpcPublisher:
         return WeightVersion(lineage, learner.step, manifest.pack(), (), manifest.size_bytes, offer)
 
     def fallback(self, learner: "Learner", version: WeightVersion) -> WeightVersion | None:
-        """The same version in the object store; None once it has a successor. Whatever keeps one engine out will keep it out, so later
-        versions go to the object store at once."""
+        """The same version in the object store; None once it has a successor. Whatever keeps one engine out
+        will keep it out, so later versions go to the object store at once."""
         made = learner.staged(version.step)
         if made is None:
             return None

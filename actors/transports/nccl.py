@@ -1,10 +1,15 @@
-"""Weight transport between GPUs: learner rank 0 broadcasts a version to all engines that are there for it (`weight_group.py`).
+"""Weight transport between GPUs: learner rank 0 broadcasts a version to all engines that are there for it
+(`weight_group.py`).
 
-    learner rank 0   publish ─► end the epoch before ─► over the version before, in buckets that stay on the GPU
-                     ─► a copy into the object store ─► WeightVersion, and a thread that waits for READY and broadcasts
-    worker           READY ─► its place among the members ─► the engine's process joins, receives, verifies, loads
+    learner rank 0   publish ─► end the epoch before ─► over the version before, in buckets that stay on the
+    GPU
+                     ─► a copy into the object store ─► WeightVersion, and a thread that waits for READY and
+                     broadcasts
+    worker           READY ─► its place among the members ─► the engine's process joins, receives, verifies,
+    loads
 
-The learner goes on with its next step meanwhile. Who is late, and everybody when the members do not come together, takes the copy.
+The learner goes on with its next step meanwhile. Who is late, and everybody when the members do not come
+together, takes the copy.
 """
 
 import asyncio
@@ -25,8 +30,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _WAITS = 8
-"""Parts of weights.deadline_s, one for each wait: for the members, for all of them to join, for `go` (two), for the bytes of a bucket.
-The rest is left for the object store."""
+"""Parts of weights.deadline_s, one for each wait: for the members, for all of them to join, for `go` (two),
+for the bytes of a bucket. The rest is left for the object store."""
 
 
 @dataclass(frozen=True)

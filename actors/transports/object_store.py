@@ -1,10 +1,12 @@
-"""Weight transport through the Ray object store: buckets are objects, zero-copy on one node, pulled by every other.
+"""Weight transport through the Ray object store: buckets are objects, zero-copy on one node, pulled by
+every other.
 
-    learner rank 0   publish ─► ray.put(bucket) × n ─► WeightVersion(manifest, references)
-    worker           ReceiveBuffer.fetch: get all buckets ─► verify checksums ─► one file in memory ─► engine loads the path
+    learner rank 0   publish ─► ray.put(bucket) × n ─► WeightVersion(manifest, references) worker
+    ReceiveBuffer.fetch: get all buckets ─► verify checksums ─► one file in memory ─► engine loads the path
 
-The engine's process is not a Ray worker, so a path in memory is its cheapest last hop. Transports that reach some workers only keep
-this one behind them: rank 0's actor puts a version there when a worker asks for its `fallback`.
+The engine's process is not a Ray worker, so a path in memory is its cheapest last hop. Transports that
+reach some workers only keep this one behind them: rank 0's actor puts a version there when a worker asks
+for its `fallback`.
 """
 
 import asyncio
@@ -25,7 +27,8 @@ if TYPE_CHECKING:
 
 
 def publish(manifest: Manifest, buckets: Sequence[np.ndarray]) -> WeightVersion:
-    """The version can be fetched when this returns. The caller's process owns the objects and keeps the references alive."""
+    """The version can be fetched when this returns. The caller's process owns the objects and keeps the
+    references alive."""
     handles = tuple(ray.put(bucket) for bucket in buckets)
     return WeightVersion(manifest.lineage, manifest.step, manifest.pack(), handles, manifest.size_bytes)
 
@@ -47,7 +50,8 @@ class StorePublisher:
 
 
 async def fallback(publisher: Any, version: WeightVersion, deadline_s: float) -> WeightVersion:
-    """The same version in the object store, which `publisher`, learner rank 0's actor, has put there when this returns.
+    """The same version in the object store, which `publisher`, learner rank 0's actor, has put there when
+    this returns.
 
     Raises DeadlineExceeded, or PublisherGone where a later version has taken its place."""
     try:
@@ -63,15 +67,16 @@ async def fallback(publisher: Any, version: WeightVersion, deadline_s: float) ->
 
 
 class ReceiveBuffer:
-    """Where a worker's versions arrive, one after the other: a file without a name, in memory that stays, since fresh pages cost twice
-    the copy. It is gone with its process, however that ends."""
+    """Where a worker's versions arrive, one after the other: a file without a name, in memory that stays,
+    since fresh pages cost twice the copy. It is gone with its process, however that ends."""
 
     def __init__(self) -> None:
         self._descriptor = os.memfd_create("dynalign-weights")
         self._mapped: mmap.mmap | None = None
 
     async def fetch(self, version: WeightVersion, deadline_s: float) -> Path:
-        """The version's bytes in one file, verified, until the next one is fetched. Nobody may read the one before any more.
+        """The version's bytes in one file, verified, until the next one is fetched. Nobody may read the one
+        before any more.
 
         Raises DeadlineExceeded, PublisherGone, or WeightsError when the bytes are not those of the manifest.
         """

@@ -1,11 +1,13 @@
 """Weight transport on one host: the learner writes a version where the engine's process maps it.
 
     learner rank 0   publish ─► a file without a name that nobody reads ─► WeightVersion(manifest, its path)
-    worker           `reading`: locked against the next writer ─► checksums ─► engine loads the path ─► unlocked
+    worker           `reading`: locked against the next writer ─► checksums ─► engine loads the path ─►
+    unlocked
 
-Two files take turns, so that the newest version and the one before are there. A file that is still being read when its turn comes is left
-to its readers and a third one joins: the learner waits for nobody, and nobody reads bytes of two versions. The locks are the kernel's
-(`flock`): they end with the process that holds them. Workers on other hosts ask for the version in the object store.
+Two files take turns, so that the newest version and the one before are there. A file that is still being
+read when its turn comes is left to its readers and a third one joins: the learner waits for nobody, and
+nobody reads bytes of two versions. The locks are the kernel's (`flock`): they end with the process that
+holds them. Workers on other hosts ask for the version in the object store.
 """
 
 import asyncio
@@ -33,8 +35,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class FileOffer:
-    """Where the version's bytes are, all buckets in order: a path that holds among the processes of `host`. publisher: learner rank 0's
-    actor, for `fallback`."""
+    """Where the version's bytes are, all buckets in order: a path that holds among the processes of `host`.
+    publisher: learner rank 0's actor, for `fallback`."""
 
     path: str
     host: str
@@ -55,7 +57,8 @@ class SharedMemoryPublisher:
         self._stored = False
 
     def publish(self, learner: "Learner", lineage: int) -> WeightVersion | None:
-        """The version in a file, and in the object store if a worker has asked for one there; None on the other ranks. Collective."""
+        """The version in a file, and in the object store if a worker has asked for one there; None on the
+        other ranks. Collective."""
         file = self._unread()
         file.made = None
         try:
@@ -72,7 +75,8 @@ class SharedMemoryPublisher:
         return WeightVersion(lineage, manifest.step, manifest.pack(), (), manifest.size_bytes, offer)
 
     def fallback(self, learner: "Learner", version: WeightVersion) -> WeightVersion | None:
-        """The same version in the object store as well, as all later ones will be; None if it is no longer here."""
+        """The same version in the object store as well, as all later ones will be; None if it is no longer
+        here."""
         for file in self._files:
             if file.made is not None and (file.made[0].lineage, file.made[0].step) == (
                 version.lineage,
@@ -93,7 +97,8 @@ class SharedMemoryPublisher:
 
 
 class _File:
-    """Buckets one behind the other in memory that other processes can map; its pages stay, since fresh ones cost twice the copy.
+    """Buckets one behind the other in memory that other processes can map; its pages stay, since fresh ones
+    cost twice the copy.
 
     made: the version in it."""
 
@@ -128,7 +133,8 @@ class _File:
 
 @asynccontextmanager
 async def reading(offer: FileOffer, version: WeightVersion) -> AsyncIterator[Path]:
-    """The version's file, verified, as the engine's process opens it; nobody writes there before the context ends.
+    """The version's file, verified, as the engine's process opens it; nobody writes there before the
+    context ends.
 
     Raises TransferFailed: it cannot be read here, or has a successor by now."""
     try:
@@ -160,5 +166,6 @@ def _verify(descriptor: int, version: WeightVersion) -> None:
 
 
 def _host() -> str:
-    """Where a process number, and so a path under /proc, means the same process: this boot of this kernel, and this container."""
+    """Where a process number, and so a path under /proc, means the same process: this boot of this kernel,
+    and this container."""
     return Path("/proc/sys/kernel/random/boot_id").read_text().strip() + os.readlink("/proc/self/ns/pid")

@@ -23,6 +23,7 @@ from dynalign.actors.learner.learner_rank import LearnerSpec
 from dynalign.actors.ledger.ledger_actor import CALLS, LedgerActor
 from dynalign.actors.ledger.ledger_link import LedgerLink
 from dynalign.actors.ledger.ledger_spec import LedgerSpec
+from dynalign.actors.remote import RayCalls
 from dynalign.actors.run_spec import NAMESPACE, RunSpec
 from dynalign.actors.supervision.liveness import EVERY_S, Liveness, every_s
 from dynalign.benchmarks.control.learner import SimulatedRank
@@ -100,7 +101,7 @@ class ControlPlane:
             *hosts(spec, os.urandom(GROUP_BYTES), len(os.sched_getaffinity(0))), strict=True
         )
         self._named: list[str] = []
-        self.pulses: list[Liveness] = []
+        self.pulses: list[Liveness[Any]] = []
 
     async def enlist(self, workers: int) -> list[Sequence[str]]:
         """The run has that many workers now: coordinator and supervision know them. Each host's names; hosts without one are left out."""
@@ -112,7 +113,7 @@ class ControlPlane:
             for name in names:
                 await self._coordinator.add_worker.remote(name, vitals)
         self.pulses = [
-            Liveness(vitals.stats.remote)
+            Liveness(vitals.stats.remote, RayCalls())
             for vitals, names in zip(self._vitals, shares, strict=True)
             for _ in names
         ]
