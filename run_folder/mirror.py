@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
-from typing import Self, TypedDict
+from typing import Self
 
 from dynalign.configs.errors import CheckpointError, MirrorError, RecordError, StaleLineage, one_line
 from dynalign.configs.sections.checkpoint import CheckpointSettings
@@ -22,6 +22,7 @@ from dynalign.run_folder import checkpoint, layout, owner
 from dynalign.run_folder.checkpoint import CheckpointManifest, read_manifest
 from dynalign.run_folder.metrics import best_rewards
 from dynalign.run_folder.mirror_storage import MirrorStorage
+from dynalign.run_folder.run_status import MirrorStatus
 
 _LOOK_S = 1.0
 """Seconds between two looks at the run folder."""
@@ -33,22 +34,6 @@ _LONGEST_PAUSE_S = 300.0
 """Longest pause after a failure, in seconds."""
 _LAST_ATTEMPTS = 3
 """Failures after which `finish` gives up."""
-
-
-class MirrorReport(TypedDict):
-    """The state of a mirror, as in `status.json`.
-
-    Example: `{"address": "s3://bucket/runs/quickstart", "step": 8, "problem": "", "failures": 0}`.
-    """
-
-    address: str
-    """The run's folder in the storage."""
-    step: int | None
-    """The newest checkpoint that the mirror holds; None before the first."""
-    problem: str
-    """Why the mirror lacks a checkpoint; "" while nothing is wrong."""
-    failures: int
-    """Attempts that failed since the driver started."""
 
 
 class _Ended(Exception):
@@ -86,15 +71,11 @@ class Mirror:
         self._idle = threading.Event()
         self._thread = threading.Thread(target=self._keep, name="mirror", daemon=True)
 
-    def report(self) -> MirrorReport:
+    def report(self) -> MirrorStatus:
         """The state of the mirror at the moment."""
         ended = "" if self._thread.is_alive() else f"mirror {self.address}: its thread has ended"
-        return {
-            "address": self.address,
-            "step": max(self._copied, default=None),
-            "problem": self._problem or ended,
-            "failures": self._failures,
-        }
+        newest = max(self._copied, default=None)
+        return MirrorStatus(self.address, newest, self._problem or ended, self._failures)
 
     def finish(self, deadline_s: float, given_up: Callable[[], bool]) -> str:
         """Waits until the mirror holds every complete checkpoint. Returns what is wrong, "" for nothing.

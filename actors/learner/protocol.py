@@ -2,15 +2,16 @@
 methods."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from dynalign.actors.remote import RemoteMethod
-from dynalign.learner.learner_state import Report as StepReport
+from dynalign.learner.learner_state import Report
 from dynalign.rollout.ledger.values import ScoredGroup
 from dynalign.rollout.weights.version import WeightVersion
 
-if TYPE_CHECKING:
-    from ray import ObjectRef
+
+StepReport = Report
+"""What one GRPO step measured, by metric name."""
 
 
 class LearnerRankActor(Protocol):
@@ -20,9 +21,9 @@ class LearnerRankActor(Protocol):
     """Address and free port of this rank's node."""
     start: RemoteMethod[[str, int], None]
     """(address, port of rank 0): join the other ranks."""
-    prepare: RemoteMethod[[int, Sequence[ScoredGroup], "Sequence[ObjectRef[bytes] | None]", float], None]
+    prepare: RemoteMethod[[int, Sequence[ScoredGroup], Sequence[object], float], None]
     """(step, groups, their cached objects, share of the wanted groups that these are)."""
-    run: RemoteMethod[[int], tuple[StepReport, tuple[int, ...]]]
+    run: RemoteMethod[[int], tuple[Report, tuple[int, ...]]]
     """(step) → its metrics, and the ids of the groups that it trained."""
     publish: RemoteMethod[[int], tuple[WeightVersion, float] | None]
     """(step) → the version that it made, and the seconds that publishing took."""

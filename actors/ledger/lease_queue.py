@@ -3,9 +3,9 @@
     lease ──there is one, nobody waits──► at once
       └──waits ──► served by `change`, or empty-handed when its time is up
 
-Only those for whom there is something wake, however many wait: with a thousand workers at the door, waking all of them for every
-scored group would cost more than the group. And they are served in rounds: where leases come free one by one, a worker with many free
-places would have one call for each of them.
+Only those for whom there is something wake, however many wait: with a thousand workers at the door, waking
+all of them for every scored group would cost more than the group. And they are served in rounds: where
+leases come free one by one, a worker with many free places would have one call for each of them.
 """
 
 import asyncio
@@ -30,8 +30,9 @@ class _Waiting(NamedTuple):
 
 
 class LeaseQueue:
-    """give: (worker, max_groups, busy) to leases; empty: nothing for this worker; None: nothing for anybody. look: called every `look_s`
-    seconds while anybody waits, because time alone can free a lease; an error in it is that of all who wait."""
+    """give: (worker, max_groups, busy) to leases; empty: nothing for this worker; None: nothing for
+    anybody. look: called every `look_s` seconds while anybody waits, because time alone can free a lease;
+    an error in it is that of all who wait."""
 
     def __init__(
         self,
@@ -47,7 +48,8 @@ class LeaseQueue:
         self._served_s = -ROUNDS_APART_S
 
     async def lease(self, worker: str, max_groups: int, wait_s: float, busy: bool) -> list[AnyLease]:
-        """Up to `max_groups` leases; empty when there is none for `wait_s`, or others have waited longer and it would not wait."""
+        """Up to `max_groups` leases; empty when there is none for `wait_s`, or others have waited longer
+        and it would not wait."""
         others_wait = bool(self._waiting)
         leases = None if others_wait else self._give(worker, max_groups, busy)
         if leases or wait_s <= 0.0:

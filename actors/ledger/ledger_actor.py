@@ -1,18 +1,20 @@
 """The ledger's actor: the rules behind a door that many wait at, and their durable files.
 
-    rollout workers                        LedgerActor                                     coordinator
-    lease ─────────waits for capacity────► Ledger (rules) ◄──waits for P scored groups──── take
-    report ──► scored: handle kept         │ log line, synced, then                        commit ─► step trained, version out
+    rollout workers                        LedgerActor                                     coordinator lease
+    ─────────waits for capacity────► Ledger (rules) ◄──waits for P scored groups──── take report ──► scored:
+    handle kept         │ log line, synced, then                        commit ─► step trained, version out
     renew, wait_version ◄──────────────────┴─ _notify() after every change ───────────────► evaluate
 
-Every method runs on the actor's one event loop and changes state only between two awaits, so no lock is needed. A waiting call
-consumes nothing. After a change the waiting leases are served as far as there is capacity, and wake nobody else (`LeaseQueue`);
-`take` and `evaluate` look again. Who waits for a version is told after a publication, one after the other (`NewestVersion`). Time
-passes in `_tick`, which expires leases and which every call, and every look while anybody waits for a group, begins with; an error
-in it is that caller's.
+Every method runs on the actor's one event loop and changes state only between two awaits, so no lock is
+needed. A waiting call consumes nothing. After a change the waiting leases are served as far as there is
+capacity, and wake nobody else (`LeaseQueue`); `take` and `evaluate` look again. Who waits for a version is
+told after a publication, one after the other (`NewestVersion`). Time passes in `_tick`, which expires
+leases and which every call, and every look while anybody waits for a group, begins with; an error in it is
+that caller's.
 
-Object references arrive and leave inside tuples and are never dereferenced: no sample passes through this process. Each worker
-has two calls pending here, so the actor needs `CALLS` as its max_concurrency (Ray's default is 1,000).
+Object references arrive and leave inside tuples and are never dereferenced: no sample passes through this
+process. Each worker has two calls pending here, so the actor needs `CALLS` as its max_concurrency (Ray's
+default is 1,000).
 """
 
 import asyncio
@@ -75,7 +77,8 @@ class LedgerActor(PackedCalls):
         self._workers_gone: set[str] = set()  # no two workers have one name
 
     async def start(self) -> None:
-        """Rebuilds the ledger from checkpoint, log and spool. Raises CheckpointError, RecordError or StaleLineage if they do not fit."""
+        """Rebuilds the ledger from checkpoint, log and spool. Raises CheckpointError, RecordError or
+        StaleLineage if they do not fit."""
         spec = self._spec
         logs.configure(
             spec.run, "ledger", lambda: self._newest.version.label if self._newest.version else "-"
@@ -102,8 +105,9 @@ class LedgerActor(PackedCalls):
     async def lease(
         self, worker: str, max_groups: int, wait_s: float, busy: bool = False, known: Known = None
     ) -> Answer:
-        """Up to `max_groups` leases, held-out ones first; none when there is nothing to lease for `wait_s`. busy: the worker holds
-        work, of whatever lease; then it gets no suspect. A worker that is gone gets nothing: its last call may outlive it here."""
+        """Up to `max_groups` leases, held-out ones first; none when there is nothing to lease for `wait_s`.
+        busy: the worker holds work, of whatever lease; then it gets no suspect. A worker that is gone gets
+        nothing: its last call may outlive it here."""
         self._tick(worker)
         leases = await self._queue.lease(
             worker, max_groups, 0.0 if worker in self._workers_gone else wait_s, busy
@@ -131,7 +135,8 @@ class LedgerActor(PackedCalls):
     async def renew(
         self, worker: str, keys: Sequence[GroupKey | EvaluationKey]
     ) -> list[GroupKey | EvaluationKey]:
-        """A worker's sign of life for the leases it holds; returns those that are no longer its own, whose work can be dropped."""
+        """A worker's sign of life for the leases it holds; returns those that are no longer its own, whose
+        work can be dropped."""
         now_s = self._tick(worker)
         lost = self._ledger.renew(worker, [key for key in keys if isinstance(key, GroupKey)], now_s)
         return [
@@ -147,8 +152,8 @@ class LedgerActor(PackedCalls):
         busy: bool = False,
         known: Known = None,
     ) -> Answer:
-        """Groups whose files are in the spool, one after the other, and then up to `max_groups` leases, as far as they are there at
-        once. busy: as for `lease`, without these groups."""
+        """Groups whose files are in the spool, one after the other, and then up to `max_groups` leases, as
+        far as they are there at once. busy: as for `lease`, without these groups."""
         self._tick(worker)
         outcomes = [self._ledger.report(group) for group, _ in delivered]
         scored = [each for each, outcome in zip(delivered, outcomes, strict=True) if outcome == "scored"]
@@ -183,14 +188,14 @@ class LedgerActor(PackedCalls):
         return outcome
 
     async def wait_version(self, worker: str, known: tuple[int, int], wait_s: float) -> WeightVersion | None:
-        """The newest published version once it is above `known`, a (lineage, step); None if there is none within `wait_s`, or another
-        answer has brought it."""
+        """The newest published version once it is above `known`, a (lineage, step); None if there is none
+        within `wait_s`, or another answer has brought it."""
         self._tick()
         return await self._newest.wait(worker, known, wait_s)
 
     async def worker_left(self, worker: str, died: bool) -> list[Break | PoisonedItem]:
-        """A worker that is gone: its leases go back to the head of the queue at once. died: it did not leave by itself, so what it
-        held may have broken it; returns what is withheld as poison for that."""
+        """A worker that is gone: its leases go back to the head of the queue at once. died: it did not
+        leave by itself, so what it held may have broken it; returns what is withheld as poison for that."""
         poisoned: list[Break | PoisonedItem] = []
         if died:
             breaks = self._ledger.worker_died(worker)
@@ -209,8 +214,8 @@ class LedgerActor(PackedCalls):
     # ---- the coordinator
 
     async def take(self, step: int, deadline_s: float) -> Batch:
-        """The batch of `step`; the same step gets the same batch. Raises NoSignal by the rules, DeadlineExceeded with what it
-        waited for."""
+        """The batch of `step`; the same step gets the same batch. Raises NoSignal by the rules,
+        DeadlineExceeded with what it waited for."""
         until_s = self._clock() + deadline_s
         while True:
             now_s = self._tick()
@@ -223,8 +228,8 @@ class LedgerActor(PackedCalls):
                 self._straggler_wait_s += self._clock() - now_s
 
     async def take_present(self, step: int, deadline_s: float) -> Batch | None:
-        """What is there for `step`, once no leased group would become too old by being left behind; None if nothing is there and
-        nothing is leased."""
+        """What is there for `step`, once no leased group would become too old by being left behind; None if
+        nothing is there and nothing is leased."""
         until_s = self._clock() + deadline_s
         while True:
             self._tick()
@@ -247,9 +252,10 @@ class LedgerActor(PackedCalls):
         self._notify()
 
     async def commit(self, step: int, version: WeightVersion, group_ids: Sequence[int] | None = None) -> None:
-        """The batch's groups become trained; once the log's line is on disk, `version` can be pulled and leases name it. Repeatable. Until
-        then a slow disk holds up leases alone. group_ids: see `plan_commit`. Raises StaleLineage when another driver has taken the run
-        over: its history must not get a line of this one.
+        """The batch's groups become trained; once the log's line is on disk, `version` can be pulled and
+        leases name it. Repeatable. Until then a slow disk holds up leases alone. group_ids: see
+        `plan_commit`. Raises StaleLineage when another driver has taken the run over: its history must not
+        get a line of this one.
         """
         owner.check(self._folder, self._spec.lineage)
         planned = self._ledger.plan_commit(step, group_ids)
@@ -267,8 +273,8 @@ class LedgerActor(PackedCalls):
         self._publish(version)
 
     async def offer(self, version: WeightVersion) -> bool:
-        """The version that the run starts or goes on from can be pulled, if it is that of the last committed step; else False. Until
-        a version is there, nothing is leased."""
+        """The version that the run starts or goes on from can be pulled, if it is that of the last
+        committed step; else False. Until a version is there, nothing is leased."""
         if version.step != self._ledger.state.version:
             return False
         self._publish(version)
@@ -287,11 +293,12 @@ class LedgerActor(PackedCalls):
         self._notify()
 
     async def forget(self, step: int, listed: Sequence[str]) -> list[str]:
-        """The checkpoint of `step` is whole: those spool files of `listed` that only an older cut could need, and that can go.
+        """The checkpoint of `step` is whole: those spool files of `listed` that only an older cut could
+        need, and that can go.
 
-        Not earlier: a group that was scored when a checkpoint was written and trained after it is scored again when the run goes
-        back to that checkpoint. What stays is what is scored, leased (its file may be there before its report), or trained
-        after `step`.
+        Not earlier: a group that was scored when a checkpoint was written and trained after it is scored
+        again when the run goes back to that checkpoint. What stays is what is scored, leased (its file may
+        be there before its report), or trained after `step`.
         """
         owner.check(self._folder, self._spec.lineage)
         self._trained_files = {
@@ -307,8 +314,9 @@ class LedgerActor(PackedCalls):
     async def evaluate(
         self, evaluation: int, items: Sequence[EvaluationItem], deadline_s: float
     ) -> tuple[EvaluationResult, ...]:
-        """Held-out items, answered by the policy of step `evaluation` ahead of all training groups; the results in their order. Asked
-        again, it goes on with what is there. Raises DeadlineExceeded with what is missing."""
+        """Held-out items, answered by the policy of step `evaluation` ahead of all training groups; the
+        results in their order. Asked again, it goes on with what is there. Raises DeadlineExceeded with
+        what is missing."""
         self._evaluations.open(evaluation, items)
         self._notify()
         until_s = self._clock() + deadline_s
@@ -320,7 +328,8 @@ class LedgerActor(PackedCalls):
             await self._change_before(until_s, deadline_s, self._evaluations.waiting_reason)
 
     async def pause(self) -> None:
-        """No training group is leased until `resume`; what is leased goes on, and an evaluation to its end."""
+        """No training group is leased until `resume`; what is leased goes on, and an evaluation to its
+        end."""
         self._leasing = False
 
     async def resume(self) -> None:
@@ -338,7 +347,8 @@ class LedgerActor(PackedCalls):
         return bytes(msgpack.packb(pack(self._ledger.state, self._spec.lineage)))
 
     async def status(self) -> dict[str, Any]:
-        """The law's terms and what an operator asks: why a batch is not there, who works, how old the oldest lease is."""
+        """The law's terms and what an operator asks: why a batch is not there, who works, how old the
+        oldest lease is."""
         now_s = self._tick()
         self._leased_at_s = {
             lease.key: self._leased_at_s[lease.key] for lease in self._ledger.state.leased.values()

@@ -1,4 +1,5 @@
-"""The ledger's methods for those that call it, typed, over one way to ask: `LedgerLink` finds the actor, a test asks what it likes."""
+"""The ledger's methods for those that call it, typed, over one way to ask: `LedgerLink` finds the actor, a
+test asks what it likes."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -16,7 +17,8 @@ class LedgerClient(ABC):
 
     @abstractmethod
     async def ask(self, method: str, *arguments: Any, wait_s: float = 0.0) -> Any:
-        """The answer of the ledger's `method`. wait_s: how long the call itself may wait inside the ledger."""
+        """The answer of the ledger's `method`. wait_s: how long the call itself may wait inside the
+        ledger."""
 
     async def lease(
         self, worker: str, max_groups: int, wait_s: float, busy: bool = False, known: Known = None

@@ -1,11 +1,13 @@
-"""The ledger by its name: calls of the coordinator and of workers reach the one that serves, also after it was replaced.
+"""The ledger by its name: calls of the coordinator and of workers reach the one that serves, also after it
+was replaced.
 
     call ──► named actor ──answer──► caller
       ▲          │ died, or gives no answer in time
       └──────────┘ look its name up again, until `give_up_s` without any ledger
 
-Every ledger call can be repeated: a lease that was lost with its ledger is void, a report or commit that was taken already changes
-nothing. So a caller never learns that the ledger was replaced, only that the call took longer.
+Every ledger call can be repeated: a lease that was lost with its ledger is void, a report or commit that
+was taken already changes nothing. So a caller never learns that the ledger was replaced, only that the call
+took longer.
 """
 
 import asyncio
@@ -28,7 +30,8 @@ logger = logging.getLogger(__name__)
 
 
 class LedgerLink(LedgerClient):
-    """`name`: the ledger's Ray name. `give_up_s`: how long to go on without any ledger before DeadlineExceeded is raised."""
+    """`name`: the ledger's Ray name. `give_up_s`: how long to go on without any ledger before
+    DeadlineExceeded is raised."""
 
     def __init__(self, name: str, give_up_s: float) -> None:
         self._name, self._give_up_s = name, give_up_s

@@ -11,7 +11,8 @@ from dynalign.rollout.weights.version import WeightVersion
 
 @dataclass(frozen=True)
 class LedgerSpec:
-    """What the ledger is told once. `step`: the whole checkpoint to continue from, 0 for none. `prompts_count`: training prompts."""
+    """What the ledger is told once. `step`: the whole checkpoint to continue from, 0 for none.
+    `prompts_count`: training prompts."""
 
     run: RunSettings
     run_folder: str
@@ -21,7 +22,8 @@ class LedgerSpec:
 
 
 class Answer(NamedTuple):
-    """To a worker: what became of each group it reported, the leases it gets, and the newest version, which they name, if that is news."""
+    """To a worker: what became of each group it reported, the leases it gets, and the newest version, which
+    they name, if that is news."""
 
     outcomes: tuple[ReportOutcome, ...]
     leases: tuple[Lease | EvaluationLease, ...]
@@ -30,8 +32,8 @@ class Answer(NamedTuple):
 
 @dataclass(frozen=True)
 class Batch:
-    """One step's groups, taken at `version` = step - 1, and per group the handle of a cached copy of its bytes, None where the
-    spool's file is the only one."""
+    """One step's groups, taken at `version` = step - 1, and per group the handle of a cached copy of its
+    bytes, None where the spool's file is the only one."""
 
     step: int
     version: int
@@ -44,7 +46,8 @@ class Batch:
 
 
 def ledger_settings(run: RunSettings) -> LedgerSettings:
-    """The rules' numbers. Workers bring their own bound on what they hold, so only the age bound limits what is in flight."""
+    """The rules' numbers. Workers bring their own bound on what they hold, so only the age bound limits
+    what is in flight."""
     per_step, staleness = run.rollout.prompts_per_step, run.algorithm.max_staleness
     return LedgerSettings(
         prompts_per_step=per_step,

@@ -1,4 +1,5 @@
-"""The ledger's methods, as coordinator and workers call them. `LedgerActor` implements them, `LedgerLink` passes them on."""
+"""The ledger's methods, as coordinator and workers call them. `LedgerActor` implements them, `LedgerLink`
+passes them on."""
 
 from collections.abc import Sequence
 from typing import Any, Protocol
@@ -19,7 +20,8 @@ Known = tuple[int, int] | None
 
 
 class LedgerCalls(Protocol):
-    """`wait_s` and `deadline_s` are seconds from the call. `LedgerActor` says what each method does and raises."""
+    """`wait_s` and `deadline_s` are seconds from the call. `LedgerActor` says what each method does and
+    raises."""
 
     # Workers
 

@@ -1,12 +1,15 @@
 """A worker's leases: as many in flight as it has places, each renewed until its group is reported.
 
-    run       waits for: something to report, a free place, leases     unblocked by: `deliver`; the ledger's capacity
-              one call reports all groups that have come meanwhile and takes leases for their places
-              where there are none at once, a call that waits in the ledger for the free places, beside the reports
+    run       waits for: something to report, a free place, leases     unblocked by: `deliver`; the ledger's
+    capacity
+              one call reports all groups that have come meanwhile and takes leases for their places where
+              there are none at once, a call that waits in the ledger for the free places, beside the
+              reports
     deliver   spool (durable) ─► the next report ─► acknowledged       called by `work` with a group's bytes
     beat      every few seconds: renews the leases held; a lease no longer current has its task cancelled
 
-It knows no engine: what a lease asks for is `work`. The more groups a worker has in flight, the fewer calls each costs.
+It knows no engine: what a lease asks for is `work`. The more groups a worker has in flight, the fewer calls
+each costs.
 """
 
 import asyncio
@@ -30,14 +33,16 @@ POLL_S = 5.0
 """One long poll; short enough that a stopping worker is not held up."""
 
 REPORTS_APART_S = 0.02
-"""While other groups are at work, the least time from one report's answer to the next report: what ends meanwhile shares that call."""
+"""While other groups are at work, the least time from one report's answer to the next report: what ends
+meanwhile shares that call."""
 
 _BEATS_PER_LEASE = 10  # renewals within one lease period, so that several may be lost
 
 
 def several_nodes() -> bool:
-    """Whether the learner may be on a node that does not see this one's files. On a single node the spool's file is as near as an
-    object, which costs its worker and the node's Ray processes more than everything else that becomes of a group."""
+    """Whether the learner may be on a node that does not see this one's files. On a single node the spool's
+    file is as near as an object, which costs its worker and the node's Ray processes more than everything
+    else that becomes of a group."""
     return sum(node["Alive"] for node in ray.nodes()) > 1
 
 
@@ -47,9 +52,9 @@ class _Sent(NamedTuple):
 
 
 class LeaseLoop:
-    """`worker`: its name. `places`: leases in flight at one time. `spool_folder`: the run's spool. `work`: makes what one lease asks for,
-    and reports it; longer than deadlines.group_s, and the loop ends with DeadlineExceeded. `news`: told what the ledger's answers
-    bring. `several_nodes`: see there."""
+    """`worker`: its name. `places`: leases in flight at one time. `spool_folder`: the run's spool. `work`:
+    makes what one lease asks for, and reports it; longer than deadlines.group_s, and the loop ends with
+    DeadlineExceeded. `news`: told what the ledger's answers bring. `several_nodes`: see there."""
 
     def __init__(
         self,
@@ -88,7 +93,8 @@ class LeaseLoop:
         self._changed.set()
 
     async def run(self, group: asyncio.TaskGroup) -> None:
-        """Works until `stop`, with a task of `group` for each lease and one for the beat. An error of any of them is the group's."""
+        """Works until `stop`, with a task of `group` for each lease and one for the beat. An error of any
+        of them is the group's."""
         beat, waiting = group.create_task(self._beat_loop()), None
         while True:
             self._changed.clear()
@@ -116,8 +122,9 @@ class LeaseLoop:
     async def deliver(
         self, lease: Lease, payload: bytes, scored: Callable[[SpoolEntry], ScoredGroup]
     ) -> None:
-        """The bytes of a leased group, and what the ledger is told about it once they are a file. Durable before acknowledged: the
-        report names a file that survives this worker; the object is a cache of it, for a learner on another node."""
+        """The bytes of a leased group, and what the ledger is told about it once they are a file. Durable
+        before acknowledged: the report names a file that survives this worker; the object is a cache of it,
+        for a learner on another node."""
         name = layout.group_file(lease.group_id, lease.lineage, lease.attempt)
         entry = await asyncio.to_thread(spool.write, self._spool, name, payload)
         sent = _Sent(

@@ -1,13 +1,16 @@
-"""A rollout worker: one engine that generates and scores groups, and takes new weights while sequences are in flight.
+"""A rollout worker: one engine that generates and scores groups, and takes new weights while sequences are
+in flight.
 
     lease loop    starts one group task per lease, and renews the leases held (`lease_loop`)
     group task    waits for: the lease's version in the engine   unblocked by: the weight loop
-                  make ─► deliver                                ends the worker when it takes longer than deadlines.group_s
+                  make ─► deliver                                ends the worker when it takes longer than
+                  deadlines.group_s
     weight loop   waits for: a newer version (`version_news.py`)  unblocked by: the coordinator's commit
                   `weight_loader.py`: into the engine, between two judge batches
 
-No loop waits for another worker. The first error ends all loops, and `serve` raises it: the supervision decides what follows. A
-ledger that is replaced meanwhile only makes the calls to it take longer (`LedgerLink`).
+No loop waits for another worker. The first error ends all loops, and `serve` raises it: the supervision
+decides what follows. A ledger that is replaced meanwhile only makes the calls to it take longer
+(`LedgerLink`).
 """
 
 import asyncio
@@ -46,8 +49,8 @@ from dynalign.run_folder.spool import SpoolEntry
 
 @dataclass(frozen=True)
 class WorkerSpec:
-    """What a worker is told once: its name, the run, where its model and run folder are, the ledger's name, the lineage at its start,
-    and the cores it may use."""
+    """What a worker is told once: its name, the run, where its model and run folder are, the ledger's name,
+    the lineage at its start, and the cores it may use."""
 
     name: str
     run: RunSettings
@@ -59,7 +62,8 @@ class WorkerSpec:
 
 
 class RolloutWorker:
-    """The actor. `start` once, then `serve` until `stop`; `stats`, `sleep` and `wake` at any time in between."""
+    """The actor. `start` once, then `serve` until `stop`; `stats`, `sleep` and `wake` at any time in
+    between."""
 
     def __init__(self, spec: WorkerSpec, prompts: PromptSet) -> None:
         if spec.cores:
@@ -76,11 +80,13 @@ class RolloutWorker:
         self._sync = {"weight_sync_s": 0.0, "weight_sync_pause_s": 0.0, "weight_syncs": 0}
 
     async def here(self) -> tuple[str, int, float]:
-        """Host, process id and when that process began (Unix seconds): the cluster had room for this worker."""
+        """Host, process id and when that process began (Unix seconds): the cluster had room for this
+        worker."""
         return os.uname().nodename, os.getpid(), psutil.Process().create_time()
 
     async def start(self) -> None:
-        """Loads the initial policy (step 0); a resumed run's version is pulled before the first lease is worked on."""
+        """Loads the initial policy (step 0); a resumed run's version is pulled before the first lease is
+        worked on."""
         spec, run = self._spec, self._spec.run
         logs.configure(run, spec.name, lambda: version_label(*self._held))
         texts = load_value_texts(
@@ -116,7 +122,8 @@ class RolloutWorker:
         self._leases.stop()
 
     async def stats(self) -> dict[str, Any]:
-        """Totals since the start, for the coordinator's per-step differences, and what the worker is doing now."""
+        """Totals since the start, for the coordinator's per-step differences, and what the worker is doing
+        now."""
         maker = self._maker
         return {
             "name": self._spec.name,
@@ -180,7 +187,8 @@ class RolloutWorker:
             ) from error
 
     async def _weight_loop(self) -> None:
-        """A version whose publisher has died is waited for until its successor's, or as long as one load may take."""
+        """A version whose publisher has died is waited for until its successor's, or as long as one load
+        may take."""
         lost_s: float | None = None
         while True:
             try:

@@ -1,10 +1,11 @@
-"""What a worker hears of weight versions: with the answers to its reports and waits for leases, and by a long poll besides.
+"""What a worker hears of weight versions: with the answers to its reports and waits for leases, and by a
+long poll besides.
 
-    lease loop   report, lease ──► leases, and the version that they name ──┐
-    poll         wait_version, the ledger's long poll ──────────────────────┴─► tell ──► next, the weight loop's wait
+    lease loop   report, lease ──► leases, and the version that they name ──┐ poll         wait_version, the
+    ledger's long poll ──────────────────────┴─► tell ──► next, the weight loop's wait
 
-A worker that gets leases has no call for versions alone, however many there are: the ledger leaves its poll waiting for the next one. The
-poll is for one whose groups take long.
+A worker that gets leases has no call for versions alone, however many there are: the ledger leaves its poll
+waiting for the next one. The poll is for one whose groups take long.
 """
 
 import asyncio
@@ -17,8 +18,8 @@ POLL_S = 30.0
 
 
 class VersionNews:
-    """Of the worker so named. `known`: (lineage, step) of the newest version heard of; at first the policy that every engine starts with,
-    which is below every published one."""
+    """Of the worker so named. `known`: (lineage, step) of the newest version heard of; at first the policy
+    that every engine starts with, which is below every published one."""
 
     def __init__(self, worker: str, ledger: LedgerLink) -> None:
         self._worker, self._ledger = worker, ledger

@@ -34,7 +34,8 @@ logger = logging.getLogger(__name__)
 
 
 class WeightLoader:
-    """ranks: processes of the engine that hold a part of the model. `fallbacks`: versions that came another way than was offered."""
+    """ranks: processes of the engine that hold a part of the model. `fallbacks`: versions that came another
+    way than was offered."""
 
     def __init__(self, engine: Engine, gate: SwapGate, worker: str, ranks: int, deadline_s: float) -> None:
         self._engine, self._gate, self._worker, self._ranks, self._deadline_s = (

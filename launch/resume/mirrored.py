@@ -106,7 +106,7 @@ def finish(mirror: Mirror, deadline_s: float, given_up: Callable[[], bool]) -> b
     deadline_s: longest wait. given_up: asked now and then; True ends the wait.
     """
     problem = mirror.finish(deadline_s, given_up)
-    step = mirror.report()["step"]
+    step = mirror.report().step
     if problem:
         print(f"not mirrored: {problem}; the same command again copies it")
     elif step is not None:

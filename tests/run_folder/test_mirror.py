@@ -88,7 +88,7 @@ def test_a_checkpoint_that_appears_while_the_run_goes_on_is_copied_without_being
         assert mirror.report() == {"address": f"{here.uri}/run", "step": None, "problem": "", "failures": 0}
         written(here.checkpoints, 10)
         until_s = time.monotonic() + 20
-        while mirror.report()["step"] != 10:
+        while mirror.report().step != 10:
             assert time.monotonic() < until_s
             time.sleep(0.05)
 
@@ -161,12 +161,12 @@ def test_a_full_mirror_is_told_counted_and_tried_again_and_what_was_there_stays_
                 assert "No space left on device" in problem
                 assert f"mirror file://{disk}/run: " in problem
                 assert "\n" not in problem
-                assert "No space left on device" in mirror.report()["problem"]
-                assert mirror.report()["failures"] >= 3
+                assert "No space left on device" in mirror.report().problem
+                assert mirror.report().failures >= 3
                 assert sorted(here.storage().checkpoints()) == [10]
                 filled.close()
                 assert mirror.finish(20, lambda: False) == ""
-                assert mirror.report()["problem"] == ""
+                assert mirror.report().problem == ""
         assert verify(disk / "run" / "step-000020") == verify(here.checkpoints / "step-000020")
         verify(disk / "run" / "step-000010")
 

@@ -7,6 +7,7 @@ from typing import Any
 from dynalign.actors.coordinator.exporter import Exporter
 from dynalign.configs.schema import RunSettings
 from dynalign.run_folder.metric_names import METRIC_NAMES
+from dynalign.run_folder.run_status import SupervisionStatus
 from tests.worlds.synthetic_run import group, row
 
 
@@ -55,15 +56,16 @@ def worker(name: str = "rollout-0", state: str = "serving", step: int = 0) -> di
     )
 
 
-def supervised(step: int = 0, wanted: int = 2, **changed: Any) -> dict[str, Any]:
-    """A result of `Supervisor.report`, with two workers."""
+def supervised(step: int = 0, wanted: int = 2, **changed: Any) -> SupervisionStatus:
+    """As `Supervisor.report` says it."""
     report = {
         "workers": [worker(step=step), worker("rollout-1", step=step)],
         "workers_wanted": wanted,
         "why_wanted": "rollout.workers",
     }
-    mirror = {"address": "s3://bucket/run", "step": 2, "problem": "", "failures": 0}
-    return report | {"restarts": {"worker/died": 1}, "sync_failures": 0, "mirror": mirror} | changed
+    mirror = {"place": "s3://bucket/run", "step": 2, "problem": "", "failures": 0}
+    beside = {"restarts": {"worker/died": 1}, "sync_failures": 0, "mirror": mirror}
+    return SupervisionStatus.from_json(report | beside | changed)
 
 
 def whole_row(step: int, **changed: Any) -> dict[str, Any]:
