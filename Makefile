@@ -47,7 +47,7 @@ bench: $(BENCH_STAMP)
 
 chaos: $(STAMP)
 	@.venv/bin/dynalign model fetch smollm2-135m-instruct
-	@.venv/bin/python -m dynalign.benchmarks.chaos.storm \
+	@.venv/bin/python -m dynalign.benchmarks.chaos \
 	    --model "$$(.venv/bin/python -c "from dynalign.launch.models.folder import model_folder; print(model_folder('smollm2-135m-instruct'))")" \
 	    $(if $(KILLS),--kills $(KILLS)) $(if $(SEED),--seed $(SEED))
 

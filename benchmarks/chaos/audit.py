@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dynalign.benchmarks.chaos import raw
+from dynalign.benchmarks.chaos.history import history
 from dynalign.benchmarks.chaos.raw import ExperienceGroup, Fields
 
 NO_SIGNAL = frozenset({"low_signal", "unparsed", "empty"})
@@ -77,7 +78,7 @@ def audit(run_folder: Path, max_staleness: int, poison: Collection[str] = ()) ->
     experience = raw.experience(run_folder / "experience", wrong)
     poisoned = raw.json_rows(run_folder / "poison.jsonl", wrong)
 
-    commits = _history(lines, wrong)
+    commits = history(lines, wrong)
     trained = Counter(group_id for commit in commits for group_id in commit["group_ids"])
     withheld = {group_id: reason for reason, ids in state.get("withheld", {}).items() for group_id in ids}
     wrong += _wrong_steps(step, commits, manifest, state, learner)
@@ -98,55 +99,6 @@ def audit(run_folder: Path, max_staleness: int, poison: Collection[str] = ()) ->
         steps=step,
         mistakes=tuple(wrong),
     )
-
-
-def _lineage(line: Fields) -> int:
-    return int(line["group"]["lineage"] if line["kind"] == "scored" else line["lineage"])
-
-
-def _history(lines: Iterable[Fields], wrong: list[str]) -> list[Fields]:
-    """The commits that lead to the final weights.
-
-    Lineages only grow. A new one continues from a checkpoint and undoes the commits after it; a ledger that
-    starts again within its lineage undoes none.
-    """
-    commits: list[Fields] = []
-    newest = 0
-    for line in lines:
-        lineage = _lineage(line)
-        if lineage < newest or lineage > newest and line["kind"] != "lineage":
-            wrong.append(f"a line of lineage {lineage} follows the start of lineage {newest}: {_what(line)}")
-        elif line["kind"] == "lineage":
-            done = commits[-1]["step"] if commits else 0
-            begins = line["step"]
-            if begins > done:
-                wrong.append(
-                    f"lineage {lineage} begins at step {begins}, but only {done} steps were committed"
-                )
-            if lineage == newest and begins < done:
-                wrong.append(
-                    f"a ledger of lineage {lineage} forgot the committed steps {begins + 1} to {done}"
-                )
-            commits = [commit for commit in commits if commit["step"] <= begins]
-            if commits and commits[-1]["lineage"] > line["parent"]:
-                wrong.append(
-                    f"lineage {lineage} continues lineage {line['parent']} at step {begins}, "
-                    f"which lineage {commits[-1]['lineage']} committed"
-                )
-            newest = lineage
-        elif line["kind"] == "commit":
-            commits.append(line)
-    return commits
-
-
-def _what(line: Fields) -> str:
-    match line["kind"]:
-        case "commit":
-            return f"the commit of step {line['step']}"
-        case "lineage":
-            return "its start"
-        case kind:
-            return str(kind)
 
 
 def _wrong_steps(
@@ -335,3 +287,13 @@ def _wrong_end(
     for file in sorted((run_folder / "spool").glob("group-*-*-*.arrow")):
         if int(file.name.split("-")[1]) in trained:
             yield f"spool/{file.name} is left over"
+
+
+def mirror_mistakes(mirror: Path, step: int) -> list[str]:
+    """What is wrong with the mirror of a run that ended at `step`: that checkpoint must be complete there."""
+    wrong: list[str] = []
+    newest = raw.newest_checkpoint(mirror)
+    if newest is None or newest[0] != step:
+        return [f"the mirror ends at step {0 if newest is None else newest[0]}, the run at {step}"]
+    raw.manifest(newest[1], wrong)
+    return [f"in the mirror: {mistake}" for mistake in wrong]

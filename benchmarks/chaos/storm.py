@@ -1,332 +1,238 @@
-"""`python -m dynalign.benchmarks.chaos.storm --kills 50 --seed 7`: kills the actors, node and driver of a
-long run, then audits it.
+"""Strikes a run by a plan, waits until everything serves again, and says how long that took.
 
-    a Ray cluster of two nodes on this machine ─► `dynalign train`
-    ─► repeatedly: kill something, wait for recovery
-    ─► `dynalign stop` ─► the run is trained to its end ─► audit of the run folder ─► table
+    wait until the run serves
+    each round: pause ─► strike, once or twice ─► wait until everything serves again ─► wake what hung
+    stop the run ─► train a few more steps, to its end
 
-Ray, the actors and the learner (of a tiny model) are real; the engine is the deterministic one. A kill is
-SIGKILL, a hang SIGSTOP.
-
-Exit codes: 0 every issued group was trained once or withheld; 1 one was lost or trained twice, or the run did
-not recover; 2 wrong arguments.
+The next look notices a driver that has ended, and its last lines are the cause. The run stands behind a
+protocol: `real_run.py` implements it with Ray and processes.
 """
 
-import json
-import os
-import random
-import shutil
-import signal
-import subprocess
-import sys
-import tempfile
-import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
-from functools import partial
-from pathlib import Path
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from statistics import median
-from typing import Any
+from typing import Protocol
 
-import click
-import psutil
-
-from dynalign.benchmarks.chaos.audit import Audit, audit
-from dynalign.configs.errors import DeadlineExceeded, RunFailed
-from dynalign.run_folder import layout
-from dynalign.run_folder.events import read_events
-
-WEIGHTS = {
-    "worker": 5,
-    "worker hangs": 2,
-    "ledger": 4,
-    "coordinator": 4,
-    "learner": 3,
-    "node": 2,
-    "driver": 2,
-}
-"""What is killed, and its relative frequency."""
-
-SAID_OF = {kind: kind for kind in WEIGHTS} | {"worker hangs": "worker", "node": "worker"}
-"""What is killed → the actor that the run's events name; the second node runs a worker."""
-
-MARK = "DYNALIGN_CHAOS"
-"""Environment variable of every process of this storm, so that no other process is killed."""
+from dynalign.benchmarks.chaos.audit import Audit
+from dynalign.benchmarks.chaos.plan import Round, StormPlan, Strike, Victim
+from dynalign.configs.errors import RunFailed
 
 RECOVERY_S = 240.0
-"""Seconds from a kill until everything must serve again."""
+"""Longest time from a strike until everything serves again, and for the start and the end of the run."""
 
-WORKERS = 3
-MAX_STALENESS = 2
-_RAY = str(Path(sys.executable).with_name("ray"))
+LOOK_S = 0.3
+"""Seconds between two looks at the run."""
 
+MORE_STEPS = 3
+"""Steps that the run is trained further after it was stopped, so that it ends as a finished one."""
 
-@click.command()
-@click.option("--kills", type=click.IntRange(1, 10_000), default=50, show_default=True)
-@click.option("--seed", type=int, default=7, show_default=True)
-@click.option(
-    "--model", type=click.Path(exists=True, path_type=Path), required=True, help="A folder with a tokenizer."
-)
-@click.option("--keep", type=click.Path(path_type=Path), help="Keep the run folder here.")
-def chaos(kills: int, seed: int, model: Path, keep: Path | None) -> int:
-    """Kill everything, and show that nothing is lost."""
-    with tempfile.TemporaryDirectory(prefix="chaos-", ignore_cleanup_errors=True) as scratch:
-        storm = Storm(Path(scratch), tiny(model, Path(scratch) / "model"))
-        try:
-            with storm.cluster():
-                lost_s = storm.blow(kills, random.Random(seed))
-                storm.finish()
-            found = audit(storm.folder, MAX_STALENESS)
-        finally:
-            if keep is not None and storm.folder.exists():
-                shutil.copytree(storm.folder, keep, dirs_exist_ok=True)
-    click.echo("\n".join(table(lost_s, found)))
-    return 1 if found.mistakes else 0
+SHOWN_MISTAKES = 20
+"""More are counted: the run folder is kept."""
 
 
-def tiny(model: Path, folder: Path) -> Path:
-    """A random model with the tokenizer and the architecture of `model`: two layers of 64 units."""
-    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+@dataclass(frozen=True)
+class Look:
+    """What can be seen of the run at one moment.
 
-    config = AutoConfig.from_pretrained(model)
-    config.update(
-        {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 2}
+    Example: ``Look(driver_ended=None, serves=True, step=41, lineage=2, deaths=Counter(worker=3), missing=(),
+    last_lines="")``
+    """
+
+    driver_ended: int | None
+    """Exit status of the driver; None while it runs."""
+    serves: bool
+    """The status is fresh: the run trains, the ledger leases, and all workers serve."""
+    step: int
+    """The step committed last, by the status; 0 before there is one."""
+    lineage: int
+    """Lineage of the status; 0 before there is one."""
+    deaths: Counter[Victim]
+    """How many deaths of each kind of actor the run's events name."""
+    missing: tuple[Victim, ...]
+    """Kinds of actors of which fewer processes work than there should be. What hangs does not work."""
+    last_lines: str
+    """The end of the driver's log, in one line."""
+
+
+@dataclass(frozen=True)
+class Recovery:
+    """What one strike hit, and when everything served again.
+
+    Example: ``Recovery(strike=Strike("ledger", "dies", 0.0, 0.3), hit="ledger 4711", lost_s=7.1, step=88)``
+    """
+
+    strike: Strike
+    """The strike of the plan."""
+    hit: str
+    """The processes that were hit: kind and process id."""
+    lost_s: float
+    """Seconds from this strike until everything served again."""
+    step: int
+    """Step at which it served again."""
+
+
+class StruckRun(Protocol):
+    """The run that a storm strikes."""
+
+    def look(self) -> Look: ...
+
+    def strike(self, strike: Strike) -> tuple[str, frozenset[Victim]] | None:
+        """The processes that were hit, in words, and the kinds among them; None while there is no victim.
+
+        A driver that was struck is started again at once.
+        """
+        ...
+
+    def wake(self) -> int:
+        """Let the processes go on that hang and were replaced; returns how many."""
+        ...
+
+    def stop(self) -> None:
+        """Ask the run to stop after the present step."""
+        ...
+
+    def train_further(self, steps: int) -> None:
+        """Start the driver of the stopped run again, for `steps` more steps."""
+        ...
+
+    def wait(self, seconds: float) -> None: ...
+
+    def now_s(self) -> float:
+        """Seconds on a clock that only goes forwards."""
+        ...
+
+
+def carry_out(run: StruckRun, plan: StormPlan, say: Callable[[str], None]) -> list[Recovery]:
+    """Carry the plan out. Raises RunFailed when the driver ends, or a wait takes longer than RECOVERY_S."""
+    _until(run, "the run to serve", lambda look: look.serves and not look.missing)
+    recoveries: list[Recovery] = []
+    for round_ in plan.rounds:
+        for recovery in _strike_and_recover(run, round_):
+            recoveries.append(recovery)
+            say(f"kill {len(recoveries):3} of {plan.kills}  {_line(recovery, round_)}")
+        if woken := run.wake():
+            say(f"         {woken} replaced processes that hung go on")
+    return recoveries
+
+
+def finish(run: StruckRun) -> None:
+    """Stop the run, and train it to its end. Raises RunFailed unless the driver ends well both times."""
+    run.stop()
+    _ended_well(run, "the run to stop")
+    run.train_further(MORE_STEPS)
+    _ended_well(run, f"the run to train {MORE_STEPS} more steps and end")
+
+
+def _strike_and_recover(run: StruckRun, round_: Round) -> list[Recovery]:
+    run.wait(round_.pause_s)
+    before = _look(run, "the next kill")
+    struck: list[tuple[Strike, str, float]] = []
+    kinds: set[Victim] = set()
+    for strike in round_.strikes:
+        run.wait(strike.after_s)
+        words, hit = _hit(run, strike)
+        struck.append((strike, words, run.now_s()))
+        kinds |= hit
+    what = f"everything to serve again after {' and '.join(words for _, words, _ in struck)} {_how(round_)}"
+    again = _until(run, what, lambda look: _recovered(before, look, kinds))
+    # One more step shows that what was replaced works; the status alone may be a second old.
+    _until(run, what, lambda look: _recovered(before, look, kinds) and look.step != again.step)
+    now_s = run.now_s()
+    return [Recovery(strike, words, now_s - at_s, again.step) for strike, words, at_s in struck]
+
+
+def _hit(run: StruckRun, strike: Strike) -> tuple[str, frozenset[Victim]]:
+    """Strike as soon as there is a victim: after a strike before it, a successor may still be starting."""
+    found: list[tuple[str, frozenset[Victim]]] = []
+
+    def there(look: Look) -> bool:
+        hit = run.strike(strike)
+        if hit is not None:
+            found.append(hit)
+        return hit is not None
+
+    _until(run, f"a {strike.victim} to be struck", there)
+    return found[0]
+
+
+def _recovered(before: Look, look: Look, kinds: set[Victim]) -> bool:
+    """Everything serves, and the run has noticed each death.
+
+    A new lineage replaces all but the workers. A new driver replaces the workers, too, without an event.
+    """
+    new_lineage = look.lineage > before.lineage
+    noticed = all(
+        look.deaths[kind] > before.deaths[kind] or (new_lineage and (kind != "worker" or "driver" in kinds))
+        for kind in kinds
     )
-    config.update({"num_key_value_heads": 1, "head_dim": 32})
-    random_model: Any = AutoModelForCausalLM.from_config(config)  # type: ignore[no-untyped-call]
-    random_model.save_pretrained(folder)
-    AutoTokenizer.from_pretrained(model).save_pretrained(folder)
-    return folder
+    return noticed and look.serves and not look.missing
 
 
-class Storm:
-    """One run under attack. folder: its run folder."""
-
-    def __init__(self, scratch: Path, model: Path) -> None:
-        self.scratch = scratch
-        self.folder = scratch / "runs" / "chaos"
-        self._model = model
-        self._log = (scratch / "train.log").open("a")
-        self._mark = f"{os.getpid()}-{time.time_ns()}"
-        own = {
-            MARK: self._mark,
-            "RAY_AUTH_MODE": "disabled",
-            "HOME": str(scratch),
-            "RAY_raylet_start_wait_time_s": "60",
-        }
-        self._environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"} | own
-        self._driver: subprocess.Popen[bytes] | None = None
-        self._second: subprocess.Popen[bytes] | None = None
-        self._steps = 1_000_000
-
-    @contextmanager
-    def cluster(self) -> Iterator[None]:
-        """A head with room for learner and two workers, and a second node for the third; gone afterwards,
-        whatever happened.
-        """
-        with ExitStack() as started:
-            started.callback(self._clear)
-            self._node(
-                "--head",
-                "--port=0",
-                "--include-dashboard=false",
-                f"--temp-dir={self.scratch / 'ray'}",
-                "--num-cpus=3",
+def _until(run: StruckRun, what: str, there: Callable[[Look], bool]) -> Look:
+    end_s = run.now_s() + RECOVERY_S
+    while True:
+        look = _look(run, what)
+        if there(look):
+            return look
+        if run.now_s() > end_s:
+            missing = ", ".join(look.missing) or "nothing"
+            raise RunFailed(
+                f"waited {RECOVERY_S:g} s for {what}; at step {look.step} of lineage {look.lineage}, "
+                f"missing: {missing}; the driver's last lines: {look.last_lines}"
             )
-            self._environment["RAY_ADDRESS"] = (
-                (self.scratch / "ray" / "ray_current_cluster").read_text().strip()
-            )
-            self._add_second_node()
-            yield
-
-    def blow(self, kills: int, rng: random.Random) -> dict[str, list[float]]:
-        """Kills `kills` times; the seconds from each kill until all serves again, by what was killed."""
-        self._submit()
-        self._until("the run to start", self._serves)
-        lost_s: dict[str, list[float]] = {kind: [] for kind in WEIGHTS}
-        for number in range(1, kills + 1):
-            time.sleep(rng.uniform(0.0, 3.0))
-            kind = rng.choices(list(WEIGHTS), list(WEIGHTS.values()))[0]
-            recoveries = self._recoveries(kind)
-            step = self._status()["step"]
-            began_s = time.monotonic()
-            self._kill(kind, rng)
-            self._until(
-                f"recovery from kill {number}, {kind}", partial(self._recovered, kind, recoveries, step)
-            )
-            lost_s[kind].append(time.monotonic() - began_s)
-            took = f"all serves again after {lost_s[kind][-1]:5.1f} s, step {self._status()['step']}"
-            click.echo(f"kill {number:3} {kind:13} {took}")
-        return lost_s
-
-    def finish(self) -> None:
-        """Stops the run, and trains it to its end."""
-        self._dynalign("stop", "chaos", "--runs", str(self.folder.parent))
-        self._ended(0)
-        self._steps = json.loads((self.folder / layout.SUMMARY).read_text())["step"] + 3
-        self._submit()
-        self._ended(0)
-
-    def _kill(self, kind: str, rng: random.Random) -> None:
-        match kind:
-            case "worker" | "worker hangs":
-                victim = rng.choice(self._actors("RolloutWorker"))
-                victim.send_signal(signal.SIGKILL if kind == "worker" else signal.SIGSTOP)
-            case "ledger":
-                self._actors("LedgerActor")[0].kill()
-            case "coordinator":
-                self._actors("Coordinator")[0].kill()
-            case "learner":
-                self._actors("LearnerRank")[0].kill()
-            case "node" if self._second is not None:
-                _kill_tree(self._second.pid)
-                self._add_second_node()
-            case "driver" if self._driver is not None:
-                self._driver.kill()
-                self._driver.wait()
-                self._submit()
-
-    def _actors(self, kind: str) -> list[psutil.Process]:
-        found = []
-        for process in psutil.process_iter(["cmdline"]):
-            with suppress(psutil.Error):
-                title = " ".join(process.info["cmdline"] or [])
-                if (
-                    title.startswith(f"ray::{kind}")
-                    and process.environ().get(MARK) == self._mark
-                    and process.status() != "zombie"
-                ):
-                    found.append(process)
-        if not found:
-            raise RunFailed(f"there is no {kind} to be killed")
-        return sorted(found, key=lambda process: process.pid)
-
-    def _submit(self) -> None:
-        settings = [
-            f"model={self._model}", f"runs={self.folder.parent}", "name=chaos", f"steps={self._steps}",
-            f"rollout.workers={WORKERS}", "rollout.engine=deterministic", "rollout.prompts_per_step=4",
-            "rollout.group_size=8", "rollout.max_completion_tokens=64",
-            f"algorithm.max_staleness={MAX_STALENESS}", "judge.min_digit_mass=0.0",
-            "heldout.prompts=4", "heldout.every_steps=100", "checkpoint.every_steps=25",
-            "experience.keep_steps=0", "tensorboard=false", "metrics.port=null",
-            "placement.object_store_gib=0.2", "deadlines.silence_s=8",
-            "supervision.restarts=100", "supervision.window_s=60", "supervision.poison_attempts=5",
-        ]  # fmt: skip
-        command = [sys.executable, "-m", "dynalign.launch.cli", "train", "quickstart", *settings]
-        self._driver = subprocess.Popen(command, stdout=self._log, stderr=self._log, env=self._environment)
-
-    def _serves(self) -> bool:
-        if self._driver is not None and self._driver.poll() is not None:
-            raise RunFailed(f"the driver ended with {self._driver.returncode}: {self._last_words()}")
-        told = self._status()
-        serving = [worker for worker in told.get("workers", []) if worker["state"] == "serving"]
-        # The file of a driver that was killed is old; a ledger or coordinator that is away leaves it
-        # unwritten or unchanged.
-        fresh = time.time() - (self.folder / layout.STATUS).stat().st_mtime < 3.0 if told else False
-        if not fresh or len(serving) != WORKERS:
-            return False
-        return bool(told["state"] == "running" and told["ledger"]["leasing"])
-
-    def _recoveries(self, kind: str) -> int:
-        """How often the run has said that it recovered from this; a new driver says it by its lineage."""
-        if kind == "driver":
-            return int(self._status()["lineage"])
-        return sum(
-            event.what == "recovered" and event.kind == SAID_OF[kind] for event in read_events(self.folder)
-        )
-
-    def _recovered(self, kind: str, recoveries: int, step: int) -> bool:
-        """Said, and seen by a step of the new order: what recovers has really worked.
-
-        A learner may have gone back before `step`.
-        """
-        return self._recoveries(kind) > recoveries and self._serves() and self._moved(step)
-
-    def _moved(self, step: int) -> bool:
-        """Two different steps are seen, both written after the kill."""
-        now = self._status()["step"]
-        time.sleep(1.0)
-        return bool(now != step and self._status()["step"] != now)
-
-    def _status(self) -> dict[str, Any]:
-        file = self.folder / layout.STATUS
-        told: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {}
-        return told
-
-    def _until(self, what: str, there: Callable[[], bool]) -> None:
-        end_s = time.monotonic() + RECOVERY_S
-        while not there():
-            if time.monotonic() > end_s:
-                raise DeadlineExceeded(f"{what}; {self._last_words()}", RECOVERY_S)
-            time.sleep(0.2)
-
-    def _ended(self, code: int) -> None:
-        assert self._driver is not None
-        ended = self._driver.wait(RECOVERY_S)
-        if ended != code:
-            raise RunFailed(f"the driver ended with {ended}: {self._last_words()}")
-
-    def _dynalign(self, *arguments: str) -> None:
-        command = [sys.executable, "-m", "dynalign.launch.cli", *arguments]
-        subprocess.run(command, env=self._environment, check=True, timeout=120, capture_output=True)
-
-    def _last_words(self) -> str:
-        return " | ".join((self.scratch / "train.log").read_text(errors="replace").splitlines()[-6:])
-
-    def _add_second_node(self) -> None:
-        self._second = self._node(f"--address={self._environment['RAY_ADDRESS']}", "--num-cpus=1")
-
-    def _node(self, *arguments: str) -> subprocess.Popen[bytes]:
-        log = self.scratch / f"node-{time.time_ns()}.log"
-        arguments += (
-            "--object-store-memory=150000000",
-            "--min-worker-port=0",
-            "--max-worker-port=0",
-            "--disable-usage-stats",
-        )
-        with log.open("w") as out:
-            process = subprocess.Popen(
-                [_RAY, "start", "--block", *arguments], env=self._environment, stdout=out, stderr=out
-            )
-        end_s = time.monotonic() + 90.0
-        while "Ray runtime started" not in log.read_text():
-            if process.poll() is not None or time.monotonic() > end_s:
-                raise RunFailed(f"a Ray node does not start: {log.read_text()[-400:]}")
-            time.sleep(0.2)
-        return process
-
-    def _clear(self) -> None:
-        """Every process that bears the mark."""
-        for process in psutil.process_iter():
-            with suppress(psutil.Error):
-                if process.pid != os.getpid() and process.environ().get(MARK) == self._mark:
-                    process.kill()
+        run.wait(LOOK_S)
 
 
-def _kill_tree(pid: int) -> None:
-    with suppress(psutil.NoSuchProcess):
-        node = psutil.Process(pid)
-        for process in [*node.children(recursive=True), node]:
-            with suppress(psutil.NoSuchProcess):
-                process.kill()
+def _look(run: StruckRun, what: str) -> Look:
+    look = run.look()
+    if look.driver_ended is not None:
+        raise RunFailed(_end(look, what))
+    return look
 
 
-def table(lost_s: dict[str, list[float]], found: Audit) -> list[str]:
-    """The account, in Markdown."""
-    lines = ["| killed | times | seconds until all serves again: median | longest |", "|---|---|---|---|"]
+def _ended_well(run: StruckRun, what: str) -> None:
+    end_s = run.now_s() + RECOVERY_S
+    while (look := run.look()).driver_ended is None:
+        if run.now_s() > end_s:
+            raise RunFailed(f"waited {RECOVERY_S:g} s for {what}; the driver's last lines: {look.last_lines}")
+        run.wait(LOOK_S)
+    if look.driver_ended != 0:
+        raise RunFailed(_end(look, what))
+
+
+def _end(look: Look, what: str) -> str:
+    ended = f"the driver ended with exit status {look.driver_ended}"
+    return f"{ended}, in the wait for {what}; its last lines: {look.last_lines}"
+
+
+def _how(round_: Round) -> str:
+    return f"({' and '.join(strike.how for strike in round_.strikes)}, {round_.shape})"
+
+
+def _line(recovery: Recovery, round_: Round) -> str:
+    what = f"{recovery.strike.victim} {recovery.strike.how}"
+    again = f"everything serves again after {recovery.lost_s:5.1f} s, step {recovery.step}"
+    return f"{what:17} {round_.shape:8} {again} ({recovery.hit})"
+
+
+def account(recoveries: Sequence[Recovery], found: Audit) -> list[str]:
+    """The result in Markdown: how long each kind of kill took, the sums, and what is wrong."""
+    lost_s: dict[str, list[float]] = {}
+    for recovery in recoveries:
+        lost_s.setdefault(f"{recovery.strike.victim} {recovery.strike.how}", []).append(recovery.lost_s)
+    lines = [
+        "| what | times | seconds until everything serves again: median | longest |",
+        "|---|---|---|---|",
+    ]
     lines += [
-        f"| {kind} | {len(times)} | {median(times):.1f} | {max(times):.1f} |"
-        for kind, times in lost_s.items()
-        if times
+        f"| {what} | {len(times)} | {median(times):.1f} | {max(times):.1f} |"
+        for what, times in sorted(lost_s.items())
     ]
     sums = f"issued {found.issued} = trained {found.trained} + withheld {found.withheld}"
     beside = f"requeued {found.requeued}, late {found.late}, rolled back {found.rolled_back}"
     lines += ["", f"{sums}; {beside}; {found.steps} steps, {found.lineages} lineages"]
-    return lines + (
-        [f"WRONG: {mistake}" for mistake in found.mistakes[:20]]
-        or ["nothing was lost, nothing was trained twice"]
-    )
-
-
-if __name__ == "__main__":
-    sys.exit(chaos.main(standalone_mode=False))
+    lines += [f"WRONG: {mistake}" for mistake in found.mistakes[:SHOWN_MISTAKES]]
+    if (more := len(found.mistakes) - SHOWN_MISTAKES) > 0:
+        lines.append(f"WRONG: {more} more")
+    return lines if found.mistakes else [*lines, "nothing was lost, nothing was trained twice"]
