@@ -1,11 +1,11 @@
-"""Reward functions that end the worker that calls them: real deaths, without a hook in the product."""
+"""Reward functions that end or delay their worker, so that tests need no hook in the product."""
 
 import os
 import time
 
 
 def breaks_on_knots(prompt: str, completion: str) -> float:
-    """Ends its process at once for any prompt about knots."""
+    """End the process at once for any prompt about knots."""
     if "knot" in prompt:
         os._exit(13)
     return (len(completion) * 7919 % 50) / 10
@@ -15,7 +15,7 @@ _calls = 0
 
 
 def breaks_after_fifty(prompt: str, completion: str) -> float:
-    """Ends its process at its fiftieth candidate, whatever that is."""
+    """End the process at its fiftieth candidate, whatever that is."""
     global _calls
     _calls += 1
     if _calls == 50:
@@ -24,10 +24,11 @@ def breaks_after_fifty(prompt: str, completion: str) -> float:
 
 
 def breaks_always(prompt: str, completion: str) -> float:
+    """End the process at its first candidate."""
     os._exit(13)
 
 
 def slow(prompt: str, completion: str) -> float:
-    """Takes 0.1 s a candidate, so that a step can be interrupted. The score depends on the text alone."""
+    """Take 0.1 s per candidate, so that a step can be interrupted. The score depends on the text alone."""
     time.sleep(0.1)
     return (len(completion) * 7919 % 50) / 10
