@@ -120,6 +120,8 @@ def manifest(folder: Path, wrong: list[str]) -> Fields:
         path = folder / name
         if Path(name).is_absolute() or ".." in Path(name).parts:
             wrong.append(f"the manifest of {folder.name} names {name}, which is outside of the checkpoint")
+        elif not isinstance(entry, dict):
+            wrong.append(f"the manifest of {folder.name} says nothing of {name}")
         elif not path.is_file() or path.stat().st_size != entry.get("size_bytes"):
             wrong.append(f"{folder.name}/{name} is missing or has another size")
         elif xxhash.xxh64_hexdigest(path.read_bytes()) != entry.get("checksum"):

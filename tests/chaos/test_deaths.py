@@ -1,4 +1,4 @@
-"""What dies in a real run, and what follows: with real Ray, the real learner, and sometimes the real engine."""
+"""What dies in a real run, and what follows: with real Ray, a real learner, and in places a real engine."""
 
 import json
 import os
