@@ -1,11 +1,12 @@
 # The commands of this project. Each target first makes .venv if it is missing or out of date; `make bench` makes
 # .venv-gpu, with the CUDA builds, if there is a GPU. Nothing is installed anywhere else.
 #
-#   make quickstart        fetch a small model and train it on this machine's CPU      (FRESH=1: start over, the old run is kept aside)
-#   make test              lint, types, tests
-#   make e2e               whole runs with real engines, and with actors that die: about an hour
-#   make bench             benchmarks                                                   (JSON=FILE  ONLY=NAME  SET="key=value …")
-#   make chaos             kill and hang everything in a long run, and audit it          (KILLS=50 SEED=7)
+#   make quickstart        fetch a small model and train it on this machine's CPU
+#                          (FRESH=1: start over; the old run moves to another folder)
+#   make test              ruff, mypy on every room, pytest: at most 12 minutes on two cores
+#   make e2e               whole runs with real engines, and with actors that are killed: about an hour
+#   make bench             benchmarks  (JSON=FILE  ONLY=NAME  SET="key=value …")
+#   make chaos             kill and hang everything in a long run, and audit its folder  (KILLS=50 SEED=7)
 #   make lint              ruff and mypy alone
 #   make lock              pin what pyproject.toml asks for in requirements/cpu.txt and gpu.txt
 #                          (UPGRADE=1: the newest versions)
