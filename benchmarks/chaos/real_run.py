@@ -45,6 +45,10 @@ HELDOUT_PROMPTS = 4
 STATUS_AGE_S = 3.0
 """A status older than this, in seconds, is of a driver that is gone: a living one writes it every second."""
 
+FEWEST_STEPS = 2_000
+STEPS_PER_KILL = 500
+"""Steps of a run that is struck: more than it trains before the last recovery, or it would end by itself."""
+
 NODE_START_S = 90.0
 SHOWN_LINES = 8
 _RAY = str(Path(sys.executable).with_name("ray"))
@@ -69,7 +73,7 @@ class RealRun:
         }
         self._environment.pop("RAY_ADDRESS", None)
         self._prompts = _write_prompts(scratch / "prompts.jsonl")
-        self._steps = 1_000_000
+        self._steps = FEWEST_STEPS + STEPS_PER_KILL * plan.kills
         self._driver: subprocess.Popen[bytes] | None = None
         self._second_node: subprocess.Popen[bytes] | None = None
         self._hung: list[psutil.Process] = []
@@ -95,6 +99,28 @@ class RealRun:
             self._start_second_node()
             self._start_driver()
             yield
+
+    def settings(self) -> list[str]:
+        """What differs from `quickstart`, as overrides of the command line.
+
+        All experience is kept, for the audit: the plan refuses more steps than the disk can hold. The
+        deadlines are short, so that what hangs is noticed soon.
+        """
+        settings = [
+            f"model={self._model}", f"runs={self.folder.parent}", "name=chaos", f"steps={self._steps}",
+            f"prompts.source={self._prompts}", "prompts.max_tokens=1024", "judge.kind=function",
+            "judge.function=dynalign.benchmarks.chaos.rewards:storm_reward",
+            f"rollout.workers={WORKERS}", "rollout.engine=deterministic", "rollout.prompts_per_step=4",
+            "rollout.group_size=8", "rollout.max_completion_tokens=64", f"learner.ranks={self._plan.ranks}",
+            f"algorithm.max_staleness={MAX_STALENESS}", f"heldout.prompts={HELDOUT_PROMPTS}",
+            "heldout.every_steps=100", "checkpoint.every_steps=25", "tensorboard=false", "metrics.port=null",
+            "placement.object_store_gib=0.2", "supervision.restarts=100", "supervision.window_s=60",
+            "supervision.poison_attempts=5", "deadlines.silence_s=8", "deadlines.step_s=30",
+            "deadlines.checkpoint_s=60", "weights.deadline_s=40",
+        ]  # fmt: skip
+        return (
+            settings if self.mirror is None else [*settings, f"checkpoint.mirror=file://{self.mirror.parent}"]
+        )
 
     # -- what the storm asks for
 
@@ -224,21 +250,7 @@ class RealRun:
     # -- what it starts
 
     def _start_driver(self) -> None:
-        settings = [
-            f"model={self._model}", f"runs={self.folder.parent}", "name=chaos", f"steps={self._steps}",
-            f"prompts.source={self._prompts}", "judge.kind=function",
-            "judge.function=dynalign.benchmarks.chaos.rewards:storm_reward",
-            f"rollout.workers={WORKERS}", "rollout.engine=deterministic", "rollout.prompts_per_step=4",
-            "rollout.group_size=8", "rollout.max_completion_tokens=64", f"learner.ranks={self._plan.ranks}",
-            f"algorithm.max_staleness={MAX_STALENESS}", f"heldout.prompts={HELDOUT_PROMPTS}",
-            "heldout.every_steps=100", "checkpoint.every_steps=25", "tensorboard=false", "metrics.port=null",
-            "placement.object_store_gib=0.2", "supervision.restarts=100", "supervision.window_s=60",
-            "supervision.poison_attempts=5", "deadlines.silence_s=8", "deadlines.step_s=30",
-            "deadlines.checkpoint_s=60", "weights.deadline_s=40",
-        ]  # fmt: skip
-        if self.mirror is not None:
-            settings.append(f"checkpoint.mirror=file://{self.mirror.parent}")
-        command = [sys.executable, "-m", "dynalign.launch.cli", "train", "quickstart", *settings]
+        command = [sys.executable, "-m", "dynalign.launch.cli", "train", "quickstart", *self.settings()]
         with self.log.open("a") as log:
             self._driver = subprocess.Popen(command, stdout=log, stderr=log, env=self._environment)
 

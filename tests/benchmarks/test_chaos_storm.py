@@ -2,14 +2,18 @@
 
 from collections import Counter
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import pytest
 
 from dynalign.benchmarks.chaos.audit import Audit
 from dynalign.benchmarks.chaos.plan import FORMS, SHAPES, Round, StormPlan, Strike, Victim, storm_plan
+from dynalign.benchmarks.chaos.real_run import MAX_STALENESS, RealRun
 from dynalign.benchmarks.chaos.rewards import POISON_WORD, SILENT_WORD, storm_reward
 from dynalign.benchmarks.chaos.storm import MORE_STEPS, RECOVERY_S, Look, account, carry_out, finish
 from dynalign.configs.errors import RunFailed
+from dynalign.configs.load import load_run
+from dynalign.rollout.prompts import load_prompts
 
 # ---- the plan
 
@@ -45,6 +49,22 @@ def test_the_strikes_of_a_round_are_as_its_shape_says(seed: int) -> None:
             same = second.victim == first.victim
             two_workers = round_.shape == "together" and first.victim == "worker"
             assert two_workers or same == (round_.shape == "again")
+
+
+@pytest.mark.parametrize("mirror", [False, True])
+def test_the_settings_of_the_run_are_valid_and_keep_what_the_audit_reads(
+    tmp_path: Path, mirror: bool
+) -> None:
+    plan = replace(storm_plan(50, seed=3), ranks=2, mirror=mirror)
+    run = RealRun(tmp_path, tmp_path / "model", plan)
+    settings = load_run("quickstart", run.settings()).settings
+    assert settings.experience.keep_steps is None
+    assert settings.algorithm.max_staleness == MAX_STALENESS
+    assert settings.checkpoint.mirror == (f"file://{tmp_path}/mirror" if mirror else None)
+    prompts = load_prompts(settings.prompts.source)
+    assert sum(POISON_WORD in prompt.prompt for prompt in prompts.train) == 1
+    assert any(SILENT_WORD in prompt.prompt for prompt in prompts.train)
+    assert len(prompts.heldout) == settings.heldout.prompts
 
 
 # ---- its execution

@@ -1,11 +1,10 @@
-"""What dies in a real run, and what follows: with real Ray, a real learner, and in places a real engine."""
+"""Kills in a real run: with real Ray and a real learner, and with vLLM where the engine is killed."""
 
 import json
 import os
 import signal
 import subprocess
 import time
-from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -20,20 +19,21 @@ from tests.worlds.tiny_run import config, started
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(900)]
 
-ROOT = Path(__file__).parents[2]
-ENDLESS = ("steps=20000",)
-"""For a run that a test stops. The audit needs all experience, and the disk must hold all these steps."""
-
 
 def processes(title: str) -> list[psutil.Process]:
     """The processes of this test run whose command line begins with `title`."""
     found = []
     for process in psutil.process_iter(["cmdline"]):
-        with suppress(psutil.Error):  # it has ended, or belongs to another user
-            begins = " ".join(process.info["cmdline"] or []).startswith(title)
-            ours = process.environ().get(MARK) == ENVIRONMENT[MARK]
-            if begins and ours and process.status() != psutil.STATUS_ZOMBIE:
+        try:
+            command = " ".join(process.info["cmdline"] or [])
+            if (
+                command.startswith(title)
+                and process.environ().get(MARK) == ENVIRONMENT[MARK]
+                and process.status() != "zombie"
+            ):
                 found.append(process)
+        except psutil.Error:  # it has ended, or belongs to another user
+            continue
     return found
 
 
@@ -43,19 +43,6 @@ def recovered(folder: Path, kind: str) -> bool:
 
 def died_of(folder: Path, kind: str) -> list[str]:
     return [event.cause for event in read_events(folder) if event.kind == kind and event.what == "died"]
-
-
-def finish(file: Path, folder: Path, process: "subprocess.Popen[str]", staleness: int = 1) -> None:
-    """Stop the run, train three more steps, and account for every group."""
-    assert subprocess.run(dynalign("stop", str(folder)), timeout=120).returncode == 0
-    output, _ = process.communicate(timeout=300)
-    assert process.returncode == 0, output
-    done = json.loads((folder / "summary.json").read_text())["step"]
-    ended = train(file, f"steps={done + 3}")
-    assert (ended.code, ended.left_over) == (0, ()), ended.output
-    found = audit(folder, staleness)
-    assert found.mistakes == ()
-    assert found.issued == found.trained + found.withheld
 
 
 def test_a_worker_a_ledger_a_coordinator_and_a_learner_die_one_after_the_other(tmp_path: Path) -> None:

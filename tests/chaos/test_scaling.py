@@ -1,8 +1,4 @@
-<<<<<<< HEAD
 """A pool of workers that grows and shrinks in a real run: by `dynalign scale`, and by the run's own rule."""
-=======
-"""A pool that grows and shrinks during a run, because an operator asks for it or by the run's bounds."""
->>>>>>> w-chaos
 
 import json
 import subprocess
@@ -30,14 +26,9 @@ def scale(folder: Path, workers: int) -> "subprocess.CompletedProcess[str]":
 
 def status(folder: Path) -> dict[str, Any]:
     file = folder / "status.json"
-<<<<<<< HEAD
     if not file.exists():
         return {"workers": [], "workers_wanted": 0}
     return dict(json.loads(file.read_text()))
-=======
-    first: dict[str, Any] = {"workers": [], "workers_wanted": 0}
-    return json.loads(file.read_text()) if file.exists() else first
->>>>>>> w-chaos
 
 
 def serving(folder: Path) -> list[str]:
@@ -49,18 +40,9 @@ def scaled(folder: Path) -> list[Event]:
 
 
 def trained_by(folder: Path) -> set[str]:
-<<<<<<< HEAD
-    """The workers that made the groups of the steps that are kept."""
-    workers: set[str] = set()
-    for file in (folder / "experience").glob("step-*.arrow"):
-        with suppress(FileNotFoundError):  # the run has deleted it meanwhile
-            workers |= {group.worker for group, _ in read_step(file)}
-    return workers
-=======
     """The workers that made the groups of the last ten steps."""
     files = sorted((folder / "experience").glob("step-*.arrow"))[-10:]
     return {group.worker for file in files for group, _ in read_step(file)}
->>>>>>> w-chaos
 
 
 def test_an_operator_scales_down_and_up_while_the_run_goes_on_and_no_group_is_lost(tmp_path: Path) -> None:
@@ -73,13 +55,8 @@ def test_an_operator_scales_down_and_up_while_the_run_goes_on_and_no_group_is_lo
     wait_for(alive(process, lambda: serving(folder) == ["rollout-0"]), "one worker")
     now = steps(folder)
     wait_for(alive(process, lambda: steps(folder) > now + 2), "steps by the one that is left")
-<<<<<<< HEAD
     asked = scale(folder, 3)
     assert asked.returncode == 0, asked.stdout + asked.stderr
-=======
-    done = scale(folder, 3)
-    assert done.returncode == 0, done.stdout + done.stderr
->>>>>>> w-chaos
     wait_for(alive(process, lambda: status(folder)["workers_wanted"] == 3), "the number to be taken over")
     again = scale(folder, 2)
     assert again.returncode == 2
@@ -135,11 +112,7 @@ def test_a_pool_with_bounds_grows_when_its_learner_starves_and_says_why(tmp_path
 
 
 def test_a_pool_with_bounds_lets_idle_workers_go(tmp_path: Path) -> None:
-<<<<<<< HEAD
     # Learning on these takes longer than this engine takes to generate them.
-=======
-    # Learning on these takes longer than this engine's answers.
->>>>>>> w-chaos
     heavy = {"prompts_per_step": 8, "max_completion_tokens": 200}
     file, folder = config(tmp_path, algorithm={"max_staleness": 1}, rollout=heavy), tmp_path / "runs" / "tiny"
     process = started(
