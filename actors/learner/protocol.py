@@ -9,7 +9,6 @@ from dynalign.learner.learner_state import Report
 from dynalign.rollout.ledger.values import ScoredGroup
 from dynalign.rollout.weights.version import WeightVersion
 
-
 StepReport = Report
 """What one GRPO step measured, by metric name."""
 
