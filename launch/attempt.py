@@ -2,9 +2,9 @@
 
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from ray.exceptions import RayError
 
@@ -26,6 +26,7 @@ from dynalign.launch.withheld_prompts import poisoned_prompt
 from dynalign.run_folder import layout, poison, requests
 from dynalign.run_folder.checkpoint import newest_whole, read_manifest, verify
 from dynalign.run_folder.mirror import Mirror
+from dynalign.run_folder.run_status import RunStatus
 
 logger = logging.getLogger(__name__)
 
@@ -111,7 +112,7 @@ class Attempt:
     def _untouched(self) -> bool:
         """Whether nothing was trained yet."""
         status = None if self._supervisor is None else self._supervisor.status
-        return status is None or status["state"] == "starting"
+        return status is None or status.state == "starting"
 
     def _find_room(self, view: ProgressView) -> None:
         """Waits, in sight, until the cluster could hold the plan. Raises UserError with the figure that
@@ -143,8 +144,8 @@ class Attempt:
             if supervisor.status is None:
                 self._show(view, "starting the ledger, the learner and the workers")
             else:
-                status = supervisor.status | supervisor.report()
-                view.update(status | {"phase": _phase(status)})
+                status = replace(supervisor.status, supervision=supervisor.report())
+                view.update(replace(status, phase=_phase(status)))
                 self._write_status(status)
         return supervisor.ending.state
 
@@ -160,7 +161,7 @@ class Attempt:
             else:
                 supervisor.ask(request.kind)
 
-    def _write_status(self, status: dict[str, Any]) -> None:
+    def _write_status(self, status: RunStatus) -> None:
         """A status that cannot be written ends no run: it only informs."""
         try:
             requests.write_status(self._folder, status)
@@ -184,13 +185,16 @@ class Attempt:
         poison.append(self._folder, [poisoned_prompt(each, self._ready.prompts, now_s) for each in poisoned])
 
     def _show(self, view: ProgressView, phase: str) -> None:
-        start = {
-            "run": self._settings.name,
-            "state": "starting",
-            "step": self._step,
-            "steps": self._settings.steps,
-        }
-        view.update(start | {"phase": phase, "started_s": self._started_s})
+        view.update(
+            RunStatus(
+                run=self._settings.name,
+                state="starting",
+                step=self._step,
+                steps=self._settings.steps,
+                phase=phase,
+                started_s=self._started_s,
+            )
+        )
 
     def _close(self, state: State) -> int:
         supervisor = self._supervisor
@@ -218,14 +222,15 @@ class Attempt:
         return left_s, lambda: self._interrupts.count > count
 
 
-def _phase(status: Mapping[str, Any]) -> str:
+def _phase(status: RunStatus) -> str:
     """What the coordinator does, after what the supervision and the disk have to say."""
-    starting = [worker["name"] for worker in status["workers"] if worker["state"] == "starting"]
+    supervision = status.supervision
+    starting = [worker.name for worker in supervision.workers if worker.state == "starting"]
     parts = [
-        status["notice"],
-        (status["mirror"] or {}).get("problem", ""),
-        f"no room in the cluster yet for {', '.join(status['placing'])}" if status["placing"] else "",
+        status.notice,
+        supervision.mirror["problem"] if supervision.mirror else "",
+        f"no room in the cluster yet for {', '.join(supervision.placing)}" if supervision.placing else "",
         f"loading {', '.join(starting)}" if starting else "",
-        status["phase"],
+        status.phase,
     ]
     return "; ".join(part for part in parts if part)

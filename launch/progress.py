@@ -6,7 +6,7 @@ goes on between two polls.
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from statistics import fmean
 from types import TracebackType
 from typing import Any, Self
@@ -19,9 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 from dynalign.launch.summary import duration
-
-Status = Mapping[str, Any]
-"""As the coordinator's `status()` returns it."""
+from dynalign.run_folder.run_status import RunStatus, WorkerStatus
 
 HEARTBEAT_S = 60.0
 """Longest time without a line in a log: a reader must see that the run is alive, and what it waits for."""
@@ -37,6 +35,7 @@ STATE_STYLES = {
     "failed": "red",
 }
 SHOWN_WORKERS = 8
+_ACCOUNT = ("trained", "issued", "withheld")
 ABSENT = "–"
 
 
@@ -50,7 +49,7 @@ class ProgressView:
     def __init__(self, console: Console | None = None, now: Callable[[], float] = time.time) -> None:
         self._console = console or Console()
         self._now = now
-        self._status: Status = {}
+        self._status = RunStatus("", "starting")
         self._phases: list[tuple[str, float]] = []
         self._rewards: deque[float] = deque(maxlen=REMEMBERED_STEPS)
         self._step_times_s: deque[float] = deque(maxlen=REMEMBERED_STEPS)
@@ -75,13 +74,13 @@ class ProgressView:
         if self._live:
             self._live.stop()
 
-    def update(self, status: Status) -> None:
-        """Shows a new status. It is cheap, and never raises for a key that is not there yet."""
+    def update(self, status: RunStatus) -> None:
+        """Shows a new status. It is cheap enough for every second."""
         self._status = status
-        phase = status.get("phase")
-        if phase and status.get("state") == "starting" and (not self._phases or self._phases[-1][0] != phase):
+        phase = status.phase
+        if phase and status.state == "starting" and (not self._phases or self._phases[-1][0] != phase):
             self._phases.append((phase, self._now()))
-        self._remember(status.get("metrics") or {})
+        self._remember(status.metrics or {})
         if not self._live:
             self._log()
 
@@ -102,14 +101,14 @@ class ProgressView:
 
     def _elapsed_s(self) -> float:
         """Seconds since the run started or this view was opened, whichever was first."""
-        started_s: float = self._status.get("started_s", self._began_s)
-        return self._now() - min(started_s, self._began_s)
+        started_s = self._status.started_s
+        return self._now() - (self._began_s if started_s is None else min(started_s, self._began_s))
 
     def _left(self) -> str | None:
         """`about 9 min left`, from the newest steps; None before the first and after the last one."""
-        steps = self._status.get("steps", 0) - self._status.get("step", 0)
+        steps = self._status.steps - self._status.step
         recent = list(self._step_times_s)[-max(4, len(self._step_times_s) // 5) :]
-        if not recent or steps <= 0 or self._status.get("state") != "running":
+        if not recent or steps <= 0 or self._status.state != "running":
             return None
         left_s = steps * fmean(recent)
         rounded = duration(left_s if left_s < 90 else 60 * round(left_s / 60))
@@ -122,18 +121,17 @@ class ProgressView:
 
     def _batch_words(self) -> str:
         """What the next batch waits for; empty while it waits for nothing."""
-        ledger = self._status.get("ledger") or {}
-        words = self._status.get("waiting_for") or ledger.get("waiting_reason") or ""
+        words = self._status.waiting_for
         return "" if words.startswith("nothing") else words
 
     # -- a log ------------------------------------------------------------------------------------
 
     def _log(self) -> None:
         status = self._status
-        row = status.get("metrics") or {}
-        state = status.get("state", "starting")
-        phase = status.get("phase") or ""
-        said = (state, phase if state == "starting" else None, row.get("step"), status.get("lineage"))
+        row = status.metrics or {}
+        state = status.state
+        phase = status.phase
+        said = (state, phase if state == "starting" else None, row.get("step"), status.lineage)
         if said == self._said and self._now() - self._said_s < HEARTBEAT_S:
             return
         new_step = row.get("step") is not None and (not self._said or self._said[2:] != said[2:])
@@ -148,24 +146,25 @@ class ProgressView:
         self._said_s = self._now()
 
     def _counts(self) -> str:
-        progress = f"step {self._status.get('step', 0)}/{self._status.get('steps', '?')}"
+        progress = f"step {self._status.step}/{self._status.steps or '?'}"
         return f"{progress}, {duration(self._elapsed_s())} since the start"
 
     def _step_line(self, row: Mapping[str, Any]) -> str:
-        ledger = self._status.get("ledger") or {}
-        parts = [f"step {row['step']}/{self._status.get('steps', '?')}" if row["step"] else "before training"]
+        # The row's own account, where it has one: the status' may be from before the step was committed.
+        ledger = {name: row.get(name, self._status.ledger.get(name, ABSENT)) for name in _ACCOUNT}
+        parts = [f"step {row['step']}/{self._status.steps or '?'}" if row["step"] else "before training"]
         if row.get("reward_mean") is not None:
             parts.append(f"reward {_number(row, 'reward_mean')}")
         if row.get("heldout_reward_mean") is not None or row.get("heldout_prompted_reward_mean") is not None:
             prompted = _number(row, "heldout_prompted_reward_mean")
             parts.append(f"held-out {_number(row, 'heldout_reward_mean')}, with prompt {prompted}")
         if row["step"] > 0:
-            trained = f"trained {ledger.get('trained', ABSENT)} of {ledger.get('issued', ABSENT)}"
+            trained = f"trained {ledger['trained']} of {ledger['issued']}"
             parts += [
                 f"{_number(row, 'generate_tokens_per_s', 0)} tok/s",
                 f"age {_number(row, 'staleness_mean', 1)} (max {_number(row, 'staleness_max', 0)})",
                 f"{_number(row, 'step_s', 1)} s ({', '.join(_time_split(row))})",
-                f"{trained}, withheld {ledger.get('withheld', ABSENT)}",
+                f"{trained}, withheld {ledger['withheld']}",
             ]
         if left := self._left():
             parts.append(left)
@@ -175,9 +174,9 @@ class ProgressView:
 
     def panel(self) -> RenderableType:
         """The terminal's frame as of now."""
-        state = self._status.get("state", "starting")
-        title = Text.assemble(("dynalign ", "bold"), self._status.get("run", ""))
-        lineage = self._status.get("lineage", 1)
+        state = self._status.state
+        title = Text.assemble(("dynalign ", "bold"), self._status.run)
+        lineage = self._status.lineage
         resumed = f", lineage {lineage}" if lineage > 1 else ""
         subtitle = Text.assemble(
             (state, STATE_STYLES.get(state, "")), f" · {duration(self._elapsed_s())}{resumed}"
@@ -211,7 +210,7 @@ class ProgressView:
 
     def _running_lines(self) -> Iterator[tuple[str, RenderableType]]:
         status = self._status
-        row = status.get("metrics") or {}
+        row = status.metrics or {}
         yield "step", self._bar()
         trend = _sparkline(list(self._rewards))
         mean = (_number(row, "reward_mean"), "bold")
@@ -225,16 +224,16 @@ class ProgressView:
         ages = f"mean {_number(row, 'staleness_mean', 1)}, max {_number(row, 'staleness_max', 0)}"
         yield "age", Text(f"{ages} versions")
         yield "time", Text(f"step {_number(row, 'step_s', 1)} s: {' · '.join(_time_split(row))}")
-        yield "ledger", _ledger_text(status.get("ledger") or {})
-        yield "workers", _workers_text(status.get("workers") or [])
-        if phase := status.get("phase"):
-            yield "now", Text(phase, style="yellow" if status.get("state") == "paused" else "")
+        yield "ledger", _ledger_text(status.ledger)
+        yield "workers", _workers_text(status.supervision.workers)
+        if phase := status.phase:
+            yield "now", Text(phase, style="yellow" if status.state == "paused" else "")
         if batch := self._batch_words():
             yield "batch", Text(batch)
 
     def _bar(self) -> RenderableType:
-        step = self._status.get("step", 0)
-        steps = max(1, self._status.get("steps", 1))
+        step = self._status.step
+        steps = max(1, self._status.steps)
         grid = Table.grid(padding=(0, 2), expand=True)
         grid.add_column(no_wrap=True)
         grid.add_column(ratio=1)
@@ -280,12 +279,12 @@ def _ledger_text(ledger: Mapping[str, Any]) -> Text:
     return text.append("".join(f" · {words}" for words in beside), style="yellow")
 
 
-def _workers_text(workers: list[Mapping[str, Any]]) -> Text:
+def _workers_text(workers: Sequence[WorkerStatus]) -> Text:
     if not workers:
         return Text("none yet")
     lines = [
-        f"{worker.get('name', '?')} {worker.get('state', '?')}, "
-        f"{worker.get('groups_in_flight', 0)} in flight, {worker.get('completion_tokens_total', 0):,} tokens"
+        f"{worker.name} {worker.state}, {worker.groups_in_flight} in flight, "
+        f"{worker.completion_tokens_total or 0:,} tokens"
         for worker in workers[:SHOWN_WORKERS]
     ]
     if len(workers) > SHOWN_WORKERS:

@@ -9,13 +9,13 @@ Files need no token of the cluster, are read at once, and work when the cluster 
 
 import json
 import logging
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 from dynalign.configs.sections.rollout import MOST_WORKERS
 from dynalign.run_folder import durable, layout
+from dynalign.run_folder.run_status import RunStatus
 
 RequestKind = Literal["pause", "resume", "stop", "scale"]
 
@@ -78,13 +78,12 @@ def _read(file: Path, kind: RequestKind) -> Request | None:
     return None
 
 
-def write_status(run_folder: Path, status: Mapping[str, Any]) -> None:
+def write_status(run_folder: Path, status: RunStatus) -> None:
     """Replaces `status.json`."""
-    durable.write(run_folder / layout.STATUS, json.dumps(status))
+    durable.write(run_folder / layout.STATUS, json.dumps(status.to_json()))
 
 
-def read_status(run_folder: Path) -> dict[str, Any]:
-    """The last status written; {} before the first one."""
+def read_status(run_folder: Path) -> RunStatus | None:
+    """The last status written; None before the first one."""
     file = run_folder / layout.STATUS
-    status: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {}
-    return status
+    return RunStatus.from_json(json.loads(file.read_text())) if file.exists() else None

@@ -1,5 +1,4 @@
-"""A checkpoint from the coordinator's side: one consistent cut of learner and ledger, whole or not there at
-all."""
+"""A checkpoint from the coordinator's side: one consistent cut of learner and ledger, sealed or not there."""
 
 import asyncio
 import logging
@@ -46,17 +45,10 @@ async def write_checkpoint(spec: RunSpec, step: int, learner: Saver, ledger: byt
         whole = await asyncio.to_thread(
             checkpoint.seal, checkpoints, spec.run.name, spec.lineage, step, group_ids, fixed
         )
-    except (
-        DeadlineExceeded,
-        LearnerLost,
-        StaleLineage,
-    ):  # an OSError and two RuntimeErrors that say nothing about the storage
-        raise
-    except (
-        OSError,
-        RuntimeError,
-        SafetensorError,
-    ) as error:  # torch and safetensors have their own words for a full disk
+    except (DeadlineExceeded, LearnerLost, StaleLineage):
+        raise  # an OSError and two RuntimeErrors that say nothing about the storage
+    except (OSError, RuntimeError, SafetensorError) as error:
+        # A RuntimeError or SafetensorError: torch and safetensors have their own words for a full disk.
         await asyncio.to_thread(shutil.rmtree, aside, ignore_errors=True)
         raise CheckpointWriteFailed(step, str(error), str(checkpoints), _free_bytes(run_folder)) from error
     await asyncio.to_thread(_prune, spec, checkpoints)

@@ -15,7 +15,6 @@ import logging
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
@@ -28,18 +27,20 @@ from dynalign.actors.coordinator.loop_controls import LoopControls, StopRequeste
 from dynalign.actors.coordinator.protocol import Ending
 from dynalign.actors.coordinator.step_monitor import StepMonitor
 from dynalign.actors.coordinator.worker_group import WorkerGroup
-from dynalign.actors.learner.protocol import LearnerRankActor, StepReport
+from dynalign.actors.learner.protocol import LearnerRankActor
 from dynalign.actors.ledger.ledger_spec import Batch
 from dynalign.actors.ledger.protocol import LedgerCalls
 from dynalign.actors.run_spec import RunSpec
 from dynalign.actors.worker.protocol import RolloutWorkerHandle
 from dynalign.configs.errors import CheckpointWriteFailed, LearnerLost, MissingGroups, NoSignal, RunFailed
+from dynalign.learner.learner_state import Report
 from dynalign.rollout.ledger.values import LACKS_SIGNAL
 from dynalign.rollout.prompts import PromptSet
 from dynalign.rollout.weights.version import WeightVersion, version_label
 from dynalign.run_folder import layout
 from dynalign.run_folder.heldout import HeldoutItem
 from dynalign.run_folder.layout import step_folder
+from dynalign.run_folder.run_status import PoolStatus, RunStatus, SupervisionStatus
 
 logger = logging.getLogger(__name__)
 
@@ -93,7 +94,7 @@ class Coordinator:
         self._checkpointed = spec.step
         self._checkpoint_failures = 0
         self._metrics_address: str | None = None
-        self._status: dict[str, Any] = {}
+        self._status: RunStatus | None = None
         logs.configure(self.run, "coordinator", lambda: version_label(spec.lineage, self.step))
 
     async def train(self) -> Ending:
@@ -203,7 +204,7 @@ class Coordinator:
         counts = ", ".join(f"{reason} {reasons[reason]}" for reason in sorted(LACKS_SIGNAL & reasons.keys()))
         return f"{no_signal} after {refills} refills (withheld so far: {counts or 'none'})"
 
-    async def _learn(self, step: int, batch: Batch) -> tuple[StepReport, tuple[int, ...]]:
+    async def _learn(self, step: int, batch: Batch) -> tuple[Report, tuple[int, ...]]:
         self._phase = f"learning step {step}"
         present_fraction = len(batch.groups) / self.run.rollout.prompts_per_step
         await self._sleep()
@@ -317,30 +318,31 @@ class Coordinator:
         else:
             raise ValueError(f"there is no control {what!r}")
 
-    async def look(self, supervised: Mapping[str, Any], ledger: Mapping[str, Any]) -> dict[str, Any]:
-        """What `dynalign status` and the progress view show. supervised: `Supervisor.report`; ledger: its
-        status."""
-        monitor = self._steps
-        self._status = {
-            "run": self.run.name,
-            "state": "paused" if self._state == "running" and self._controls.paused else self._state,
-            "step": self.step,
-            "steps": self.run.steps,
-            "lineage": self.spec.lineage,
-            "policy_version": self.step,
-            "metrics": monitor.row,
-            "ledger": ledger,
-            "started_s": self._started_s,
-            "waiting_for": ledger["waiting_reason"],
-            "phase": self._phase,
-            "notice": self._notice,
-            "metrics_address": self._metrics_address,
-            "pool": {"decision": monitor.decisions, "now": monitor.pool_reason} | asdict(monitor.decision),
-            **supervised,
-        }
-        monitor.look(self._status["state"], ledger, supervised)
-        return self._status
+    async def look(self, supervision: SupervisionStatus, ledger: Mapping[str, Any]) -> RunStatus:
+        """What `dynalign status` and the progress view show. ledger: its status."""
+        paused = self._state == "running" and self._controls.paused
+        decision = self._steps.decision
+        status = RunStatus(
+            run=self.run.name,
+            state="paused" if paused else self._state,
+            step=self.step,
+            steps=self.run.steps,
+            lineage=self.spec.lineage,
+            policy_version=self.step,
+            metrics=self._steps.row,
+            ledger=ledger,
+            started_s=self._started_s,
+            waiting_for=ledger["waiting_reason"],
+            phase=self._phase,
+            notice=self._notice,
+            metrics_address=self._metrics_address,
+            pool=PoolStatus(self._steps.decisions, decision.wanted, decision.reason, self._steps.pool_reason),
+            supervision=supervision,
+        )
+        self._status = status
+        self._steps.look(status)
+        return status
 
-    async def status(self) -> dict[str, Any]:
-        """The last one, for shells that reach the cluster and not the run folder."""
+    async def status(self) -> RunStatus | None:
+        """The last one, for shells that reach the cluster and not the run folder; None before the first."""
         return self._status

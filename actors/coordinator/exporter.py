@@ -1,7 +1,8 @@
 """The Prometheus endpoint of a run, in the coordinator's process.
 
     coordinator's loop   look (every second); trained, row and checkpointed (after a step)   ─► one `Known`
-    HTTP thread          a scrape ─► collect() ─► the table of exported_metrics.py, read off the newest `Known`
+    HTTP thread          a scrape ─► collect() ─► the table of exported_metrics.py, read off the newest
+    `Known`
 
 No call waits for another actor, and a scrape takes nothing from the loop but the reading of figures that
 are there.
@@ -31,10 +32,12 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.metrics_core import Metric as Family
 from prometheus_client.registry import Collector
 
-from dynalign.actors.coordinator.exported_metrics import EXPORTED, Exported, Known
+from dynalign.actors.coordinator.exported_metrics import EXPORTED
+from dynalign.actors.coordinator.exported_samples import Exported, Known
 from dynalign.configs.errors import Mistake, UserError
 from dynalign.configs.schema import RunSettings
 from dynalign.run_folder import durable
+from dynalign.run_folder.run_status import SupervisionStatus
 
 logger = logging.getLogger(__name__)
 
@@ -45,10 +48,12 @@ _FORMER_PORT_DEADLINE_S = 3.0
 _LOOK_AGAIN_S = 0.5
 
 _WATCHED_S = 60.0
-"""A run that was scraped within so many seconds is watched: Prometheus' own default interval is one minute."""
+"""A run that was scraped within so many seconds is watched: Prometheus' own default interval is one
+minute."""
 
 _END_SEEN_S = 20.0
-"""Longest wait for a scrape of the end: an interval of prometheus.yaml and of pod-monitor.yaml, and a slow scrape."""
+"""Longest wait for a scrape of the end: an interval of prometheus.yaml and of pod-monitor.yaml, and a slow
+scrape."""
 
 
 class Exporter(Collector):
@@ -95,8 +100,8 @@ class Exporter(Collector):
     def close(self, state: str = "finished") -> None:
         """Ends the endpoint of a run that has ended by itself, in `state`.
 
-        Where the run is watched, waits until that state was scraped: after a state of running and then no answer,
-        the run would look killed.
+        Where the run is watched, waits until that state was scraped: after a state of running and then no
+        answer, the run would look killed.
         """
         if self._server is not None:
             self._known = replace(self._known, state=state)
@@ -138,22 +143,22 @@ class Exporter(Collector):
         except OSError as error:
             logger.warning("%s cannot be written: %s", self._target, error)
 
-    def look(self, state: str, ledger: Mapping[str, Any], supervised: Mapping[str, Any]) -> None:
-        """state: as in status.json. ledger: `LedgerActor.status`. supervised: `Supervisor.report`. Either
-        may be empty: not known yet."""
+    def look(self, state: str, ledger: Mapping[str, Any], supervision: SupervisionStatus | None) -> None:
+        """state: as in `RunStatus`. ledger: `LedgerActor.status`, empty while it is not known. supervision:
+        None while it is not known."""
         known = self._known
-        wanted = supervised.get("workers_wanted")
-        before = known.supervised.get("workers_wanted")
+        wanted = supervision.workers_wanted if supervision else 0
+        before = known.supervision.workers_wanted if known.supervision else 0
         decisions = known.decisions
-        if wanted and before and wanted != before:  # 0 is no size: the run is ending
+        if supervision and wanted and before and wanted != before:  # 0 is no size: the run is ending
             # "the learner starves: …", whose figures are no label
-            reason = str(supervised["why_wanted"]).partition(":")[0]
+            reason = supervision.why_wanted.partition(":")[0]
             decisions = decisions + Counter({("up" if wanted > before else "down", reason): 1})
         now_s = self._clock()
         step = ledger.get("committed_step")
         former = known.ledger.get("committed_step")
         known = replace(
-            known, state=state, ledger=ledger, supervised=supervised, decisions=decisions, looked_s=now_s
+            known, state=state, ledger=ledger, supervision=supervision, decisions=decisions, looked_s=now_s
         )
         # Where a checkpoint or evaluation is due, this comes minutes before `trained`.
         if step is not None and former is not None and step > former:

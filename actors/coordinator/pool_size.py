@@ -1,8 +1,7 @@
-"""How many rollout workers a run wants, from two measured ratios: the learner waiting for data, and workers
-idle for admission.
+"""How many rollout workers a run wants, from how long the learner waits and how long workers are idle.
 
 Both are shares of a step. The pool grows when the learner starves while workers are busy, and shrinks when
-workers idle while the learner does not wait: both for `PATIENCE` steps on end, so that one odd step changes
+workers idle while the learner does not wait: both for `PATIENCE` steps in a row, so that one odd step changes
 nothing, and each change is given time to show. Between the two thresholds of a ratio nothing happens: that
 gap is the hysteresis.
 """

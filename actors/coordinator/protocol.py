@@ -6,6 +6,7 @@ from typing import Any, Literal, Protocol
 
 from dynalign.actors.remote import RemoteMethod
 from dynalign.actors.worker.protocol import RolloutWorkerHandle
+from dynalign.run_folder.run_status import RunStatus, SupervisionStatus
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class CoordinatorHandle(Protocol):
     raises."""
 
     train: RemoteMethod[[], Ending]
-    look: RemoteMethod[[Mapping[str, Any], Mapping[str, Any]], dict[str, Any]]
+    look: RemoteMethod[[SupervisionStatus, Mapping[str, Any]], RunStatus]
     control: RemoteMethod[[str], None]
     add_worker: RemoteMethod[[str, RolloutWorkerHandle], None]
     remove_worker: RemoteMethod[[str], None]

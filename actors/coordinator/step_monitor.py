@@ -15,6 +15,7 @@ from dynalign.configs.schema import RunSettings
 from dynalign.rollout.prompts import PromptSet
 from dynalign.run_folder.heldout import HeldoutItem, reward_by_step
 from dynalign.run_folder.metrics import MetricsLog, Row, read_heldout, read_metrics
+from dynalign.run_folder.run_status import RunStatus, SupervisionStatus
 
 
 class StepMonitor:
@@ -46,7 +47,7 @@ class StepMonitor:
         self._ledger_before: Mapping[str, Any] = {}
         self._totals_before = WorkerTotals({})
         self._pool = PoolSize(run.rollout.workers.min, run.rollout.workers.max)
-        self._supervised: Mapping[str, Any] = {}
+        self._supervision = SupervisionStatus()
         self.row: Row | None = None
         self.decisions = 0
         self.decision = Decision(0, "")
@@ -101,10 +102,10 @@ class StepMonitor:
         self.exporter.row(self.row)
         self._size_the_pool(self.row)
 
-    def look(self, state: str, ledger: Mapping[str, Any], supervised: Mapping[str, Any]) -> None:
+    def look(self, status: RunStatus) -> None:
         """What the supervision knows, every second."""
-        self._supervised = supervised
-        self.exporter.look(state, ledger, supervised)
+        self._supervision = status.supervision
+        self.exporter.look(status.state, status.ledger, status.supervision)
 
     def scale(self, workers: int) -> None:
         """A person wants so many workers."""
@@ -122,10 +123,8 @@ class StepMonitor:
     def _size_the_pool(self, row: Row) -> None:
         """Decides on the number of workers from the step's figures. Not while workers load or drain: the
         figures then say nothing about the size that the pool is on its way to."""
-        workers = self._supervised.get("workers", [])
-        settled = len(workers) == len(self._workers) and all(
-            worker["state"] == "serving" for worker in workers
-        )
+        workers = self._supervision.workers
+        settled = len(workers) == len(self._workers) and all(worker.state == "serving" for worker in workers)
         if not settled or not workers or not row.get("step_s") or row.get("rollout_idle_fraction") is None:
             return
         wait_fraction = row["learner_wait_s"] / row["step_s"]
@@ -136,5 +135,5 @@ class StepMonitor:
         self.pool_reason = decision.reason
 
     def _restarts(self) -> int:
-        restarts = self._supervised.get("restarts", {})
+        restarts = self._supervision.restarts
         return sum(count for cause, count in restarts.items() if cause.startswith("worker/"))

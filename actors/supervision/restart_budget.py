@@ -12,7 +12,8 @@ class RestartBudget:
     """Deaths per key within a sliding window. Times are seconds on the caller's clock."""
 
     def __init__(self, restarts: int, window_s: float) -> None:
-        self._restarts, self._window_s = restarts, window_s
+        self._restarts = restarts
+        self._window_s = window_s
         self._deaths_s: defaultdict[str, deque[float]] = defaultdict(deque)
 
     def spend(self, key: str, now_s: float) -> float | None:

@@ -1,5 +1,6 @@
-"""What the supervision needs to create the actors of a run, on whatever cluster there is."""
+"""What the supervision needs to create the actors of a run, and to go back to a checkpoint."""
 
+from collections.abc import Callable
 from typing import Protocol
 
 from dynalign.actors.coordinator.protocol import CoordinatorHandle
@@ -7,6 +8,10 @@ from dynalign.actors.learner.protocol import LearnerRankActor
 from dynalign.actors.ledger.protocol import LedgerHandle
 from dynalign.actors.run_spec import RunSpec
 from dynalign.actors.worker.protocol import RolloutWorkerHandle
+
+Rollback = Callable[[], tuple[int, int]]
+"""Begins a new lineage after the learner's death: its number, and the step of the newest whole checkpoint
+(0: none)."""
 
 
 class Spawner(Protocol):

@@ -43,17 +43,14 @@ from dynalign.actors.supervision.controls import Controls
 from dynalign.actors.supervision.deaths import Death, death, root_cause
 from dynalign.actors.supervision.departures import Departures, Poisoned
 from dynalign.actors.supervision.restart_budget import RestartBudget
-from dynalign.actors.supervision.spawner import Spawner
+from dynalign.actors.supervision.spawner import Rollback, Spawner
 from dynalign.actors.supervision.watched import AnyWatched, Watched
 from dynalign.actors.supervision.worker_pool import WorkerPool
 from dynalign.actors.worker.protocol import RolloutWorkerHandle
 from dynalign.configs.errors import LearnerLost, RunFailed
 from dynalign.run_folder.events import EventLog
 from dynalign.run_folder.mirror import MirrorReport
-
-Rollback = Callable[[], tuple[int, int]]
-"""Begins a new lineage after the learner's death: its number, and the step of the newest whole checkpoint
-(0: none)."""
+from dynalign.run_folder.run_status import RunStatus, SupervisionStatus
 
 
 class Supervisor:
@@ -90,7 +87,7 @@ class Supervisor:
         self._restarts: Counter[str] = Counter()
         self._ledger: Watched[LedgerHandle, None, dict[str, Any]] = Watched("ledger", calls, clock)
         self._learner: Watched[LearnerRankActor, None, None] = Watched("learner", calls, clock)
-        self._coordinator: Watched[CoordinatorHandle, Ending, dict[str, Any]] = Watched(
+        self._coordinator: Watched[CoordinatorHandle, Ending, RunStatus] = Watched(
             "coordinator", calls, clock
         )
         self._pool = WorkerPool(self.run, self._create_worker, self, self._events, calls, clock)
@@ -100,7 +97,7 @@ class Supervisor:
         self._decisions = 0
         self._pristine = True
         self._ready = False
-        self.status: dict[str, Any] | None = None
+        self.status: RunStatus | None = None
         self.ledger_status: dict[str, Any] | None = None
         self.mirror: MirrorReport | None = None
         self.ending: Ending | None = None
@@ -143,30 +140,30 @@ class Supervisor:
         self._pool.wanted = wanted
         self._why_wanted = why
 
-    def report(self) -> dict[str, Any]:
+    def report(self) -> SupervisionStatus:
         """What the supervision knows, for the coordinator, status and metrics."""
         restarts = self._restarts + self._pool.restarts
         workers = self.run.rollout.workers
-        return {
-            "workers": self._pool.stats(),
-            "workers_wanted": self._pool.wanted,
-            "workers_range": None if workers.min == workers.max else (workers.min, workers.max),
-            "why_wanted": self._why_wanted,
-            "settling": self._pool.settling,
-            "placing": self._pool.placing(),
-            "gpus": self._gpus(),
-            "restarts": dict(restarts),
-            "sync_failures": restarts["worker/weights"],
-            "mirror": self.mirror,
-        }
+        return SupervisionStatus(
+            workers=self._pool.stats(),
+            workers_wanted=self._pool.wanted,
+            workers_range=None if workers.min == workers.max else (workers.min, workers.max),
+            why_wanted=self._why_wanted,
+            settling=self._pool.settling,
+            placing=self._pool.placing(),
+            gpus=self._gpus(),
+            restarts=dict(restarts),
+            sync_failures=restarts["worker/weights"],
+            mirror=self.mirror,
+        )
 
     def _gpus(self) -> float:
         """GPUs that learner and serving workers hold; in shared placement they hold the same ones."""
-        ranks = self.run.learner.ranks
-        engines = len(self._pool.serving()) * self.run.rollout.tensor_parallel
-        if self.run.placement.device == "cpu":
+        placement = self.run.placement
+        if placement.device == "cpu":
             return 0.0
-        return float(ranks if self.run.placement.mode == "shared" else ranks + engines)
+        engines = 0 if placement.mode == "shared" else len(self._pool.serving())
+        return float(self.run.learner.ranks + engines * self.run.rollout.tensor_parallel)
 
     def end(self) -> None:
         """Ends all actors with their children."""
@@ -250,7 +247,7 @@ class Supervisor:
                 raise
 
     def _ask_coordinator(self, coordinator: CoordinatorHandle) -> None:
-        def look() -> Call[dict[str, Any]]:
+        def look() -> Call[RunStatus]:
             return coordinator.look.remote(self.report(), self.ledger_status or {})
 
         status = self._coordinator.watch(look).look()
@@ -259,15 +256,15 @@ class Supervisor:
         elif status is not None:
             self._take_status(status)
 
-    def _take_status(self, status: dict[str, Any]) -> None:
+    def _take_status(self, status: RunStatus) -> None:
         self.status = status
-        if status["state"] not in ("starting", "stopping") and status["lineage"] == self._spec.lineage:
+        if status.state not in ("starting", "stopping") and status.lineage == self._spec.lineage:
             self._ready = True
             self._recovered(self._coordinator)
             self._recovered(self._learner)
-        if status["pool"]["decision"] > self._decisions:
-            self._decisions = status["pool"]["decision"]
-            self.scale(status["pool"]["wanted"], status["pool"]["reason"])
+        if status.pool.decision > self._decisions:
+            self._decisions = status.pool.decision
+            self.scale(status.pool.wanted, status.pool.reason)
 
     def _silence(self, watched: AnyWatched) -> Death | None:
         silence_s = self.run.deadlines.silence_s

@@ -21,6 +21,7 @@ from dynalign.actors.worker.protocol import RolloutWorkerHandle
 from dynalign.configs.errors import DeadlineExceeded, DynalignError, WeightsError, one_line
 from dynalign.configs.schema import RunSettings
 from dynalign.run_folder.events import EventLog
+from dynalign.run_folder.run_status import WorkerStatus
 
 _PLACED_S = 30.0
 """Seconds within which a node that has room starts an actor's process, even under load."""
@@ -102,13 +103,13 @@ class WorkerPool:
             if seat.state == "serving" and seat.actor is not None
         ]
 
-    def stats(self) -> list[dict[str, Any]]:
+    def stats(self) -> tuple[WorkerStatus, ...]:
         """Every worker with its state and its last figures."""
-        return [seat.stats() for seat in self._seats.values()]
+        return tuple(seat.stats() for seat in self._seats.values())
 
-    def placing(self) -> list[str]:
+    def placing(self) -> tuple[str, ...]:
         """Names of the workers for which no node has room yet."""
-        return [seat.worker for seat in self._seats.values() if seat.state == "placing"]
+        return tuple(seat.worker for seat in self._seats.values() if seat.state == "placing")
 
     def look(self) -> None:
         """Takes in what has happened to every seat, then adds or drains seats until as many stay as are

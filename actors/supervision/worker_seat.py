@@ -20,6 +20,7 @@ from dynalign.actors.supervision.liveness import EVERY_S, Liveness
 from dynalign.actors.worker.protocol import RolloutWorkerHandle, WorkerProcess
 from dynalign.configs.errors import WorkerHangs
 from dynalign.configs.sections.deadlines import DeadlineSettings
+from dynalign.run_folder.run_status import WorkerStatus
 
 _EXIT_S = 1.0
 """Seconds a process gets to exit after `ray.kill`. Killed sooner, the raylet reports a crash in the
@@ -126,14 +127,10 @@ class WorkerSeat:
         self._process = None
         self._enter("empty")
 
-    def stats(self) -> dict[str, Any]:
+    def stats(self) -> WorkerStatus:
         """What status and metrics show of the worker: its state, and its last answer to `stats`."""
-        answered = None if self._liveness is None else self._liveness.answer
-        return (
-            {"version": None, "groups_in_flight": 0}
-            | (answered or {})
-            | {"name": self.worker, "state": self.state}
-        )
+        answer = None if self._liveness is None else self._liveness.answer
+        return WorkerStatus.from_json((answer or {}) | {"name": self.worker, "state": self.state})
 
     def _keep_deadlines(self, ask_every_s: float) -> None:
         limit_s = self._deadlines.start_s if self.state == "starting" else self._deadlines.drain_s

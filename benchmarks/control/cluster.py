@@ -25,6 +25,7 @@ from dynalign.actors.ledger.ledger_actor import CALLS, LedgerActor
 from dynalign.actors.ledger.ledger_link import LedgerLink
 from dynalign.actors.ledger.ledger_spec import LedgerSpec
 from dynalign.actors.ledger.protocol import LedgerHandle
+from dynalign.actors.remote import RayCalls
 from dynalign.actors.run_spec import NAMESPACE, RunSpec
 from dynalign.actors.supervision.liveness import EVERY_S, Liveness, every_s
 from dynalign.benchmarks.control.learner import SimulatedRank
@@ -101,7 +102,7 @@ class ControlPlane:
         self.hosts = [host for host, _ in pairs]
         self._vitals = [vitals for _, vitals in pairs]
         self._named: list[str] = []
-        self.liveness: list[Liveness] = []
+        self.liveness: list[Liveness[Any]] = []
 
     async def enlist(self, workers: int) -> list[Sequence[str]]:
         """The run has that many workers now: coordinator and supervision know them.
@@ -116,7 +117,7 @@ class ControlPlane:
             for name in names:
                 await self._coordinator.add_worker.remote(name, vitals)
         self.liveness = [
-            Liveness(vitals.stats.remote)
+            Liveness(vitals.stats.remote, RayCalls())
             for vitals, names in zip(self._vitals, shares, strict=True)
             for _ in names
         ]

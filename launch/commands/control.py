@@ -11,7 +11,6 @@ cannot be reached. A shell that has RAY_ADDRESS and not the folder asks the coor
 
 import os
 import time
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from dynalign.launch.resume.open_run import find_run
 from dynalign.launch.summary import read_summary, summary_lines
 from dynalign.run_folder import layout, owner, requests
 from dynalign.run_folder.requests import Request, RequestKind
+from dynalign.run_folder.run_status import RunStatus, SupervisionStatus
 
 _ANSWERS: dict[RequestKind, str] = {
     "pause": "pauses after the step under way",
@@ -41,14 +41,17 @@ def scale(run: str, runs: str, workers: int) -> int:
     folder = _folder(run, runs)
     if folder is not None and not _goes_on(folder):
         raise _not_running(run)
-    reported = _ask_cluster(run, "status") if folder is None else requests.read_status(folder)
-    least, most = reported.get("workers_range") or (1, MOST_WORKERS)
+    reported: RunStatus | None = (
+        _ask_cluster(run, "status") if folder is None else requests.read_status(folder)
+    )
+    known = SupervisionStatus() if reported is None else reported.supervision
+    least, most = known.workers_range or (1, MOST_WORKERS)
     mistakes = []
     if not least <= workers <= most:
-        remedy = f"run {run} wants {reported.get('workers_wanted', least)} at the moment"
+        remedy = f"run {run} wants {known.workers_wanted or least} at the moment"
         mistakes.append(Mistake("workers", workers, f"must be from {least} to {most}", remedy))
-    if reported.get("settling") or (folder is not None and layout.request_file(folder, "scale").exists()):
-        rule = f"is still on its way to {reported.get('workers_wanted')} workers"
+    if known.settling or (folder is not None and layout.request_file(folder, "scale").exists()):
+        rule = f"is still on its way to {known.workers_wanted} workers"
         mistakes.append(Mistake("run", run, rule, f"wait until `dynalign status {run}` shows them serving"))
     if mistakes:
         raise UserError(mistakes)
@@ -73,33 +76,36 @@ def status(run: str, runs: str) -> int:
     return 0
 
 
-def status_lines(run: str, reported: Mapping[str, Any]) -> list[str]:
-    """The lines of a run that is going on. reported: the coordinator's status, with what the driver adds."""
-    ledger = reported["ledger"]
-    row = reported["metrics"] or {}
-    progress = f"step {reported['step']} of {reported['steps']}, lineage {reported['lineage']}"
+def status_lines(run: str, reported: RunStatus | None) -> list[str]:
+    """The lines of a run that is going on. reported: None before its first status."""
+    if reported is None:
+        return [f"run {run} starting"]
+    supervision = reported.supervision
+    ledger = reported.ledger
+    row = reported.metrics or {}
+    progress = f"step {reported.step} of {reported.steps}, lineage {reported.lineage}"
     terms = ("pending", "leased", "scored", "trained", "withheld")
     lines = [
-        f"run {run} {reported['state']}: {progress}",
-        f"now: {reported['phase'] or 'between two steps'}; {reported['waiting_for']}",
+        f"run {run} {reported.state}: {progress}",
+        f"now: {reported.phase or 'between two steps'}; {reported.waiting_for}",
         f"issued {ledger['issued']} = " + " + ".join(f"{term} {ledger[term]}" for term in terms),
     ]
     if row.get("reward_mean") is not None:
         oldest = f"oldest trained token {row['staleness_max']} versions"
         lines.append(f"reward {row['reward_mean']:.3f}, step {row['step_s']:.1f} s, {oldest}")
-    for worker in reported["workers"]:
-        flying = f"{worker['groups_in_flight']} groups in flight"
-        lines.append(f"{worker['name']}: {worker['state']}, version {worker['version']}, {flying}")
-    if reported.get("metrics_address"):
-        lines.append(f"metrics: http://{reported['metrics_address']}/metrics")
-    lines.append(f"workers wanted: {reported['workers_wanted']} ({reported['why_wanted']})")
-    if reported["pool"]["now"]:
-        lines.append(f"sizing after the last step: {reported['pool']['now']}")
-    if (mirror := reported.get("mirror")) is not None:
+    for worker in supervision.workers:
+        flying = f"{worker.groups_in_flight} groups in flight"
+        lines.append(f"{worker.name}: {worker.state}, version {worker.version}, {flying}")
+    if reported.metrics_address:
+        lines.append(f"metrics: http://{reported.metrics_address}/metrics")
+    lines.append(f"workers wanted: {supervision.workers_wanted} ({supervision.why_wanted})")
+    if reported.pool.now:
+        lines.append(f"sizing after the last step: {reported.pool.now}")
+    if (mirror := supervision.mirror) is not None:
         problem = f"; {mirror['problem']}" if mirror["problem"] else ""
         lines.append(f"mirror {mirror['address']}: step {mirror['step'] or 'none yet'}{problem}")
-    if reported["restarts"]:
-        counts = ", ".join(f"{what} {count}" for what, count in sorted(reported["restarts"].items()))
+    if supervision.restarts:
+        counts = ", ".join(f"{what} {count}" for what, count in sorted(supervision.restarts.items()))
         lines.append(f"restarts: {counts}")
     return lines
 

@@ -220,12 +220,9 @@ def test_a_mistake_that_only_an_actor_sees_is_raised_before_anything_is_trained(
     case = Case(tmp_path)
     taken = UserError([Mistake("metrics.port", 9000, "is taken on 127.0.0.1", "choose another")])
 
-    def starting() -> None:
-        case.world.newest("coordinator").look.outcome |= {"state": "starting"}
-        case.world.newest("coordinator").train.end(taken)
-
+    case.world.state = "starting"
     with pytest.raises(UserError, match="is taken"):
-        case.run(starting)
+        case.run(case.lose_coordinator(taken))
     case.interrupts.restore()
 
 

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from dynalign.launch.progress import HEARTBEAT_S, ProgressView
+from dynalign.run_folder.run_status import RunStatus
 
 LEDGER = {
     "issued": 10,
@@ -34,7 +35,7 @@ class Clock:
 
 def status(
     state: str = "running", step: int = 0, row: dict[str, Any] | None = None, **more: Any
-) -> dict[str, Any]:
+) -> RunStatus:
     fixed = {
         "run": "quickstart",
         "state": state,
@@ -44,7 +45,7 @@ def status(
         "started_s": 1_000.0,
         "metrics": row,
     }
-    return fixed | {"ledger": LEDGER, "workers": [], "waiting_for": None, "phase": None} | more
+    return RunStatus.from_json(fixed | {"ledger": LEDGER, "workers": []} | more)
 
 
 def row_of(step: int, **values: float) -> dict[str, Any]:
@@ -57,7 +58,7 @@ def log_view() -> tuple[ProgressView, io.StringIO, Clock]:
     return ProgressView(Console(file=out, width=80), clock), out, clock
 
 
-def terminal_text(*statuses: dict[str, Any], width: int = 80, after_s: float = 0.0) -> str:
+def terminal_text(*statuses: RunStatus, width: int = 80, after_s: float = 0.0) -> str:
     """The last frame that a terminal of this width shows."""
     clock = Clock()
     view = ProgressView(
@@ -149,9 +150,9 @@ def test_a_terminal_shows_the_phases_of_the_start_with_their_seconds() -> None:
 
 
 def test_the_clock_of_a_start_runs_from_the_first_second_and_never_back() -> None:
-    began = {"run": "quickstart", "state": "starting", "step": 0, "steps": 8, "phase": "starting Ray"}
+    began = RunStatus("quickstart", "starting", steps=8, phase="starting Ray")
     assert "starting · 5 s" in terminal_text(began, after_s=5.0)
-    assert "running · 10 s" in terminal_text(began, status() | {"started_s": 1_004.0}, after_s=5.0)
+    assert "running · 10 s" in terminal_text(began, status(started_s=1_004.0), after_s=5.0)
 
 
 def test_a_terminal_shows_something_before_the_first_status() -> None:
@@ -186,8 +187,15 @@ KEYS = st.sampled_from(
 def test_no_missing_key_and_no_width_breaks_either_form(absent: set[str], width: int, state: str) -> None:
     worker = {"name": "w[0]", "state": "ready", "groups_in_flight": 1, "completion_tokens_total": 5}
     whole = status(state, step=3, row=row_of(3), phase="[/bold]", waiting_for="[red]", workers=[worker] * 9)
-    partial = {key: value for key, value in whole.items() if key not in absent}
+    partial = RunStatus.from_json({key: value for key, value in whole.to_json().items() if key not in absent})
     assert "dynalign" in terminal_text(partial, width=width)
     view, out, _ = log_view()
     view.update(partial)
     assert out.getvalue().count("\n") == 1
+
+
+def test_the_line_of_a_step_shows_the_account_of_that_step() -> None:
+    view, out, _ = log_view()
+    stale = {"issued": 8, "trained": 0, "withheld": 0}
+    view.update(status(step=1, row=row_of(1, issued=12, trained=4, withheld=2), ledger=stale))
+    assert "trained 4 of 12, withheld 2" in out.getvalue()

@@ -7,6 +7,7 @@ from typing import Any
 from dynalign.actors.coordinator.exporter import Exporter
 from dynalign.configs.schema import RunSettings
 from dynalign.run_folder.metric_names import METRIC_NAMES
+from dynalign.run_folder.run_status import SupervisionStatus
 from tests.worlds.synthetic_run import group, row
 
 
@@ -55,7 +56,7 @@ def worker(name: str = "rollout-0", state: str = "serving", step: int = 0) -> di
     )
 
 
-def supervised(step: int = 0, wanted: int = 2, **changed: Any) -> dict[str, Any]:
+def supervised(step: int = 0, wanted: int = 2, **changed: Any) -> SupervisionStatus:
     """A result of `Supervisor.report`, with two workers."""
     report = {
         "workers": [worker(step=step), worker("rollout-1", step=step)],
@@ -63,7 +64,8 @@ def supervised(step: int = 0, wanted: int = 2, **changed: Any) -> dict[str, Any]
         "why_wanted": "rollout.workers",
     }
     mirror = {"address": "s3://bucket/run", "step": 2, "problem": "", "failures": 0}
-    return report | {"restarts": {"worker/died": 1}, "sync_failures": 0, "mirror": mirror} | changed
+    beside = {"restarts": {"worker/died": 1}, "sync_failures": 0, "mirror": mirror}
+    return SupervisionStatus.from_json(report | beside | changed)
 
 
 def whole_row(step: int, **changed: Any) -> dict[str, Any]:
@@ -93,7 +95,7 @@ def tell_step(exporter: Exporter, step: int) -> None:
 
 def tell_start(exporter: Exporter) -> None:
     """The calls of a coordinator before the first step."""
-    exporter.look("starting", {}, {})
+    exporter.look("starting", {}, None)
     exporter.look("running", ledger(0), supervised())
     exporter.row(
         dict.fromkeys(METRIC_NAMES) | {"step": 0, "lineage": 1, "trained": 0, "heldout_reward_mean": 1.5}

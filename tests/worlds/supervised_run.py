@@ -17,6 +17,7 @@ from dynalign.actors.supervision.supervisor import Supervisor
 from dynalign.actors.worker.protocol import RolloutWorkerHandle
 from dynalign.configs.schema import RunSettings
 from dynalign.run_folder.events import read_events
+from dynalign.run_folder.run_status import RunStatus
 
 SETTINGS: dict[str, Any] = {
     "name": "supervised",
@@ -113,6 +114,7 @@ class World:
         self.poisoned: list[Poisoned] = []
         self.spawned: list[tuple[Any, ...]] = []
         self.newest_step = 0
+        self.state = "running"  # what a coordinator says of itself
         self.script: list[Callable[[], object]] = []  # one more is done in each second that passes
         self.lineage = 1
         self.worker_methods: dict[str, Any] = {"here": ("elsewhere", 1, 0.0), "start": None, "stats": {}}
@@ -164,8 +166,7 @@ class World:
     def coordinator(
         self, spec: RunSpec, ranks: tuple[LearnerRankActor, ...], joins: bool, pristine: bool
     ) -> CoordinatorHandle:
-        status = {"state": "running", "lineage": spec.lineage, "step": 0, "pool": {"decision": 0}}
-        status |= {"phase": "", "notice": ""}
+        status = RunStatus(spec.run.name, self.state, lineage=spec.lineage)
         return cast(CoordinatorHandle, self._new("coordinator", spec, joins, pristine, look=status))
 
     def worker(self, spec: RunSpec, seat: str, name: str) -> RolloutWorkerHandle:
@@ -195,8 +196,7 @@ class World:
     def running(self) -> "World":
         """Every actor serves, and the coordinator says so."""
         self.look(6)
-        assert len(self.supervisor.report()["workers"]) == 2
-        assert all(worker["state"] == "serving" for worker in self.supervisor.report()["workers"])
+        assert [worker.state for worker in self.supervisor.report().workers] == ["serving", "serving"]
         return self
 
     def newest(self, name: str) -> FakeActor:

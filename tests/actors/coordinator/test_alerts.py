@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from dynalign.actors.coordinator.exported_metrics import EXPORTED, STATES
+from dynalign.actors.coordinator.exported_metrics import EXPORTED
+from dynalign.actors.coordinator.exported_samples import STATES
 from tests.worlds.prometheus_tools import MONITORING, rules, tool
 
 MINUTES = 130

@@ -8,6 +8,7 @@ from ray import exceptions
 
 from dynalign.configs.errors import EngineError, LearnerLost, RecordError, RunFailed, WeightsError
 from dynalign.rollout.ledger.values import Break
+from dynalign.run_folder.run_status import PoolStatus, RunStatus
 from tests.worlds.supervised_run import FakeActor, World
 
 MEMORY = exceptions.OutOfMemoryError(
@@ -58,7 +59,7 @@ def test_a_worker_that_dies_is_replaced_and_its_leases_return(world: World, erro
     assert coordinator.add_worker.asked[-1] == ("rollout-1.2", world.newest("rollout-1.2"))
     cause = "memory" if error is MEMORY else "died"
     assert world.events() == [("rollout-1", "died", cause), ("rollout-1.2", "recovered", "")]
-    assert world.supervisor.report()["restarts"] == {f"worker/{cause}": 1}
+    assert world.supervisor.report().restarts == {f"worker/{cause}": 1}
 
 
 def test_memory_pressure_is_named_with_the_figures_of_the_node(world: World) -> None:
@@ -299,8 +300,8 @@ def test_a_new_coordinator_is_asked_for_what_still_holds(world: World, asked: li
 
 
 def test_the_coordinator_s_decision_on_the_number_of_workers_is_carried_out(world: World) -> None:
-    decided = {"decision": 1, "wanted": 1, "reason": "workers idle"}
-    world.newest("coordinator").look.outcome |= {"pool": decided}
+    decided = RunStatus("run", "running", pool=PoolStatus(1, 1, "workers idle"))
+    world.newest("coordinator").look.outcome = decided
     world.until(lambda: world.newest("rollout-1").stop.asked)
-    report: dict[str, object] = world.supervisor.report()
-    assert (report["workers_wanted"], report["why_wanted"], report["settling"]) == (1, "workers idle", True)
+    report = world.supervisor.report()
+    assert (report.workers_wanted, report.why_wanted, report.settling) == (1, "workers idle", True)

@@ -114,7 +114,7 @@ def test_as_many_serve_as_are_wanted_the_youngest_drains_and_a_seat_s_next_worke
     world: World,
 ) -> None:
     world.until_told("rollout-0 joined", "rollout-1 joined")
-    world.until(lambda: [told["version"] for told in world.pool.stats()] == [7, 7])
+    world.until(lambda: [worker.version for worker in world.pool.stats()] == [7, 7])
     assert not world.pool.settling
     world.pool.wanted = 1
     assert world.pool.settling
@@ -176,7 +176,7 @@ def test_a_worker_whose_weight_update_fails_is_replaced_until_its_seat_s_budget_
     world = World(tmp_path, "refuses weights")
     while not (failed := [line for line in world.told if line.startswith("failed")]):
         world.pool.look()
-        if all(seat["state"] == "waiting" for seat in world.pool.stats()):
+        if all(seat.state == "waiting" for seat in world.pool.stats()):
             world.late_s += 1.0  # the delay before the next attempt passes
         time.sleep(0.02)
         assert len(world.created) < 8
@@ -191,7 +191,7 @@ def test_workers_for_which_the_cluster_has_no_room_are_waited_for_in_sight_and_n
     world = World(tmp_path, cpus=64.0)
     world.pool.look()
     world.pool.look()
-    assert world.pool.placing() == ["rollout-0", "rollout-1"]
+    assert world.pool.placing() == ("rollout-0", "rollout-1")
     assert world.pool.settling  # asked for just now
     world.late_s += 31.0
     assert not world.pool.settling

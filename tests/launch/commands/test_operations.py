@@ -8,7 +8,8 @@ from collections.abc import Iterator
 import click
 import pytest
 
-from dynalign.actors.coordinator.exported_metrics import CAUSES, EXPORTED
+from dynalign.actors.coordinator.exported_metrics import EXPORTED
+from dynalign.actors.coordinator.exported_samples import CAUSES
 from dynalign.configs.load import listed, load_run
 from dynalign.launch.cli import INTERRUPTED, dynalign
 from dynalign.run_folder import layout

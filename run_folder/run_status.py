@@ -1,0 +1,163 @@
+"""The state of a run, as the driver sees it once a second.
+
+Written to `status.json` (`requests.py`); read by `dynalign status`, the progress view and the Prometheus
+endpoint. In the file, the fields of `SupervisionStatus` stand beside those of `RunStatus`. A field that an
+older version did not write gets its default.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import TYPE_CHECKING, Any, Self
+
+if TYPE_CHECKING:  # the storages of a mirror are slow to load
+    from dynalign.run_folder.mirror import MirrorReport
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerStatus:
+    """One rollout worker. Example: `WorkerStatus("rollout-0", "serving", version=3, groups_in_flight=2)`.
+
+    Figures are totals since the worker started, None before its first answer.
+    """
+
+    name: str
+    """The worker's own name; no two workers of a run share one."""
+    state: str
+    """`waiting`, `placing`, `starting`, `serving` or `draining` (actors/supervision/worker_seat.py)."""
+    version: int | None = None
+    """Weight version that its engine holds: the step that made it."""
+    groups_in_flight: int = 0
+    """Groups that it generates or scores."""
+    completion_tokens_total: int | None = None
+    """Tokens sampled."""
+    judgements_total: int | None = None
+    """Candidates scored."""
+    generate_s: float | None = None
+    """Seconds with candidates in generation."""
+    score_s: float | None = None
+    """Seconds with candidates being scored; may overlap generation."""
+    idle_s: float | None = None
+    """Seconds without any work."""
+    weight_sync_s: float | None = None
+    """Seconds of fetching and loading weights."""
+    weight_sync_pause_s: float | None = None
+    """Seconds that generation paused for loading weights."""
+    weight_syncs: int | None = None
+    """Weight versions loaded."""
+    weight_fallbacks: int | None = None
+    """Of these, those that the object store had to bring."""
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Self:
+        """From a dictionary that may hold more."""
+        return cls(**_known(cls, values))
+
+
+@dataclass(frozen=True, slots=True)
+class PoolStatus:
+    """The coordinator's last decision on the number of workers. Example: `PoolStatus(1, 3, "the learner
+    starves: …", "watching 3 steps: …")`."""
+
+    decision: int = 0
+    """Counts the decisions of this coordinator; 0: none yet."""
+    wanted: int = 0
+    """Workers that it decided on."""
+    reason: str = ""
+    """Why."""
+    now: str = ""
+    """What the figures of the last step say, whether or not they changed anything."""
+
+
+@dataclass(frozen=True, slots=True)
+class SupervisionStatus:
+    """What the supervision knows. Example: `SupervisionStatus((WorkerStatus("rollout-0", "serving"),),
+    1)`."""
+
+    workers: tuple[WorkerStatus, ...] = ()
+    """Every worker that is there or wanted."""
+    workers_wanted: int = 0
+    """Size that the pool has or is on its way to; 0: the run is ending."""
+    workers_range: tuple[int, int] | None = None
+    """Fewest and most workers (`rollout.workers`); None for a fixed number."""
+    why_wanted: str = ""
+    """Who or what decided on that size."""
+    settling: bool = False
+    """Whether workers are loading, draining or just asked for."""
+    placing: tuple[str, ...] = ()
+    """Workers for which no node has room yet."""
+    gpus: float | None = None
+    """GPUs that the run's actors hold; None where that is not known."""
+    restarts: Mapping[str, int] = field(default_factory=dict)
+    """Deaths so far, by `kind/cause`."""
+    sync_failures: int = 0
+    """Workers that ended because a weight version could not be loaded."""
+    mirror: "MirrorReport | None" = None
+    """None for a run without a mirror."""
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Self:
+        """From a dictionary that may hold more."""
+        known = _known(cls, values)
+        known["workers"] = tuple(WorkerStatus.from_json(each) for each in values.get("workers") or ())
+        known["placing"] = tuple(values.get("placing") or ())
+        bounds = values.get("workers_range")
+        known["workers_range"] = None if bounds is None else (bounds[0], bounds[1])
+        return cls(**known)
+
+
+@dataclass(frozen=True, slots=True)
+class RunStatus:
+    """A run at one moment. Example: `RunStatus("quickstart", "running", step=3, steps=8, phase="learning
+    step 4")`."""
+
+    run: str
+    """Name of the run."""
+    state: str
+    """`starting`, `running`, `paused`, `stopping`, `finished`, `interrupted` or `failed`."""
+    step: int = 0
+    """Steps committed."""
+    steps: int = 0
+    """Steps that finish the run."""
+    lineage: int = 1
+    """Counts starts and roll-backs."""
+    policy_version: int = 0
+    """Newest published weight version: the step that made it."""
+    metrics: dict[str, Any] | None = None
+    """Newest row of `metrics.jsonl`; None before the first."""
+    ledger: Mapping[str, Any] = field(default_factory=dict)
+    """`LedgerActor.status`, counts in groups; empty before its first answer."""
+    started_s: float | None = None
+    """When the coordinator began, Unix seconds."""
+    waiting_for: str = ""
+    """What the next batch waits for."""
+    phase: str = ""
+    """What the coordinator does; empty between two steps."""
+    notice: str = ""
+    """What a person should know, such as a checkpoint that was not written; empty for nothing."""
+    metrics_address: str | None = None
+    """host:port of the Prometheus endpoint; None without one."""
+    pool: PoolStatus = PoolStatus()
+    """The sizing of the pool."""
+    supervision: SupervisionStatus = SupervisionStatus()
+    """Workers, restarts and mirror."""
+
+    def to_json(self) -> dict[str, Any]:
+        """The content of `status.json`."""
+        values = asdict(self)
+        supervision: dict[str, Any] = values.pop("supervision")
+        return values | supervision
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Self:
+        """From the content of `status.json`."""
+        known = _known(cls, values)
+        for text in ("waiting_for", "phase", "notice"):
+            known[text] = values.get(text) or ""
+        known["pool"] = PoolStatus(**_known(PoolStatus, values.get("pool") or {}))
+        known["supervision"] = SupervisionStatus.from_json(values)
+        return cls(**{"run": "", "state": "starting"} | known)
+
+
+def _known(kind: type, values: Mapping[str, Any]) -> dict[str, Any]:
+    names = {each.name for each in fields(kind)}
+    return {name: value for name, value in values.items() if name in names}
