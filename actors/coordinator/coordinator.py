@@ -27,12 +27,13 @@ from dynalign.actors.coordinator.loop_controls import LoopControls, StopRequeste
 from dynalign.actors.coordinator.protocol import Ending
 from dynalign.actors.coordinator.step_monitor import StepMonitor
 from dynalign.actors.coordinator.worker_group import WorkerGroup
-from dynalign.actors.learner.protocol import LearnerRankActor, StepReport
+from dynalign.actors.learner.protocol import LearnerRankActor
 from dynalign.actors.ledger.ledger_spec import Batch
 from dynalign.actors.ledger.protocol import LedgerCalls
 from dynalign.actors.run_spec import RunSpec
 from dynalign.actors.worker.protocol import RolloutWorkerHandle
 from dynalign.configs.errors import CheckpointWriteFailed, LearnerLost, MissingGroups, NoSignal, RunFailed
+from dynalign.learner.learner_state import Report
 from dynalign.rollout.ledger.values import LACKS_SIGNAL
 from dynalign.rollout.prompts import PromptSet
 from dynalign.rollout.weights.version import WeightVersion, version_label
@@ -203,7 +204,7 @@ class Coordinator:
         counts = ", ".join(f"{reason} {reasons[reason]}" for reason in sorted(LACKS_SIGNAL & reasons.keys()))
         return f"{no_signal} after {refills} refills (withheld so far: {counts or 'none'})"
 
-    async def _learn(self, step: int, batch: Batch) -> tuple[StepReport, tuple[int, ...]]:
+    async def _learn(self, step: int, batch: Batch) -> tuple[Report, tuple[int, ...]]:
         self._phase = f"learning step {step}"
         present_fraction = len(batch.groups) / self.run.rollout.prompts_per_step
         await self._sleep()

@@ -9,11 +9,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
-from dynalign.actors.learner.protocol import LearnerRankActor, StepReport
+from ray import ObjectRef
+
+from dynalign.actors.learner.protocol import LearnerRankActor
 from dynalign.actors.remote import Call
 from dynalign.actors.supervision.deaths import death, root_cause
 from dynalign.configs.errors import DeadlineExceeded, DynalignError, LearnerLost, MissingGroups, one_line
 from dynalign.configs.sections.deadlines import DeadlineSettings
+from dynalign.learner.learner_state import Report
 from dynalign.rollout.ledger.values import ScoredGroup
 from dynalign.rollout.weights.version import WeightVersion
 
@@ -46,14 +49,15 @@ class LearnerGroup:
 
     async def step(
         self, step: int, groups: Sequence[ScoredGroup], handles: Sequence[object], present_fraction: float
-    ) -> tuple[StepReport, tuple[int, ...]]:
+    ) -> tuple[Report, tuple[int, ...]]:
         """One GRPO step in two phases: its report, and the ids of the groups that it trained. Asked twice
         for a step, it answers once, whatever the groups are the second time.
 
         Raises MissingGroups, before any rank has entered a collective, with the groups that a rank cannot
         read.
         """
-        calls = [rank.prepare.remote(step, groups, handles, present_fraction) for rank in self._ranks]
+        cached = cast("Sequence[ObjectRef[bytes] | None]", handles)
+        calls = [rank.prepare.remote(step, groups, cached, present_fraction) for rank in self._ranks]
         prepared = await self._answers(f"the learner to prepare step {step}", self._deadlines.step_s, calls)
         missing = {
             group_id

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from dynalign.run_folder.requests import Request, RequestKind, leave, read_status, take, write_status
+from dynalign.run_folder.run_status import RunStatus
 
 
 @pytest.mark.parametrize(
@@ -91,7 +92,7 @@ def test_other_files_are_no_requests(tmp_path: Path) -> None:
 
 
 def test_the_status_is_replaced_as_a_whole(tmp_path: Path) -> None:
-    assert read_status(tmp_path) == {}
-    write_status(tmp_path, {"step": 1, "phase": "learning"})
-    write_status(tmp_path, {"step": 2})
-    assert read_status(tmp_path) == {"step": 2}
+    assert read_status(tmp_path) is None
+    write_status(tmp_path, RunStatus("run", "running", step=1, phase="learning"))
+    write_status(tmp_path, RunStatus("run", "running", step=2))
+    assert read_status(tmp_path) == RunStatus("run", "running", step=2)

@@ -63,7 +63,7 @@ def supervised(step: int = 0, wanted: int = 2, **changed: Any) -> SupervisionSta
         "workers_wanted": wanted,
         "why_wanted": "rollout.workers",
     }
-    mirror = {"place": "s3://bucket/run", "step": 2, "problem": "", "failures": 0}
+    mirror = {"address": "s3://bucket/run", "step": 2, "problem": "", "failures": 0}
     beside = {"restarts": {"worker/died": 1}, "sync_failures": 0, "mirror": mirror}
     return SupervisionStatus.from_json(report | beside | changed)
 
@@ -95,7 +95,7 @@ def tell_step(exporter: Exporter, step: int) -> None:
 
 def tell_start(exporter: Exporter) -> None:
     """The calls of a coordinator before the first step."""
-    exporter.look("starting", {}, {})
+    exporter.look("starting", {}, None)
     exporter.look("running", ledger(0), supervised())
     exporter.row(
         dict.fromkeys(METRIC_NAMES) | {"step": 0, "lineage": 1, "trained": 0, "heldout_reward_mean": 1.5}

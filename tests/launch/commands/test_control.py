@@ -15,13 +15,13 @@ from dynalign.run_folder.requests import Request
 from dynalign.run_folder.run_status import RunStatus
 
 STATUS = {
-    "run": "r", "state": "running", "step": 3, "steps": 8, "lineage": 1, "phase": "learning step 4",
-    "waiting_for": "2 of 4 groups scored",
+    "run": "r", "state": "running", "step": 3, "steps": 8, "lineage": 1,
+    "phase": "learning step 4", "waiting_for": "2 of 4 groups scored",
     "ledger": {"issued": 14, "pending": 0, "leased": 2, "scored": 0, "trained": 12, "withheld": 0},
     "metrics": {"reward_mean": 2.5, "step_s": 14.0, "staleness_max": 1},
     "workers": [{"name": "rollout-0", "state": "serving", "version": 3, "groups_in_flight": 2}],
-    "workers_wanted": 1, "workers_range": None, "why_wanted": "rollout.workers", "settling": False,
-    "restarts": {"worker/died": 2},
+    "workers_wanted": 1, "workers_range": None, "why_wanted": "rollout.workers",
+    "settling": False, "restarts": {"worker/died": 2},
     "pool": {
         "decision": 0, "wanted": 0, "reason": "",
         "now": "balanced: learner waited 3%, workers idled 9% of the step",
@@ -29,7 +29,7 @@ STATUS = {
 }  # fmt: skip
 
 
-SHOWN = {key: value for key, value in STATUS.items() if key not in ("workers", "pool")}
+SHOWN = {key: value for key, value in STATUS.items() if key != "workers"}
 
 
 def status_of(**changed: Any) -> RunStatus:
