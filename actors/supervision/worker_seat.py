@@ -11,13 +11,14 @@ import os
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import asdict
 from typing import Any, Literal
 
 import psutil
 
 from dynalign.actors.remote import Call, Calls
 from dynalign.actors.supervision.liveness import EVERY_S, Liveness
-from dynalign.actors.worker.protocol import RolloutWorkerHandle, WorkerProcess
+from dynalign.actors.worker.protocol import RolloutWorkerHandle, WorkerProcess, WorkerStats
 from dynalign.configs.errors import WorkerHangs
 from dynalign.configs.sections.deadlines import DeadlineSettings
 
@@ -56,7 +57,7 @@ class WorkerSeat:
         self.died_s: float | None = None
         self._placed: Call[WorkerProcess] | None = None
         self._working: Call[None] | None = None
-        self._liveness: Liveness[dict[str, Any]] | None = None
+        self._liveness: Liveness[WorkerStats] | None = None
         self._process: WorkerProcess | None = None
 
     @property
@@ -131,7 +132,7 @@ class WorkerSeat:
         answered = None if self._liveness is None else self._liveness.answer
         return (
             {"version": None, "groups_in_flight": 0}
-            | (answered or {})
+            | ({} if answered is None else asdict(answered))
             | {"name": self.worker, "state": self.state}
         )
 
