@@ -1,8 +1,10 @@
-"""Log lines that say which run, which actor, and under which policy version: in Ray's worker logs and on the driver's console alike.
+"""Log lines that name the run, the actor and its policy version, in Ray's worker logs and on the driver's
+console.
 
-    2026-01-31 12:00:00,000 INFO run=quickstart actor=rollout-0 version=1.12 dynalign.actors.worker.rollout_worker: …
+    2026-01-31 12:00:00,000 INFO run=quickstart actor=rollout-0 version=1.12 dynalign.actors.logs: …
 
-So `grep -r 'run=quickstart actor=rollout-0'` over the logs of all nodes is the story of one worker. Libraries only warn.
+`grep -r 'run=quickstart actor=rollout-0'` over the logs of all nodes therefore shows what one worker did.
+Libraries log from WARNING on.
 """
 
 import logging
@@ -28,11 +30,11 @@ class _Where(logging.Filter):
 
 
 def configure(run: RunSettings, actor: str, version: Callable[[], str] | None = None) -> None:
-    """This process's log lines, from now on: our own at `run.log_level`, those of libraries from WARNING on. An actor says where it is.
+    """Sets up this process's log lines: our own from `run.log_level` on, those of libraries from WARNING on.
 
-    :param actor: `coordinator`, `ledger`, `rollout-0`, `learner-0`, `driver`. :param version: the label of the policy version that the
-        actor works under at the moment (`dynalign.rollout.weights.version.version_label`), asked at every line; cheap, and never raising. None in
-        the driver.
+    actor: `coordinator`, `ledger`, `rollout-0`, `learner-0`, `driver`. version: returns the label of the
+    policy version that the actor works under (`version_label`). It is called for every line, so it must be
+    cheap and must not raise. None in the driver; other actors log their node and process once.
     """
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter(_LINE))

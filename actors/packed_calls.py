@@ -1,9 +1,10 @@
-"""Calls whose arguments and answers are one value of bytes each.
+"""Calls whose arguments and answers are one value of bytes each. A thousand workers need it; ten would not.
 
-Ray serializes every argument for itself, and anything but bytes by a pickler written in Python: of what a report costs worker and ledger
-that is a quarter. What holds a reference to an object or an actor goes Ray's way, which counts them.
+    call ──pack──► `packed` of the actor ──► its method ──► answer ──pack──► bytes
 
-    call ──pack──► `packed` of the actor ──► its method ──► answer ──pack──► bytes     (unpacked, where there is a reference in it)
+Ray serializes each argument by itself, and anything but bytes with a pickler written in Python. That is a
+quarter of what a report costs worker and ledger. Values that hold a reference to an object or an actor go the
+ordinary way, because Ray counts references as it serializes them.
 """
 
 import io
@@ -17,20 +18,19 @@ from dynalign.configs.errors import DynalignError
 
 
 class _HoldsReference(DynalignError):
-    """What is being packed holds a reference of Ray's."""
+    """The value to be packed holds an object reference or an actor handle."""
 
 
 class _Pickler(pickle.Pickler):
-    def reducer_override(
-        self, value: object
-    ) -> Any:  # not asked for numbers, strings and tuples, as persistent_id would be
+    # Not called for numbers, strings and tuples, as persistent_id would be.
+    def reducer_override(self, value: object) -> Any:
         if isinstance(value, ray.ObjectRef | ActorHandle):
             raise _HoldsReference
         return NotImplemented
 
 
 def pack(value: object) -> bytes | None:
-    """None: there is a reference of Ray's in it."""
+    """The value as bytes; None if it holds an object reference or an actor handle."""
     out = io.BytesIO()
     try:
         _Pickler(out, pickle.HIGHEST_PROTOCOL).dump(value)
@@ -40,7 +40,7 @@ def pack(value: object) -> bytes | None:
 
 
 async def call_packed(actor: Any, method: str, *arguments: Any) -> Any:
-    """The answer of a method of an actor that is a `PackedCalls`."""
+    """The answer of a method of an actor that is a `PackedCalls`. Raises what the method raises."""
     call = pack((method, arguments))
     if call is None:
         return await actor.__getattr__(method).remote(*arguments)
@@ -49,10 +49,10 @@ async def call_packed(actor: Any, method: str, *arguments: Any) -> Any:
 
 
 class PackedCalls:
-    """An actor that can be asked so."""
+    """Base of an actor whose methods can be called through `call_packed`."""
 
     async def packed(self, call: bytes) -> Any:
-        """The method's answer as bytes, or as it is."""
+        """The answer of the packed call: as bytes, or as it is if it holds a reference."""
         method, arguments = pickle.loads(call)
         answer = await self.__getattribute__(method)(*arguments)
         packed_answer = pack(answer)

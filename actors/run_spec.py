@@ -1,24 +1,30 @@
-"""Where and what a run is, as its actors are told once."""
+"""What every actor of a run is given at its start."""
 
 from dataclasses import dataclass
 
 from dynalign.configs.schema import RunSettings
 
 NAMESPACE = "dynalign"
-"""Ray's namespace of every run's actors, so that any shell finds them by name."""
+"""Ray namespace of the actors of all runs, so that any shell finds them by name."""
 
 
 @dataclass(frozen=True)
 class RunSpec:
-    """`step`: the whole checkpoint that this lineage began with (0: none). `run_folder` is reached by every node. `prompts_hash` names
-    the prompt set. `ledger`: Ray name of the ledger."""
+    """Which run it is, and where: RunSpec(run, "runs/quickstart", lineage=3, step=10,
+    prompts_hash="9f2c…")."""
 
     run: RunSettings
+    """The settings of the run."""
     run_folder: str
+    """Path of the run folder, the same on every node."""
     lineage: int
+    """The lineage that the actors serve."""
     step: int
+    """Step of the whole checkpoint that the lineage began with; 0 for none."""
     prompts_hash: str
+    """Hash of the prompt set."""
 
     @property
     def ledger(self) -> str:
+        """Ray name of the ledger."""
         return f"{self.run.name}-ledger"

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Mapping
+from dataclasses import asdict
 from typing import Any
 
 from ray.exceptions import RayError
@@ -68,7 +69,7 @@ class WorkerGroup:
         asked = {name: member for name, member in self._members.items() if name not in self._silent}
         answers = await self._answers({name: member.actor.stats.remote() for name, member in asked.items()})
         self._silent = self._members.keys() - answers.keys()
-        return WorkerTotals(answers)
+        return WorkerTotals({name: asdict(stats) for name, stats in answers.items()})
 
     async def sleep(self, deadline_s: float) -> None:
         """Shared placement: returns once no worker holds the device.

@@ -133,7 +133,7 @@ class LearnerRank:
                 payloads.append(payload)
         if missing:
             raise MissingGroups(tuple(missing))
-        self._learner.prepare(step, payloads, [group.name for group in groups], present_fraction)
+        self._learner.prepare(step, payloads, [group.entry.name for group in groups], present_fraction)
 
     def run(self, step: int) -> tuple[Report, tuple[int, ...]]:
         """Train `step`; return its metrics and the ids of its groups.
@@ -216,10 +216,7 @@ class LearnerRank:
                 payload: bytes = ray.get(handle, timeout=_OBJECT_WAIT_S)
                 return payload
         try:
-            return spool.read(
-                self._run_folder / layout.SPOOL,
-                spool.SpoolEntry(group.name, group.size_bytes, group.checksum),
-            )
+            return spool.read(self._run_folder / layout.SPOOL, group.entry)
         except (RecordError, OSError):
             return None
 

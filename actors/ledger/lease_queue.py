@@ -1,11 +1,11 @@
-"""Workers that wait for a lease, in the order of their arrival.
+"""Workers that wait for a lease, in the order of their arrival. A thousand workers need it; ten would not.
 
     lease ──there is one, nobody waits──► at once
-      └──waits ──► served by `change`, or empty-handed when its time is up
+      └──waits ──► served by `change`, or returns without leases when its time is up
 
-Only those for whom there is something wake, however many wait: with a thousand workers at the door, waking
-all of them for every scored group would cost more than the group. And they are served in rounds: where
-leases come free one by one, a worker with many free places would have one call for each of them.
+A change wakes only the workers that get something. To wake a thousand for every scored group would cost more
+than the group itself. Waiting workers are served in rounds: where leases become free one by one, a worker
+with many free slots would otherwise make one call for each of them.
 """
 
 import asyncio
@@ -13,26 +13,26 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from dynalign.configs.errors import DynalignError
-from dynalign.rollout.ledger.evaluation_leases import EvaluationLease
-from dynalign.rollout.ledger.values import Lease
-
-AnyLease = Lease | EvaluationLease
+from dynalign.rollout.ledger.kinds import AnyLease
 
 ROUNDS_APART_S = 0.02
-"""From one round in which somebody was served to the next."""
+"""Least seconds from one round in which a worker was served to the next."""
 
 
 class _Waiting(NamedTuple):
     worker: str
     max_groups: int
-    busy: bool
+    holds_other_leases: bool
     leases: "asyncio.Future[list[AnyLease]]"
 
 
 class LeaseQueue:
-    """give: (worker, max_groups, busy) to leases; empty: nothing for this worker; None: nothing for
-    anybody. look: called every `look_s` seconds while anybody waits, because time alone can free a lease;
-    an error in it is that of all who wait."""
+    """The queue of one ledger.
+
+    give: (worker, max_groups, holds_other_leases) to leases; empty if there is nothing for this worker, None
+    if there is nothing for any. look: called every `look_s` seconds while anybody waits, because leases can
+    become free by time alone. A DynalignError from it is raised in every waiting call.
+    """
 
     def __init__(
         self,
@@ -40,27 +40,34 @@ class LeaseQueue:
         look: Callable[[], object],
         look_s: float,
     ) -> None:
-        self._give, self._look, self._look_s = give, look, look_s
+        self._give = give
+        self._look = look
+        self._look_s = look_s
         self._waiting: dict[int, _Waiting] = {}
         self._arrivals = 0
         self._timer: asyncio.TimerHandle | None = None
         self._round: asyncio.TimerHandle | None = None
         self._served_s = -ROUNDS_APART_S
 
-    async def lease(self, worker: str, max_groups: int, wait_s: float, busy: bool) -> list[AnyLease]:
-        """Up to `max_groups` leases; empty when there is none for `wait_s`, or others have waited longer
-        and it would not wait."""
+    async def lease(
+        self, worker: str, max_groups: int, wait_s: float, holds_other_leases: bool
+    ) -> list[AnyLease]:
+        """Up to `max_groups` leases.
+
+        Empty when there is none for `wait_s` seconds; with wait_s = 0 also when others wait.
+        """
         others_wait = bool(self._waiting)
-        leases = None if others_wait else self._give(worker, max_groups, busy)
+        leases = None if others_wait else self._give(worker, max_groups, holds_other_leases)
         if leases or wait_s <= 0.0:
             return leases or []
         loop = asyncio.get_running_loop()
         self._arrivals += 1
-        number, waiting = self._arrivals, _Waiting(worker, max_groups, busy, loop.create_future())
+        number = self._arrivals
+        waiting = _Waiting(worker, max_groups, holds_other_leases, loop.create_future())
         self._waiting[number] = waiting
         self._watch(loop)
         if others_wait:
-            self.change()  # they may wait for something else
+            self.change()  # this worker may be allowed what the others are not
         try:
             await asyncio.wait([waiting.leases], timeout=wait_s)
         finally:
@@ -77,6 +84,11 @@ class LeaseQueue:
             else:
                 self._round = loop.call_later(early_s, self._next_round, loop)
 
+    def leave(self, worker: str) -> None:
+        """The worker is gone: its waiting calls return without leases."""
+        for number in [number for number, waiting in self._waiting.items() if waiting.worker == worker]:
+            self._waiting.pop(number).leases.set_result([])
+
     def _next_round(self, loop: asyncio.AbstractEventLoop) -> None:
         self._round = None
         self._or_all_fail(lambda: self._serve(loop))
@@ -85,7 +97,7 @@ class LeaseQueue:
         """Gives what there is to those who wait, the first one first."""
         served: list[int] = []
         for number, waiting in self._waiting.items():
-            leases = self._give(waiting.worker, waiting.max_groups, waiting.busy)
+            leases = self._give(waiting.worker, waiting.max_groups, waiting.holds_other_leases)
             if leases is None:
                 break
             if leases:
@@ -94,11 +106,6 @@ class LeaseQueue:
         for number in served:
             del self._waiting[number]
             self._served_s = loop.time()
-
-    def leave(self, worker: str) -> None:
-        """The worker is gone: its calls that still wait end with nothing."""
-        for number in [number for number, waiting in self._waiting.items() if waiting.worker == worker]:
-            self._waiting.pop(number).leases.set_result([])
 
     def _watch(self, loop: asyncio.AbstractEventLoop) -> None:
         if self._timer is None:

@@ -1,13 +1,14 @@
-"""The ledger's methods for those that call it, typed, over one way to ask: `LedgerLink` finds the actor, a
-test asks what it likes."""
+"""The ledger's methods for its callers, typed, over one abstract `ask`: `LedgerLink` finds the actor, a test
+answers itself."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from dynalign.actors.ledger.ledger_spec import Answer, Batch
-from dynalign.actors.ledger.protocol import Known
-from dynalign.rollout.ledger.evaluation_leases import EvaluationItem, EvaluationKey, EvaluationResult
+from dynalign.actors.ledger.protocol import Known, LedgerCalls
+from dynalign.rollout.ledger.evaluation_leases import EvaluationItem, EvaluationResult
+from dynalign.rollout.ledger.kinds import AnyKey
 from dynalign.rollout.ledger.values import Delivered, GroupKey, ReportOutcome
 from dynalign.rollout.weights.version import WeightVersion
 
@@ -21,24 +22,29 @@ class LedgerClient(ABC):
         ledger."""
 
     async def lease(
-        self, worker: str, max_groups: int, wait_s: float, busy: bool = False, known: Known = None
+        self,
+        worker: str,
+        max_groups: int,
+        wait_s: float,
+        holds_other_leases: bool = False,
+        known: Known = None,
     ) -> Answer:
-        return cast(Answer, await self.ask("lease", worker, max_groups, wait_s, busy, known, wait_s=wait_s))
+        answer = await self.ask("lease", worker, max_groups, wait_s, holds_other_leases, known, wait_s=wait_s)
+        return cast(Answer, answer)
 
     async def report(
         self,
         worker: str,
         delivered: Sequence[Delivered],
         max_groups: int = 0,
-        busy: bool = False,
+        holds_other_leases: bool = False,
         known: Known = None,
     ) -> Answer:
-        return cast(Answer, await self.ask("report", worker, delivered, max_groups, busy, known))
+        answer = await self.ask("report", worker, delivered, max_groups, holds_other_leases, known)
+        return cast(Answer, answer)
 
-    async def renew(
-        self, worker: str, keys: Sequence[GroupKey | EvaluationKey]
-    ) -> list[GroupKey | EvaluationKey]:
-        return cast(list[GroupKey | EvaluationKey], await self.ask("renew", worker, keys))
+    async def renew(self, worker: str, keys: Sequence[AnyKey]) -> list[AnyKey]:
+        return cast(list[AnyKey], await self.ask("renew", worker, keys))
 
     async def withhold(self, worker: str, key: GroupKey, reason: str) -> ReportOutcome:
         return cast(ReportOutcome, await self.ask("withhold", worker, key, reason))
@@ -91,3 +97,9 @@ class LedgerClient(ABC):
 
     async def status(self) -> dict[str, Any]:
         return cast(dict[str, Any], await self.ask("status"))
+
+
+if TYPE_CHECKING:
+
+    def _implements(client: LedgerClient) -> LedgerCalls:
+        return client

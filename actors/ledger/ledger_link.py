@@ -1,12 +1,12 @@
-"""The ledger by its name: calls of the coordinator and of workers reach the one that serves, also after it
-was replaced.
+"""The ledger by its name: calls of coordinator and workers reach the ledger that serves, also after a
+replacement.
 
     call ──► named actor ──answer──► caller
       ▲          │ died, or gives no answer in time
       └──────────┘ look its name up again, until `give_up_s` without any ledger
 
-Every ledger call can be repeated: a lease that was lost with its ledger is void, a report or commit that
-was taken already changes nothing. So a caller never learns that the ledger was replaced, only that the call
+Every call can be repeated: a lease that was lost with its ledger is void, and a report or commit that was
+taken already changes nothing. So a caller does not notice that the ledger was replaced, only that the call
 took longer.
 """
 
@@ -23,22 +23,26 @@ from dynalign.actors.run_spec import NAMESPACE
 from dynalign.configs.errors import DeadlineExceeded
 
 ANSWER_S = 60.0
-"""Longest wait for an answer of a living ledger, beyond the wait that the call itself asks for."""
-
+"""Seconds to wait for an answer of a living ledger, beyond the wait that the call itself asks for."""
 _LOOK_S = 0.2
+"""Seconds from one look-up of the name to the next."""
+
 logger = logging.getLogger(__name__)
 
 
 class LedgerLink(LedgerClient):
-    """`name`: the ledger's Ray name. `give_up_s`: how long to go on without any ledger before
-    DeadlineExceeded is raised."""
+    """name: the ledger's Ray name. give_up_s: seconds without any ledger after which DeadlineExceeded is
+    raised."""
 
     def __init__(self, name: str, give_up_s: float) -> None:
         self._name, self._give_up_s = name, give_up_s
         self._actor: Any = None
 
     async def ask(self, method: str, *arguments: Any, wait_s: float = 0.0) -> Any:
-        """The method's answer. wait_s: how long the call itself may wait inside the ledger."""
+        """The method's answer. wait_s: seconds that the call itself may wait inside the ledger.
+
+        Raises what the method raises.
+        """
         alone_s: float | None = None
         while True:
             try:
@@ -47,15 +51,12 @@ class LedgerLink(LedgerClient):
                     async with asyncio.timeout(self._give_up_s):
                         await found.started.remote()
                     self._actor = found
-                async with asyncio.timeout(
-                    wait_s + ANSWER_S
-                ):  # wait_for would lose a cancellation that an answer comes together with
+                # wait_for would lose a cancellation that comes together with an answer.
+                async with asyncio.timeout(wait_s + ANSWER_S):
                     return await call_packed(self._actor, method, *arguments)
             except (ray.exceptions.RayActorError, ValueError, TimeoutError) as error:
-                if isinstance(
-                    error, ray.exceptions.RayTaskError
-                ):  # the ledger's own answer, which happens to be an error
-                    raise
+                if isinstance(error, ray.exceptions.RayTaskError):
+                    raise  # the method's own error, which happens to be a ValueError or TimeoutError
                 if self._actor is not None:
                     logger.warning(
                         "ledger %s: %s does not answer (%s); looking for the one that serves",

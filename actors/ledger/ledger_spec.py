@@ -1,44 +1,55 @@
-"""What the ledger is told once, and what it hands to the coordinator."""
+"""What the ledger's actor is given at its start, and what it answers."""
 
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from dynalign.configs.schema import RunSettings
-from dynalign.rollout.ledger.evaluation_leases import EvaluationLease
-from dynalign.rollout.ledger.values import Lease, LedgerSettings, ReportOutcome, ScoredGroup
+from dynalign.rollout.ledger.kinds import AnyLease
+from dynalign.rollout.ledger.values import LedgerSettings, ReportOutcome, ScoredGroup
 from dynalign.rollout.weights.version import WeightVersion
 
 
 @dataclass(frozen=True)
 class LedgerSpec:
-    """What the ledger is told once. `step`: the whole checkpoint to continue from, 0 for none.
-    `prompts_count`: training prompts."""
+    """The arguments of one ledger: LedgerSpec(run, "runs/quickstart", lineage=3, step=10,
+    prompts_count=512)."""
 
     run: RunSettings
+    """The settings of the run."""
     run_folder: str
+    """Path of the run folder, the same on every node."""
     lineage: int
+    """The lineage that the ledger serves."""
     step: int
+    """Step of the whole checkpoint to continue from; 0 for none."""
     prompts_count: int
+    """Prompts in the training split."""
 
 
 class Answer(NamedTuple):
-    """To a worker: what became of each group it reported, the leases it gets, and the newest version, which
-    they name, if that is news."""
+    """The answer to a worker: Answer(outcomes=("scored",), leases=(Lease(...),), version=None)."""
 
     outcomes: tuple[ReportOutcome, ...]
-    leases: tuple[Lease | EvaluationLease, ...]
+    """What became of each group that it reported, in its order."""
+    leases: tuple[AnyLease, ...]
+    """What it is to work on."""
     version: WeightVersion | None
+    """The newest version, which the leases name; None if the worker knows it, or does not ask."""
 
 
 @dataclass(frozen=True)
 class Batch:
-    """One step's groups, taken at `version` = step - 1, and per group the handle of a cached copy of its
-    bytes, None where the spool's file is the only one."""
+    """One step's groups: Batch(step=5, version=4, groups=(ScoredGroup(...), ...), handles=(None, ...))."""
 
     step: int
+    """The step that is to train them."""
     version: int
+    """The version it is taken at, step - 1."""
     groups: tuple[ScoredGroup, ...]
+    """P groups; fewer only where `take_present` was asked."""
     handles: tuple[object, ...]
+    """Per group a reference to a copy of its file in the object store; None where the spool's file is the
+    only one."""
 
     @property
     def group_ids(self) -> tuple[int, ...]:
@@ -46,14 +57,11 @@ class Batch:
 
 
 def ledger_settings(run: RunSettings) -> LedgerSettings:
-    """The rules' numbers. Workers bring their own bound on what they hold, so only the age bound limits
-    what is in flight."""
-    per_step, staleness = run.rollout.prompts_per_step, run.algorithm.max_staleness
+    """The rules' numbers of a run."""
     return LedgerSettings(
-        prompts_per_step=per_step,
+        prompts_per_step=run.rollout.prompts_per_step,
         steps=run.steps,
-        max_staleness=staleness,
-        max_in_flight=(staleness + 1) * per_step,
+        max_staleness=run.algorithm.max_staleness,
         max_refill=run.algorithm.max_refill,
         lease_s=run.deadlines.lease_s,
         poison_attempts=run.supervision.poison_attempts,

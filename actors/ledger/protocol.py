@@ -1,5 +1,7 @@
-"""The ledger's methods, as coordinator and workers call them. `LedgerActor` implements them, `LedgerLink`
-passes them on."""
+"""The ledger's methods, as coordinator and workers call them.
+
+`LedgerActor` implements them, `LedgerLink` calls it.
+"""
 
 from collections.abc import Sequence
 from typing import Any, Protocol
@@ -8,25 +10,32 @@ from dynalign.actors.ledger.ledger_spec import Answer, Batch
 from dynalign.actors.remote import RemoteMethod
 from dynalign.rollout.ledger.evaluation_leases import (
     EvaluationItem,
-    EvaluationKey,
     EvaluationResult,
     PoisonedItem,
 )
+from dynalign.rollout.ledger.kinds import AnyKey
 from dynalign.rollout.ledger.values import Break, Delivered, GroupKey, ReportOutcome
 from dynalign.rollout.weights.version import WeightVersion
 
 Known = tuple[int, int] | None
-"""(lineage, step) of the newest version that a worker knows; None: it asks for none."""
+"""(lineage, step) of the newest version that a worker knows; None if it does not ask for one."""
 
 
 class LedgerCalls(Protocol):
-    """`wait_s` and `deadline_s` are seconds from the call. `LedgerActor` says what each method does and
-    raises."""
+    """`wait_s` and `deadline_s` are seconds from the call.
+
+    `LedgerActor` says what each method does and raises.
+    """
 
     # Workers
 
     async def lease(
-        self, worker: str, max_groups: int, wait_s: float, busy: bool = False, known: Known = None
+        self,
+        worker: str,
+        max_groups: int,
+        wait_s: float,
+        holds_other_leases: bool = False,
+        known: Known = None,
     ) -> Answer: ...
 
     async def report(
@@ -34,13 +43,11 @@ class LedgerCalls(Protocol):
         worker: str,
         delivered: Sequence[Delivered],
         max_groups: int = 0,
-        busy: bool = False,
+        holds_other_leases: bool = False,
         known: Known = None,
     ) -> Answer: ...
 
-    async def renew(
-        self, worker: str, keys: Sequence[GroupKey | EvaluationKey]
-    ) -> list[GroupKey | EvaluationKey]: ...
+    async def renew(self, worker: str, keys: Sequence[AnyKey]) -> list[AnyKey]: ...
 
     async def withhold(self, worker: str, key: GroupKey, reason: str) -> ReportOutcome: ...
 

@@ -11,13 +11,14 @@ import os
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import asdict
 from typing import Any, Literal
 
 import psutil
 
 from dynalign.actors.remote import Call, Calls
 from dynalign.actors.supervision.liveness import EVERY_S, Liveness
-from dynalign.actors.worker.protocol import RolloutWorkerHandle, WorkerProcess
+from dynalign.actors.worker.protocol import RolloutWorkerHandle, WorkerProcess, WorkerStats
 from dynalign.configs.errors import WorkerHangs
 from dynalign.configs.sections.deadlines import DeadlineSettings
 from dynalign.run_folder.run_status import WorkerStatus
@@ -57,7 +58,7 @@ class WorkerSeat:
         self.died_s: float | None = None
         self._placed: Call[WorkerProcess] | None = None
         self._working: Call[None] | None = None
-        self._liveness: Liveness[dict[str, Any]] | None = None
+        self._liveness: Liveness[WorkerStats] | None = None
         self._process: WorkerProcess | None = None
 
     @property
@@ -130,7 +131,8 @@ class WorkerSeat:
     def stats(self) -> WorkerStatus:
         """What status and metrics show of the worker: its state, and its last answer to `stats`."""
         answer = None if self._liveness is None else self._liveness.answer
-        return WorkerStatus.from_json((answer or {}) | {"name": self.worker, "state": self.state})
+        known = {} if answer is None else asdict(answer)
+        return WorkerStatus.from_json(known | {"name": self.worker, "state": self.state})
 
     def _keep_deadlines(self, ask_every_s: float) -> None:
         limit_s = self._deadlines.start_s if self.state == "starting" else self._deadlines.drain_s

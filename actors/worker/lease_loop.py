@@ -1,49 +1,51 @@
-"""A worker's leases: as many in flight as it has places, each renewed until its group is reported.
+"""A worker's leases: as many in flight as it has slots, each renewed until its group is reported.
 
-    run       waits for: something to report, a free place, leases     unblocked by: `deliver`; the ledger's
-    capacity
-              one call reports all groups that have come meanwhile and takes leases for their places where
-              there are none at once, a call that waits in the ledger for the free places, beside the
-              reports
-    deliver   spool (durable) ─► the next report ─► acknowledged       called by `work` with a group's bytes
-    beat      every few seconds: renews the leases held; a lease no longer current has its task cancelled
+    run       waits for: reports, free slots, leases           unblocked by: `deliver`; the ledger's capacity
+              one call reports all groups that were delivered meanwhile and takes leases for their slots
+              where there are none at once, another call waits in the ledger for leases, beside the reports
+    deliver   spool (durable) ─► the next report ─► acknowledged       called by `work`
+    beat      every few seconds: renews the leases held; a lease that is void has its task cancelled
 
-It knows no engine: what a lease asks for is `work`. The more groups a worker has in flight, the fewer calls
+It knows no engine: `work` does what a lease asks for. The more groups a worker has in flight, the fewer calls
 each costs.
 """
 
 import asyncio
 import time
 from collections.abc import Callable, Coroutine, Iterable
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import ray
 
-from dynalign.actors.ledger.lease_queue import AnyLease
 from dynalign.actors.ledger.ledger_link import LedgerLink
 from dynalign.actors.worker.version_news import VersionNews
 from dynalign.configs.errors import DeadlineExceeded
 from dynalign.configs.sections.deadlines import DeadlineSettings
+from dynalign.rollout.ledger.kinds import AnyKey, AnyLease
 from dynalign.rollout.ledger.values import Delivered, Lease, ScoredGroup
 from dynalign.run_folder import layout, spool
-from dynalign.run_folder.spool import SpoolEntry
 
 POLL_S = 5.0
-"""One long poll; short enough that a stopping worker is not held up."""
+"""Seconds of one long poll; short, so that a worker can stop soon."""
 
 REPORTS_APART_S = 0.02
-"""While other groups are at work, the least time from one report's answer to the next report: what ends
-meanwhile shares that call."""
+"""Least seconds from a report's answer to the next report while other groups are in flight: groups that end
+meanwhile share that call."""
 
-_BEATS_PER_LEASE = 10  # renewals within one lease period, so that several may be lost
+_BEATS_PER_LEASE = 10
+"""Renewals within one lease period: several may be lost before the lease expires."""
 
 
 def several_nodes() -> bool:
-    """Whether the learner may be on a node that does not see this one's files. On a single node the spool's
-    file is as near as an object, which costs its worker and the node's Ray processes more than everything
-    else that becomes of a group."""
-    return sum(node["Alive"] for node in ray.nodes()) > 1
+    """Whether the learner may be on a node that does not see this one's files.
+
+    On a single node the spool's file is as near as an object, and making the object would cost its worker and
+    Ray more than all other steps of a delivery together.
+    """
+    nodes: list[dict[str, Any]] = cast(Any, ray).nodes()
+    return len([node for node in nodes if node["Alive"]]) > 1
 
 
 class _Sent(NamedTuple):
@@ -52,39 +54,50 @@ class _Sent(NamedTuple):
 
 
 class LeaseLoop:
-    """`worker`: its name. `places`: leases in flight at one time. `spool_folder`: the run's spool. `work`:
-    makes what one lease asks for, and reports it; longer than deadlines.group_s, and the loop ends with
-    DeadlineExceeded. `news`: told what the ledger's answers bring. `several_nodes`: see there."""
+    """The leases of one worker.
+
+    slots: leases in flight at one time. work: makes what one lease asks for and reports it; if it takes
+    longer than deadlines.group_s, the loop ends with DeadlineExceeded. news: receives the versions that the
+    ledger's answers bring. several_nodes: see the function.
+    """
 
     def __init__(
         self,
         worker: str,
         ledger: LedgerLink,
-        places: int,
+        slots: int,
         spool_folder: Path,
         deadlines: DeadlineSettings,
         work: Callable[[AnyLease], Coroutine[Any, Any, None]],
         news: VersionNews,
         several_nodes: Callable[[], bool] = several_nodes,
     ) -> None:
-        self._worker, self._ledger, self._places, self._spool = worker, ledger, places, spool_folder
-        self._deadlines, self._work, self._news = deadlines, work, news
+        self._worker = worker
+        self._ledger = ledger
+        self._slots = slots
+        self._spool = spool_folder
+        self._deadlines = deadlines
+        self._work = work
+        self._news = news
         self._stopping = False
         self._changed = asyncio.Event()
-        self._tasks: dict[Any, asyncio.Task[None]] = {}
+        self._tasks: dict[AnyKey, asyncio.Task[None]] = {}
         self._outbox: list[_Sent] = []
         self._delivering = 0
-        self._several_nodes, self._objects = several_nodes, True
-        self._idle_s, self._idle_from_s = 0.0, time.monotonic()
+        self._several_nodes = several_nodes
+        self._objects = True
+        self._idle_s = 0.0
+        self._idle_from_s = time.monotonic()
         self._answered_s = -REPORTS_APART_S
 
     @property
     def in_flight(self) -> int:
+        """Leases that are worked on now."""
         return len(self._tasks)
 
     @property
     def idle_s(self) -> float:
-        """Seconds with nothing in flight."""
+        """Seconds without any lease, since the start."""
         return self._idle_s + (0.0 if self._tasks else time.monotonic() - self._idle_from_s)
 
     def stop(self) -> None:
@@ -93,9 +106,12 @@ class LeaseLoop:
         self._changed.set()
 
     async def run(self, group: asyncio.TaskGroup) -> None:
-        """Works until `stop`, with a task of `group` for each lease and one for the beat. An error of any
-        of them is the group's."""
-        beat, waiting = group.create_task(self._beat_loop()), None
+        """Works until `stop`, with a task of `group` for each lease and one for the beat.
+
+        An error of any of them ends the group.
+        """
+        beat = group.create_task(self._beat_loop())
+        waiting = None
         while True:
             self._changed.clear()
             if waiting is not None and waiting.done():
@@ -104,10 +120,10 @@ class LeaseLoop:
             if self._stopping and not self._tasks and waiting is None:
                 break
             working = len(self._tasks) - self._delivering
-            free = 0 if self._stopping or waiting is not None else max(0, self._places - working)
+            free = 0 if self._stopping or waiting is not None else max(0, self._slots - working)
             early_s = self._answered_s + REPORTS_APART_S - time.monotonic() if working else 0.0
             if self._outbox and early_s <= 0.0:
-                self._begin(group, await self._report(free, busy=working > 0))
+                self._begin(group, await self._report(free, holds_other_leases=working > 0))
                 self._answered_s = time.monotonic()
             elif self._outbox:
                 asyncio.get_running_loop().call_later(early_s, self._changed.set)
@@ -120,17 +136,22 @@ class LeaseLoop:
         beat.cancel()
 
     async def deliver(
-        self, lease: Lease, payload: bytes, scored: Callable[[SpoolEntry], ScoredGroup]
+        self, lease: Lease, payload: bytes, versions: tuple[int, int], withheld_reason: str | None = None
     ) -> None:
-        """The bytes of a leased group, and what the ledger is told about it once they are a file. Durable
-        before acknowledged: the report names a file that survives this worker; the object is a cache of it,
-        for a learner on another node."""
+        """Writes a leased group's bytes to the spool and reports it; returns when the ledger has acknowledged
+        the report.
+
+        The report names a file that outlives this worker. The object beside it is a cache for a learner on
+        another node. versions: of the group's oldest and newest token, in steps. withheld_reason: why it is
+        not to be trained; None if it is. Raises OSError from the disk.
+        """
         name = layout.group_file(lease.group_id, lease.lineage, lease.attempt)
         entry = await asyncio.to_thread(spool.write, self._spool, name, payload)
-        sent = _Sent(
-            Delivered(scored(entry), ray.put(payload) if self._objects else None),
-            asyncio.get_running_loop().create_future(),
+        group = ScoredGroup(
+            lease.group_id, lease.attempt, lease.lineage, entry, *versions, withheld_reason=withheld_reason
         )
+        handle = ray.put(payload) if self._objects else None
+        sent = _Sent(Delivered(group, handle), asyncio.get_running_loop().create_future())
         self._outbox.append(sent)
         self._delivering += 1
         self._changed.set()
@@ -139,20 +160,23 @@ class LeaseLoop:
         finally:
             self._delivering -= 1
 
-    async def _lease(self, free: int, busy: bool) -> Iterable[AnyLease]:
-        answer = await self._ledger.lease(self._worker, free, POLL_S, busy, self._news.known)
+    async def _lease(self, free: int, holds_other_leases: bool) -> Iterable[AnyLease]:
+        answer = await self._ledger.lease(self._worker, free, POLL_S, holds_other_leases, self._news.known)
         self._news.tell(answer.version)
         return answer.leases
 
-    async def _report(self, free: int, busy: bool) -> Iterable[AnyLease]:
-        sent, self._outbox = self._outbox, []
+    async def _report(self, free: int, holds_other_leases: bool) -> Iterable[AnyLease]:
+        sent = self._outbox
+        self._outbox = []
         delivered = [each.delivered for each in sent]
-        answer = await self._ledger.report(self._worker, delivered, free, busy, self._news.known)
+        answer = await self._ledger.report(
+            self._worker, delivered, free, holds_other_leases, self._news.known
+        )
         self._news.tell(answer.version)
         for each in sent:
-            if not each.acknowledged.done():  # cancelled, when a beat came between
+            if not each.acknowledged.done():  # the beat may have cancelled it
                 each.acknowledged.set_result(None)
-        await asyncio.sleep(0)  # their tasks end before others take their places
+        await asyncio.sleep(0)  # their tasks end before new ones take their slots
         return answer.leases
 
     def _begin(self, group: asyncio.TaskGroup, leases: Iterable[AnyLease]) -> None:
@@ -161,16 +185,16 @@ class LeaseLoop:
                 self._idle_s += time.monotonic() - self._idle_from_s
             task = group.create_task(self._in_time(lease))
             self._tasks[lease.key] = task
-            task.add_done_callback(lambda _, key=lease.key: self._ended(key))
+            task.add_done_callback(partial(self._task_done, lease.key))
 
-    def _ended(self, key: Any) -> None:
+    def _task_done(self, key: AnyKey, _: "asyncio.Task[None]") -> None:
         del self._tasks[key]
         if not self._tasks:
             self._idle_from_s = time.monotonic()
         self._changed.set()
 
     async def _in_time(self, lease: AnyLease) -> None:
-        """An engine can hang while everything around it answers, so a living worker's word is not enough."""
+        """An engine can hang while its worker answers every call, so each lease has a deadline of its own."""
         deadline_s = self._deadlines.group_s
         clock = asyncio.timeout(deadline_s)
         try:

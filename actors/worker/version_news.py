@@ -1,11 +1,11 @@
-"""What a worker hears of weight versions: with the answers to its reports and waits for leases, and by a
-long poll besides.
+"""How a worker learns of new weight versions: from the answers to its reports and leases, and from a long
+poll.
 
     lease loop   report, lease ──► leases, and the version that they name ──┐ poll         wait_version, the
     ledger's long poll ──────────────────────┴─► tell ──► next, the weight loop's wait
 
-A worker that gets leases has no call for versions alone, however many there are: the ledger leaves its poll
-waiting for the next one. The poll is for one whose groups take long.
+The poll is for a worker whose groups take long. While the answers bring the versions, the ledger leaves the
+poll waiting, so that no worker makes a call for each version.
 """
 
 import asyncio
@@ -14,27 +14,30 @@ from dynalign.actors.ledger.ledger_link import LedgerLink
 from dynalign.rollout.weights.version import WeightVersion
 
 POLL_S = 30.0
-"""One long poll. After a lost answer the next one brings the version."""
+"""Seconds of one long poll. If its answer is lost, the next poll brings the version."""
 
 
 class VersionNews:
-    """Of the worker so named. `known`: (lineage, step) of the newest version heard of; at first the policy
-    that every engine starts with, which is below every published one."""
+    """The versions that one worker knows of."""
 
     def __init__(self, worker: str, ledger: LedgerLink) -> None:
-        self._worker, self._ledger = worker, ledger
+        self._worker = worker
+        self._ledger = ledger
         self.known = (0, 0)
+        """(lineage, step) of the newest version; at first that of the initial policy, which is below every
+        published one."""
         self._newest: WeightVersion | None = None
         self._came = asyncio.Event()
 
     def tell(self, version: WeightVersion | None) -> None:
-        """None, and what is known already, is no news."""
+        """Takes a version from an answer; None, or one that is known, changes nothing."""
         if version is not None and (version.lineage, version.step) > self.known:
-            self._newest, self.known = version, (version.lineage, version.step)
+            self._newest = version
+            self.known = (version.lineage, version.step)
             self._came.set()
 
     async def poll(self) -> None:
-        """For as long as the worker serves."""
+        """Polls the ledger until it is cancelled."""
         while True:
             self.tell(await self._ledger.wait_version(self._worker, self.known, POLL_S))
 

@@ -1,4 +1,5 @@
-"""A worker's way to a version: the fastest one offered, and the object store where that brings nothing.
+"""Brings a version into a worker's engine: by the transport that is offered, or through the object store if
+that fails.
 
     offer        READY, memory handles, or the learner's file with its checksums ─► engine.load_weights
       TransferFailed (nothing was written), or no offer within reach
@@ -34,24 +35,28 @@ logger = logging.getLogger(__name__)
 
 
 class WeightLoader:
-    """ranks: processes of the engine that hold a part of the model. `fallbacks`: versions that came another
-    way than was offered."""
+    """Loads versions into one engine.
+
+    gate: keeps judge batches and loads apart. ranks: processes of the engine that hold a part of the model.
+    deadline_s: seconds that one load may take.
+    """
 
     def __init__(self, engine: Engine, gate: SwapGate, worker: str, ranks: int, deadline_s: float) -> None:
-        self._engine, self._gate, self._worker, self._ranks, self._deadline_s = (
-            engine,
-            gate,
-            worker,
-            ranks,
-            deadline_s,
-        )
+        self._engine = engine
+        self._gate = gate
+        self._worker = worker
+        self._ranks = ranks
+        self._deadline_s = deadline_s
+        self._buffer = ReceiveBuffer()
         self.fallbacks = 0
-        self._landing = ReceiveBuffer()
+        """Versions that came through the object store because the transport offered had failed."""
 
     async def load(self, version: WeightVersion, loaded: Callable[[], None]) -> float:
-        """Seconds that generation paused. loaded: called before the next judge batch begins.
+        """Brings `version` into the engine; returns the seconds that generation paused. loaded: called before
+        the next judge batch begins.
 
-        Raises DeadlineExceeded, PublisherGone, or whatever ended the engine."""
+        Raises DeadlineExceeded, PublisherGone, or the error that ended the engine.
+        """
         elsewhere = isinstance(version.offer, FileOffer) and not version.offer.within_reach
         if version.offer is not None and not elsewhere:
             try:
@@ -63,7 +68,7 @@ class WeightLoader:
             version = await transport_object_store.fallback(
                 version.offer.publisher, version, self._deadline_s
             )
-        return await self._swap(version, await self._landing.fetch(version, self._deadline_s), loaded)
+        return await self._swap(version, await self._buffer.fetch(version, self._deadline_s), loaded)
 
     async def _offered(self, version: WeightVersion, loaded: Callable[[], None]) -> float:
         if isinstance(version.offer, FileOffer):
@@ -80,9 +85,8 @@ class WeightLoader:
     ) -> float:
         try:
             async with asyncio.timeout(self._deadline_s), self._gate.swapping():
-                if isinstance(
-                    source, BroadcastOffer
-                ):  # READY only now: nothing keeps the other members waiting any more
+                # READY goes out only now: from here on the other members of the broadcast wait for this one.
+                if isinstance(source, BroadcastOffer):
                     source = await transport_nccl.member(source, version, self._worker, self._ranks)
                 pause_s = await self._engine.load_weights(version.label, version.manifest, source)
                 loaded()

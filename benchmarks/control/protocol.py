@@ -1,9 +1,10 @@
 """The handles of the benchmark's actors, typed for those that call them."""
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 from dynalign.actors.remote import RemoteMethod
+from dynalign.actors.worker.protocol import WorkerStats
 
 
 class RankHandle(Protocol):
@@ -28,7 +29,7 @@ class HostHandle(Protocol):
 class VitalsHandle(Protocol):
     """A `Vitals`: answers for the workers of a host."""
 
-    stats: RemoteMethod[[], dict[str, Any]]
+    stats: RemoteMethod[[], WorkerStats]
     stop: RemoteMethod[[], None]
 
 

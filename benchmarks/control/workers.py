@@ -19,27 +19,32 @@ from typing import Any
 
 import ray
 
-from dynalign.actors.ledger.lease_queue import AnyLease
 from dynalign.actors.ledger.ledger_link import LedgerLink
 from dynalign.actors.run_spec import RunSpec
 from dynalign.actors.worker.lease_loop import POLL_S, LeaseLoop
+from dynalign.actors.worker.protocol import WorkerStats
 from dynalign.actors.worker.version_news import VersionNews
 from dynalign.benchmarks.control.protocol import HostHandle, VitalsHandle
+from dynalign.rollout.ledger.kinds import AnyLease
 from dynalign.rollout.ledger.values import Delivered, Lease, ScoredGroup
 from dynalign.run_folder import layout, spool
 from dynalign.run_folder.spool import SpoolEntry
 
-STATS = {
-    "completion_tokens_total": 0,
-    "judgements_total": 0,
-    "generate_s": 0.0,
-    "score_s": 0.0,
-    "idle_s": 0.0,
-    "weight_sync_s": 0.0,
-    "weight_sync_pause_s": 0.0,
-    "weight_syncs": 0,
-}
-"""What a worker's `stats` tell, besides its name."""
+STATS = WorkerStats(
+    name="",
+    version=0,
+    groups_in_flight=0,
+    completion_tokens_total=0,
+    judgements_total=0,
+    generate_s=0.0,
+    score_s=0.0,
+    idle_s=0.0,
+    weight_sync_s=0.0,
+    weight_sync_pause_s=0.0,
+    weight_syncs=0,
+    weight_fallbacks=0,
+)
+"""What a simulated worker answers to `stats`."""
 _JITTER = 0.5  # answers are of different lengths: engines do not finish in step
 
 
@@ -92,7 +97,7 @@ class SimulatedWorker:
     async def work(self, lease: AnyLease) -> None:
         assert isinstance(lease, Lease)  # nothing is held out
         await self.generate(lease)
-        await self.leases.deliver(lease, self._payload, lambda entry: _scored(lease, entry))
+        await self.leases.deliver(lease, self._payload, (lease.version, lease.version))
         self._made()
 
     async def one(self, due_s: float, finished: list[Delivered]) -> float:
@@ -119,8 +124,8 @@ class SimulatedWorker:
 class Vitals:
     """The Ray actor that stands for workers when coordinator and supervision ask."""
 
-    async def stats(self) -> dict[str, Any]:
-        return {"name": "", "version": 0, "groups_in_flight": 0, **STATS}
+    async def stats(self) -> WorkerStats:
+        return STATS
 
     async def stop(self) -> None:
         """They are stopped where they are."""
@@ -194,16 +199,13 @@ class WorkerHost:
 
 
 def _scored(lease: Lease, entry: SpoolEntry) -> ScoredGroup:
-    version = lease.version
     return ScoredGroup(
-        *lease.key,
-        entry.name,
-        entry.size_bytes,
-        entry.checksum,
-        version,
-        version,
-        score_mean=2.5,
-        score_std=0.5,
+        lease.group_id,
+        lease.attempt,
+        lease.lineage,
+        entry,
+        version_min=lease.version,
+        version_max=lease.version,
     )
 
 

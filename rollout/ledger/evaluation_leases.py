@@ -1,188 +1,220 @@
-"""Leases of held-out prompts. They have a counter of their own and never enter the ledger's capacity or its conservation law.
+"""The `LeaseKind` of held-out prompts.
 
-One evaluation is open at a time, named by the committed step whose policy it measures; workers hold at least that version. It
-lives in memory only: a ledger that restarts forgets it, and the coordinator opens it again.
+It enters neither the capacity nor the conservation law of the training groups.
 
-A held-out prompt can be poison, too (`suspects`). A suspect waits for a worker with nothing in hand; there will be one, because
-training waits for the evaluation, and the workers run out of groups.
+One evaluation is open at a time. It is named by the committed step whose policy it measures, and workers hold
+at least that version. It is kept in memory only: a ledger that restarts has none, and the coordinator opens
+it again.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
-from typing import Literal, NamedTuple
+from dataclasses import dataclass
+from typing import Literal
 
 from dynalign.configs.errors import LedgerError
-from dynalign.rollout.ledger.quarantine import Quarantine
+from dynalign.rollout.ledger.lease_table import LeaseTable
+from dynalign.rollout.ledger.values import PromptId
 
 
 @dataclass(frozen=True, slots=True)
 class EvaluationItem:
-    """One held-out prompt, answered with the system prompt (`prompted`) or without it."""
+    """One held-out prompt to answer: EvaluationItem(prompt_index=5, prompted=False)."""
 
     prompt_index: int
+    """Position of the prompt in the held-out split."""
     prompted: bool
+    """Whether it is answered with the system prompt."""
 
 
-class EvaluationKey(NamedTuple):
-    """Names one attempt at one item of one evaluation."""
+@dataclass(frozen=True, slots=True)
+class EvaluationKey:
+    """Names one attempt at one item of one evaluation: EvaluationKey(evaluation=4, item=0, attempt=1,
+    lineage=3)."""
 
     evaluation: int
+    """The committed step whose policy is measured."""
     item: int
+    """Position of the item in the evaluation."""
     attempt: int
+    """Number of the lease of this item, rising within a lineage."""
+    lineage: int
+    """The history of the run that the attempt belongs to."""
 
 
 @dataclass(frozen=True, slots=True)
 class EvaluationLease:
-    """One item to answer and score. `item` is its index in the evaluation. `lineage`, `version`: the least version the worker must hold.
-    `deadline_s` is on the ledger's clock."""
+    """One item to answer and score.
+
+    EvaluationLease("eval", evaluation=4, item=0, prompt_index=5, prompted=False, attempt=1, lineage=3,
+    version=4, deadline_s=1600.0, worker="rollout-0")
+    """
 
     kind: Literal["eval"]
+    """What tells this lease from one of another kind."""
     evaluation: int
+    """See `EvaluationKey`."""
     item: int
+    """See `EvaluationKey`."""
     prompt_index: int
+    """See `EvaluationItem`."""
     prompted: bool
+    """See `EvaluationItem`."""
     attempt: int
+    """See `EvaluationKey`."""
     lineage: int
+    """See `EvaluationKey`."""
     version: int
+    """The least version, in steps, that the worker must hold."""
     deadline_s: float
+    """When the lease expires unless it is renewed, in seconds on the ledger's clock."""
     worker: str
+    """Name of the worker that holds it."""
 
     @property
     def key(self) -> EvaluationKey:
-        return EvaluationKey(self.evaluation, self.item, self.attempt)
+        return EvaluationKey(self.evaluation, self.item, self.attempt, self.lineage)
+
+    @property
+    def prompt(self) -> PromptId:
+        return PromptId("heldout", self.prompt_index)
 
 
 @dataclass(frozen=True, slots=True)
 class EvaluationResult:
-    """A worker's report about one lease. score: 0..5, None if the verdict could not be read. truncated: the completion was cut."""
+    """A worker's report about one lease: EvaluationResult(EvaluationKey(4, 0, 1, 3), 2.5, 11, "Yes.",
+    truncated=False)."""
 
-    evaluation: int
-    item: int
-    attempt: int
+    key: EvaluationKey
+    """The lease that it answers."""
     score: float | None
+    """0..5; None if the verdict could not be read."""
     completion_tokens: int
+    """Tokens of the completion."""
     completion: str
+    """The answer as text."""
     truncated: bool
+    """Whether the completion was cut at its limit."""
 
     @property
-    def key(self) -> EvaluationKey:
-        return EvaluationKey(self.evaluation, self.item, self.attempt)
+    def item(self) -> int:
+        return self.key.item
 
 
 @dataclass(frozen=True, slots=True)
 class PoisonedItem:
-    """A held-out prompt that broke poison_attempts workers: its item counts as answered with nothing, without a score."""
+    """A held-out prompt that broke poison_attempts workers: PoisonedItem(prompt_index=5,
+    workers=("rollout-0", "rollout-0.2")).
+
+    Its item counts as answered with nothing, without a score.
+    """
 
     prompt_index: int
+    """Position of the prompt in the held-out split."""
     workers: tuple[str, ...]
+    """Workers that died with this prompt as their only lease since it was last scored, the newest last."""
 
 
 class EvaluationLeases:
-    """The open evaluation, in one lineage. Times are seconds on the caller's clock; a lease lasts `lease_s` from its last renewal."""
+    """The open evaluation, in one lineage, leased through `leases` ahead of the kinds that are there.
 
-    def __init__(self, lease_s: float, lineage: int, poison_attempts: int = 3) -> None:
-        self.lease_s, self.lineage = lease_s, lineage
-        self.suspects = Quarantine(poison_attempts, {})
+    attempts_before: attempt numbers that an earlier ledger of the same lineage may have granted; new ones
+    start above.
+    """
+
+    def __init__(self, leases: LeaseTable, lineage: int, attempts_before: int = 0) -> None:
+        self.leases = leases
+        self.lineage = lineage
         self.evaluation: int | None = None
+        self._attempts_before = attempts_before
         self._items: tuple[EvaluationItem, ...] = ()
         self._pending: list[int] = []
-        self._leased: dict[int, EvaluationLease] = {}
         self._results: dict[int, EvaluationResult] = {}
+        self._leased: dict[int, EvaluationKey] = {}
         self._attempts: list[int] = []
+        leases.add("eval", self)
 
     def open(self, evaluation: int, items: Sequence[EvaluationItem]) -> None:
-        """Takes the place of the evaluation before it, whose leases are void. Opening the same one again changes nothing."""
+        """Replaces the evaluation before it, whose leases become void.
+
+        Opening the same one again changes nothing. Raises LedgerError for the same one with other items.
+        """
         if evaluation == self.evaluation:
             if self._items != tuple(items):
                 raise LedgerError(f"evaluation {evaluation} is open with other items")
             return
-        self.evaluation, self._items = evaluation, tuple(items)
-        self._pending, self._attempts = list(range(len(items))), [0] * len(items)
-        self._leased, self._results = {}, {}
+        for key in self._leased.values():
+            self.leases.release(key)
+        self.evaluation = evaluation
+        self._items = tuple(items)
+        self._pending = list(range(len(items)))
+        self._attempts = [self._attempts_before] * len(items)
+        self._leased = {}
+        self._results = {}
 
-    def lease(self, worker: str, max_items: int, now_s: float, busy: bool = False) -> list[EvaluationLease]:
-        """Up to `max_items` leases, a suspect only alone. busy: the worker holds work of another kind."""
-        leases: list[EvaluationLease] = []
-        while len(leases) < max_items and (index := self._next(worker, busy)) is not None:
-            leases.append(self._lease_one(index, worker, now_s))
-        return leases
+    # ---- as a kind of lease
 
-    @property
-    def pending(self) -> int:
-        """Items that wait for a worker."""
-        return len(self._pending)
+    def waiting(self) -> Iterable[int]:
+        """Items without a result or a lease, in their order."""
+        return self._pending
 
-    def _next(self, worker: str, busy: bool) -> int | None:
-        if self.holds_suspect(worker):
-            return None
-        alone = not busy and all(lease.worker != worker for lease in self._leased.values())
-        return next(
-            (i for i in self._pending if alone or self._items[i].prompt_index not in self.suspects), None
-        )
+    def prompt_of(self, waiting: int) -> PromptId:
+        return PromptId("heldout", self._items[waiting].prompt_index)
 
-    def _lease_one(self, index: int, worker: str, now_s: float) -> EvaluationLease:
-        assert self.evaluation is not None  # without one nothing is pending
-        self._pending.remove(index)
-        self._attempts[index] += 1
-        item, key = self._items[index], EvaluationKey(self.evaluation, index, self._attempts[index])
-        until_s, version = now_s + self.lease_s, (self.lineage, self.evaluation)
+    def grant(self, waiting: int, worker: str, deadline_s: float) -> EvaluationLease:
+        """The next attempt at item `waiting`."""
+        assert self.evaluation is not None  # without one nothing waits
+        self._pending.remove(waiting)
+        self._attempts[waiting] += 1
+        item = self._items[waiting]
         lease = EvaluationLease(
-            "eval", *key[:2], item.prompt_index, item.prompted, key.attempt, *version, until_s, worker
+            "eval",
+            self.evaluation,
+            waiting,
+            item.prompt_index,
+            item.prompted,
+            self._attempts[waiting],
+            self.lineage,
+            self.evaluation,
+            deadline_s,
+            worker,
         )
-        self._leased[index] = lease
+        self._leased[waiting] = lease.key
         return lease
 
-    def holds_suspect(self, worker: str) -> bool:
-        """Whether the worker tests a suspect, and is to get nothing else of any kind."""
-        return any(
-            lease.worker == worker and lease.prompt_index in self.suspects for lease in self._leased.values()
-        )
+    def give_back(self, leases: Sequence[EvaluationLease], expired: bool) -> None:
+        """The items wait again."""
+        for lease in leases:
+            del self._leased[lease.item]
+        self._pending = sorted([*self._pending, *(lease.item for lease in leases)])
 
-    def renew(self, worker: str, keys: Iterable[EvaluationKey], now_s: float) -> list[EvaluationKey]:
-        """Extends the worker's leases; returns the keys that are no longer its own."""
-        lost: list[EvaluationKey] = []
-        for key in keys:
-            lease = self._leased.get(key.item)
-            if lease is not None and lease.key == key and lease.worker == worker:
-                self._leased[key.item] = replace(lease, deadline_s=now_s + self.lease_s)
-            else:
-                lost.append(key)
-        return lost
+    def broken(self, lease: EvaluationLease, workers: tuple[str, ...], poison: bool) -> PoisonedItem | None:
+        """None unless the item is given up as poison."""
+        if not poison:
+            return None
+        del self._leased[lease.item]
+        self._results[lease.item] = EvaluationResult(lease.key, None, 0, "", truncated=False)
+        return PoisonedItem(lease.prompt_index, workers)
+
+    # ---- reports
 
     def report(self, result: EvaluationResult) -> Literal["scored", "late", "repeated"]:
-        known, lease = self._results.get(result.item), self._leased.get(result.item)
+        """A worker's answer; nothing changes by one whose key is not current."""
+        known = self._results.get(result.item)
         if known is not None and known.key == result.key:
             return "repeated"
-        if lease is None or lease.key != result.key:
+        lease = self.leases.get(result.key)
+        if lease is None:
             return "late"
-        self.suspects.clear(lease.prompt_index)
+        self.leases.survived(lease)
         del self._leased[result.item]
         self._results[result.item] = result
         return "scored"
 
-    def expire(self, now_s: float) -> list[EvaluationKey]:
-        """Requeues every item whose lease has passed its deadline."""
-        return self._requeue([lease for lease in self._leased.values() if lease.deadline_s <= now_s])
-
-    def worker_left(self, worker: str) -> list[EvaluationKey]:
-        """Requeues every item that the worker held."""
-        return self._requeue([lease for lease in self._leased.values() if lease.worker == worker])
-
-    def worker_died(self, worker: str) -> tuple[PoisonedItem, ...]:
-        """Requeues every item that the worker held as a suspect; returns those that are given up as poison."""
-        held = [lease for lease in self._leased.values() if lease.worker == worker]
-        self.suspects.accuse(worker, (lease.prompt_index for lease in held))
-        poisoned = [lease for lease in held if self.suspects.is_poison(lease.prompt_index)]
-        for lease in poisoned:
-            del self._leased[lease.item]
-            self._results[lease.item] = EvaluationResult(*lease.key, None, 0, "", truncated=False)
-        self._requeue([lease for lease in held if lease not in poisoned])
-        return tuple(
-            PoisonedItem(lease.prompt_index, self.suspects.workers(lease.prompt_index)) for lease in poisoned
-        )
-
     def results(self, evaluation: int) -> tuple[EvaluationResult, ...] | None:
-        """All results in the order of the items; None while some are missing. Raises LedgerError for one that is not open."""
+        """All results in the order of the items; None while some are missing.
+
+        Raises LedgerError for one that is not open.
+        """
         if evaluation != self.evaluation:
             raise LedgerError(f"evaluation {evaluation} is not open")
         if len(self._results) < len(self._items):
@@ -195,10 +227,3 @@ class EvaluationLeases:
             f"evaluation {self.evaluation}: {len(self._results)} of {len(self._items)} items scored, "
             f"{len(self._leased)} leased, {len(self._pending)} pending"
         )
-
-    def _requeue(self, leases: Iterable[EvaluationLease]) -> list[EvaluationKey]:
-        keys = [lease.key for lease in leases]
-        for key in keys:
-            del self._leased[key.item]
-        self._pending = sorted([*self._pending, *(key.item for key in keys)])
-        return keys

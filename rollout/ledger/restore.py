@@ -1,11 +1,13 @@
-"""Rebuilds a ledger from a checkpoint's snapshot, the log, and what the spool really holds.
+"""Rebuilds a ledger from a checkpoint's snapshot, the log, and the files in the spool.
 
 Two cases, one procedure. The log after the checkpoint's cut is split by lineage:
-  - lines of the lineage that is being opened: the ledger alone died, the learner lives. They are applied.
-  - lines of any other lineage: the run went back to the checkpoint. They are abandoned and counted as rolled back; the draw
-    cursor stands where the checkpoint left it, so their groups are drawn again with the same draw numbers.
-What was leased is pending again. A scored group stays scored if its file is whole and it can still be trained in time.
-What prompts did to workers is read from all lines, whatever their lineage.
+  - lines of the lineage that is being opened: only the ledger died, and the learner lives. They are applied.
+  - lines of any other lineage: the run went back to the checkpoint. They are abandoned and counted as rolled
+    back. The draw cursor stands where the checkpoint left it, so their groups are drawn again with the same
+    draw numbers.
+Leased groups are pending again. A scored group stays scored if its file is whole and it can still be trained
+in time. The quarantine is read from all lines, whatever their lineage: going back to a checkpoint does not
+make a prompt harmless.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,6 +15,8 @@ from typing import Any
 
 from dynalign.configs.errors import CheckpointError, RecordError, StaleLineage
 from dynalign.rollout.ledger.age_bound import meetable
+from dynalign.rollout.ledger.lease_table import LeaseTable
+from dynalign.rollout.ledger.quarantine import Quarantine
 from dynalign.rollout.ledger.rules import Ledger
 from dynalign.rollout.ledger.state import LedgerState, Unpacked, unpack
 from dynalign.rollout.ledger.values import (
@@ -23,6 +27,7 @@ from dynalign.rollout.ledger.values import (
     LedgerSettings,
     LineageStart,
     LogLine,
+    PromptId,
     Scored,
 )
 from dynalign.run_folder.spool import SpoolEntry
@@ -36,10 +41,11 @@ def restore(
     spooled: Mapping[str, SpoolEntry],
     lineage: int,
 ) -> Ledger:
-    """The ledger of `lineage`. snapshot: the checkpoint's, None for a run without one. spooled: file name to its entry as measured.
+    """The ledger of `lineage`. snapshot: the checkpoint's, None for a run without one. spooled: file name to
+    its measured entry.
 
-    Raises CheckpointError for a damaged snapshot, RecordError for a log that contradicts it, StaleLineage if snapshot or log
-    know a lineage newer than `lineage`.
+    Raises CheckpointError for a damaged snapshot, RecordError for a log that contradicts it, StaleLineage if
+    snapshot or log know a lineage newer than `lineage`.
     """
     start = unpack(snapshot) if snapshot is not None else Unpacked(LedgerState(), (), 0)
     state = start.state
@@ -75,7 +81,8 @@ def restore(
     state.requeued += len(set(state.pending) - waiting)
     state.ended = state.ended and settings.steps <= state.version
     openings = sum(line.lineage == lineage for line in lines if isinstance(line, LineageStart))
-    return Ledger(settings, order, lineage, state, openings * ATTEMPTS_PER_LEDGER, _broke(lines, order))
+    leases = LeaseTable(settings.lease_s, Quarantine(settings.poison_attempts, _broken(lines, order)))
+    return Ledger(settings, order, lineage, state, openings * ATTEMPTS_PER_LEDGER, leases)
 
 
 def opening(ledger: Ledger, snapshot: Mapping[str, Any] | None, lines: Iterable[LogLine]) -> LineageStart:
@@ -89,16 +96,15 @@ def _lineage(line: LogLine) -> int:
     return line.group.lineage if isinstance(line, Scored) else line.lineage
 
 
-def _broke(lines: Iterable[LogLine], order: DrawOrder) -> dict[int, tuple[str, ...]]:
-    """Prompt index to the workers that it has broken since it was last scored, in whatever lineage: what a prompt does to a worker
-    is not undone by going back to a checkpoint."""
-    broke: dict[int, tuple[str, ...]] = {}
+def _broken(lines: Iterable[LogLine], order: DrawOrder) -> dict[PromptId, tuple[str, ...]]:
+    """The prompts under quarantine, with the workers that they broke since they were last scored."""
+    broken: dict[PromptId, tuple[str, ...]] = {}
     for line in lines:
         if isinstance(line, Break):
-            broke[line.prompt_index] = line.workers
-        elif isinstance(line, Scored) and broke:
-            broke.pop(order.at(line.group.group_id).index, None)
-    return broke
+            broken[PromptId("train", line.prompt_index)] = line.workers
+        elif isinstance(line, Scored) and broken:
+            broken.pop(PromptId("train", order.at(line.group.group_id).index), None)
+    return broken
 
 
 def _group_ids(line: LogLine) -> tuple[int, ...]:
@@ -112,7 +118,8 @@ def _group_ids(line: LogLine) -> tuple[int, ...]:
 
 
 def _after_the_cut(lines: Sequence[LogLine], lineage: int, step: int) -> Sequence[LogLine]:
-    """The lines after the newest one that says `lineage` stood at `step`; all lines where none does (another run folder's log)."""
+    """The lines after the newest one that says that `lineage` stood at `step`; all lines where none does (a
+    log of another run)."""
     for index in range(len(lines) - 1, -1, -1):
         line = lines[index]
         if isinstance(line, LineageStart | Commit) and (line.lineage, line.step) == (lineage, step):
@@ -121,7 +128,7 @@ def _after_the_cut(lines: Sequence[LogLine], lineage: int, step: int) -> Sequenc
 
 
 def _rolled_back(abandoned: Iterable[LogLine]) -> int:
-    """Groups with progress that is undone, counted once per lineage that made it."""
+    """Groups whose progress is undone, counted once per lineage that made it."""
     return len({(_lineage(line), group_id) for line in abandoned for group_id in _group_ids(line)})
 
 
@@ -140,9 +147,9 @@ def _apply(commit: Commit, state: LedgerState, open_ids: set[int]) -> None:
         state.withhold(group_id, reason)
         open_ids.discard(group_id)
     state.trained += len(commit.group_ids)
-    state.version, state.last_group_ids = commit.step, commit.group_ids
+    state.version = commit.step
+    state.last_group_ids = commit.group_ids
 
 
 def _is_whole(scored: Scored, spooled: Mapping[str, SpoolEntry]) -> bool:
-    group = scored.group
-    return spooled.get(group.name) == SpoolEntry(group.name, group.size_bytes, group.checksum)
+    return spooled.get(scored.group.entry.name) == scored.group.entry

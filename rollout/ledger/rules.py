@@ -1,14 +1,16 @@
-"""The ledger's rules: which group is leased, scored, taken, trained or withheld. A state machine with no clock, no I/O.
+"""The ledger's rules: which group is leased, scored, taken, trained or withheld.
+
+A state machine with no clock, no I/O.
 
     draws ──lease──► leased ──report──► scored ──take──► reserved (counts as scored) ──commit──► trained
               ▲        │ │                 │                │
               └pending◄┘ └► withheld       └───► pending ◄──┘ (bytes are missing)
              (its end)     (reason)
 
-After every transition issued = pending + leased + scored + trained + withheld, or LedgerError is raised. Exactly once: a
-group leaves `leased` only by a report with the current key, and becomes trained only by the commit of one step. Age: admission
-(`capacity`) and order (`take`) together keep every outstanding group meetable; see `age_bound`. `ledger_leases` has all up to
-`scored`, this file the coordinator's side.
+After every transition issued = pending + leased + scored + trained + withheld, or LedgerError is raised.
+Exactly once: a group becomes scored only by a report with the current key, and trained only by the commit of
+one step. Age: admission (`capacity`) and order (`take`) together keep every outstanding group meetable, see
+`age_bound.py`. `leases.py` has the transitions up to `scored`, this file the coordinator's side.
 """
 
 from collections.abc import Iterable, Sequence
@@ -19,21 +21,24 @@ from dynalign.rollout.ledger.leases import LeaseRules
 from dynalign.rollout.ledger.values import Commit, Lease, Reservation
 
 SHOWN_WORKERS = 8
-"""More are counted instead of named: a sentence is read by people."""
+"""Workers that a message names; more are counted instead."""
 
 
 class Ledger(LeaseRules):
     """The groups of one run, in one lineage: the workers' side and the coordinator's."""
 
     def take(self, step: int) -> Reservation | None:
-        """Reserves the P earliest due scored groups for `step`, the one after the last committed; None: not yet, see `waiting_reason`.
+        """Reserves the P scored groups that are due first for `step`, the one after the last committed.
 
-        A younger group overtakes only while every group left behind can still be met. The same step gives the same reservation.
-        Raises NoSignal when more groups without signal were withheld than max_refill * P replace and fewer than P are there.
+        None if the batch is not there yet, see `waiting_reason`. A younger group overtakes an older one only
+        while every group left behind can still be met. The same step gives the same reservation. Raises
+        NoSignal when fewer than P groups are scored and more were withheld without signal than max_refill * P
+        replace; LedgerError for another step.
         """
         self._check_next(step)
         if self.reservation is None:
-            present, wanted = len(self.state.scored), self.settings.prompts_per_step
+            present = len(self.state.scored)
+            wanted = self.settings.prompts_per_step
             if present < wanted and self._unreplaced() > 0:
                 raise NoSignal(step, present, wanted, self._without_signal)
             if present >= wanted:
@@ -41,20 +46,26 @@ class Ledger(LeaseRules):
         return self.reservation
 
     def take_present(self, step: int) -> Reservation | None:
-        """Reserves what is there for `step`: P groups or fewer, at least one. None: nothing is there, or a leased group would
-        become too old if left behind. Groups without signal beyond the refill are not replaced, so the leased ones run out."""
+        """Reserves the scored groups for `step`, up to P of them.
+
+        None if there is none, or if a leased group would become too old if left behind. Groups without signal
+        beyond the refill are not replaced, so the leased ones run out. Raises LedgerError for a step that is
+        not the next.
+        """
         self._check_next(step)
         if self.reservation is None and self.state.scored:
             self._reserve(step)
         return self.reservation
 
     def refill(self) -> None:
-        """Lets the present step replace another max_refill * P groups without signal: after a pause, or when nothing is there."""
+        """Lets the present step replace another max_refill * P groups without signal."""
         self._without_signal = 0
 
     def requeue_missing(self, step: int, group_ids: Iterable[int]) -> list[int]:
-        """Groups of the reserved batch whose bytes are lost go back to pending; returns their ids. The rest is scored again
-        and the next `take` fills the batch up."""
+        """Groups of the reserved batch whose bytes are lost go back to pending; returns their ids.
+
+        The other groups count as scored again, and the next `take` fills the batch up.
+        """
         self._check_next(step)
         reserved = self.reservation.group_ids if self.reservation else ()
         missing = [group_id for group_id in reserved if group_id in set(group_ids)]
@@ -63,10 +74,12 @@ class Ledger(LeaseRules):
         return self._requeue(missing, failed=True)
 
     def plan_commit(self, step: int, group_ids: Sequence[int] | None = None) -> Commit | None:
-        """What a commit of `step` changes, for the log and for `apply`; None when that step is committed already.
+        """What a commit of `step` changes, for the log and for `apply`; None when that step is committed
+        already.
 
-        group_ids: what the learner says it trained. It decides, wherever the ledger has these groups: a ledger restarted after
-        the learner's step has lost the reservation.
+        group_ids: the groups that the learner trained; None for those of the reservation. They count whatever
+        state the ledger has them in, since a ledger that was restarted after the learner's step has lost the
+        reservation. Raises LedgerError for a step out of turn, and for groups that were trained before.
         """
         ids = tuple(group_ids) if group_ids is not None else None
         if step == self.state.version:
@@ -90,7 +103,10 @@ class Ledger(LeaseRules):
         return Commit(step, self.lineage, ids, withheld)
 
     def apply(self, commit: Commit) -> None:
-        """What `plan_commit` has just planned: its groups become `trained`. Groups left behind that can no longer be met are born anew."""
+        """The groups of a planned commit become trained.
+
+        Groups left behind that can no longer be met are generated again.
+        """
         state = self.state
         disputed = self.reservation is None or set(self.reservation.group_ids) != set(commit.group_ids)
         unseen = range(state.issued, max(state.issued, max(commit.group_ids) + 1))
@@ -98,16 +114,16 @@ class Ledger(LeaseRules):
         trained = set(commit.group_ids)
         state.pending = [i for i in [*state.pending, *unseen] if i not in trained]
         for group_id in trained:
-            state.drop(group_id)
+            self._drop(group_id)
             state.release(group_id)
             self._attempts.pop(group_id, None)
             self._failures.pop(group_id, None)
         state.trained += len(trained)
-        state.version, state.last_group_ids = commit.step, commit.group_ids
+        state.version = commit.step
+        state.last_group_ids = commit.group_ids
         self.reservation = None
-        for group_id in (
-            self._settled
-        ):  # whoever repeats a report does so at once; the keys of a whole run would fill the memory
+        # A worker repeats a report at once or never, and the keys of a whole run would fill the memory.
+        for group_id in self._settled:
             self._accepted.pop(group_id, None)
         self._settled = trained | self._withheld_since_commit.keys()
         self._withheld_since_commit.clear()
@@ -116,19 +132,21 @@ class Ledger(LeaseRules):
         self.state.check_law()
 
     def end(self, reason: str = "run_ended") -> None:
-        """Everything that is left is withheld for `reason`; nothing is leased or taken any more."""
+        """Every group that is left is withheld for `reason`; nothing is leased or taken any more."""
         state = self.state
         for group_id in [*state.pending, *state.leased, *state.scored]:
-            state.drop(group_id)
+            self._drop(group_id)
             self._withhold(group_id, reason)
         state.pending = []
-        state.ended, self.reservation = True, None
+        state.ended = True
+        self.reservation = None
         self.state.check_law()
 
     # ---- what it waits for
 
     def straggler(self) -> Lease | None:
-        """The leased group that a full batch waits for because it would become too old if left behind; None if none does."""
+        """The leased group that a full batch waits for, because it would become too old if left behind; None
+        if there is none."""
         if self.reservation is not None or len(self.state.scored) < self.settings.prompts_per_step:
             return None
         due = self._blocked_due()
@@ -143,7 +161,8 @@ class Ledger(LeaseRules):
 
     def waiting_reason(self) -> str:
         """What the next `take` waits for, as a sentence."""
-        state, wanted = self.state, self.settings.prompts_per_step
+        state = self.state
+        wanted = self.settings.prompts_per_step
         if state.ended:
             return "nothing: the run has ended"
         if self.reservation is not None:
@@ -152,11 +171,17 @@ class Ledger(LeaseRules):
         lease = self.straggler()
         if lease is not None:
             due = lease.version + self.settings.max_staleness
-            return f"straggler group {lease.group_id} leased to {lease.worker} (attempt {lease.attempt}, due at version {due}); {there}"
-        names = state.workers()
+            return (
+                f"straggler group {lease.group_id} leased to {lease.worker} (attempt {lease.attempt}, "
+                f"due at version {due}); {there}"
+            )
+        names = sorted({lease.worker for lease in state.leased.values()})
         workers = ", ".join(names) if len(names) <= SHOWN_WORKERS else f"{len(names)} workers"
         workers = workers or "no worker"
-        return f"{there}; {len(state.leased)} leased to {workers}, {len(state.pending)} pending, room for {self.capacity()} more"
+        return (
+            f"{there}; {len(state.leased)} leased to {workers}, {len(state.pending)} pending, "
+            f"room for {self.capacity()} more"
+        )
 
     # ---- inside
 
@@ -170,7 +195,8 @@ class Ledger(LeaseRules):
     def _reserve(self, step: int) -> None:
         if self._blocked_due() is not None:
             return
-        batch, version = self.state.earliest(self.settings.prompts_per_step), self.state.version
+        batch = self.state.earliest(self.settings.prompts_per_step)
+        version = self.state.version
         old = [s.group.group_id for s in batch if version - s.group.version_min > self.settings.max_staleness]
         if old:
             raise LedgerError(
@@ -187,6 +213,7 @@ class Ledger(LeaseRules):
     def _check_next(self, step: int) -> None:
         if self.state.ended or step != self.state.version + 1 or step > self.settings.steps:
             raise LedgerError(
-                f"step {step} is out of turn: {self.state.version} of {self.settings.steps} steps are committed"
+                f"step {step} is out of turn: "
+                f"{self.state.version} of {self.settings.steps} steps are committed"
                 + (", the run has ended" if self.state.ended else "")
             )

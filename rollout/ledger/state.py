@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 from dynalign.configs.errors import CheckpointError, LedgerError
 from dynalign.rollout.ledger.values import Counts, Lease, Scored, ScoredGroup
+from dynalign.run_folder.spool import SpoolEntry
 
 FORMAT = 1
 T = TypeVar("T")
@@ -14,62 +15,63 @@ T = TypeVar("T")
 
 @dataclass(slots=True)
 class LedgerState:
-    """Every draw number below `issued` is in exactly one place: `pending` (ascending), `leased`, `scored`, `withheld`, or, where
-    it is in none of these, trained. `version` is the last committed step, `last_group_ids` what it trained.
+    """Every draw number below `issued` is in exactly one of `pending`, `leased`, `scored` and `withheld`, or,
+    where it is in none of these, trained.
 
-    `leased`, `scored` and `withheld` are changed through `hold`, `keep`, `drop`, `withhold` and `release` alone, which count along, so that
-    no question of a call needs a walk over all groups.
+    `leased`, `scored` and `withheld` are changed only through `hold`, `keep`, `drop`, `withhold` and
+    `release`. These keep counters up to date, so that no call has to walk over all groups.
     """
 
     version: int = 0
+    """The last committed step."""
     issued: int = 0
+    """See `Counts`, as for `trained`, `requeued`, `late` and `rolled_back`."""
     trained: int = 0
     pending: list[int] = field(default_factory=list)
+    """Group ids that wait for another lease, ascending."""
     leased: dict[int, Lease] = field(default_factory=dict)
+    """Group id to its lease."""
     scored: dict[int, Scored] = field(default_factory=dict)
+    """Group id to its report."""
     withheld: dict[int, str] = field(default_factory=dict)
+    """Group id to the reason."""
     last_group_ids: tuple[int, ...] = ()
+    """The groups that step `version` trained."""
     requeued: int = 0
     late: int = 0
     rolled_back: int = 0
     ended: bool = False
-    _of_worker: dict[str, dict[int, None]] = field(default_factory=dict, init=False, compare=False)
-    _leased_born: Counter[int] = field(default_factory=Counter, init=False, compare=False)
-    _scored_by_lease_version: Counter[int] = field(default_factory=Counter, init=False, compare=False)
+    """Whether nothing is leased or taken any more."""
+    _leased_at: Counter[int] = field(default_factory=Counter, init=False, compare=False)
+    _scored_at: Counter[int] = field(default_factory=Counter, init=False, compare=False)
     _withheld_for: Counter[str] = field(default_factory=Counter, init=False, compare=False)
 
     def __post_init__(self) -> None:
         self._withheld_for.update(self.withheld.values())
-        leased, scored, self.leased, self.scored = self.leased, self.scored, {}, {}
-        for lease in leased.values():
-            self.hold(lease)
-        for each in scored.values():
-            self.keep(each)
+        for lease in self.leased.values():
+            self._leased_at[lease.version] += 1
+        for scored in self.scored.values():
+            self._scored_at[scored.leased_at_version] += 1
 
     def hold(self, lease: Lease) -> None:
-        """The group is leased; its lease before, which was its worker's own, is replaced."""
-        if lease.group_id not in self.leased:
-            self._of_worker.setdefault(lease.worker, {})[lease.group_id] = None
-            self._leased_born[lease.version] += 1
+        """The group is leased."""
+        self._leased_at[lease.version] += 1
         self.leased[lease.group_id] = lease
 
     def keep(self, scored: Scored) -> None:
         """The group is scored."""
         self.drop(scored.group.group_id)
-        self._scored_by_lease_version[scored.leased_at_version] += 1
+        self._scored_at[scored.leased_at_version] += 1
         self.scored[scored.group.group_id] = scored
 
     def drop(self, group_id: int) -> None:
         """The group is neither leased nor scored any more."""
-        lease, scored = self.leased.pop(group_id, None), self.scored.pop(group_id, None)
+        lease = self.leased.pop(group_id, None)
+        scored = self.scored.pop(group_id, None)
         if lease is not None:
-            _count_down(self._leased_born, lease.version)
-            held = self._of_worker[lease.worker]
-            del held[group_id]
-            if not held:
-                del self._of_worker[lease.worker]
+            _count_down(self._leased_at, lease.version)
         if scored is not None:
-            _count_down(self._scored_by_lease_version, scored.leased_at_version)
+            _count_down(self._scored_at, scored.leased_at_version)
 
     def withhold(self, group_id: int, reason: str) -> None:
         """The group, which is nowhere else, is not to be trained."""
@@ -87,22 +89,15 @@ class LedgerState:
     def withheld_by_reason(self) -> dict[str, int]:
         return dict(sorted(self._withheld_for.items()))
 
-    def leases_of(self, worker: str) -> list[Lease]:
-        """In the order in which they were leased."""
-        return [self.leased[group_id] for group_id in self._of_worker.get(worker, ())]
-
-    def workers(self) -> Sequence[str]:
-        """Those that hold leases."""
-        return sorted(self._of_worker)
-
     def left_behind(self, groups: int, max_staleness: int) -> dict[int, int]:
-        """Due version to the number of groups that stay behind when the scored groups that are due first, `groups` of them, leave."""
-        left = Counter(self._leased_born)
-        for born in sorted(self._scored_by_lease_version):
-            leaving = min(groups, self._scored_by_lease_version[born])
+        """Due version to the number of groups that stay when the `groups` scored groups that are due first
+        leave."""
+        left = Counter(self._leased_at)
+        for version in sorted(self._scored_at):
+            leaving = min(groups, self._scored_at[version])
             groups -= leaving
-            left[born] += self._scored_by_lease_version[born] - leaving
-        return {born + max_staleness: count for born, count in left.items()}
+            left[version] += self._scored_at[version] - leaving
+        return {version + max_staleness: count for version, count in left.items()}
 
     def counts(self) -> Counts:
         return Counts(
@@ -119,8 +114,8 @@ class LedgerState:
 
     def check_law(self) -> None:
         """Raises LedgerError where the law does not hold."""
-        places = len(self.pending) + len(self.leased) + len(self.scored) + len(self.withheld)
-        if self.issued != self.trained + places:
+        untrained = len(self.pending) + len(self.leased) + len(self.scored) + len(self.withheld)
+        if self.issued != self.trained + untrained:
             raise LedgerError(f"the conservation law is broken: {self.counts()}")
 
     def outstanding(self, max_staleness: int) -> list[tuple[int, int]]:
@@ -136,25 +131,24 @@ class LedgerState:
 
     def trained_of(self, group_ids: Sequence[int]) -> list[int]:
         """Those of the groups that are trained."""
-        places = (
-            self.scored,
-            self.leased,
-            set(self.pending),
-            self.withheld,
-        )  # asked in turn; a run's withheld groups are many
+        # Looked up in turn instead of united in one set: a run withholds many groups.
+        untrained = (self.scored, self.leased, set(self.pending), self.withheld)
         return [
-            each for each in group_ids if each < self.issued and not any(each in place for place in places)
+            each for each in group_ids if each < self.issued and not any(each in part for part in untrained)
         ]
 
 
 def _count_down(counter: Counter[T], key: T) -> None:
     counter[key] -= 1
     if not counter[key]:
-        del counter[key]  # else a run's every version would stay
+        del counter[key]  # the counter would otherwise keep an entry for every version of the run
 
 
 def pack(state: LedgerState, lineage: int) -> dict[str, Any]:
-    """The state as plain data (msgpack can carry it). A lease does not outlive its ledger, so only its group's id is kept."""
+    """The state as plain data, for msgpack.
+
+    A lease does not outlive its ledger, so only its group's id is kept.
+    """
     withheld: defaultdict[str, list[int]] = defaultdict(list)
     for group_id, reason in sorted(state.withheld.items()):
         withheld[reason].append(group_id)
@@ -166,7 +160,7 @@ def pack(state: LedgerState, lineage: int) -> dict[str, Any]:
         "trained": state.trained,
         "pending": list(state.pending),
         "leased": sorted(state.leased),
-        "scored": [[scored.leased_at_version, *scored.group] for _, scored in sorted(state.scored.items())],
+        "scored": [_row(scored) for _, scored in sorted(state.scored.items())],
         "withheld": dict(withheld),
         "last_group_ids": list(state.last_group_ids),
         "requeued": state.requeued,
@@ -176,17 +170,52 @@ def pack(state: LedgerState, lineage: int) -> dict[str, Any]:
     }
 
 
+_ROW_WITH_SCORES = 12
+"""Length of a row that carries the mean and standard deviation of the scores, which earlier versions wrote
+and nothing reads."""
+
+
+def _row(scored: Scored) -> list[Any]:
+    group = scored.group
+    entry = group.entry
+    return [
+        scored.leased_at_version,
+        group.group_id,
+        group.attempt,
+        group.lineage,
+        entry.name,
+        entry.size_bytes,
+        entry.checksum,
+        group.version_min,
+        group.version_max,
+        group.withheld_reason,
+    ]
+
+
+def _scored(row: Sequence[Any]) -> Scored:
+    """The inverse of `_row`. Raises ValueError for a row of another length."""
+    if len(row) == _ROW_WITH_SCORES:
+        row = [*row[:9], row[11]]
+    leased_at_version, group_id, attempt, lineage, name, size_bytes, checksum, oldest, newest, reason = row
+    entry = SpoolEntry(name, size_bytes, checksum)
+    return Scored(ScoredGroup(group_id, attempt, lineage, entry, oldest, newest, reason), leased_at_version)
+
+
 @dataclass(frozen=True, slots=True)
 class Unpacked:
-    """A snapshot read back: the state without its leases, whose groups are in `leased`, and the lineage that wrote it."""
+    """A snapshot read back: Unpacked(LedgerState(version=5, issued=10, ...), leased=(8,), lineage=3)."""
 
     state: LedgerState
+    """The state without its leases."""
     leased: tuple[int, ...]
+    """Ids of the groups that were leased."""
     lineage: int
+    """The lineage that wrote the snapshot."""
 
 
 def unpack(snapshot: Mapping[str, Any]) -> Unpacked:
-    """The inverse of `pack`. Raises CheckpointError for an unknown format, missing parts, or counts that break the law."""
+    """The inverse of `pack`. Raises CheckpointError for an unknown format, missing parts, or counts that
+    break the law."""
     if snapshot.get("format") != FORMAT:
         raise CheckpointError(
             f"ledger snapshot has format {snapshot.get('format')!r}, this version reads {FORMAT}"
@@ -197,9 +226,7 @@ def unpack(snapshot: Mapping[str, Any]) -> Unpacked:
             issued=snapshot["issued"],
             trained=snapshot["trained"],
             pending=list(snapshot["pending"]),
-            scored={
-                row[1]: Scored(ScoredGroup(*row[1:]), leased_at_version=row[0]) for row in snapshot["scored"]
-            },
+            scored={row[1]: _scored(row) for row in snapshot["scored"]},
             withheld={group_id: reason for reason, ids in snapshot["withheld"].items() for group_id in ids},
             last_group_ids=tuple(snapshot["last_group_ids"]),
             requeued=snapshot["requeued"],

@@ -1,44 +1,63 @@
-"""What passes through the ledger: leases, scored groups, reservations, commits, counts.
+"""The values of the ledger: leases, scored groups, reservations, commits, counts, and its settings.
 
-What there is one of per group is a named tuple: a batch of 1,024 is packed and unpacked in a third of the time that dataclasses take,
-and the ledger answers nobody meanwhile.
+What exists once per group is a named tuple: a batch of 1,024 groups is pickled and unpickled in a third of
+the time that dataclasses take, and the ledger answers no other call meanwhile. Keys are dataclasses, so that
+two keys of different kinds never compare equal.
 """
 
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, Protocol
 
+from dynalign.run_folder.spool import SpoolEntry
+
 LACKS_SIGNAL = frozenset({"low_signal", "unparsed", "empty"})
-"""Reasons that say the group's scores teach nothing: such a group is replaced, at most max_refill * P times per step."""
+"""Withheld reasons that say that the group's scores teach nothing.
+
+At most max_refill * P such groups are replaced per step.
+"""
 
 POISON = "poison"
-"""The reason of a group that is withheld because its prompt broke poison_attempts workers."""
+"""Reason of a group that is withheld because its prompt broke poison_attempts workers."""
+
+UNREADABLE = "unreadable_record"
+"""Reason of a group whose file matches its checksum, but cannot be trained on."""
 
 ATTEMPTS_PER_LEDGER = 1000
-"""Attempts that one ledger gives a group, so that those of the ledger that follows it in the lineage can start above all of them.
-Far above what drains and deaths ask for in one run; a group that comes here is withheld."""
+"""Attempts that one ledger may grant per group.
+
+The next ledger of the lineage numbers its attempts above these. Drains and deaths of one run stay far below;
+a group that reaches this number is withheld.
+"""
+
+FAILED_ATTEMPTS = 5
+"""Attempts at one group that may expire or lose their bytes before it is withheld as `attempts_exhausted`."""
 
 ReportOutcome = Literal["scored", "withheld", "late", "repeated"]
-"""`late`: the attempt is not the current one, its group is never trained. `repeated`: known already, nothing changed."""
+"""`late`: the attempt is not the current one, and its group is never trained.
+
+`repeated`: reported before; nothing changed.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class LedgerSettings:
     """The numbers that the rules need.
 
-    prompts_per_step: P, groups per optimizer step. steps: committed steps that finish the run. max_staleness: oldest version
-    that a trained token may carry, in steps. max_in_flight: groups leased at the same time. max_refill: groups without signal
-    replaced per step, as a multiple of P. lease_s: seconds from lease, or its last renewal, to expiry. max_attempts: attempts at
-    one group that may expire or lose their bytes before it is withheld. poison_attempts: workers that a prompt may break.
+    LedgerSettings(prompts_per_step=64, steps=200, max_staleness=2, max_refill=4.0, lease_s=600.0)
     """
 
     prompts_per_step: int
+    """P, the groups of one optimizer step."""
     steps: int
+    """Committed steps that finish the run."""
     max_staleness: int
-    max_in_flight: int
+    """Age that a token may have when it is trained, in steps."""
     max_refill: float
+    """Groups without signal that are replaced per step, as a multiple of P."""
     lease_s: float
-    max_attempts: int = 5
+    """Seconds from the grant of a lease, or its last renewal, to its expiry."""
     poison_attempts: int = 3
+    """Workers that a prompt may break, leased alone, before its group is withheld."""
 
 
 class Draw(Protocol):
@@ -56,51 +75,87 @@ class DrawOrder(Protocol):
     def at(self, draw: int) -> Draw: ...
 
 
-class GroupKey(NamedTuple):
-    """Names one attempt at one group; the fence against late work. The lineage makes attempts of an earlier history differ."""
+class PromptId(NamedTuple):
+    """A prompt of one split: PromptId("train", 17)."""
+
+    split: Literal["train", "heldout"]
+    """The split that `position` counts in."""
+    position: int
+    """Position of the prompt in its split, from 0."""
+
+
+@dataclass(frozen=True, slots=True)
+class GroupKey:
+    """Names one attempt at one group, so that work of an earlier attempt is recognized: GroupKey(group_id=7,
+    attempt=1, lineage=3)."""
 
     group_id: int
+    """Draw number of the group, from 0."""
     attempt: int
+    """Number of the lease of this group, rising within a lineage."""
     lineage: int
+    """The history of the run that the attempt belongs to. A rollback begins a new one."""
 
 
 class Lease(NamedTuple):
-    """One group to generate and score. `group_id` is the draw number. `version` is the newest published version: the worker
-    holds at least that before its first token. `deadline_s` is on the ledger's clock."""
+    """One group to generate and score.
+
+    Lease("train", group_id=7, prompt_index=2, epoch=1, attempt=1, lineage=3, version=4, deadline_s=1600.0,
+    worker="rollout-0")
+    """
 
     kind: Literal["train"]
+    """What tells this lease from one of another kind."""
     group_id: int
+    """Draw number of the group, from 0."""
     prompt_index: int
+    """Position of the prompt in the training split."""
     epoch: int
+    """Pass over the training split that the draw belongs to, from 0."""
     attempt: int
+    """See `GroupKey`."""
     lineage: int
+    """See `GroupKey`."""
     version: int
+    """Newest published version, in steps.
+
+    The worker holds at least this one before it samples the first token.
+    """
     deadline_s: float
+    """When the lease expires unless it is renewed, in seconds on the ledger's clock."""
     worker: str
+    """Name of the worker that holds it."""
 
     @property
     def key(self) -> GroupKey:
         return GroupKey(self.group_id, self.attempt, self.lineage)
 
+    @property
+    def prompt(self) -> PromptId:
+        return PromptId("train", self.prompt_index)
+
 
 class ScoredGroup(NamedTuple):
-    """A worker's report about one lease: where the group's bytes are and what the ledger must know about them.
+    """A worker's report about one training lease.
 
-    name, size_bytes, checksum (xxh64, hex): the file in the spool. version_min, version_max: oldest and newest version of any
-    token. score_mean, score_std: over the parsed candidates, None where there are too few. withheld_reason: None to be trained.
+    ScoredGroup(7, 1, 3, SpoolEntry("group-7-3-1.arrow", 20480, "0123456789abcdef"), version_min=4,
+    version_max=5)
     """
 
     group_id: int
+    """See `GroupKey`."""
     attempt: int
+    """See `GroupKey`."""
     lineage: int
-    name: str
-    size_bytes: int
-    checksum: str
+    """See `GroupKey`."""
+    entry: SpoolEntry
+    """The file in the spool that holds the group."""
     version_min: int
+    """Version of the group's oldest token, in steps."""
     version_max: int
-    score_mean: float | None
-    score_std: float | None
+    """Version of the group's newest token, in steps."""
     withheld_reason: str | None = None
+    """Why the group is not to be trained; None if it is."""
 
     @property
     def key(self) -> GroupKey:
@@ -108,25 +163,32 @@ class ScoredGroup(NamedTuple):
 
 
 class Delivered(NamedTuple):
-    """One group of a worker's report. handle: an object reference to the bytes of its file, None where the file is the only copy."""
+    """One group of a worker's report."""
 
     group: ScoredGroup
+    """What the worker says about it."""
     handle: object | None
+    """Reference to a copy of the file's bytes in the object store; None where the file is the only copy."""
 
 
 class Scored(NamedTuple):
-    """A scored group and the version at which its lease was born, from which its due version counts."""
+    """A scored group and the age it has: Scored(group, leased_at_version=4)."""
 
     group: ScoredGroup
+    """The worker's report."""
     leased_at_version: int
+    """Version of the group's lease, in steps. The group is due at this version + max_staleness."""
 
 
 class Reservation(NamedTuple):
-    """The batch of one step, taken at `version` = step - 1. Shorter than P only where training what is there was asked for."""
+    """The batch of one step: Reservation(step=5, version=4, groups=(...))."""
 
     step: int
+    """The step that is to train it."""
     version: int
+    """The version it is taken at, step - 1."""
     groups: tuple[ScoredGroup, ...]
+    """P groups in the order of their due versions; fewer only where `take_present` was asked."""
 
     @property
     def group_ids(self) -> tuple[int, ...]:
@@ -134,33 +196,47 @@ class Reservation(NamedTuple):
 
 
 class Commit(NamedTuple):
-    """What one commit makes durable: the groups trained by `step`, and (group id, reason) withheld since the commit before."""
+    """What one commit makes durable: Commit(step=5, lineage=3, group_ids=(6, 7), withheld=((8,
+    "low_signal"),))."""
 
     step: int
+    """The step that was trained."""
     lineage: int
+    """See `GroupKey`."""
     group_ids: tuple[int, ...]
+    """The groups that it trained."""
     withheld: tuple[tuple[int, str], ...]
+    """(group id, reason) of the groups that were withheld since the commit before."""
 
 
 class LineageStart(NamedTuple):
-    """A ledger was opened for `lineage`: it goes on from what lineage `parent` had committed up to `step` (0, 0 for a new run;
-    a ledger restarted within its lineage is its own parent)."""
+    """A ledger was opened: LineageStart(lineage=3, step=4, parent=2)."""
 
     lineage: int
+    """The lineage it was opened for."""
     step: int
+    """The committed step that it goes on from; 0 for a new run."""
     parent: int
+    """The lineage that committed up to `step`; 0 for a new run, its own where a ledger is restarted within
+    its lineage."""
 
 
 class Break(NamedTuple):
-    """A worker died with this group in its hands. workers: all that the prompt has broken since it was last scored, this one last.
-    poison: they are poison_attempts now, and the group is withheld."""
+    """A worker died with this group leased: Break(8, 1, 3, prompt_index=11, workers=("rollout-0",
+    "rollout-1.2"), poison=False)."""
 
     group_id: int
+    """See `GroupKey`."""
     attempt: int
+    """See `GroupKey`."""
     lineage: int
+    """See `GroupKey`."""
     prompt_index: int
+    """Position of the prompt in the training split."""
     workers: tuple[str, ...]
+    """Workers that died with this prompt as their only lease since it was last scored, the newest last."""
     poison: bool
+    """Whether these are poison_attempts by now, so that the group is withheld."""
 
 
 LogLine = LineageStart | Scored | Commit | Break
@@ -168,18 +244,27 @@ LogLine = LineageStart | Scored | Commit | Break
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """The conservation law's terms, issued = pending + leased + scored + trained + withheld, and three counters beside it."""
+    """The terms of the conservation law, issued = pending + leased + scored + trained + withheld, and three
+    counters.
+
+    Counts(issued=7, pending=2, leased=1, scored=1, trained=2, withheld=1, requeued=2, late=0, rolled_back=0)
+    """
 
     issued: int
+    """Draws that were leased at least once."""
     pending: int
+    """Issued groups that wait for another lease."""
     leased: int
+    """Groups in the hands of a worker."""
     scored: int
+    """Groups that wait for the learner, those of a reserved batch included."""
     trained: int
+    """Groups of committed steps."""
     withheld: int
+    """Groups that are never trained."""
     requeued: int
+    """Times that a group became pending again."""
     late: int
+    """Reports that were refused because their attempt was not the current one."""
     rolled_back: int
-
-    @property
-    def lawful(self) -> bool:
-        return self.issued == self.pending + self.leased + self.scored + self.trained + self.withheld
+    """Groups whose progress was undone by a return to a checkpoint."""

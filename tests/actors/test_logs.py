@@ -1,4 +1,7 @@
-"""Log lines: where they come from, and who is quiet. In a process of their own: a process has one set of log handlers."""
+"""Log lines: where they come from, and who is quiet.
+
+In a process of their own: a process has one set of log handlers.
+"""
 
 import os
 import subprocess

@@ -11,9 +11,10 @@ from dynalign.actors.ledger.ledger_spec import Answer
 from dynalign.actors.packed_calls import PackedCalls, call_packed, pack
 from dynalign.configs.errors import StaleLineage
 from dynalign.rollout.ledger.values import Delivered, Lease, ScoredGroup
+from dynalign.run_folder.spool import SpoolEntry
 
 LEASE = Lease("train", 7, 3, 0, 1, 1, 5, 60.0, "rollout-0")
-GROUP = ScoredGroup(7, 1, 1, "group", 100, "sum", 5, 5, 2.5, 0.5)
+GROUP = ScoredGroup(7, 1, 1, SpoolEntry("group", 100, "sum"), 5, 5)
 REFERENCE = ray.ObjectRef(bytes(28))
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import msgpack
 import pytest
+import xxhash
 
 from dynalign.configs.errors import DynalignError
 from dynalign.launch.resume.open_run import RunFolder
@@ -62,9 +63,31 @@ def test_what_is_written_now_is_what_the_format_says() -> None:
     tests/worlds/golden_formats.py."""
     now = written()
     assert set(now) == set(READ) == {path.name for path in GOLDEN.iterdir()}
-    assert {
-        name for name, each in now.items() if each.exact and each.content != (GOLDEN / name).read_bytes()
-    } == set()
+    assert {name for name, each in now.items() if each.exact and each.content != expected(name)} == set()
+
+
+def expected(name: str) -> bytes:
+    """The content of a golden file, without the statistics of the scores that earlier versions wrote."""
+    content = (GOLDEN / name).read_bytes()
+    if name == "ledger.log":
+        return b"".join(map(without_scores, content.splitlines()))
+    if name == "ledger.msgpack":
+        snapshot = msgpack.unpackb(content)
+        for row in snapshot["scored"]:
+            assert (len(row), row[9:11]) == (12, [2.5, 0.75])
+            del row[9:11]
+        return bytes(msgpack.packb(snapshot))
+    return content
+
+
+def without_scores(line: bytes) -> bytes:
+    """A line of the ledger's log with its checksum, which counts over what is left."""
+    body = json.loads(line)
+    del body["checksum"]
+    if "group" in body:
+        assert (body["group"].pop("score_mean"), body["group"].pop("score_std")) == (2.5, 0.75)
+    text = json.dumps(body, sort_keys=True, separators=(",", ":"))
+    return f'{text[:-1]},"checksum":"{xxhash.xxh32_hexdigest(text.encode())}"}}\n'.encode()
 
 
 def test_the_arrow_schema_is_the_one_that_its_format_number_names() -> None:

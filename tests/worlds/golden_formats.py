@@ -3,6 +3,8 @@
 `python -m tests.worlds.golden_formats` writes them to tests/golden/formats/. A format that changes gets
 another number. The golden file of the number before then moves to `formats/<file>.<number>`, and a test shows
 that it is still read, or refused by name.
+
+Two golden files hold the same format as an earlier version wrote it, see `WRITTEN_BEFORE`; they are left alone.
 """
 
 from dataclasses import dataclass
@@ -21,12 +23,16 @@ from dynalign.run_folder import checkpoint, layout, owner
 from dynalign.run_folder.heldout import HeldoutItem
 from dynalign.run_folder.metric_names import METRIC_NAMES
 from dynalign.run_folder.metrics import MetricsLog
+from dynalign.run_folder.spool import SpoolEntry
 from tests.worlds.product import ROOT
 
 GOLDEN = ROOT / "tests" / "golden" / "formats"
+WRITTEN_BEFORE = frozenset({"ledger.log", "ledger.msgpack"})
+"""Golden files that carry, for each scored group, the mean and standard deviation of its scores. Readers skip these two
+numbers, and the files that are written now lack them."""
 
 STAMP = owner.Stamp(3, "host", 4321, 1700000000.25, "raysubmit_1", 1700000100.5, "running")
-MEASURED = ScoredGroup(7, 1, 3, "00000007-1-3.arrow", 2048, "0123456789abcdef", 1, 2, 2.5, 0.75, None)
+MEASURED = ScoredGroup(7, 1, 3, SpoolEntry("00000007-1-3.arrow", 2048, "0123456789abcdef"), 1, 2)
 LINES: tuple[LogLine, ...] = (
     LineageStart(3, 4, 2),
     Scored(MEASURED, 2),
@@ -93,4 +99,6 @@ def written() -> dict[str, Written]:
 if __name__ == "__main__":
     GOLDEN.mkdir(parents=True, exist_ok=True)
     for name, each in written().items():
+        if name in WRITTEN_BEFORE:
+            continue
         (GOLDEN / name).write_bytes(each.content)

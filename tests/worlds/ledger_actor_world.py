@@ -1,6 +1,7 @@
 """A run folder in which a test opens one ledger actor after another, without Ray and with its own clock."""
 
 import asyncio
+import os
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
@@ -44,10 +45,11 @@ class LedgerFolder:
         self.clock = Clock()
         self.owner: Owner = owner.acquire(folder, now_s=1.0)
 
-    async def ledger(self, step: int = 0, run: RunSettings = RUN) -> LedgerActor:
-        actor = LedgerActor(
-            LedgerSpec(run, str(self.folder), self.owner.lineage, step, prompts_count=3), self.clock
-        )
+    async def ledger(
+        self, step: int = 0, run: RunSettings = RUN, fsync: Callable[[int], object] = os.fsync
+    ) -> LedgerActor:
+        spec = LedgerSpec(run, str(self.folder), self.owner.lineage, step, prompts_count=3)
+        actor = LedgerActor(spec, self.clock, fsync)
         await actor.start()
         assert await actor.offer(version((await actor.status())["committed_step"], self.owner.lineage))
         return actor
@@ -58,15 +60,7 @@ class LedgerFolder:
             self.folder / "spool", layout.group_file(lease.group_id, lease.lineage, lease.attempt), payload
         )
         return ScoredGroup(
-            *lease.key,
-            entry.name,
-            entry.size_bytes,
-            entry.checksum,
-            lease.version,
-            lease.version,
-            1.0,
-            0.5,
-            reason,
+            lease.group_id, lease.attempt, lease.lineage, entry, lease.version, lease.version, reason
         )
 
     async def score(self, actor: LedgerActor, groups: int, reason: str | None = None) -> list[ScoredGroup]:

@@ -4,18 +4,24 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from dynalign.rollout.ledger.rules import Ledger
-from dynalign.rollout.ledger.values import Commit, Lease, LedgerSettings, ScoredGroup
+from dynalign.rollout.ledger.values import (
+    Break,
+    Commit,
+    Lease,
+    LedgerSettings,
+    PromptId,
+    ScoredGroup,
+)
 from dynalign.run_folder.layout import group_file
+from dynalign.run_folder.spool import SpoolEntry
 
 PROMPTS = 5
 TWO_PER_STEP = LedgerSettings(
     prompts_per_step=2,
     steps=4,
     max_staleness=1,
-    max_in_flight=8,
     max_refill=1.0,
     lease_s=10.0,
-    max_attempts=2,
 )
 
 
@@ -34,7 +40,8 @@ class Order:
 
 def scored_group(lease: Lease, version_min: int, version_max: int, reason: str | None = None) -> ScoredGroup:
     name = group_file(lease.group_id, lease.lineage, lease.attempt)
-    return ScoredGroup(*lease.key, name, 1, name, version_min, version_max, 0.5, 0.1, reason)
+    entry = SpoolEntry(name, 1, name)
+    return ScoredGroup(lease.group_id, lease.attempt, lease.lineage, entry, version_min, version_max, reason)
 
 
 def ledger_of(settings: LedgerSettings = TWO_PER_STEP) -> Ledger:
@@ -42,7 +49,32 @@ def ledger_of(settings: LedgerSettings = TWO_PER_STEP) -> Ledger:
 
 
 def lease(ledger: Ledger, groups: int, worker: str = "worker-0", now_s: float = 0.0) -> list[Lease]:
-    return ledger.lease(worker, groups, now_s)
+    return ledger.leases.lease(worker, groups, now_s)
+
+
+def expire(ledger: Ledger, now_s: float) -> list[int]:
+    """The ids of the groups whose leases expired."""
+    return [key.group_id for key in ledger.leases.expire(now_s)]
+
+
+def worker_left(ledger: Ledger, worker: str = "worker-0") -> list[int]:
+    """The ids of the groups that it gave back."""
+    return [key.group_id for key in ledger.leases.worker_left(worker)]
+
+
+def worker_died(ledger: Ledger, worker: str = "worker-0") -> tuple[Break, ...]:
+    """What the log keeps of its death."""
+    return tuple(ledger.leases.worker_died(worker))
+
+
+def broken_by(ledger: Ledger, prompt_index: int) -> tuple[str, ...]:
+    """The workers that a training prompt broke."""
+    return ledger.leases.quarantine.workers(PromptId("train", prompt_index))
+
+
+def quarantined(ledger: Ledger) -> set[int]:
+    """The training prompts under quarantine."""
+    return {index for index in range(PROMPTS) if PromptId("train", index) in ledger.leases.quarantine}
 
 
 def score(ledger: Ledger, *leases: Lease) -> None:

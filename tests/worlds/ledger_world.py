@@ -15,9 +15,28 @@ from dynalign.rollout.ledger.age_bound import first_unmeetable
 from dynalign.rollout.ledger.log import committed
 from dynalign.rollout.ledger.restore import opening, restore
 from dynalign.rollout.ledger.state import pack
-from dynalign.rollout.ledger.values import POISON, Break, Commit, Lease, LedgerSettings, LogLine, ScoredGroup
+from dynalign.rollout.ledger.values import (
+    POISON,
+    Break,
+    Commit,
+    GroupKey,
+    Lease,
+    LedgerSettings,
+    LogLine,
+    ScoredGroup,
+)
 from dynalign.run_folder.spool import SpoolEntry
-from tests.worlds.ledger_hand import PROMPTS, Order, commit_step, scored_group
+from tests.worlds.ledger_hand import (
+    PROMPTS,
+    Order,
+    broken_by,
+    commit_step,
+    expire,
+    quarantined,
+    scored_group,
+    worker_died,
+    worker_left,
+)
 
 
 class World:
@@ -36,7 +55,11 @@ class World:
         self.on_no_signal = on_no_signal
         self.signal = signal
         self.poison = poison
-        self.broke = dict.fromkeys(range(PROMPTS), 0)  # prompt → workers that it has broken
+        self.broke: dict[int, int] = {}
+        """Prompt under quarantine to the workers that died with it leased alone."""
+        self.alone: dict[str, GroupKey | None] = {}
+        """Worker to the lease that it got while it had nothing in hand, unless it got another one after
+        it."""
         self.condemned: set[int] = set()  # prompts that were withheld as poison
         self.log: list[LogLine] = []
         self.spool: dict[str, SpoolEntry] = {}
@@ -55,10 +78,10 @@ class World:
     def open_ledger(self) -> None:
         snapshot = self.checkpoints[self.current][0]
         self.ledger = restore(self.settings, Order(), snapshot, self.log, self.spool, self.lineage)
-        assert all(scored.group.name in self.spool for scored in self.ledger.state.scored.values())
+        assert all(scored.group.entry.name in self.spool for scored in self.ledger.state.scored.values())
         self.log.append(opening(self.ledger, snapshot, self.log))
-        known = {prompt: len(self.ledger.suspects.workers(prompt)) for prompt in self.broke}
-        # More than before where a report without signal, which no log line keeps, had cleared the prompt.
+        known = {prompt: len(broken_by(self.ledger, prompt)) for prompt in quarantined(self.ledger)}
+        # More than before where a report without signal, which no log line keeps, had released the prompt.
         assert all(known[prompt] >= broke for prompt, broke in self.broke.items())
         self.broke = known
         self.begin()
@@ -130,11 +153,14 @@ class World:
 
     def lease(self) -> None:
         worker = self.random.choice(list(self.held))
-        leases = self.ledger.lease(
-            worker, self.random.randint(1, 3), self.now_s, busy=bool(self.held[worker])
+        idle = not self.held[worker] and not self.ledger.leases.of_worker(worker)
+        leases = self.ledger.leases.lease(
+            worker, self.random.randint(1, 3), self.now_s, holds_other_leases=bool(self.held[worker])
         )
-        assert len(leases) < 2 or not any(self.broke[lease.prompt_index] for lease in leases)
-        assert not leases or not self.held[worker] or not self.broke[leases[0].prompt_index]
+        assert len(leases) < 2 or not any(lease.prompt_index in self.broke for lease in leases)
+        assert not leases or not self.held[worker] or leases[0].prompt_index not in self.broke
+        if leases:
+            self.alone[worker] = leases[0].key if idle and len(leases) == 1 else None
         assert all(lease.version == self.ledger.state.version for lease in leases)
         if leases:
             left = (self.settings.steps - self.ledger.state.version) * self.settings.prompts_per_step
@@ -160,7 +186,7 @@ class World:
             lease, oldest, newest, self.random.choice(["low_signal", "unparsed", "refused"]) if dull else None
         )
         if not dull:
-            self.spool[group.name] = SpoolEntry(group.name, group.size_bytes, group.checksum)
+            self.spool[group.entry.name] = group.entry
         if self.random.random() > 0.03:  # else it dies between writing and reporting
             self.report(group)
 
@@ -172,7 +198,7 @@ class World:
             current and leased is not None and group.version_min >= leased.version
         )
         if outcome in ("scored", "withheld"):
-            self.broke[group.group_id % PROMPTS] = 0
+            self.broke.pop(group.group_id % PROMPTS, None)
         if outcome == "scored":
             self.log.append(self.ledger.state.scored[group.group_id])
         self.reports.append(group)
@@ -188,9 +214,9 @@ class World:
         self.now_s += self.random.choice([0.1, 0.5, 1.5]) * self.settings.lease_s
         for worker, leases in self.held.items():
             if self.random.random() < 0.6:
-                lost = self.ledger.renew(worker, [lease.key for lease in leases], self.now_s)
+                lost = self.ledger.leases.renew(worker, [lease.key for lease in leases], self.now_s)
                 self.held[worker] = [lease for lease in leases if lease.key not in lost]
-        self.ledger.expire(self.now_s)
+        expire(self.ledger, self.now_s)
 
     def worker_dies(self) -> None:
         worker = self.random.choice(list(self.held))
@@ -200,18 +226,22 @@ class World:
             self.held[worker] = []  # the ledger does not learn of it, and the leases expire
 
     def bury(self, worker: str) -> None:
-        """Reports a dead worker to the ledger. Each prompt that it held has broken one worker more: from
-        poison_attempts on, and not before, the prompt is withheld."""
+        """Each prompt that the worker held is under quarantine.
+
+        Only one that it held alone has broken it; at poison_attempts, and not before, its group is withheld.
+        """
         self.held[worker] = []
-        held = [lease for lease in self.ledger.state.leased.values() if lease.worker == worker]
-        for prompt in {lease.prompt_index for lease in held}:
-            self.broke[prompt] += 1
-        breaks = self.ledger.worker_died(worker)
-        limit = self.settings.poison_attempts
+        held = self.ledger.leases.of_worker(worker)
+        alone = len(held) == 1 and self.alone.get(worker) == held[0].key
+        for lease in held:
+            self.broke[lease.prompt_index] = self.broke.get(lease.prompt_index, 0) + alone
+        breaks = worker_died(self.ledger, worker)
         for lease, each in zip(held, breaks, strict=True):
             broke = self.broke[lease.prompt_index]
-            assert each == Break(*lease.key, lease.prompt_index, each.workers, poison=broke >= limit)
-            assert (len(each.workers), each.workers[-1]) == (broke, worker)
+            poison = alone and broke >= self.settings.poison_attempts
+            key = (lease.group_id, lease.attempt, lease.lineage)
+            assert each == Break(*key, lease.prompt_index, each.workers, poison)
+            assert (len(each.workers), worker in each.workers) == (broke, alone)
             assert (self.ledger.state.withheld.get(lease.group_id) == POISON) == each.poison
             self.condemned |= {lease.prompt_index} if each.poison else set()
         self.log += breaks
@@ -219,7 +249,7 @@ class World:
     def worker_leaves(self) -> None:
         worker = self.random.choice(list(self.held))
         held = [lease.group_id for lease in self.ledger.state.leased.values() if lease.worker == worker]
-        assert self.ledger.worker_left(worker) == held
+        assert worker_left(self.ledger, worker) == held
         self.held[worker] = []
 
     # ---- failures
@@ -228,7 +258,7 @@ class World:
         if self.phase == "step" and len(self.learner) < self.step:
             lost = self.random.sample(self.batch, self.random.randint(1, len(self.batch)))
             for group in lost:
-                self.spool.pop(group.name, None)
+                self.spool.pop(group.entry.name, None)
             self.ledger.requeue_missing(self.step, [group.group_id for group in lost])
             self.begin()
 
@@ -274,7 +304,6 @@ class World:
         states = [set(state.pending), set(state.leased), set(state.scored), set(state.withheld)]
         assert sum(map(len, states)) == len(set().union(*states))
         assert all(0 <= group_id < state.issued for group_ids in states for group_id in group_ids)
-        assert len(state.leased) <= settings.max_in_flight
         assert (
             len(state.leased) + len(state.scored) <= (settings.max_staleness + 1) * settings.prompts_per_step
         )
@@ -291,7 +320,7 @@ class World:
             assert +Counter(state.left_behind(groups, settings.max_staleness)) == left
         assert state.withheld_by_reason() == Counter(state.withheld.values())
         for worker in [*self.held, "nobody"]:
-            assert state.leases_of(worker) == [
+            assert self.ledger.leases.of_worker(worker) == [
                 lease for lease in state.leased.values() if lease.worker == worker
             ]
         assert (
@@ -307,8 +336,8 @@ class World:
         """From here on no actor dies: the run must end within a bounded number of events."""
         for _ in range(20 * self.settings.steps + 20):
             self.now_s += 2 * self.settings.lease_s  # leases of dead workers expire
-            self.ledger.expire(self.now_s)
-            for _ in range(2 * self.settings.max_in_flight):
+            expire(self.ledger, self.now_s)
+            for _ in range(2 * (self.settings.max_staleness + 1) * self.settings.prompts_per_step):
                 self.lease()
             while any(self.held.values()):
                 self.finish(signal=1.0)

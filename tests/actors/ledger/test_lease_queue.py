@@ -5,19 +5,23 @@ from typing import cast
 
 import pytest
 
-from dynalign.actors.ledger.lease_queue import ROUNDS_APART_S, AnyLease, LeaseQueue
+from dynalign.actors.ledger.lease_queue import ROUNDS_APART_S, LeaseQueue
 from dynalign.configs.errors import LedgerError
+from dynalign.rollout.ledger.kinds import AnyLease
 
 LOOK_S = 0.05
 
 
 class Store:
-    """So many leases are there; `asked` says for whom they were wanted. None of them is for those in `barred`."""
+    """So many leases are there; `asked` says for whom they were wanted.
+
+    None of them is for those in `barred`.
+    """
 
     def __init__(self) -> None:
         self.left, self.asked, self.barred, self.broken = 0, list[str](), set[str](), False
 
-    def give(self, worker: str, max_groups: int, busy: bool) -> list[AnyLease] | None:
+    def give(self, worker: str, max_groups: int, holds_other_leases: bool) -> list[AnyLease] | None:
         self.asked.append(worker)
         if not self.left:
             return None
@@ -33,7 +37,9 @@ class Store:
 async def waiting(
     queue: LeaseQueue, *workers: str, wait_s: float = 5.0
 ) -> list["asyncio.Task[list[AnyLease]]"]:
-    calls = [asyncio.create_task(queue.lease(worker, 2, wait_s, busy=False)) for worker in workers]
+    calls = [
+        asyncio.create_task(queue.lease(worker, 2, wait_s, holds_other_leases=False)) for worker in workers
+    ]
     await asyncio.sleep(0)
     return calls
 
@@ -119,8 +125,8 @@ def test_who_would_not_wait_takes_nothing_from_those_who_do() -> None:
         queue = LeaseQueue(store.give, store.look, LOOK_S)
         (first,) = await waiting(queue, "first")
         store.left = 3
-        assert await queue.lease("passing", 2, 0.0, busy=False) == []
-        assert await queue.lease("second", 2, 1.0, busy=False) == ["second"]
+        assert await queue.lease("passing", 2, 0.0, holds_other_leases=False) == []
+        assert await queue.lease("second", 2, 1.0, holds_other_leases=False) == ["second"]
         assert await first == ["first"] * 2
 
     asyncio.run(story())
@@ -132,7 +138,7 @@ def test_who_waits_behind_one_that_may_have_nothing_is_served_when_it_comes() ->
         store.barred, store.left = {"barred"}, 2
         queue = LeaseQueue(store.give, store.look, LOOK_S)
         (barred,) = await waiting(queue, "barred", wait_s=0.2)
-        assert await queue.lease("free", 2, 5.0, busy=False) == ["free"] * 2
+        assert await queue.lease("free", 2, 5.0, holds_other_leases=False) == ["free"] * 2
         assert await barred == []
 
     asyncio.run(story())

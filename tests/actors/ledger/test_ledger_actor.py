@@ -123,7 +123,7 @@ def test_held_out_leases_come_first_and_do_not_enter_the_law(tmp_path: Path) -> 
         assert [lease.kind for lease in leases] == ["eval", "eval", "train"]
         assert (await actor.status())["issued"] == 1
         results = [
-            EvaluationResult(*each.key, 2.0, 3, "So.", False)
+            EvaluationResult(each.key, 2.0, 3, "So.", False)
             for each in leases
             if isinstance(each, EvaluationLease)
         ]
@@ -166,7 +166,7 @@ def test_an_evaluation_goes_on_while_training_groups_are_held_back(tmp_path: Pat
         await asyncio.sleep(0)
         (lease,) = (await actor.lease("worker-0", 3, wait_s=0.0)).leases
         assert isinstance(lease, EvaluationLease)
-        await actor.report_evaluation("worker-0", EvaluationResult(*lease.key, 2.0, 3, "So.", False))
+        await actor.report_evaluation("worker-0", EvaluationResult(lease.key, 2.0, 3, "So.", False))
         assert [result.score for result in await waiting] == [2.0]
 
     tell(tmp_path, story)
@@ -196,7 +196,8 @@ def test_a_report_brings_the_version_that_a_worker_waits_for_and_its_wait_goes_o
 
 
 def test_a_wait_that_is_cancelled_while_its_answer_comes_ends_one_way_or_the_other(tmp_path: Path) -> None:
-    """A worker that leaves cancels its wait for a version; swallowed, that would leave it waiting for ever."""
+    """A worker that leaves cancels its wait for a version; swallowed, that would leave it waiting for
+    ever."""
 
     async def story(place: LedgerFolder) -> None:
         actor = await place.ledger()

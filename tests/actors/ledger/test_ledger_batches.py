@@ -1,4 +1,5 @@
-"""Several groups in one call are as many calls one after the other, in the ledger, its log and its answers."""
+"""Several groups in one call are as many calls one after the other, in the ledger, its log and its
+answers."""
 
 import asyncio
 import tempfile
@@ -12,7 +13,8 @@ from dynalign.actors.ledger.ledger_actor import LedgerActor
 from dynalign.configs.sections.algorithm import AlgorithmSettings
 from dynalign.configs.sections.rollout import RolloutSettings
 from dynalign.rollout.ledger.values import Delivered, GroupKey, Lease, ReportOutcome, ScoredGroup
-from tests.worlds.ledger_actor_world import RUN, LedgerFolder, leases_of, report
+from dynalign.run_folder.spool import SpoolEntry
+from tests.worlds.ledger_actor_world import RUN, leases_of, report
 
 WIDE = RUN.model_copy(
     update={
@@ -25,13 +27,16 @@ Told = tuple[list[ReportOutcome], list[GroupKey], bytes, bytes, list[object]]
 
 
 def story_of(seed: int) -> tuple[list[int], list[ScoredGroup], int]:
-    """What is leased before, what is reported at once (scored, dull, repeated, late), and how many leases are wanted then."""
+    """What is leased before, what is reported at once (scored, dull, repeated, late), and how many leases are
+    wanted then."""
     random, made = Random(seed), []
     for group_id in range(random.randint(1, 9)):
         reason = random.choice([None, None, None, "low_signal", "refused"])
         stale = random.random() < 0.15
         made.append(
-            ScoredGroup(group_id, 1 + stale, 1, f"group-{group_id}-1-1.arrow", 1, "0", 0, 0, 1.0, 0.5, reason)
+            ScoredGroup(
+                group_id, 1 + stale, 1, SpoolEntry(f"group-{group_id}-1-1.arrow", 1, "0"), 0, 0, reason
+            )
         )
     made += random.sample(made, random.randint(0, len(made)))
     random.shuffle(made)
@@ -46,7 +51,10 @@ async def tell(folder: Path, seed: int, batched: bool) -> Told:
         await leases_of(actor, groups, f"worker-{number}")
     if batched:
         answer = await actor.report(
-            "worker-0", [Delivered(group, f"handle {group.key}") for group in made], wanted, busy=False
+            "worker-0",
+            [Delivered(group, f"handle {group.key}") for group in made],
+            wanted,
+            holds_other_leases=False,
         )
         outcomes, leases = list(answer.outcomes), list(answer.leases)
     else:
@@ -54,7 +62,7 @@ async def tell(folder: Path, seed: int, batched: bool) -> Told:
         leases = (await actor.lease("worker-0", wanted, wait_s=0.0)).leases
     keys = [lease.key for lease in leases if isinstance(lease, Lease)]
     log = (folder / "ledger.log").read_bytes()
-    return outcomes, keys, await actor.snapshot(), log, sorted(actor._handles.items())
+    return outcomes, keys, await actor.snapshot(), log, sorted(actor._files._handles.items())
 
 
 @settings(max_examples=60, deadline=None)

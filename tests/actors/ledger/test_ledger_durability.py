@@ -1,8 +1,8 @@
-"""The ledger's actor and its files: durable before acknowledged, fenced, restarted alone or from a checkpoint."""
+"""The ledger's actor and its files: durable before acknowledged, fenced, restarted alone or from a
+checkpoint."""
 
 import asyncio
 import errno
-import os
 import threading
 from pathlib import Path
 
@@ -36,17 +36,16 @@ def test_a_step_is_on_disk_before_its_version_can_be_pulled(tmp_path: Path) -> N
     tell(tmp_path, story)
 
 
-def test_a_slow_disk_holds_up_a_version_and_its_leases_and_no_report(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_slow_disk_holds_up_a_version_and_its_leases_and_no_report(tmp_path: Path) -> None:
     on_disk = threading.Event()
+    on_disk.set()
 
     async def story(place: LedgerFolder) -> None:
-        actor = await place.ledger()
+        actor = await place.ledger(fsync=lambda _: on_disk.wait(10.0))
         await place.score(actor, 2)
         (slow,) = [place.scored(lease) for lease in await leases_of(actor, 1)]
         await actor.take(1, deadline_s=0.0)
-        monkeypatch.setattr(os, "fsync", lambda _: on_disk.wait(10.0))
+        on_disk.clear()
         committing = asyncio.create_task(actor.commit(1, version(1)))
         while (await actor.status())["trained"] < 2:
             await asyncio.sleep(0)
@@ -64,21 +63,19 @@ def test_a_slow_disk_holds_up_a_version_and_its_leases_and_no_report(
     tell(tmp_path, story)
 
 
-def test_a_commit_that_could_not_be_synced_is_synced_when_it_is_repeated(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    outcomes = [OSError(errno.EIO, "the disk is broken"), None]
+def test_a_commit_that_could_not_be_synced_is_synced_when_it_is_repeated(tmp_path: Path) -> None:
+    outcomes = list[OSError | None]()
 
     def sync(_: int) -> None:
-        outcome = outcomes.pop(0)
+        outcome = outcomes.pop(0) if outcomes else None
         if outcome is not None:
             raise outcome
 
     async def story(place: LedgerFolder) -> None:
-        actor = await place.ledger()
+        actor = await place.ledger(fsync=sync)
         await place.score(actor, 2)
         await actor.take(1, deadline_s=0.0)
-        monkeypatch.setattr(os, "fsync", sync)
+        outcomes[:] = [OSError(errno.EIO, "the disk is broken"), None]
         with pytest.raises(OSError, match="broken"):
             await actor.commit(1, version(1))
         assert await actor.wait_version("a", (1, 0), wait_s=0.0) is None
@@ -129,7 +126,7 @@ def test_a_ledger_killed_before_the_commit_lets_the_learner_decide(tmp_path: Pat
         dying = await place.ledger()
         await place.score(dying, 3)
         batch = await dying.take(1, deadline_s=0.0)
-        spool.remove(place.folder / "spool", [batch.groups[0].name])
+        spool.remove(place.folder / "spool", [batch.groups[0].entry.name])
 
         actor = await place.ledger()
         await actor.commit(1, version(1), [group.group_id for group in batch.groups])

@@ -1,4 +1,5 @@
-"""After a resume or a rollback: no burst of leases, and nothing that the abandoned lineage still sends is taken."""
+"""After a resume or a rollback: no burst of leases, and nothing that the abandoned lineage still sends is
+taken."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -21,20 +22,24 @@ from tests.worlds.ledger_world import World
 
 def admitted_at_once(world: World) -> list[Lease]:
     """What a crowd of new workers gets."""
-    return [lease for number in range(50) for lease in world.ledger.lease(f"new-{number}", 1, world.now_s)]
+    return [
+        lease for number in range(50) for lease in world.ledger.leases.lease(f"new-{number}", 1, world.now_s)
+    ]
 
 
 def not_yet_there(world: World) -> int:
-    """The groups that the age bound and the rest of the run leave room for, beside those that are scored already."""
+    """The groups that the age bound and the rest of the run leave room for, beside those that are scored
+    already."""
     rule, state = world.settings, world.ledger.state
     room = min(
         (rule.max_staleness + 1) * rule.prompts_per_step, (rule.steps - state.version) * rule.prompts_per_step
     )
-    return max(0, min(rule.max_in_flight, room - len(state.scored)))
+    return max(0, room - len(state.scored))
 
 
 def oldest_at_its_step(world: World) -> int:
-    """Ages when all that is outstanding is trained in the order of birth, P groups per step; the largest of them, in versions."""
+    """Ages when all that is outstanding is trained in the order of birth, P groups per step; the largest of
+    them, in versions."""
     state, per_step = world.ledger.state, world.settings.prompts_per_step
     born = sorted(
         [lease.version for lease in state.leased.values()]
@@ -95,9 +100,9 @@ def test_a_rollback_refuses_every_lease_and_report_of_the_abandoned_lineage(
     admitted_at_once(world)  # the same groups are leased again, many with the same attempt number
     before = world.ledger.counts()
     for lease in abandoned:
-        assert world.ledger.renew(lease.worker, [lease.key], world.now_s) == [lease.key]
+        assert world.ledger.leases.renew(lease.worker, [lease.key], world.now_s) == [lease.key]
         assert world.ledger.report(scored_group(lease, lease.version, lease.version)) == "late"
-        assert world.ledger.withhold(*lease.key, "refused") == "late"
+        assert world.ledger.withhold(lease.key, "refused") == "late"
     assert world.ledger.counts() == replace(before, late=before.late + 2 * len(abandoned))
 
 

@@ -14,6 +14,7 @@ import ray
 
 from dynalign.actors.remote import RayCalls
 from dynalign.actors.supervision.worker_pool import WorkerPool
+from dynalign.actors.worker.protocol import WorkerStats
 from dynalign.configs.errors import DeadlineExceeded, WeightsError
 from dynalign.configs.schema import RunSettings
 from dynalign.configs.sections.deadlines import DeadlineSettings
@@ -51,8 +52,8 @@ class Worker:
         if self._behaviour != "never drains":
             self._stopped.set()
 
-    async def stats(self) -> dict[str, int]:
-        return {"version": 7}
+    async def stats(self) -> WorkerStats:
+        return WorkerStats("", 7, 0, 0, 0, 0.0, 0.0, 0.0, 0.0, 0.0, 0, 0)
 
 
 class World:

@@ -12,20 +12,21 @@ import pytest
 from dynalign.actors.ledger.ledger_client import LedgerClient
 from dynalign.actors.ledger.ledger_link import LedgerLink
 from dynalign.actors.ledger.ledger_spec import Answer
-from dynalign.actors.worker.lease_loop import REPORTS_APART_S, AnyLease, LeaseLoop
+from dynalign.actors.worker.lease_loop import REPORTS_APART_S, LeaseLoop
 from dynalign.actors.worker.version_news import VersionNews
 from dynalign.configs.errors import DeadlineExceeded
 from dynalign.configs.sections.deadlines import DeadlineSettings
-from dynalign.rollout.ledger.values import Delivered, Lease, ScoredGroup
+from dynalign.rollout.ledger.kinds import AnyLease
+from dynalign.rollout.ledger.values import Delivered, Lease
 from dynalign.rollout.weights.version import WeightVersion
 from dynalign.run_folder import spool
-from dynalign.run_folder.spool import SpoolEntry
 
-PLACES = 4
+SLOTS = 4
 
 
 class Ledger(LedgerClient):
-    """Gives `left` leases, each call taking a while; remembers every report, and the most that was ever out."""
+    """Gives `left` leases, each call taking a while; remembers every report, and the most that was ever
+    out."""
 
     def __init__(self, left: int) -> None:
         self.left, self.issued, self.out, self.most_out = left, 0, 0, 0
@@ -53,10 +54,6 @@ class Ledger(LedgerClient):
         return Answer(outcomes, tuple(leases), self.version)
 
 
-def scored(lease: Lease) -> Callable[[SpoolEntry], ScoredGroup]:
-    return lambda entry: ScoredGroup(*lease.key, entry.name, entry.size_bytes, entry.checksum, 0, 0, 1.0, 0.5)
-
-
 async def work_until(loop: LeaseLoop, done: Callable[[], bool]) -> None:
     async with asyncio.timeout(20), asyncio.TaskGroup() as group:
         running = group.create_task(loop.run(group))
@@ -74,7 +71,7 @@ def loop_of(
     return LeaseLoop(
         "worker",
         link,
-        PLACES,
+        SLOTS,
         folder,
         deadlines,
         work,
@@ -83,7 +80,7 @@ def loop_of(
     )
 
 
-def test_every_group_is_durable_before_it_is_reported_and_never_more_are_in_flight_than_there_are_places(
+def test_every_group_is_durable_before_it_is_reported_and_never_more_are_in_flight_than_there_are_slots(
     tmp_path: Path,
 ) -> None:
     ledger = Ledger(left=40)
@@ -96,7 +93,7 @@ def test_every_group_is_durable_before_it_is_reported_and_never_more_are_in_flig
         most_at_work = max(most_at_work, at_work)
         await asyncio.sleep(0.001 * (lease.group_id % 5))
         at_work -= 1
-        await loop.deliver(lease, b"bytes of %d" % lease.group_id, scored(lease))
+        await loop.deliver(lease, b"bytes of %d" % lease.group_id, (0, 0))
 
     async def story() -> None:
         nonlocal loop
@@ -108,15 +105,13 @@ def test_every_group_is_durable_before_it_is_reported_and_never_more_are_in_flig
     delivered = [each for report in ledger.reports for each in report]
     assert sorted(each.group.group_id for each in delivered) == list(range(40))
     for each in delivered:
-        payload = spool.read(
-            tmp_path, SpoolEntry(each.group.name, each.group.size_bytes, each.group.checksum)
-        )
+        payload = spool.read(tmp_path, each.group.entry)
         assert (payload, each.handle) == (
             b"bytes of %d" % each.group.group_id,
             None,
         )  # one node: the file is enough
-    assert most_at_work == PLACES
-    assert ledger.most_out <= 2 * PLACES  # a group on its way to the ledger has left its place
+    assert most_at_work == SLOTS
+    assert ledger.most_out <= 2 * SLOTS  # a group on its way to the ledger has left its slot
     assert len(ledger.reports) < 40  # those that end while a report is under way share the next one
     assert loop.in_flight == 0
 
@@ -127,16 +122,16 @@ def test_a_stopping_worker_reports_what_it_has_in_hand_and_takes_nothing_more(tm
     async def work(lease: AnyLease) -> None:
         assert isinstance(lease, Lease)
         await asyncio.sleep(0.1)
-        await loop.deliver(lease, b"bytes", scored(lease))
+        await loop.deliver(lease, b"bytes", (0, 0))
 
     async def story() -> None:
         nonlocal loop
         loop = loop_of(ledger, tmp_path, work)
-        await work_until(loop, lambda: loop.in_flight == PLACES)
+        await work_until(loop, lambda: loop.in_flight == SLOTS)
 
     loop = cast(LeaseLoop, None)
     asyncio.run(story())
-    assert (sum(map(len, ledger.reports)), ledger.issued, ledger.out) == (PLACES, PLACES, 0)
+    assert (sum(map(len, ledger.reports)), ledger.issued, ledger.out) == (SLOTS, SLOTS, 0)
 
 
 def test_a_group_that_takes_too_long_ends_the_worker_by_name(tmp_path: Path) -> None:
@@ -162,7 +157,7 @@ def test_every_call_says_what_version_is_known_and_its_answer_brings_the_newest(
     async def work(lease: AnyLease) -> None:
         assert isinstance(lease, Lease)
         await asyncio.sleep(0.2 * lease.group_id)  # in two reports
-        await loop.deliver(lease, b"bytes", scored(lease))
+        await loop.deliver(lease, b"bytes", (0, 0))
 
     async def story() -> None:
         nonlocal loop
@@ -179,13 +174,13 @@ def test_every_call_says_what_version_is_known_and_its_answer_brings_the_newest(
 def test_groups_that_end_close_together_share_a_report_while_others_are_at_work_and_the_last_goes_at_once() -> (
     None
 ):
-    ledger, ended_s = Ledger(left=PLACES), dict[int, float]()
+    ledger, ended_s = Ledger(left=SLOTS), dict[int, float]()
     ends_s = (0.0, REPORTS_APART_S / 5, 2 * REPORTS_APART_S / 5, 0.6)
 
     async def work(lease: AnyLease) -> None:
         assert isinstance(lease, Lease)
         await asyncio.sleep(ends_s[lease.group_id])
-        await loop.deliver(lease, b"bytes", scored(lease))
+        await loop.deliver(lease, b"bytes", (0, 0))
         ended_s[lease.group_id] = time.monotonic()
 
     async def story() -> None:
@@ -195,7 +190,7 @@ def test_groups_that_end_close_together_share_a_report_while_others_are_at_work_
             dir="/dev/shm"
         ) as spool_folder:  # what is timed is the loop, not a disk that others sync
             loop = loop_of(ledger, Path(spool_folder), work)
-            await work_until(loop, lambda: len(ended_s) == PLACES)
+            await work_until(loop, lambda: len(ended_s) == SLOTS)
 
     loop = cast(LeaseLoop, None)
     asyncio.run(story())

@@ -15,7 +15,8 @@ def version(lineage: int, step: int) -> WeightVersion:
 
 
 class Ledger(LedgerClient):
-    """Answers each poll with the next of `answers`, then not at all. `asked`: what the worker said it knew."""
+    """Answers each poll with the next of `answers`, then not at all. `asked`: what the worker said it
+    knew."""
 
     def __init__(self, *answers: WeightVersion | None) -> None:
         self.answers, self.asked = list(answers), list[tuple[int, int]]()

@@ -15,10 +15,8 @@ rules = st.builds(
     prompts_per_step=st.integers(1, 4),
     steps=st.integers(1, 12),
     max_staleness=st.sampled_from([0, 1, 2, 4]),
-    max_in_flight=st.integers(1, 12),
     max_refill=st.sampled_from([0.0, 0.5, 2.0]),
     lease_s=st.just(10.0),
-    max_attempts=st.integers(1, 4),
     poison_attempts=st.integers(1, 4),
 )
 no_signal = st.sampled_from(["warn", "pause"])

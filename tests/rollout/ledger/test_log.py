@@ -1,4 +1,5 @@
-"""The ledger's log: what is read back, what a crash may leave behind, what is refused, which commits count."""
+"""The ledger's log: what is read back, what a crash may leave behind, what is refused, which commits
+count."""
 
 from pathlib import Path
 
@@ -9,8 +10,9 @@ from hypothesis import strategies as st
 from dynalign.configs.errors import RecordError
 from dynalign.rollout.ledger.log import LedgerLog, committed, encode, read
 from dynalign.rollout.ledger.values import Commit, LineageStart, LogLine, Scored, ScoredGroup
+from dynalign.run_folder.spool import SpoolEntry
 
-GROUP = ScoredGroup(3, 1, 1, "group-3-1-1.arrow", 100, "00ff", 0, 1, 2.5, None)
+GROUP = ScoredGroup(3, 1, 1, SpoolEntry("group-3-1-1.arrow", 100, "00ff"), 0, 1)
 LINES: tuple[LogLine, ...] = (
     LineageStart(1, 0, 0),
     Scored(GROUP, leased_at_version=0),
@@ -64,7 +66,8 @@ def test_wherever_the_last_line_is_torn_it_is_dropped_and_the_next_line_starts_c
 
 
 def test_a_flipped_bit_is_never_read_as_another_event(tmp_path: Path) -> None:
-    """All over the file: the damage is named with its line, unless it hides the end of the last line or means the same."""
+    """All over the file: the damage is named with its line, unless it hides the end of the last line or means
+    the same."""
     path = written(tmp_path)
     whole = path.read_bytes()
     ends = [index for index, byte in enumerate(whole) if byte == ord("\n")]

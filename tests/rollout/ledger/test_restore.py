@@ -10,7 +10,15 @@ from dynalign.configs.errors import CheckpointError, RecordError, StaleLineage
 from dynalign.rollout.ledger.restore import opening, restore
 from dynalign.rollout.ledger.rules import Ledger
 from dynalign.rollout.ledger.state import pack
-from dynalign.rollout.ledger.values import ATTEMPTS_PER_LEDGER, Commit, Counts, LineageStart, LogLine, Scored
+from dynalign.rollout.ledger.values import (
+    ATTEMPTS_PER_LEDGER,
+    Commit,
+    Counts,
+    GroupKey,
+    LineageStart,
+    LogLine,
+    Scored,
+)
 from dynalign.run_folder.spool import SpoolEntry
 from tests.worlds.ledger_hand import (
     TWO_PER_STEP,
@@ -23,6 +31,7 @@ from tests.worlds.ledger_hand import (
     scored_group,
     take,
     train,
+    worker_left,
 )
 
 FIRST = LineageStart(lineage=1, step=0, parent=0)
@@ -30,7 +39,7 @@ FIRST = LineageStart(lineage=1, step=0, parent=0)
 
 def spool_of(ledger: Ledger) -> dict[str, SpoolEntry]:
     groups = [scored.group for scored in ledger.state.scored.values()]
-    return {group.name: SpoolEntry(group.name, group.size_bytes, group.checksum) for group in groups}
+    return {group.entry.name: group.entry for group in groups}
 
 
 def snapshot_of(ledger: Ledger) -> dict[str, Any]:
@@ -46,7 +55,7 @@ def test_a_new_lineage_starts_from_the_cut_at_the_checkpoint() -> None:
     dull(before, two)
     score(before, three)
     lease(before, 2, "dying")
-    before.worker_left("dying")
+    worker_left(before, "dying")
     assert before.counts() == Counts(7, 2, 1, 1, 2, 1, 2, 0, 0)
     snapshot = snapshot_of(before)
 
@@ -57,7 +66,7 @@ def test_a_new_lineage_starts_from_the_cut_at_the_checkpoint() -> None:
     assert ledger.withheld_by_reason() == {"low_signal": 1}
     assert ledger.report(scored_group(four, 1, 1)) == "late"
     assert ledger.capacity() == 3
-    assert [each.key for each in lease(ledger, 9)] == [(4, 1, 2), (5, 1, 2), (6, 1, 2)]
+    assert [each.key for each in lease(ledger, 9)] == [GroupKey(group_id, 1, 2) for group_id in (4, 5, 6)]
 
 
 def test_commits_after_the_checkpoint_are_rolled_back_and_drawn_again_with_the_same_numbers() -> None:

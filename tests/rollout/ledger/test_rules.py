@@ -5,17 +5,20 @@ from dataclasses import replace
 import pytest
 
 from dynalign.configs.errors import LedgerError
-from dynalign.rollout.ledger.values import Commit, Counts, GroupKey, Lease, Reservation
+from dynalign.rollout.ledger.values import FAILED_ATTEMPTS, Commit, Counts, GroupKey, Lease, Reservation
 from tests.worlds.ledger_hand import (
     TWO_PER_STEP,
     commit_step,
     dull,
+    expire,
     lease,
     ledger_of,
     score,
     scored_group,
     take,
     train,
+    worker_died,
+    worker_left,
 )
 
 
@@ -54,14 +57,6 @@ def test_capacity_admits_one_batch_per_version_of_staleness_and_no_more_than_the
     assert len(lease(ledger, 99)) == groups == ledger.counts().issued  # 4 steps of 2 are all the run needs
 
 
-def test_capacity_stops_at_max_in_flight() -> None:
-    ledger = ledger_of(replace(TWO_PER_STEP, max_in_flight=3))
-    leases = lease(ledger, 99)
-    assert len(leases) == 3
-    score(ledger, leases[1])
-    assert ledger.capacity() == 1
-
-
 def test_a_reserved_batch_counts_as_scored_until_it_is_committed() -> None:
     ledger = ledger_of()
     score(ledger, *lease(ledger, 4))
@@ -75,8 +70,8 @@ def test_requeued_groups_are_leased_before_new_draws_the_oldest_first() -> None:
     ledger = ledger_of()
     lease(ledger, 2, "worker-0")
     lease(ledger, 1, "worker-1")
-    assert ledger.worker_left("worker-0") == [0, 1]
-    assert ledger.worker_left("worker-1") == [2]
+    assert worker_left(ledger, "worker-0") == [0, 1]
+    assert worker_left(ledger, "worker-1") == [2]
     again = lease(ledger, 4)
     assert [(each.group_id, each.attempt) for each in again] == [(0, 2), (1, 2), (2, 2), (3, 1)]
     assert ledger.counts().requeued == 3
@@ -85,26 +80,29 @@ def test_requeued_groups_are_leased_before_new_draws_the_oldest_first() -> None:
 def test_a_lease_expires_at_its_deadline_unless_it_is_renewed() -> None:
     ledger = ledger_of()
     first, second = lease(ledger, 2, now_s=0.0)
-    assert ledger.renew("worker-0", [first.key], now_s=9.0) == []
-    assert ledger.expire(now_s=9.9) == []
-    assert ledger.expire(now_s=10.0) == [second.group_id]
-    assert ledger.expire(now_s=19.0) == [first.group_id]
-    assert ledger.renew("worker-0", [first.key, second.key], now_s=19.0) == [first.key, second.key]
+    assert ledger.leases.renew("worker-0", [first.key], now_s=9.0) == []
+    assert expire(ledger, now_s=9.9) == []
+    assert expire(ledger, now_s=10.0) == [second.group_id]
+    assert expire(ledger, now_s=19.0) == [first.group_id]
+    assert ledger.leases.renew("worker-0", [first.key, second.key], now_s=19.0) == [first.key, second.key]
 
 
 def test_only_the_worker_that_holds_a_lease_can_renew_it() -> None:
     ledger = ledger_of()
     (first,) = lease(ledger, 1)
-    assert ledger.renew("worker-1", [first.key, GroupKey(7, 1, 1)], 1.0) == [first.key, GroupKey(7, 1, 1)]
+    assert ledger.leases.renew("worker-1", [first.key, GroupKey(7, 1, 1)], 1.0) == [
+        first.key,
+        GroupKey(7, 1, 1),
+    ]
 
 
 def test_an_old_attempt_is_late_and_never_trained() -> None:
     ledger = ledger_of()
     (old,) = lease(ledger, 1)
-    ledger.worker_died("worker-0")
+    worker_died(ledger, "worker-0")
     (new,) = lease(ledger, 1, "worker-1")
     assert ledger.report(scored_group(old, 0, 0)) == "late"
-    assert ledger.withhold(*old.key, "refused") == "late"
+    assert ledger.withhold(old.key, "refused") == "late"
     assert ledger.counts().late == 2
     score(ledger, new)
     assert ledger.state.scored[0].group.attempt == 2
@@ -123,7 +121,7 @@ def test_a_repeated_report_changes_nothing_before_and_after_the_commit() -> None
     dull(ledger, leases[2])
     before = ledger.counts()
     assert [ledger.report(scored_group(each, 0, 0)) for each in leases] == ["repeated"] * 3
-    assert ledger.withhold(*leases[2].key, "low_signal") == "repeated"
+    assert ledger.withhold(leases[2].key, "low_signal") == "repeated"
     assert ledger.counts() == before
     ledger.take(1)
     commit_step(ledger, 1)
@@ -209,9 +207,9 @@ def test_a_commit_carries_what_was_withheld_since_the_one_before() -> None:
 
 def test_a_group_whose_attempts_are_used_up_is_withheld() -> None:
     ledger = ledger_of()
-    for now_s in range(0, 10 * TWO_PER_STEP.max_attempts, 10):
+    for now_s in range(0, 10 * FAILED_ATTEMPTS, 10):
         assert [each.group_id for each in lease(ledger, 1, now_s=now_s)] == [0]
-        ledger.expire(now_s + 10.0)
+        expire(ledger, now_s + 10.0)
     assert ledger.withheld_by_reason() == {"attempts_exhausted": 1}
     assert [each.group_id for each in lease(ledger, 1)] == [1]
 
@@ -222,7 +220,7 @@ def test_what_is_left_at_the_end_is_withheld() -> None:
     leases = lease(ledger, 2, "slow") + lease(ledger, 2)
     score(ledger, leases[1], leases[2])
     ledger.take(2)
-    ledger.worker_died("slow")
+    worker_died(ledger, "slow")
     ledger.end()
     assert ledger.withheld_by_reason() == {"run_ended": 4}
     assert ledger.counts() == Counts(6, 0, 0, 0, 2, 4, 1, 0, 0)

@@ -1,4 +1,5 @@
-"""Which groups a step takes, worked by hand: birth order, the age bound, groups without signal, missing groups."""
+"""Which groups a step takes, worked by hand: birth order, the age bound, groups without signal, missing
+groups."""
 
 from collections import Counter
 from dataclasses import replace
@@ -8,19 +9,28 @@ import pytest
 from dynalign.configs.errors import NoSignal
 from dynalign.rollout.ledger.age_bound import first_unmeetable, meetable
 from dynalign.rollout.ledger.values import GroupKey
-from tests.worlds.ledger_hand import TWO_PER_STEP, commit_step, dull, lease, ledger_of, score, take
+from tests.worlds.ledger_hand import (
+    TWO_PER_STEP,
+    commit_step,
+    dull,
+    lease,
+    ledger_of,
+    score,
+    take,
+    worker_died,
+)
 
 SYNCHRONOUS = replace(TWO_PER_STEP, max_staleness=0)
 
 
 def test_take_follows_the_order_of_birth_then_of_draw() -> None:
-    """Golden. Version 0: draws 0 to 3 are leased, 1 dies. Version 1: 1 is born anew, 4 is new. Finished in any order, they are
-    taken as (0, 2), (3, 1): born (0, 0), (0, 1); draw 4 waits."""
+    """Golden. Version 0: draws 0 to 3 are leased, 1 dies. Version 1: 1 is born anew, 4 is new. Finished in
+    any order, they are taken as (0, 2), (3, 1): born (0, 0), (0, 1); draw 4 waits."""
     ledger = ledger_of()
     zero, dead, two, three = (lease(ledger, 1, worker)[0] for worker in ("a", "b", "c", "d"))
     score(ledger, three, two, zero)
     assert take(ledger, 1) == (0, 2)
-    ledger.worker_died("b")
+    worker_died(ledger, "b")
     commit_step(ledger, 1)
     (one,), (four,) = lease(ledger, 1, "a"), lease(ledger, 1, "c")
     assert ((one.group_id, one.version), (four.group_id, four.version)) == ((1, 1), (4, 1))
@@ -55,12 +65,13 @@ def test_a_straggler_that_dies_is_born_anew_and_blocks_no_longer() -> None:
     commit_step(ledger, 1)
     score(ledger, *lease(ledger, 1))
     assert take(ledger, 2) is None
-    ledger.worker_died("slow")
+    worker_died(ledger, "slow")
     assert take(ledger, 2) == (3, 4)
 
 
 def test_more_stragglers_than_later_batches_can_hold_block_earlier() -> None:
-    """P = 1, max_staleness 2. Three groups born at 0 are due at 2; at version 0 at most two of them may stay behind."""
+    """P = 1, max_staleness 2. Three groups born at 0 are due at 2; at version 0 at most two of them may stay
+    behind."""
     ledger = ledger_of(replace(TWO_PER_STEP, prompts_per_step=1, max_staleness=2))
     first, second, third = lease(ledger, 9)
     assert ledger.capacity() == 0
@@ -137,7 +148,7 @@ def test_groups_withheld_for_another_reason_are_replaced_without_end() -> None:
     ledger = ledger_of(SYNCHRONOUS)
     for _ in range(9):
         (only,) = lease(ledger, 1)
-        assert ledger.withhold(*only.key, "prompt_too_long") == "withheld"
+        assert ledger.withhold(only.key, "prompt_too_long") == "withheld"
     assert ledger.take(1) is None
 
 
@@ -191,7 +202,7 @@ def test_a_wait_says_what_it_waits_for() -> None:
     score(ledger, *lease(ledger, 1, "worker-0"))
     lease(ledger, 2, "worker-1")
     assert ledger.waiting_reason() == "1 of 2 groups scored; 2 leased to worker-1, 0 pending, room for 1 more"
-    ledger.worker_died("worker-1")
+    worker_died(ledger, "worker-1")
     assert (
         ledger.waiting_reason() == "1 of 2 groups scored; 0 leased to no worker, 2 pending, room for 3 more"
     )
