@@ -14,7 +14,7 @@ from dynalign.configs.sections.algorithm import AlgorithmSettings
 from dynalign.configs.sections.rollout import RolloutSettings
 from dynalign.rollout.ledger.values import Delivered, GroupKey, Lease, ReportOutcome, ScoredGroup
 from dynalign.run_folder.spool import SpoolEntry
-from tests.worlds.ledger_actor_world import RUN, leases_of, report
+from tests.worlds.ledger_actor_world import RUN, LedgerFolder, leases_of, report
 
 WIDE = RUN.model_copy(
     update={
