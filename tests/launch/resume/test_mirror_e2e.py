@@ -17,7 +17,7 @@ from dynalign.rollout.ledger.log import committed, read
 from dynalign.run_folder.checkpoint import newest_whole, prune, verify
 from dynalign.run_folder.metrics import read_heldout, read_metrics
 from tests.run_folder.test_checkpoint import written
-from tests.run_folder.test_mirror import Place
+from tests.run_folder.test_mirror import MirroredRun
 from tests.worlds.command import train
 from tests.worlds.one_rank import free_port
 from tests.worlds.tiny_run import config
@@ -110,7 +110,7 @@ def answers(address: str, method: str) -> bool:
 
 
 def test_s3_holds_replaces_prunes_and_gives_back_checkpoints(s3: str, tmp_path: Path) -> None:
-    place = Place(tmp_path, s3, keep_last=2)
+    place = MirroredRun(tmp_path, s3, keep_last=2)
     assert place.look() is not None
     for step in (10, 20, 30):
         written(place.checkpoints, step, content=os.urandom(12_000_000))
@@ -134,10 +134,10 @@ def test_s3_holds_replaces_prunes_and_gives_back_checkpoints(s3: str, tmp_path: 
 
 
 def test_a_bucket_that_is_not_there_is_refused_in_one_line(s3: str, tmp_path: Path) -> None:
-    assert "The specified bucket does not exist" in Place(tmp_path, s3.replace("bucket", "nowhere")).mistake()
+    assert "The specified bucket does not exist" in MirroredRun(tmp_path, s3.replace("bucket", "nowhere")).mistake()
 
 
 def test_a_server_that_is_gone_is_told(s3: str, tmp_path: Path) -> None:
-    storage = Place(tmp_path, s3.replace("127.0.0.1:", "127.0.0.1:1")).storage()
+    storage = MirroredRun(tmp_path, s3.replace("127.0.0.1:", "127.0.0.1:1")).storage()
     with pytest.raises(MirrorError, match=r"mirror s3://bucket/runs/run: OSError"):
         storage.steps()
