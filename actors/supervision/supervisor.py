@@ -89,7 +89,9 @@ class Supervisor:
         self._coordinator: Watched[CoordinatorHandle, Ending, RunStatus] = Watched(
             "coordinator", calls, clock
         )
-        self._pool = WorkerPool(self.run, self._create_worker, self, self._events, calls, clock)
+        self._pool = WorkerPool(
+            self.run, lambda *names: spawn.worker(self._spec, *names), self, self._events, calls, clock
+        )
         self._departures = Departures(calls, poisoned)
         self._controls = Controls(clock)
         self._why_wanted = "rollout.workers"
@@ -109,9 +111,8 @@ class Supervisor:
 
         Raises RunFailed, or the error that ends the run, when it cannot even end with a checkpoint.
         """
-        calls: list[Call[Any]] = list(self._pool.calls)
-        calls += [call for call in (self._coordinator.call, self._ledger.call) if call is not None]
-        self._calls.wait(calls, timeout_s)
+        core = [call for call in (self._coordinator.call, self._ledger.call) if call is not None]
+        self._calls.wait([*core, *self._pool.calls], timeout_s)
         self._create_core()
         self._look_at_ledger()
         self._look_at_coordinator()
@@ -134,8 +135,7 @@ class Supervisor:
     def scale(self, wanted: int, why: str) -> None:
         """The number of workers from now on."""
         if wanted != self._pool.wanted:
-            change = f"{self._pool.wanted} -> {wanted}: {why}"
-            self._events.write("pool", "rollout", "scaled", "", change)
+            self._events.write("pool", "rollout", "scaled", "", f"{self._pool.wanted} -> {wanted}: {why}")
         self._pool.wanted = wanted
         self._why_wanted = why
 
@@ -167,9 +167,12 @@ class Supervisor:
     def end(self) -> None:
         """Ends all actors with their children."""
         self._pool.clear()
-        self._coordinator.end()
-        self._learner.end()
-        self._ledger.end()
+        self._end_core()
+
+    def _end_core(self) -> None:
+        for watched in (self._coordinator, self._learner, self._ledger):
+            watched.end()
+        self._departures.forget()
 
     # -- ledger, learner, coordinator ------------------------------------------------------------------------
 
@@ -190,9 +193,6 @@ class Supervisor:
                 coordinator.add_worker.remote(name, worker)
             for what in self._controls.lasting():
                 coordinator.control.remote(what)
-
-    def _create_worker(self, seat: str, worker: str) -> RolloutWorkerHandle:
-        return self._spawn.worker(self._spec, seat, worker)
 
     def _at_newest_step(self) -> RunSpec:
         """Where a replacement begins. Before the learner is ready, that is where this lineage began."""
@@ -284,10 +284,7 @@ class Supervisor:
         return self._lost(self._coordinator, why)
 
     def _learner_lost(self, why: Death) -> None:
-        self._coordinator.end()
-        self._learner.end()
-        self._ledger.end()
-        self._departures.forget()
+        self._end_core()
         self._pristine = False
         self._ready = False
         self._lost(self._learner, why)
