@@ -270,7 +270,6 @@ class Supervisor:
         return Death("hung", f"no answer for {silence_s:g} s") if watched.silent_s() > silence_s else None
 
     # -- deaths, budgets, deadlines --------------------------------------------------------------------------
-
     def _ledger_lost(self, why: Death) -> None:
         self._ledger.end()
         self._departures.forget()
@@ -303,8 +302,8 @@ class Supervisor:
         delay_s = self._budget.spend(watched.kind, now_s)
         if delay_s is None:
             budget = self.run.supervision
-            deaths = f"the {watched.kind} ended {budget.restarts + 1} times in {budget.window_s:g} s"
-            self.fail(f"{deaths}, the last time by {why.detail}")
+            often = f"{budget.restarts + 1} times in {budget.window_s:g} s"
+            self.fail(f"the {watched.kind} ended {often}, the last time by {why.detail}")
         else:
             watched.not_before_s = now_s + delay_s
 
