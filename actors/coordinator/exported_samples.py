@@ -64,6 +64,8 @@ class Known:
     """Step of the newest whole checkpoint."""
     checkpoint_s: float | None = None
     """When it became whole, Unix seconds."""
+    steps_skipped: int = 0
+    """Steps whose loss or gradient was not finite, and that changed nothing."""
     checkpoint_failures: int = 0
     """Checkpoints that could not be written."""
     versions: tuple[str, ...] = ()

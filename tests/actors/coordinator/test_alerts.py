@@ -123,6 +123,8 @@ CASES = (
     Case("on one shared device it waits by design", one("learner_wait_fraction", 0.8) | SYNCHRONOUS),
     Case("the disk has 8 % left", one("run_folder_free_bytes", 8e10), ("DynalignDiskNearlyFull",)),
     Case("a checkpoint failed half an hour ago", one("checkpoint_failures_total", f"0x95 1x{MINUTES}"), ("DynalignCheckpointFailing",)),
+    Case("a step was not finite half an hour ago", one("steps_skipped_total", f"0x95 1x{MINUTES}"),
+         ("DynalignStepNotFinite",)),
     Case("a checkpoint failed two hours ago", one("checkpoint_failures_total", f"0x50 1x{MINUTES}")),
     Case("the mirror refuses every copy", one("mirror_failures_total", f"0x60 1+1x{MINUTES}") | one("mirror_step", ""),
          ("DynalignMirrorBehind",)),
