@@ -119,7 +119,7 @@ class Supervisor:
         if self.ending is None:
             self._pool.look()
             self._departures.settle()
-            self._keep_stop_deadline()
+            self._controls.keep_deadline(self.run.deadlines.stop_s, self.cause)
 
     def ask(self, what: str) -> None:
         """`pause`, `resume` or `stop`, for the coordinator and its successors."""
@@ -142,11 +142,10 @@ class Supervisor:
     def report(self) -> SupervisionStatus:
         """What the supervision knows, for the coordinator, status and metrics."""
         restarts = self._restarts + self._pool.restarts
-        workers = self.run.rollout.workers
         return SupervisionStatus(
             workers=self._pool.stats(),
             workers_wanted=self._pool.wanted,
-            workers_range=None if workers.min == workers.max else (workers.min, workers.max),
+            workers_range=self._pool.bounds,
             why_wanted=self._why_wanted,
             settling=self._pool.settling,
             placing=self._pool.placing(),
@@ -163,6 +162,16 @@ class Supervisor:
             return 0.0
         engines = 0 if placement.mode == "shared" else len(self._pool.serving())
         return float(self.run.learner.ranks + engines * self.run.rollout.tensor_parallel)
+
+    def account(self) -> dict[str, Any] | None:
+        """The ledger's counts at the end: its own where it still answers, else the last ones; None without
+        any."""
+        if self.ending is not None:
+            return self.ending.ledger
+        if self._ledger.actor is not None and self._ledger.call is None:
+            answer = self._ledger.ask_once(self._ledger.actor.status.remote)
+            self.ledger_status = answer or self.ledger_status
+        return self.ledger_status
 
     def end(self) -> None:
         """Ends all actors with their children."""
@@ -205,7 +214,7 @@ class Supervisor:
             if self._ledger_serves(self._ledger.actor):
                 answered = self._ledger.watch(self._ledger.actor.status.remote).look()
                 self.ledger_status = answered or self.ledger_status
-                if (hung := self._silence(self._ledger)) is not None:
+                if (hung := self._ledger.hung(self.run.deadlines.silence_s)) is not None:
                     self._ledger_lost(hung)
         except RayError as error:
             if (gone := death(error)) is None:
@@ -250,7 +259,7 @@ class Supervisor:
             return coordinator.look.remote(self.report(), self.ledger_status or {})
 
         status = self._coordinator.watch(look).look()
-        if (hung := self._silence(self._coordinator)) is not None:
+        if (hung := self._coordinator.hung(self.run.deadlines.silence_s)) is not None:
             self._coordinator_lost(hung)
         elif status is not None:
             self._take_status(status)
@@ -264,10 +273,6 @@ class Supervisor:
         if status.pool.decision > self._decisions:
             self._decisions = status.pool.decision
             self.scale(status.pool.wanted, status.pool.reason)
-
-    def _silence(self, watched: AnyWatched) -> Death | None:
-        silence_s = self.run.deadlines.silence_s
-        return Death("hung", f"no answer for {silence_s:g} s") if watched.silent_s() > silence_s else None
 
     # -- deaths, budgets, deadlines --------------------------------------------------------------------------
     def _ledger_lost(self, why: Death) -> None:
@@ -312,12 +317,6 @@ class Supervisor:
             lost_s = self._clock() - watched.died_s
             self._events.write(watched.kind, watched.kind, "recovered", "", "serves", lost_s)
             watched.died_s = None
-
-    def _keep_stop_deadline(self) -> None:
-        stop_s = self.run.deadlines.stop_s
-        if self._controls.hurried_for_s() > stop_s:
-            late = f"the step under way and its checkpoint did not end within deadlines.stop_s={stop_s:g}"
-            raise RunFailed(f"{self.cause}; {late}" if self.cause else late)
 
     # -- what the pool calls ---------------------------------------------------------------------------------
 
