@@ -220,7 +220,8 @@ def workers_bound(index: int) -> Value:
 
 
 def learner_wait_fraction(known: Known) -> float | None:
-    wait_s, step_s = known.row.get("learner_wait_s"), known.row.get("step_s")
+    wait_s = known.row.get("learner_wait_s")
+    step_s = known.row.get("step_s")
     return None if wait_s is None or not step_s else min(1.0, wait_s / step_s)
 
 
