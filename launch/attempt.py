@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from ray.exceptions import RayError
 
@@ -66,6 +67,7 @@ class Attempt:
         self._spec = RunSpec(settings, str(folder), lineage, self._step, ready.prompts.content_hash)
         self._supervisor: Supervisor | None = None
         self._cause: str | None = None
+        self._account: dict[str, Any] | None = None
 
     def run(self) -> int:
         """The exit code; see `driver.train`. Raises UserError for a mistake that only the cluster or an actor
@@ -91,6 +93,7 @@ class Attempt:
                 self._cause = f"{one_line(error)}; free or mend that disk, and train again"
             finally:
                 if self._supervisor is not None:
+                    self._account = self._supervisor.account()
                     self._supervisor.end()
                 if joined_or_started is not None:
                     self._session.close()
@@ -197,10 +200,7 @@ class Attempt:
         )
 
     def _close(self, state: State) -> int:
-        supervisor = self._supervisor
-        ledger = None if supervisor is None else supervisor.ledger_status
-        if supervisor is not None and supervisor.ending is not None:
-            ledger = supervisor.ending.ledger
+        ledger = self._account
         if ledger is None:  # nothing was issued in this attempt
             print(f"run {self._settings.name} failed: {self._cause}")
             print("nothing was trained; `dynalign train` starts it again")

@@ -10,7 +10,8 @@ disk, so a crash at any moment leaves the checkpoint before it in place.
 import json
 import math
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -133,11 +134,18 @@ def _checksum(file: Path) -> str:
 
 
 def seal(
-    checkpoints: Path, run: str, lineage: int, step: int, group_ids: tuple[int, ...], settings: dict[str, Any]
+    checkpoints: Path,
+    run: str,
+    lineage: int,
+    step: int,
+    group_ids: tuple[int, ...],
+    settings: dict[str, Any],
+    fence: Callable[[], AbstractContextManager[None]] = nullcontext,
 ) -> Path:
     """Makes the folder aside, in which everything has been written, the checkpoint of `step`. Returns it.
 
-    It replaces a checkpoint of the same step that an earlier lineage has written.
+    It replaces a checkpoint of the same step that an earlier lineage has written. fence: the context of that,
+    which refuses it to a driver that was taken over; hashing large files may take minutes before.
     """
     aside = aside_folder(checkpoints, step, lineage)
     files = {
@@ -148,7 +156,7 @@ def seal(
     manifest = CheckpointManifest(run, lineage, step, group_ids, settings, files)
     durable.write(aside / layout.MANIFEST, encode_manifest(manifest))
     folder = step_folder(checkpoints, step)
-    durable.publish(aside, folder, replaced_folder(checkpoints, step))
+    durable.publish(aside, folder, replaced_folder(checkpoints, step), fence)
     return folder
 
 

@@ -6,7 +6,8 @@ for a full disk. Logs that are appended to (ledger, metrics, events) sync themse
 """
 
 import os
-from contextlib import ExitStack
+from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from pathlib import Path
 from typing import BinaryIO
 
@@ -34,14 +35,17 @@ def write(path: Path, content: bytes | memoryview | str) -> None:
     sync(path.parent)
 
 
-def publish(aside: Path, folder: Path, replaced: Path) -> None:
+def publish(
+    aside: Path, folder: Path, replaced: Path, fence: Callable[[], AbstractContextManager[None]] = nullcontext
+) -> None:
     """Gives a folder its final name, once everything in it is on the disk. A folder that had this name goes
-    to `replaced`."""
+    to `replaced`. fence: the context of the renaming, which may refuse it."""
     for path in (*aside.rglob("*"), aside):
         sync(path)
-    if folder.exists():
-        folder.rename(replaced)
-    aside.rename(folder)
+    with fence():
+        if folder.exists():
+            folder.rename(replaced)
+        aside.rename(folder)
     sync(folder.parent)
 
 

@@ -57,6 +57,11 @@ class Stamp:
     """Its last heartbeat, in Unix seconds."""
     state: Literal["running", "released"]
     """`released`: the next driver may start at once."""
+    boot: str = ""
+    """Id of the machine's boot, which no two machines share; "" where it is not known."""
+    pid_namespace: str = ""
+    """The namespace in which `pid` counts, since each container may have its own; "" where it is not
+    known."""
 
 
 @dataclass(slots=True)
@@ -106,7 +111,17 @@ def acquire(run_folder: Path, now_s: float, job: str = "", newest_lineage: int =
         before = refuse_occupied(run_folder, now_s)
         lineage = max(newest_lineage, before.lineage if before else 0) + 1
         started_s = psutil.Process().create_time()
-        stamp = Stamp(lineage, socket.gethostname(), os.getpid(), started_s, job, now_s, "running")
+        stamp = Stamp(
+            lineage,
+            socket.gethostname(),
+            os.getpid(),
+            started_s,
+            job,
+            now_s,
+            "running",
+            _boot(),
+            _pid_namespace(),
+        )
         _write(run_folder, stamp)
     return Owner(run_folder, stamp)
 
@@ -150,13 +165,17 @@ def read(run_folder: Path) -> Stamp | None:
 
 def encode(stamp: Stamp) -> bytes:
     """The content of `owner.json`."""
-    return json.dumps({"format": FORMAT, **asdict(stamp)}).ljust(LENGTH_BYTES).encode()
+    unknown = {name for name in ("boot", "pid_namespace") if not asdict(stamp)[name]}
+    known = {name: value for name, value in asdict(stamp).items() if name not in unknown}
+    return json.dumps({"format": FORMAT, **known}).ljust(LENGTH_BYTES).encode()
 
 
 def _lives(stamp: Stamp, now_s: float) -> bool:
-    if stamp.state == "released" or now_s - stamp.beat_s >= YOUNG_S:
+    """Whether the driver counts as alive. A beat that is as far in the future as an old one is in the past
+    was written before a clock was set back, and says nothing."""
+    if stamp.state == "released" or abs(now_s - stamp.beat_s) >= YOUNG_S:
         return False
-    if stamp.host != socket.gethostname():
+    if not _sees_process_of(stamp):
         return True
     try:
         process = psutil.Process(stamp.pid)
@@ -164,6 +183,28 @@ def _lives(stamp: Stamp, now_s: float) -> bool:
         return same and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
+
+
+def _sees_process_of(stamp: Stamp) -> bool:
+    """Whether a process id of the stamp means the same here: on this machine, since this boot, and in this
+    namespace. A host name alone is shared by containers with the host's network."""
+    same_boot = stamp.boot in ("", _boot())
+    same_namespace = stamp.pid_namespace in ("", _pid_namespace())
+    return stamp.host == socket.gethostname() and same_boot and same_namespace
+
+
+def _boot() -> str:
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:  # no Linux
+        return ""
+
+
+def _pid_namespace() -> str:
+    try:
+        return os.readlink("/proc/self/ns/pid")
+    except OSError:
+        return ""
 
 
 def _occupied(run_folder: Path, stamp: Stamp, now_s: float) -> Mistake:
@@ -190,6 +231,16 @@ def _write(run_folder: Path, stamp: Stamp) -> None:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
+
+
+@contextmanager
+def fenced(run_folder: Path, lineage: int) -> Iterator[None]:
+    """A context in which no other driver can take the run over. Raises StaleLineage if one has, and
+    RecordError like `check`. What is done in it must take milliseconds: the driver's heartbeat waits
+    meanwhile."""
+    with _locked(run_folder):
+        check(run_folder, lineage)
+        yield
 
 
 @contextmanager

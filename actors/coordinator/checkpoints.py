@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import shutil
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -40,10 +41,10 @@ async def write_checkpoint(spec: RunSpec, step: int, learner: Saver, ledger: byt
         await asyncio.to_thread(_room_for, aside)
         group_ids = await learner.save(aside, step)
         await asyncio.to_thread((aside / layout.LEDGER_STATE).write_bytes, ledger)
-        owner.check(run_folder, spec.lineage)
         fixed = checkpoint.fixed_settings(spec.run, spec.prompts_hash)
+        fence = partial(owner.fenced, run_folder, spec.lineage)
         whole = await asyncio.to_thread(
-            checkpoint.seal, checkpoints, spec.run.name, spec.lineage, step, group_ids, fixed
+            checkpoint.seal, checkpoints, spec.run.name, spec.lineage, step, group_ids, fixed, fence
         )
     except (DeadlineExceeded, LearnerLost, StaleLineage):
         raise  # an OSError and two RuntimeErrors that say nothing about the storage

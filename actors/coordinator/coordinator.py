@@ -21,9 +21,10 @@ from typing import Any, Literal
 import ray
 
 from dynalign.actors import logs
+from dynalign.actors.coordinator.batch_source import BatchSource
 from dynalign.actors.coordinator.checkpoints import clear_spool, write_checkpoint
 from dynalign.actors.coordinator.learner_group import LearnerGroup
-from dynalign.actors.coordinator.loop_controls import LoopControls, StopRequested
+from dynalign.actors.coordinator.loop_controls import LoopControls, LoopProgress, StopRequested
 from dynalign.actors.coordinator.protocol import Ending
 from dynalign.actors.coordinator.step_monitor import StepMonitor
 from dynalign.actors.coordinator.worker_group import WorkerGroup
@@ -32,9 +33,14 @@ from dynalign.actors.ledger.ledger_spec import Batch
 from dynalign.actors.ledger.protocol import LedgerCalls
 from dynalign.actors.run_spec import RunSpec
 from dynalign.actors.worker.protocol import RolloutWorkerHandle
-from dynalign.configs.errors import CheckpointWriteFailed, LearnerLost, MissingGroups, NoSignal, RunFailed
+from dynalign.configs.errors import (
+    CheckpointWriteFailed,
+    LearnerLost,
+    MissingGroups,
+    RunFailed,
+    StepNotFinite,
+)
 from dynalign.learner.learner_state import Report
-from dynalign.rollout.ledger.values import LACKS_SIGNAL
 from dynalign.rollout.prompts import PromptSet
 from dynalign.rollout.weights.version import WeightVersion, version_label
 from dynalign.run_folder import layout
@@ -44,9 +50,9 @@ from dynalign.run_folder.run_status import PoolStatus, RunStatus, SupervisionSta
 
 logger = logging.getLogger(__name__)
 
-MOST_REFILLS = 10
-"""Refills of one step under `algorithm.on_no_signal=warn`. Scores that stay equal over so many draws have
-collapsed, and one more draw would not help."""
+MOST_SKIPPED = 3
+"""Steps in a row that may be skipped because their loss or gradient is not finite. Each is drawn again with
+other samples; a policy that has diverged gives no finite step any more."""
 
 
 class Coordinator:
@@ -83,16 +89,15 @@ class Coordinator:
             str(ray.util.get_node_ip_address()),  # type: ignore[no-untyped-call]
         )
         self._controls = LoopControls()
-        self._state = "starting"
-        self._phase = "starting the learner"
-        self._notice = ""
+        self._now = LoopProgress("starting", "starting the learner")
+        self._batches = BatchSource(self.run, ledger, self._controls, self._now)
         self._started_s = time.time()
         self.step = spec.step
         self._version: WeightVersion | None = None
-        self._wait_s = 0.0
         self._ages: list[int] = []
         self._checkpointed = spec.step
         self._checkpoint_failures = 0
+        self._skipped_in_a_row = 0
         self._metrics_address: str | None = None
         self._status: RunStatus | None = None
         logs.configure(self.run, "coordinator", lambda: version_label(spec.lineage, self.step))
@@ -110,6 +115,9 @@ class Coordinator:
                 learned, group_ids = await self._learn(step, batch)
             except MissingGroups as missing:
                 await self._ledger.requeue_missing(step, missing.group_ids)
+                continue
+            except StepNotFinite as skipped:
+                await self._skip(step, batch, skipped)
                 continue
             except StopRequested:
                 break
@@ -142,7 +150,7 @@ class Coordinator:
         else:
             await self._learner.start()
             if self.step:
-                self._phase = f"loading the checkpoint of step {self.step}"
+                self._now.phase = f"loading the checkpoint of step {self.step}"
                 await self._learner.load(step_folder(self.folder / layout.CHECKPOINTS, self.step))
         initial = WeightVersion(self.spec.lineage, 0, b"", (), 0)  # what every engine loads at its start
         published = None if self._pristine and not self.step else await self._learner.publish(self.step)
@@ -151,68 +159,37 @@ class Coordinator:
             raise LearnerLost("died", lost)
         self._version = initial if published is None else published[0]
         await self._ledger.offer(self._version)
-        self._state = "running"
-        self._phase = ""
+        self._now.state = "running"
+        self._now.phase = ""
         await self._steps.begin()
         if not self._steps.has_row(self.step):
             await self._monitor({})
 
     async def _take(self, step: int) -> Batch:
-        """The batch of `step`, or what there is of it where its groups have no signal (`on_no_signal`)."""
-        await self._controls.until_running()
-        started_s = time.monotonic()
-        refills = 0
-        batch: Batch | None = None
-        while batch is None:
-            self._phase = f"waiting for the batch of step {step}"
-            try:
-                batch = await self._controls.or_stop(self._ledger.take(step, self.run.deadlines.batch_s))
-            except NoSignal as no_signal:
-                batch = await self._without_signal(step, no_signal, refills)
-                if batch is None:
-                    refills += 1
-                    await self._ledger.refill()
-        self._wait_s = time.monotonic() - started_s
-        if refills:
-            self._notice = ""
-        return batch
-
-    async def _without_signal(self, step: int, no_signal: NoSignal, refills: int) -> Batch | None:
-        """What `algorithm.on_no_signal` asks for: a batch that is not full, or None to draw another refill.
-
-        Raises RunFailed for `stop`, and for `warn` once a step had MOST_REFILLS refills.
-        """
-        action = self.run.algorithm.on_no_signal
-        if action == "stop":
-            raise RunFailed(f"{no_signal}; algorithm.on_no_signal=stop")
-        told = await self._about_signal(no_signal, refills)
-        logger.warning(told)
-        self._notice = told
-        if action == "pause":
-            self._controls.pause()
-            self._phase = f"paused: {told}; resume it, or stop it and change the rubric or the prompts"
-            await self._controls.until_running()
-            return None
-        batch = await self._controls.or_stop(self._ledger.take_present(step, self.run.deadlines.batch_s))
-        if batch is None and refills >= MOST_REFILLS:
-            raise RunFailed(f"{told}; change the rubric, the judge or the prompts")
-        return batch
-
-    async def _about_signal(self, no_signal: NoSignal, refills: int) -> str:
-        """The step, its refills, and why the groups of this run were withheld."""
-        reasons = (await self._ledger.status())["withheld_by_reason"]
-        counts = ", ".join(f"{reason} {reasons[reason]}" for reason in sorted(LACKS_SIGNAL & reasons.keys()))
-        return f"{no_signal} after {refills} refills (withheld so far: {counts or 'none'})"
+        return await self._batches.take(step)
 
     async def _learn(self, step: int, batch: Batch) -> tuple[Report, tuple[int, ...]]:
-        self._phase = f"learning step {step}"
+        self._now.phase = f"learning step {step}"
         present_fraction = len(batch.groups) / self.run.rollout.prompts_per_step
         await self._sleep()
         report, group_ids = await self._learner.step(step, batch.groups, batch.handles, present_fraction)
+        self._skipped_in_a_row = 0
         self._ages = [
             batch.version - group.version_min for group in batch.groups if group.group_id in group_ids
         ]
-        return report | {"learner_wait_s": self._wait_s}, group_ids
+        return report | {"learner_wait_s": self._batches.wait_s}, group_ids
+
+    async def _skip(self, step: int, batch: Batch, skipped: StepNotFinite) -> None:
+        """The weights are as they were, and the batch is generated again. Raises RunFailed after MOST_SKIPPED
+        steps in a row."""
+        self._skipped_in_a_row += 1
+        self._steps.exporter.step_skipped()
+        logger.error("%s", skipped)
+        self._now.notice = f"{skipped}; skipped {self._skipped_in_a_row} in a row"
+        if self._skipped_in_a_row >= MOST_SKIPPED:
+            raise RunFailed(f"{self._now.notice}; lower learner.learning_rate, or look at the rewards")
+        await self._wake()
+        await self._ledger.requeue_missing(step, batch.group_ids)
 
     async def _publish(self, step: int) -> tuple[WeightVersion, float]:
         published = await self._learner.publish(step)
@@ -226,7 +203,7 @@ class Coordinator:
         measured = await monitor.measure(self.step)
         heldout: list[HeldoutItem] = []
         if monitor.heldout_due(self.step):
-            self._phase = f"evaluating step {self.step} on held-out prompts"
+            self._now.phase = f"evaluating step {self.step} on held-out prompts"
             with suppress(StopRequested):  # the step's row then has no held-out figures
                 heldout = await self._controls.or_stop(monitor.evaluate(self.step))
         await monitor.write_row(self.step, learned, self._ages if learned else (), measured, heldout)
@@ -234,34 +211,34 @@ class Coordinator:
     async def _checkpoint(self) -> None:
         """Where it cannot be written, the one before is whole, a disk can be freed, and the next step tries
         again."""
-        self._phase = f"writing the checkpoint of step {self.step}"
+        self._now.phase = f"writing the checkpoint of step {self.step}"
         try:
             snapshot = await self._ledger.snapshot()
             await write_checkpoint(self.spec, self.step, self._learner, snapshot)
         except CheckpointWriteFailed as failed:
             self._checkpoint_failures += 1
             self._steps.exporter.checkpoint_failed()
-            if self._state == "stopping" or self._checkpoint_failures > self.run.checkpoint.failures:
+            if self._now.state == "stopping" or self._checkpoint_failures > self.run.checkpoint.failures:
                 raise
-            self._notice = f"{failed}; trying again after the next step"
+            self._now.notice = f"{failed}; trying again after the next step"
             return
         self._checkpointed = self.step
         self._checkpoint_failures = 0
-        self._notice = ""
+        self._now.notice = ""
         self._steps.exporter.checkpointed(self.step)
         await clear_spool(self.folder / layout.SPOOL, self.step, self._ledger)
 
     async def _end(self) -> Ending:
         finished = not self._controls.stopping
-        self._state = "stopping"
-        self._phase = "ending the ledger and the workers"
+        self._now.state = "stopping"
+        self._now.phase = "ending the ledger and the workers"
         await (self._ledger.end("run_ended") if finished else self._ledger.pause())
         self._workers.stop()
         if self.step > self._checkpointed or (finished and self.step):
             await self._checkpoint()
         ended: Literal["finished", "interrupted"] = "finished" if finished else "interrupted"
-        self._state = ended
-        self._phase = ""
+        self._now.state = ended
+        self._now.phase = ""
         self._steps.close()
         await asyncio.to_thread(self._steps.exporter.close, ended)
         whole = (
@@ -320,11 +297,11 @@ class Coordinator:
 
     async def look(self, supervision: SupervisionStatus, ledger: Mapping[str, Any]) -> RunStatus:
         """What `dynalign status` and the progress view show. ledger: its status."""
-        paused = self._state == "running" and self._controls.paused
+        paused = self._now.state == "running" and self._controls.paused
         decision = self._steps.decision
         status = RunStatus(
             run=self.run.name,
-            state="paused" if paused else self._state,
+            state="paused" if paused else self._now.state,
             step=self.step,
             steps=self.run.steps,
             lineage=self.spec.lineage,
@@ -333,8 +310,8 @@ class Coordinator:
             ledger=ledger,
             started_s=self._started_s,
             waiting_for=ledger["waiting_reason"],
-            phase=self._phase,
-            notice=self._notice,
+            phase=self._now.phase,
+            notice=self._now.notice,
             metrics_address=self._metrics_address,
             pool=PoolStatus(self._steps.decisions, decision.wanted, decision.reason, self._steps.pool_reason),
             supervision=supervision,

@@ -64,6 +64,8 @@ class Known:
     """Step of the newest whole checkpoint."""
     checkpoint_s: float | None = None
     """When it became whole, Unix seconds."""
+    steps_skipped: int = 0
+    """Steps whose loss or gradient was not finite, and that changed nothing."""
     checkpoint_failures: int = 0
     """Checkpoints that could not be written."""
     versions: tuple[str, ...] = ()
@@ -218,7 +220,8 @@ def workers_bound(index: int) -> Value:
 
 
 def learner_wait_fraction(known: Known) -> float | None:
-    wait_s, step_s = known.row.get("learner_wait_s"), known.row.get("step_s")
+    wait_s = known.row.get("learner_wait_s")
+    step_s = known.row.get("step_s")
     return None if wait_s is None or not step_s else min(1.0, wait_s / step_s)
 
 

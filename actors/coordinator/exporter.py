@@ -193,6 +193,10 @@ class Exporter(Collector):
         """The checkpoint of `step` is whole."""
         self._known = replace(self._known, checkpoint_step=step, checkpoint_s=self._clock())
 
+    def step_skipped(self) -> None:
+        """A step's loss or gradient was not finite, and it changed nothing."""
+        self._known = replace(self._known, steps_skipped=self._known.steps_skipped + 1)
+
     def checkpoint_failed(self) -> None:
         """One could not be written; it is tried again."""
         self._known = replace(self._known, checkpoint_failures=self._known.checkpoint_failures + 1)

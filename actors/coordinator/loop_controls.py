@@ -1,7 +1,8 @@
-"""Pause, resume and stop, as the loop reads them between two of its lines."""
+"""Pause, resume and stop, as the loop reads them between two of its lines, and what it shows of itself."""
 
 import asyncio
 from collections.abc import Awaitable
+from dataclasses import dataclass
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -9,6 +10,18 @@ T = TypeVar("T")
 
 class StopRequested(Exception):
     """Ends a wait for a batch or an evaluation; never leaves the coordinator."""
+
+
+@dataclass
+class LoopProgress:
+    """What the loop does now. Example: `LoopProgress("running", "learning step 4", "")`."""
+
+    state: str
+    """`starting`, `running`, `stopping`, `finished` or `interrupted`."""
+    phase: str
+    """What it works on or waits for; empty between two steps."""
+    notice: str = ""
+    """What a person should know; empty for nothing."""
 
 
 class LoopControls:

@@ -1,4 +1,4 @@
-"""How many rollout workers a run wants, from how long the learner waits and how long workers have nothing to do.
+"""How many rollout workers a run wants, from how long the learner waits and workers have no work.
 
 Both are shares of a step. The pool grows when the learner starves while workers are busy, and shrinks when
 workers idle while the learner does not wait: both for `PATIENCE` steps in a row, so that one odd step changes

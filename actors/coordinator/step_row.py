@@ -63,7 +63,8 @@ def step_row(
 
 def _no_signal_fraction(before: Mapping[str, Any], after: Mapping[str, Any]) -> float | None:
     """Share of the groups settled since `before` that lacked signal; None when none was."""
-    was, now = before["withheld_by_reason"], after["withheld_by_reason"]
+    was = before["withheld_by_reason"]
+    now = after["withheld_by_reason"]
     lacking = sum(now.get(reason, 0) - was.get(reason, 0) for reason in LACKS_SIGNAL)
     trained = after["trained"] - before["trained"]
     return lacking / (lacking + trained) if lacking + trained else None

@@ -20,6 +20,7 @@ import ray
 from dynalign.actors.ledger.ledger_client import LedgerClient
 from dynalign.actors.packed_calls import call_packed
 from dynalign.actors.run_spec import NAMESPACE
+from dynalign.actors.supervision.deaths import death
 from dynalign.configs.errors import DeadlineExceeded
 
 ANSWER_S = 60.0
@@ -54,9 +55,9 @@ class LedgerLink(LedgerClient):
                 # wait_for would lose a cancellation that comes together with an answer.
                 async with asyncio.timeout(wait_s + ANSWER_S):
                     return await call_packed(self._actor, method, *arguments)
-            except (ray.exceptions.RayActorError, ValueError, TimeoutError) as error:
-                if isinstance(error, ray.exceptions.RayTaskError):
-                    raise  # the method's own error, which happens to be a ValueError or TimeoutError
+            except (ray.exceptions.RayError, ValueError, TimeoutError) as error:
+                if isinstance(error, ray.exceptions.RayError) and death(error) is None:
+                    raise  # the method's own error
                 if self._actor is not None:
                     logger.warning(
                         "ledger %s: %s does not answer (%s); looking for the one that serves",

@@ -2,6 +2,8 @@
 
 from collections.abc import Callable
 
+from dynalign.configs.errors import RunFailed
+
 _OPPOSITE = {"pause": "resume", "resume": "pause"}
 
 
@@ -24,9 +26,12 @@ class Controls:
         """From now on the run has `deadlines.stop_s` to stop. Asked again, the first time counts."""
         self._hurried_s = self._clock() if self._hurried_s is None else self._hurried_s
 
-    def hurried_for_s(self) -> float:
-        """Seconds since `hurry`; 0 before."""
-        return 0.0 if self._hurried_s is None else self._clock() - self._hurried_s
+    def keep_deadline(self, stop_s: float, cause: str | None) -> None:
+        """Raises RunFailed more than `stop_s` seconds after `hurry`. cause: why the run ends, None for a
+        person."""
+        if self._hurried_s is not None and self._clock() - self._hurried_s > stop_s:
+            late = f"the step under way and its checkpoint did not end within deadlines.stop_s={stop_s:g}"
+            raise RunFailed(f"{cause}; {late}" if cause else late)
 
     def lasting(self) -> tuple[str, ...]:
         """What a new coordinator has to be asked for, in the order in which it was asked."""

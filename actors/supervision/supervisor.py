@@ -89,7 +89,9 @@ class Supervisor:
         self._coordinator: Watched[CoordinatorHandle, Ending, RunStatus] = Watched(
             "coordinator", calls, clock
         )
-        self._pool = WorkerPool(self.run, self._create_worker, self, self._events, calls, clock)
+        self._pool = WorkerPool(
+            self.run, lambda *names: spawn.worker(self._spec, *names), self, self._events, calls, clock
+        )
         self._departures = Departures(calls, poisoned)
         self._controls = Controls(clock)
         self._why_wanted = "rollout.workers"
@@ -109,16 +111,15 @@ class Supervisor:
 
         Raises RunFailed, or the error that ends the run, when it cannot even end with a checkpoint.
         """
-        calls: list[Call[Any]] = list(self._pool.calls)
-        calls += [call for call in (self._coordinator.call, self._ledger.call) if call is not None]
-        self._calls.wait(calls, timeout_s)
+        core = [call for call in (self._coordinator.call, self._ledger.call) if call is not None]
+        self._calls.wait([*core, *self._pool.calls], timeout_s)
         self._create_core()
         self._look_at_ledger()
         self._look_at_coordinator()
         if self.ending is None:
             self._pool.look()
             self._departures.settle()
-            self._keep_stop_deadline()
+            self._controls.keep_deadline(self.run.deadlines.stop_s, self.cause)
 
     def ask(self, what: str) -> None:
         """`pause`, `resume` or `stop`, for the coordinator and its successors."""
@@ -134,19 +135,17 @@ class Supervisor:
     def scale(self, wanted: int, why: str) -> None:
         """The number of workers from now on."""
         if wanted != self._pool.wanted:
-            change = f"{self._pool.wanted} -> {wanted}: {why}"
-            self._events.write("pool", "rollout", "scaled", "", change)
+            self._events.write("pool", "rollout", "scaled", "", f"{self._pool.wanted} -> {wanted}: {why}")
         self._pool.wanted = wanted
         self._why_wanted = why
 
     def report(self) -> SupervisionStatus:
         """What the supervision knows, for the coordinator, status and metrics."""
         restarts = self._restarts + self._pool.restarts
-        workers = self.run.rollout.workers
         return SupervisionStatus(
             workers=self._pool.stats(),
             workers_wanted=self._pool.wanted,
-            workers_range=None if workers.min == workers.max else (workers.min, workers.max),
+            workers_range=self._pool.bounds,
             why_wanted=self._why_wanted,
             settling=self._pool.settling,
             placing=self._pool.placing(),
@@ -164,12 +163,25 @@ class Supervisor:
         engines = 0 if placement.mode == "shared" else len(self._pool.serving())
         return float(self.run.learner.ranks + engines * self.run.rollout.tensor_parallel)
 
+    def account(self) -> dict[str, Any] | None:
+        """The ledger's counts at the end: its own where it still answers, else the last ones; None without
+        any."""
+        if self.ending is not None:
+            return self.ending.ledger
+        if self._ledger.actor is not None and self._ledger.call is None:
+            answer = self._ledger.ask_once(self._ledger.actor.status.remote)
+            self.ledger_status = answer or self.ledger_status
+        return self.ledger_status
+
     def end(self) -> None:
         """Ends all actors with their children."""
         self._pool.clear()
-        self._coordinator.end()
-        self._learner.end()
-        self._ledger.end()
+        self._end_core()
+
+    def _end_core(self) -> None:
+        for watched in (self._coordinator, self._learner, self._ledger):
+            watched.end()
+        self._departures.forget()
 
     # -- ledger, learner, coordinator ------------------------------------------------------------------------
 
@@ -191,9 +203,6 @@ class Supervisor:
             for what in self._controls.lasting():
                 coordinator.control.remote(what)
 
-    def _create_worker(self, seat: str, worker: str) -> RolloutWorkerHandle:
-        return self._spawn.worker(self._spec, seat, worker)
-
     def _at_newest_step(self) -> RunSpec:
         """Where a replacement begins. Before the learner is ready, that is where this lineage began."""
         return replace(self._spec, step=self._newest_step()) if self._ready else self._spec
@@ -205,7 +214,7 @@ class Supervisor:
             if self._ledger_serves(self._ledger.actor):
                 answered = self._ledger.watch(self._ledger.actor.status.remote).look()
                 self.ledger_status = answered or self.ledger_status
-                if (hung := self._silence(self._ledger)) is not None:
+                if (hung := self._ledger.hung(self.run.deadlines.silence_s)) is not None:
                     self._ledger_lost(hung)
         except RayError as error:
             if (gone := death(error)) is None:
@@ -250,7 +259,7 @@ class Supervisor:
             return coordinator.look.remote(self.report(), self.ledger_status or {})
 
         status = self._coordinator.watch(look).look()
-        if (hung := self._silence(self._coordinator)) is not None:
+        if (hung := self._coordinator.hung(self.run.deadlines.silence_s)) is not None:
             self._coordinator_lost(hung)
         elif status is not None:
             self._take_status(status)
@@ -265,12 +274,7 @@ class Supervisor:
             self._decisions = status.pool.decision
             self.scale(status.pool.wanted, status.pool.reason)
 
-    def _silence(self, watched: AnyWatched) -> Death | None:
-        silence_s = self.run.deadlines.silence_s
-        return Death("hung", f"no answer for {silence_s:g} s") if watched.silent_s() > silence_s else None
-
     # -- deaths, budgets, deadlines --------------------------------------------------------------------------
-
     def _ledger_lost(self, why: Death) -> None:
         self._ledger.end()
         self._departures.forget()
@@ -284,10 +288,7 @@ class Supervisor:
         return self._lost(self._coordinator, why)
 
     def _learner_lost(self, why: Death) -> None:
-        self._coordinator.end()
-        self._learner.end()
-        self._ledger.end()
-        self._departures.forget()
+        self._end_core()
         self._pristine = False
         self._ready = False
         self._lost(self._learner, why)
@@ -306,8 +307,8 @@ class Supervisor:
         delay_s = self._budget.spend(watched.kind, now_s)
         if delay_s is None:
             budget = self.run.supervision
-            deaths = f"the {watched.kind} ended {budget.restarts + 1} times in {budget.window_s:g} s"
-            self.fail(f"{deaths}, the last time by {why.detail}")
+            often = f"{budget.restarts + 1} times in {budget.window_s:g} s"
+            self.fail(f"the {watched.kind} ended {often}, the last time by {why.detail}")
         else:
             watched.not_before_s = now_s + delay_s
 
@@ -316,12 +317,6 @@ class Supervisor:
             lost_s = self._clock() - watched.died_s
             self._events.write(watched.kind, watched.kind, "recovered", "", "serves", lost_s)
             watched.died_s = None
-
-    def _keep_stop_deadline(self) -> None:
-        stop_s = self.run.deadlines.stop_s
-        if self._controls.hurried_for_s() > stop_s:
-            late = f"the step under way and its checkpoint did not end within deadlines.stop_s={stop_s:g}"
-            raise RunFailed(f"{self.cause}; {late}" if self.cause else late)
 
     # -- what the pool calls ---------------------------------------------------------------------------------
 

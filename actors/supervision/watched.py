@@ -3,7 +3,10 @@
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
+from ray.exceptions import RayError
+
 from dynalign.actors.remote import Call, Calls
+from dynalign.actors.supervision.deaths import Death
 from dynalign.actors.supervision.liveness import Liveness
 from dynalign.run_folder.events import Kind
 
@@ -51,9 +54,19 @@ class Watched(Generic[Handle, Answer, Status]):
             self.liveness = Liveness(ask, self._calls, self._clock)
         return self.liveness
 
-    def silent_s(self) -> float:
-        """Seconds without an answer to the question whether it lives."""
-        return 0.0 if self.liveness is None else self.liveness.silent_s
+    def hung(self, silence_s: float) -> Death | None:
+        """Whether it has not answered for longer than `silence_s` seconds."""
+        silent_s = 0.0 if self.liveness is None else self.liveness.silent_s
+        return Death("hung", f"no answer for {silence_s:g} s") if silent_s > silence_s else None
+
+    def ask_once(self, ask: Callable[[], Call[Status]], wait_s: float = 5.0) -> Status | None:
+        """An answer within `wait_s` seconds; None from one that is gone, or gives none."""
+        call = ask()
+        self._calls.wait([call], wait_s)
+        try:
+            return self._calls.answer(call) if self._calls.ended(call) else None
+        except RayError:
+            return None
 
     def end(self) -> None:
         """Ends the actors with their children."""

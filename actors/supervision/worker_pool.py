@@ -80,6 +80,12 @@ class WorkerPool:
         return [seat.call for seat in self._seats.values() if seat.call is not None]
 
     @property
+    def bounds(self) -> tuple[int, int] | None:
+        """Fewest and most workers; None for a fixed number."""
+        workers = self._run.rollout.workers
+        return None if workers.min == workers.max else (workers.min, workers.max)
+
+    @property
     def settling(self) -> bool:
         """Whether workers are loading, draining or just asked for. One that waits for room in the cluster
         is not counted: it may wait for hours."""

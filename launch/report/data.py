@@ -79,8 +79,9 @@ class Run:
         return value
 
     def column(self, name: str) -> list[tuple[int, float]]:
-        """(step, value) of every row in which the metric applies."""
-        return [(row["step"], row[name]) for row in self.rows if row[name] is not None]
+        """(step, value) of every row in which the metric applies and is finite."""
+        values = [(row["step"], row[name]) for row in self.rows if row[name] is not None]
+        return [(step, value) for step, value in values if math.isfinite(value)]
 
     @property
     def last_row(self) -> Row | None:
@@ -183,12 +184,17 @@ def _reduce(groups: Iterable[pa.RecordBatch]) -> StepExperience:
             for nats, tokens in zip(
                 group.column("gap_sum_nats").to_pylist(), group.column("gap_tokens").to_pylist(), strict=True
             )
-            if nats is not None and tokens
+            if nats is not None and math.isfinite(nats) and tokens
         ]
         if probed:
             gaps.append((math.fsum(nats for nats, _ in probed), sum(tokens for _, tokens in probed)))
     means = tuple(fmean(scores) for scores in scores_PG if scores)
     return StepExperience(tuple(score for scores in scores_PG for score in scores), means, tuple(gaps))
+
+
+def _gap(nats: float | None, tokens: int | None) -> float | None:
+    """Nats per token; None where it was not probed, or is no finite number."""
+    return nats / tokens if nats is not None and tokens and math.isfinite(nats) else None
 
 
 def _cut(text: str | None) -> str | None:
@@ -214,7 +220,7 @@ def _sample(group: pa.RecordBatch) -> dict[str, Any]:
             "digits": row["digit_probs_6"],
             "mass": row["digit_mass"],
             "verdict": _cut(row["verdict_text"]),
-            "gap": row["gap_sum_nats"] / row["gap_tokens"] if row["gap_tokens"] else None,
+            "gap": _gap(row["gap_sum_nats"], row["gap_tokens"]),
             "text": _cut(row["text"]),
         }
         for row in rows

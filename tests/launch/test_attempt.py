@@ -25,7 +25,7 @@ from dynalign.rollout.ledger.values import Break
 from dynalign.rollout.prompts import Prompt, PromptSet
 from dynalign.run_folder import layout, owner, requests
 from dynalign.run_folder.requests import Request
-from tests.worlds.supervised_run import World
+from tests.worlds.supervised_run import ACCOUNT, World
 
 PROMPTS = PromptSet((Prompt("a", "boom", "d", "train"),), (Prompt("h", "bang", "d", "heldout"),))
 
@@ -206,6 +206,28 @@ def test_what_ends_a_run_is_its_cause_and_the_exit_code_is_1(
     assert case.everything_ended()
     assert type(error).__name__ in (out := capsys.readouterr().out)
     assert str(error.args[-1]).split()[0] in out
+
+
+def test_a_failed_run_s_account_is_the_ledger_s_at_its_end(
+    case: Case, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail() -> None:
+        case.world.newest("ledger").status.outcome = ACCOUNT | {"issued": 38, "trained": 36}
+        case.world.newest("coordinator").train.end(RunFailed("no signal"))
+
+    assert case.run(fail) == 1
+    assert "issued 38 = pending 0 + leased 0 + scored 1 + trained 36 + withheld 1" in capsys.readouterr().out
+
+
+def test_a_failed_run_whose_ledger_is_silent_shows_the_last_account(
+    case: Case, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail() -> None:
+        case.world.newest("ledger").hang()
+        case.world.newest("coordinator").train.end(RunFailed("no signal"))
+
+    assert case.run(fail) == 1
+    assert "issued 4 = pending 0 + leased 0 + scored 1 + trained 2 + withheld 1" in capsys.readouterr().out
 
 
 def test_a_learner_that_is_lost_begins_a_new_lineage_on_disk(case: Case) -> None:

@@ -10,10 +10,10 @@ import torch
 
 from dynalign.launch.spawner import _KEEPS_PAGES, _actor
 
-TENSOR_ELEMENTS, ROUNDS = (
-    16_000_000,
-    20,
-)  # float32: twice the size from which on glibc always asks the kernel, if it is left alone
+TENSOR_ELEMENTS = 16_000_000
+"""Of float32: twice the size from which on glibc by default asks the kernel for every block."""
+
+ROUNDS = 20
 
 
 class Probe:
@@ -25,8 +25,10 @@ class Probe:
         return dict(line.split("=", 1) for line in lines if "=" in line)
 
     def page_faults(self) -> int:
-        """Of the thread that makes and drops float32 tensors, one after the other, as a training step does; once it
-        has done so for a while."""
+        """Minor faults of a thread that makes and drops float32 tensors, as a training step does.
+
+        They are counted once it has done so for a while.
+        """
         faults: list[int] = []
 
         def work() -> None:

@@ -87,6 +87,41 @@ def test_a_process_of_another_host_counts_as_alive_while_its_beat_is_young(tmp_p
         owner.acquire(tmp_path, now_s=1029.0)
 
 
+def test_a_driver_in_another_pid_namespace_of_this_host_counts_as_alive_while_its_beat_is_young(
+    tmp_path: Path,
+) -> None:
+    owner.acquire(tmp_path, now_s=1000.0)
+    stamp(tmp_path, pid=999_999, pid_namespace="pid:[1]")
+    with pytest.raises(UserError, match="in use by process 999999"):
+        owner.acquire(tmp_path, now_s=1001.0)
+    assert owner.acquire(tmp_path, now_s=1000.0 + YOUNG_S).lineage == 2
+
+
+def test_a_driver_of_another_machine_with_this_host_name_counts_as_alive_while_its_beat_is_young(
+    tmp_path: Path,
+) -> None:
+    owner.acquire(tmp_path, now_s=1000.0)
+    stamp(tmp_path, pid=999_999, boot="another")
+    with pytest.raises(UserError, match="in use by process 999999"):
+        owner.acquire(tmp_path, now_s=1001.0)
+
+
+def test_a_stamp_of_an_older_version_says_nothing_of_boot_and_namespace_and_is_read(tmp_path: Path) -> None:
+    owner.acquire(tmp_path, now_s=1000.0)
+    path = tmp_path / "owner.json"
+    body = json.loads(path.read_text())
+    path.write_text(json.dumps({key: body[key] for key in body.keys() - {"boot", "pid_namespace"}}))
+    assert owner.read(tmp_path) is not None
+    stamp(tmp_path, pid=999_999)
+    assert owner.acquire(tmp_path, now_s=1001.0).lineage == 2, "its process is dead"
+
+
+def test_a_beat_from_the_future_does_not_block_a_takeover(tmp_path: Path) -> None:
+    owner.acquire(tmp_path, now_s=1000.0 + 3600.0)
+    stamp(tmp_path, host="elsewhere")
+    assert owner.acquire(tmp_path, now_s=1000.0).lineage == 2
+
+
 def test_a_rollback_begins_a_new_lineage_for_the_same_driver(tmp_path: Path) -> None:
     mine = owner.acquire(tmp_path, now_s=1000.0)
     assert mine.new_lineage(now_s=1005.0) == 2 == mine.lineage

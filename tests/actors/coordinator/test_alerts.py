@@ -1,4 +1,5 @@
-"""Every alert rule: promtool drives it to fire by what it is about, and nothing else fires; a healthy run is silent.
+"""Every alert rule: promtool drives it to fire by what it is about, and nothing else fires; a healthy run
+is silent.
 
 Series are written as promtool reads them: `5+1x130` is 5, 6, 7, … one value a minute; `_` is no value.
 """
@@ -42,7 +43,8 @@ def states(state: str) -> Series:
 
 
 def healthy() -> Series:
-    """Two steps a minute, four groups a step, of 10,000 steps; one worker of two was replaced once, an hour ago."""
+    """Two steps a minute, four groups a step, of 10,000 steps; one worker of two was replaced once, an hour
+    ago."""
     ages = {
         "last_step_timestamp_seconds": f"0+60x{MINUTES}",
         "run_started_timestamp_seconds": 0.0,
@@ -89,7 +91,8 @@ def healthy() -> Series:
 
 @dataclass(frozen=True)
 class Case:
-    """changed: on top of the healthy run; a series without values is not there. at: minutes at which exactly `fires` fire."""
+    """changed: on top of the healthy run; a series without values is not there. at: minutes at which
+    exactly `fires` fire."""
 
     about: str
     changed: Series
@@ -119,45 +122,62 @@ CASES = (
     Case("a pause of ten minutes", states("paused"), at=10),
     Case("all tokens are as old as allowed", one("staleness_mean", 0.95), ("DynalignStalenessAtBound",)),
     Case("synchronous training has age 0", SYNCHRONOUS),
-    Case("the learner waits for most of the step", one("learner_wait_fraction", 0.8), ("DynalignLearnerStarved",)),
+    Case("the learner waits for most of the step",
+         one("learner_wait_fraction", 0.8), ("DynalignLearnerStarved",)),
     Case("on one shared device it waits by design", one("learner_wait_fraction", 0.8) | SYNCHRONOUS),
     Case("the disk has 8 % left", one("run_folder_free_bytes", 8e10), ("DynalignDiskNearlyFull",)),
-    Case("a checkpoint failed half an hour ago", one("checkpoint_failures_total", f"0x95 1x{MINUTES}"), ("DynalignCheckpointFailing",)),
+    Case("a checkpoint failed half an hour ago",
+         one("checkpoint_failures_total", f"0x95 1x{MINUTES}"), ("DynalignCheckpointFailing",)),
+    Case("a step was not finite half an hour ago", one("steps_skipped_total", f"0x95 1x{MINUTES}"),
+         ("DynalignStepNotFinite",)),
     Case("a checkpoint failed two hours ago", one("checkpoint_failures_total", f"0x50 1x{MINUTES}")),
-    Case("the mirror refuses every copy", one("mirror_failures_total", f"0x60 1+1x{MINUTES}") | one("mirror_step", ""),
+    Case("the mirror refuses every copy",
+         one("mirror_failures_total", f"0x60 1+1x{MINUTES}") | one("mirror_step", ""),
          ("DynalignMirrorBehind",)),
     Case("the mirror refused one copy", one("mirror_failures_total", f"0x90 1x{MINUTES}")),
     Case("a copy hangs", one("mirror_step", f"0+2x60 120x{MINUTES}"), ("DynalignMirrorBehind",)),
     Case("there is no mirror", one("mirror_step", "") | one("mirror_failures_total", "")),
     Case("nine of ten groups have no signal", NO_SIGNAL, ("DynalignRewardCollapse",)),
     Case("all scores are 5", one("score_saturation_fraction", 0.97), ("DynalignRewardCollapse",)),
-    Case("a third of the verdicts cannot be read", one("unparsed_fraction", 0.33), ("DynalignUnparsedVerdicts",)),
+    Case("a third of the verdicts cannot be read",
+         one("unparsed_fraction", 0.33), ("DynalignUnparsedVerdicts",)),
     Case("the frozen judge agrees", one("frozen_judge_reward_mean", 2.4)),
-    Case("the frozen judge gives a point less", one("frozen_judge_reward_mean", 1.4), ("DynalignJudgeDrift",)),
-    Case("the frozen judge gives a point more", one("frozen_judge_reward_mean", 3.5), ("DynalignJudgeDrift",)),
-    Case("held-out prompts are a point behind", one("heldout_prompted_reward_mean", 1.4), ("DynalignOverfitting",)),
+    Case("the frozen judge gives a point less",
+         one("frozen_judge_reward_mean", 1.4), ("DynalignJudgeDrift",)),
+    Case("the frozen judge gives a point more",
+         one("frozen_judge_reward_mean", 3.5), ("DynalignJudgeDrift",)),
+    Case("held-out prompts are a point behind",
+         one("heldout_prompted_reward_mean", 1.4), ("DynalignOverfitting",)),
     Case("nothing is held out", one("heldout_prompted_reward_mean", "")),
     Case("scores follow brevity", one("score_length_correlation", -0.9), ("DynalignScoreFollowsLength",)),
-    Case("the engine holds other weights", one("logprob_mismatch_mean", 0.6), ("DynalignEngineLearnerMismatch",)),
-    Case("a worker dies every six minutes", one("restarts_total", f"0x100 1x5 2x5 3x5 4x{MINUTES}", kind="worker", cause="died"),
+    Case("the engine holds other weights",
+         one("logprob_mismatch_mean", 0.6), ("DynalignEngineLearnerMismatch",)),
+    Case("a worker dies every six minutes",
+         one("restarts_total", f"0x100 1x5 2x5 3x5 4x{MINUTES}", kind="worker", cause="died"),
          ("DynalignWorkerFlapping",)),
-    Case("two workers died of different causes", one("restarts_total", f"0x100 1x{MINUTES}", kind="worker", cause="died")
+    Case("two workers died of different causes",
+         one("restarts_total", f"0x100 1x{MINUTES}", kind="worker", cause="died")
          | one("restarts_total", f"0x100 1x{MINUTES}", kind="worker", cause="hung")),
-    Case("the learner was restarted twice in an hour", one("restarts_total", f"0x90 1x10 2x{MINUTES}", kind="learner", cause="died"),
+    Case("the learner was restarted twice in an hour",
+         one("restarts_total", f"0x90 1x10 2x{MINUTES}", kind="learner", cause="died"),
          ("DynalignCoreRestarting",)),
-    Case("the learner was restarted once", one("restarts_total", f"0x90 1x{MINUTES}", kind="learner", cause="died")),
+    Case("the learner was restarted once",
+         one("restarts_total", f"0x90 1x{MINUTES}", kind="learner", cause="died")),
     Case("a worker finds no room", one("workers", 1.0, state="serving"), ("DynalignWorkersMissing",)),
     Case("a worker is being replaced", one("workers", f"2x120 1x{MINUTES}", state="serving")),
-    Case("two versions could not be loaded", one("weight_sync_failures_total", f"0x105 1x5 2x{MINUTES}"), ("DynalignWeightSyncFailing",)),
+    Case("two versions could not be loaded",
+         one("weight_sync_failures_total", f"0x105 1x5 2x{MINUTES}"), ("DynalignWeightSyncFailing",)),
     Case("one version could not be loaded", one("weight_sync_failures_total", f"0x105 1x{MINUTES}")),
     Case("a group is lost", one("groups_leased", 2.0), ("DynalignLawBroken",)),
     Case("the driver hangs", one("look_timestamp_seconds", STANDS_SINCE_90), ("DynalignSupervisionSilent",)),
     Case("the run was killed", GONE | {name("up"): f"1x90 0x{MINUTES}"}, ("DynalignEndpointDown",)),
     Case("its pod is gone", GONE, ("DynalignRunVanished",)),
-    Case("it has ended", GONE | states("stopping") | {name("dynalign_run_state", state="stopping"): "1x90 stale"}
+    Case("it has ended",
+         GONE | states("stopping") | {name("dynalign_run_state", state="stopping"): "1x90 stale"}
          | {name("dynalign_run_state", state="running"): "0x90 stale"}),
     Case("its last step was the last thing heard of it", GONE | one("steps_wanted", "180x90 stale")),
-    Case("it goes on elsewhere", GONE | {series.replace('"i"', '"j"'): value for series, value in healthy().items()}),
+    Case("it goes on elsewhere",
+         GONE | {series.replace('"i"', '"j"'): value for series, value in healthy().items()}),
 )  # fmt: skip
 
 

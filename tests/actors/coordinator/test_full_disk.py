@@ -1,4 +1,5 @@
-"""A full disk, a read-only one, a torn file: what was whole stays whole, and nothing half-written is acknowledged."""
+"""A full disk, a read-only one, a torn file: what was whole stays whole, and nothing half-written is
+acknowledged."""
 
 import asyncio
 import errno
@@ -8,7 +9,7 @@ import pytest
 
 from dynalign.actors.coordinator.checkpoints import write_checkpoint
 from dynalign.actors.run_spec import RunSpec
-from dynalign.configs.errors import CheckpointError, CheckpointWriteFailed, UserError
+from dynalign.configs.errors import CheckpointError, CheckpointWriteFailed, StaleLineage, UserError
 from dynalign.configs.sections.checkpoint import CheckpointSettings
 from dynalign.rollout.ledger.log import LedgerLog, read
 from dynalign.rollout.ledger.values import Commit, LogLine
@@ -45,6 +46,28 @@ def write(place: RunSpec, step: int, learner: Learner) -> Path:
 
 def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
+
+
+class TakenOver(Learner):
+    """While it writes, another driver takes the run over and seals its own checkpoint of the same step."""
+
+    def __init__(self, disk: Path) -> None:
+        super().__init__(1024)
+        self.disk = disk
+
+    async def save(self, aside: Path, step: int) -> tuple[int, ...]:
+        other = owner.acquire(self.disk, now_s=1000.0)
+        spec = RunSpec(RUN, str(self.disk), other.lineage, 0, "hash")
+        await write_checkpoint(spec, step, Learner(1024), b"ledger")
+        aside.mkdir(exist_ok=True)
+        return await super().save(aside, step)
+
+
+def test_a_driver_that_was_taken_over_does_not_replace_its_successor_s_checkpoint(tmp_path: Path) -> None:
+    place = place_on(tmp_path)
+    with pytest.raises(StaleLineage, match="lineage 1 was replaced by lineage 2"):
+        write(place, 1, TakenOver(tmp_path))
+    assert verify(step_folder(tmp_path / layout.CHECKPOINTS, 1)).lineage == 2
 
 
 def append_for_ever(log: LedgerLog, written: list[LogLine]) -> None:

@@ -77,6 +77,27 @@ def test_an_accident_that_leaves_a_rank_in_a_collective_loses_the_learner_with_i
     assert lost.value.how == "hung"
 
 
+ECC = RuntimeError("CUDA error: ECC")
+
+
+@pytest.mark.parametrize("answers", [(ECC,), (ECC, SILENT)])
+def test_an_error_of_the_device_loses_the_learner_however_many_ranks_there_are(
+    answers: tuple[Any, ...],
+) -> None:
+    with pytest.raises(LearnerLost, match="RuntimeError: CUDA error: ECC"):
+        save(*answers)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [ray.exceptions.OutOfMemoryError("killed"), ray.exceptions.NodeDiedError("dead")],
+    ids=lambda error: type(error).__name__,
+)
+def test_a_rank_that_ray_calls_gone_in_other_words_loses_the_learner(error: BaseException) -> None:
+    with pytest.raises(LearnerLost, match="learner rank 0 died while the run waited for"):
+        save(error, (4, 7))
+
+
 def test_a_dead_rank_loses_the_learner_whatever_the_others_raise() -> None:
     with pytest.raises(
         LearnerLost, match="learner rank 1 died while the run waited for the learner's checkpoint"

@@ -1,6 +1,8 @@
-"""A real Prometheus scrapes a real endpoint: every dashboard expression and every rule is evaluated and returns data.
+"""A real Prometheus scrapes a real endpoint: every dashboard expression and every rule is evaluated and
+returns data.
 
-The endpoint is the product's, told what a run tells it; Ray's agent is what it once answered (golden/ray_agent.txt).
+The endpoint is the product's, told what a run tells it; Ray's agent is what it once answered
+(golden/ray_agent.txt).
 """
 
 import json
@@ -34,7 +36,8 @@ def panels(dashboard: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def expressions() -> dict[str, str]:
-    """Every expression of every dashboard by where it stands, with Grafana's variables filled in for scrapes of a second."""
+    """Every expression of every dashboard by where it stands, with Grafana's variables filled in for
+    scrapes of a second."""
     found = {}
     for name, dashboard in LOADED.items():
         for panel in panels(dashboard):
@@ -97,7 +100,8 @@ def scraped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     try:
         with prometheus(folder, folder / "runs" / "*.prometheus.json", ray) as server:
             server.until(
-                "changes(dynalign_step[10s]) > 3 and on (run) rate(dynalign_worker_weight_syncs_total[10s]) > 0",
+                "changes(dynalign_step[10s]) > 3 "
+                "and on (run) rate(dynalign_worker_weight_syncs_total[10s]) > 0",
                 60,
             )
             server.until("rate(ray_vllm_prefix_cache_queries_total[10s]) >= 0", 60)
@@ -160,7 +164,10 @@ def test_every_exported_metric_is_on_a_dashboard_or_in_a_rule() -> None:
     text = " ".join([*expressions().values(), *(rule["expr"] for rule in rules())])
     used = {re.sub("_(bucket|sum|count)$", "", name) for name in re.findall(r"dynalign_\w+", text)}
     unused = {each.full_name for each in EXPORTED} - used
-    background = "build_info prompts_per_step gpus_reserved workers_min workers_max worker_groups_in_flight completion_tokens judgements_per_second"
+    background = (
+        "build_info prompts_per_step gpus_reserved workers_min workers_max worker_groups_in_flight "
+        "completion_tokens judgements_per_second"
+    )
     assert unused <= {f"dynalign_{name}" for name in background.split()} | {
         "dynalign_generate_seconds",
         "dynalign_score_seconds",

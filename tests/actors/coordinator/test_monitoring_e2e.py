@@ -1,6 +1,8 @@
-"""A real Prometheus scrapes a real run, vLLM and DeepSpeed on a tiny model, and the Ray cluster it runs on, as the shipped files say.
+"""A real Prometheus scrapes a real run, vLLM and DeepSpeed on a tiny model, and the Ray cluster it runs on,
+as the shipped files say.
 
-In between the run is scaled and a worker of it is killed: what an operator does and what happens to him is counted, with the cause.
+In between the run is scaled and a worker of it is killed: what an operator does and what happens to him is
+counted, with the cause.
 """
 
 import json
@@ -59,7 +61,8 @@ def worker_processes() -> list[psutil.Process]:
 
 
 def without_data(server: Server, deadline_s: float) -> dict[str, str]:
-    """The expressions that have returned nothing in all that time; each needs data once (nothing is leased for a moment, say)."""
+    """The expressions that have returned nothing in all that time; each needs data once (nothing is leased
+    for a moment, say)."""
     waiting = {
         place: each for place, each in expressions().items() if not any(name in each for name in NOT_HERE)
     }
@@ -71,7 +74,8 @@ def without_data(server: Server, deadline_s: float) -> dict[str, str]:
 
 
 def look_over(server: Server, run: str, runs: Path, environment: dict[str, str]) -> None:
-    """`status` shows the port that was free; names and types are as promtool wants them; values are what they are called."""
+    """`status` shows the port that was free; names and types are as promtool wants them; values are what
+    they are called."""
     status = subprocess.run(
         dynalign("status", run, "--runs", str(runs)),
         env=environment,
@@ -91,7 +95,8 @@ def look_over(server: Server, run: str, runs: Path, environment: dict[str, str])
     for never in (
         "dynalign_learner_wait_fraction > 1 or dynalign_learner_wait_fraction < 0",
         "dynalign_rollout_idle_fraction > 1 or dynalign_rollout_idle_fraction < 0",
-        "dynalign_last_step_timestamp_seconds > time() or dynalign_last_step_timestamp_seconds < dynalign_run_started_timestamp_seconds",
+        "dynalign_last_step_timestamp_seconds > time() "
+        "or dynalign_last_step_timestamp_seconds < dynalign_run_started_timestamp_seconds",
         "dynalign_time_to_first_step_seconds > time() - dynalign_run_started_timestamp_seconds",
         "dynalign_step < dynalign_checkpoint_step or dynalign_step < dynalign_policy_version",
         "dynalign_group_staleness_sum > dynalign_staleness_bound * dynalign_group_staleness_count",
@@ -102,7 +107,8 @@ def look_over(server: Server, run: str, runs: Path, environment: dict[str, str])
 
 
 def scale_and_kill(server: Server, run: str, runs: Path, environment: dict[str, str]) -> None:
-    """The pool's decision and a worker's death are counted, with reason and cause, and are told in events.jsonl too."""
+    """The pool's decision and a worker's death are counted, with reason and cause, and are told in
+    events.jsonl too."""
     assert (
         subprocess.run(
             dynalign("scale", run, "2", "--runs", str(runs)), env=environment, timeout=60

@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import json
+import math
 import random
 import re
 from html.parser import HTMLParser
@@ -10,6 +11,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -223,6 +225,35 @@ def test_damaged_files_are_named_on_the_page_and_the_rest_is_shown(tmp_path: Pat
     assert "step-000002.arrow: damaged Arrow records" in html
     assert "summary.json: not a summary" in html
     assert "<svg" in html
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_a_gap_that_is_no_finite_number_is_left_out_and_the_rest_is_shown(
+    tmp_path: Path, value: float
+) -> None:
+    folder = synthetic_run(tmp_path / "run", steps=3)
+    file = folder / "experience" / "step-000002.arrow"
+    reader = pa.ipc.open_stream(file.read_bytes())
+    schema, batches = reader.schema, list(reader)
+    index = schema.get_field_index("gap_sum_nats")
+    gaps = batches[0].column(index).to_pylist()
+    gaps[next(number for number, gap in enumerate(gaps) if gap is not None)] = value
+    batches[0] = batches[0].set_column(index, schema.field(index), pa.array(gaps, pa.float64()))
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, schema) as writer:
+        for batch in batches:
+            writer.write_batch(batch)
+    file.write_bytes(bytes(sink.getvalue()))
+    rows = [json.loads(line) | {"internalization_gap": value} for line in metrics_lines(folder)]
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert [step for step, estimate in gap_curve(load_run(folder)) if not math.isfinite(estimate.mean)] == []
+    page = write_report([folder]).read_text()
+    assert "NaN" not in page
+    assert "Infinity" not in page
+
+
+def metrics_lines(folder: Path) -> list[str]:
+    return (folder / "metrics.jsonl").read_text().splitlines()
 
 
 def test_several_runs_are_overlaid_and_named_by_folder_when_their_names_are_equal(tmp_path: Path) -> None:
