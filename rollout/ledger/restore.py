@@ -118,10 +118,13 @@ def _group_ids(line: LogLine) -> tuple[int, ...]:
 
 
 def _after_the_cut(lines: Sequence[LogLine], lineage: int, step: int) -> Sequence[LogLine]:
-    """The lines after the newest one that says that `lineage` stood at `step`; all lines where none does (a
-    log of another run)."""
-    for index in range(len(lines) - 1, -1, -1):
-        line = lines[index]
+    """The lines after the first one that says that `lineage` stood at `step`; all lines where none does.
+
+    A ledger that is restarted before the next commit says it again. Groups that were scored in between belong to
+    the state after the cut, however often that happens. A snapshot may know some of them already, which changes
+    nothing: only groups that are open in it count.
+    """
+    for index, line in enumerate(lines):
         if isinstance(line, LineageStart | Commit) and (line.lineage, line.step) == (lineage, step):
             return lines[index + 1 :]
     return lines
