@@ -76,6 +76,17 @@ class LedgerError(DynalignError, RuntimeError):
     """A call that the ledger does not allow in its present state."""
 
 
+class ReplacedLedger(LedgerError):
+    """A ledger that was taken for dead and replaced. It answers nothing more; the caller asks its successor."""
+
+    def __init__(self, log: str) -> None:
+        self.log = log
+        super().__init__(log)
+
+    def __str__(self) -> str:
+        return f"another ledger has opened {self.log}; this one was replaced"
+
+
 class NoSignal(LedgerError):
     """A step has used its whole refill (`algorithm.max_refill`) and has too few groups whose scores
     differ."""

@@ -10,8 +10,9 @@ import msgpack
 import pytest
 
 from dynalign.actors.ledger.ledger_actor import Batch
-from dynalign.configs.errors import CheckpointError, StaleLineage
+from dynalign.configs.errors import CheckpointError, ReplacedLedger, StaleLineage
 from dynalign.rollout.ledger.log import committed, read
+from dynalign.rollout.ledger.values import Scored
 from dynalign.run_folder import layout, owner, spool
 from dynalign.run_folder.layout import step_folder
 from tests.worlds.ledger_actor_world import LedgerFolder, leases_of, report, tell, version
@@ -228,5 +229,60 @@ def test_what_is_left_at_the_end_is_withheld_and_checkpointed(tmp_path: Path) ->
         )
         assert msgpack.unpackb(await actor.snapshot())["ended"] is True
         assert await leases_of(actor, 1) == []
+
+    tell(tmp_path, story)
+
+
+def test_a_ledger_that_hung_and_was_replaced_answers_nothing_and_writes_nothing(tmp_path: Path) -> None:
+    async def story(place: Place) -> None:
+        hung = await place.ledger()
+        await place.score(hung, 2)
+        batch = await hung.take(1, deadline_s=0.0)
+        await leases_of(hung, 9)
+        waiting = asyncio.create_task(hung.lease("worker-1", 9, wait_s=50.0))
+        await asyncio.sleep(0)
+        serving = await place.ledger()
+        await serving.commit(1, version(1), batch.group_ids)
+        await place.train(serving, 2)
+        before = (place.folder / "ledger.log").read_bytes()
+        for call in (
+            hung.commit(1, version(1), batch.group_ids),
+            hung.take(1, deadline_s=0.0),
+            hung.report("worker-0", []),
+            hung.forget(1, []),
+            hung.snapshot(),
+            hung.status(),
+            hung.offer(version(0)),
+            hung.worker_left("worker-0", died=True),
+            waiting,
+        ):
+            with pytest.raises(ReplacedLedger):
+                await call
+        assert (place.folder / "ledger.log").read_bytes() == before
+        again = await place.ledger()
+        assert (await again.status())["trained"] == 4
+
+    tell(tmp_path, story)
+
+
+def test_the_log_is_compacted_at_a_checkpoint_and_says_the_same_of_the_run(tmp_path: Path) -> None:
+    async def story(place: Place) -> None:
+        actor = await place.ledger(compact_bytes=1)
+        await place.train(actor, 1)
+        await place.score(actor, 4)
+        await actor.take(2, deadline_s=0.0)
+        await actor.commit(2, version(2))
+        await place.checkpoint(actor, 2)
+        log = place.folder / "ledger.log"
+        history = committed(read(log))
+        assert sum(isinstance(line, Scored) for line in read(log)) == 6
+        await place.forget(actor, 2)
+        assert sum(isinstance(line, Scored) for line in read(log)) == 0
+        await place.score(actor, 1)
+        assert committed(read(log)) == history
+        before = await actor.snapshot()
+        again = await place.ledger(step=2)
+        assert await again.snapshot() == before
+        assert committed(read(log)) == history
 
     tell(tmp_path, story)
