@@ -87,6 +87,20 @@ class ReplacedLedger(LedgerError):
         return f"another ledger has opened {self.log}; this one was replaced"
 
 
+class UnreadableGroups(LedgerError):
+    """The learner could not read what the workers wrote, batch after batch: generating more would not end it."""
+
+    def __init__(self, step: int, batches: int, group_ids: tuple[int, ...]) -> None:
+        self.step, self.batches, self.group_ids = step, batches, group_ids
+        super().__init__(step, batches, group_ids)
+
+    def __str__(self) -> str:
+        return (
+            f"step {self.step}: the learner could not read {self.batches} batches in a row, "
+            f"of the last one groups {list(self.group_ids)}; look whether its nodes see the run folder's spool"
+        )
+
+
 class NoSignal(LedgerError):
     """A step has used its whole refill (`algorithm.max_refill`) and has too few groups whose scores
     differ."""

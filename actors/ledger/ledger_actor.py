@@ -264,9 +264,18 @@ class LedgerActor(PackedCalls):
 
     async def requeue_missing(self, step: int, group_ids: Sequence[int]) -> None:
         """Groups of the batch whose bytes cannot be found are generated again; `take` then fills the batch
-        up."""
+        up. Raises UnreadableGroups for too many such batches in a row."""
         self._tick()
         self._files.drop(self._ledger.requeue_missing(step, group_ids))
+        self._notify()
+
+    async def withhold_unreadable(self, step: int, group_ids: Sequence[int]) -> None:
+        """Groups of the batch whose files cannot be trained on are withheld; `take` then fills the batch up.
+
+        Raises UnreadableGroups like `requeue_missing`.
+        """
+        self._tick()
+        self._files.drop(self._ledger.withhold_unreadable(step, group_ids))
         self._notify()
 
     async def commit(self, step: int, version: WeightVersion, group_ids: Sequence[int] | None = None) -> None:

@@ -68,6 +68,9 @@ class LedgerClient(ABC):
     async def requeue_missing(self, step: int, group_ids: Sequence[int]) -> None:
         await self.ask("requeue_missing", step, group_ids)
 
+    async def withhold_unreadable(self, step: int, group_ids: Sequence[int]) -> None:
+        await self.ask("withhold_unreadable", step, group_ids)
+
     async def commit(self, step: int, version: WeightVersion, group_ids: Sequence[int] | None = None) -> None:
         await self.ask("commit", step, version, group_ids)
 

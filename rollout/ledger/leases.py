@@ -71,6 +71,8 @@ class LeaseRules:
         self._settled: set[int] = set()
         """Groups that the last commit trained or withheld."""
         self._withheld_since_commit: dict[int, str] = {}
+        self._unreadable_batches = 0
+        """Batches since the last commit of which the learner could not read every group."""
         self._without_signal = 0
         """Groups without signal since the last reservation: what the next step's refill has used up."""
         self.state.check_law()
