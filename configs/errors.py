@@ -77,7 +77,7 @@ class LedgerError(DynalignError, RuntimeError):
 
 
 class ReplacedLedger(LedgerError):
-    """A ledger that was taken for dead and replaced. It answers nothing more; the caller asks its successor."""
+    """A ledger that was taken for dead and replaced. It answers nothing more; callers turn to its successor."""
 
     def __init__(self, log: str) -> None:
         self.log = log
@@ -88,7 +88,7 @@ class ReplacedLedger(LedgerError):
 
 
 class UnreadableGroups(LedgerError):
-    """The learner could not read what the workers wrote, batch after batch: generating more would not end it."""
+    """The learner could not read what the workers wrote, batch after batch. More groups would not help."""
 
     def __init__(self, step: int, batches: int, group_ids: tuple[int, ...]) -> None:
         self.step, self.batches, self.group_ids = step, batches, group_ids

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 from dynalign.actors.ledger.ledger_spec import Answer, Batch
+from dynalign.actors.ledger.ledger_status import LedgerStatus
 from dynalign.actors.ledger.protocol import Known, LedgerCalls
 from dynalign.rollout.ledger.evaluation_leases import EvaluationItem, EvaluationResult
 from dynalign.rollout.ledger.kinds import AnyKey
@@ -98,8 +99,8 @@ class LedgerClient(ABC):
     async def snapshot(self) -> bytes:
         return cast(bytes, await self.ask("snapshot"))
 
-    async def status(self) -> dict[str, Any]:
-        return cast(dict[str, Any], await self.ask("status"))
+    async def status(self) -> LedgerStatus:
+        return cast(LedgerStatus, await self.ask("status"))
 
 
 if TYPE_CHECKING:

@@ -284,7 +284,8 @@ class World:
             self.group_ids = group_ids
 
     def compact(self) -> None:
-        """Drops the log's lines that the checkpoint which the running lineage wrote last makes superfluous."""
+        """Drops the log's lines that the checkpoint which the running lineage wrote last makes
+        superfluous."""
         snapshot = self.checkpoints[self.current][0]
         if snapshot is not None and snapshot["lineage"] == self.lineage:
             self.log = list(compacted(self.log, self.ledger, snapshot["version"]))
