@@ -76,6 +76,31 @@ class LedgerError(DynalignError, RuntimeError):
     """A call that the ledger does not allow in its present state."""
 
 
+class ReplacedLedger(LedgerError):
+    """A ledger that was taken for dead and replaced. It answers nothing more; callers turn to its successor."""
+
+    def __init__(self, log: str) -> None:
+        self.log = log
+        super().__init__(log)
+
+    def __str__(self) -> str:
+        return f"another ledger has opened {self.log}; this one was replaced"
+
+
+class UnreadableGroups(LedgerError):
+    """The learner could not read what the workers wrote, batch after batch. More groups would not help."""
+
+    def __init__(self, step: int, batches: int, group_ids: tuple[int, ...]) -> None:
+        self.step, self.batches, self.group_ids = step, batches, group_ids
+        super().__init__(step, batches, group_ids)
+
+    def __str__(self) -> str:
+        return (
+            f"step {self.step}: the learner could not read {self.batches} batches in a row, "
+            f"of the last one groups {list(self.group_ids)}; look whether its nodes see the run folder's spool"
+        )
+
+
 class NoSignal(LedgerError):
     """A step has used its whole refill (`algorithm.max_refill`) and has too few groups whose scores
     differ."""

@@ -5,6 +5,7 @@ reader accepts only files that match size and checksum in the ledger.
 """
 
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -64,8 +65,15 @@ def names(folder: Path) -> tuple[str, ...]:
 
 
 def scan(folder: Path) -> dict[str, SpoolEntry]:
-    """Name → size and checksum on disk, of every complete file. Reads all of them."""
-    return {name: _measured(name, (folder / name).read_bytes()) for name in names(folder)}
+    """Name → size and checksum on disk, of every complete file.
+
+    Reads all of them. A file that is removed meanwhile is left out.
+    """
+    found: dict[str, SpoolEntry] = {}
+    for name in names(folder):
+        with suppress(FileNotFoundError):
+            found[name] = _measured(name, (folder / name).read_bytes())
+    return found
 
 
 def _measured(name: str, payload: bytes | memoryview) -> SpoolEntry:

@@ -72,6 +72,6 @@ class BatchSource:
 
     async def _about_signal(self, no_signal: NoSignal, refills: int) -> str:
         """The step, its refills, and why the groups of this run were withheld."""
-        reasons = (await self._ledger.status())["withheld_by_reason"]
+        reasons = (await self._ledger.status()).withheld_by_reason
         counts = ", ".join(f"{reason} {reasons[reason]}" for reason in sorted(LACKS_SIGNAL & reasons.keys()))
         return f"{no_signal} after {refills} refills (withheld so far: {counts or 'none'})"

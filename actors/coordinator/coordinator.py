@@ -15,6 +15,7 @@ import logging
 import time
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
@@ -146,7 +147,7 @@ class Coordinator:
         address = await asyncio.to_thread(exporter.start)
         self._metrics_address = None if address is None else f"{address[0]}:{address[1]}"
         if self._joins:
-            self.step = (await self._ledger.status())["committed_step"]
+            self.step = (await self._ledger.status()).committed_step
         else:
             await self._learner.start()
             if self.step:
@@ -244,7 +245,7 @@ class Coordinator:
         whole = (
             step_folder(self.folder / layout.CHECKPOINTS, self._checkpointed) if self._checkpointed else None
         )
-        return Ending(ended, await self._ledger.status(), None if whole is None else str(whole))
+        return Ending(ended, asdict(await self._ledger.status()), None if whole is None else str(whole))
 
     # -- what the lines ask ----------------------------------------------------------------------------------
 

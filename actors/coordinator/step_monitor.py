@@ -2,6 +2,7 @@
 pool."""
 
 from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +57,7 @@ class StepMonitor:
     async def begin(self) -> None:
         """What the first step's figures are counted from."""
         self._totals_before = await self._workers.stats()
-        self._ledger_before = await self._ledger.status()
+        self._ledger_before = asdict(await self._ledger.status())
 
     def has_row(self, step: int) -> bool:
         """Whether `step` is in `metrics.jsonl`: not at a start, and not if a coordinator died before it
@@ -74,7 +75,7 @@ class StepMonitor:
 
     async def measure(self, step: int) -> tuple[Mapping[str, Any], WorkerTotals]:
         """Ledger and workers at the end of `step`, before an evaluation."""
-        return await self._ledger.status(), await self._workers.stats()
+        return asdict(await self._ledger.status()), await self._workers.stats()
 
     async def write_row(
         self,

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 from dynalign.actors.ledger.ledger_spec import Answer, Batch
+from dynalign.actors.ledger.ledger_status import LedgerStatus
 from dynalign.actors.ledger.protocol import Known, LedgerCalls
 from dynalign.rollout.ledger.evaluation_leases import EvaluationItem, EvaluationResult
 from dynalign.rollout.ledger.kinds import AnyKey
@@ -68,6 +69,9 @@ class LedgerClient(ABC):
     async def requeue_missing(self, step: int, group_ids: Sequence[int]) -> None:
         await self.ask("requeue_missing", step, group_ids)
 
+    async def withhold_unreadable(self, step: int, group_ids: Sequence[int]) -> None:
+        await self.ask("withhold_unreadable", step, group_ids)
+
     async def commit(self, step: int, version: WeightVersion, group_ids: Sequence[int] | None = None) -> None:
         await self.ask("commit", step, version, group_ids)
 
@@ -95,8 +99,8 @@ class LedgerClient(ABC):
     async def snapshot(self) -> bytes:
         return cast(bytes, await self.ask("snapshot"))
 
-    async def status(self) -> dict[str, Any]:
-        return cast(dict[str, Any], await self.ask("status"))
+    async def status(self) -> LedgerStatus:
+        return cast(LedgerStatus, await self.ask("status"))
 
 
 if TYPE_CHECKING:

@@ -21,7 +21,7 @@ from dynalign.actors.ledger.ledger_client import LedgerClient
 from dynalign.actors.packed_calls import call_packed
 from dynalign.actors.run_spec import NAMESPACE
 from dynalign.actors.supervision.deaths import death
-from dynalign.configs.errors import DeadlineExceeded
+from dynalign.configs.errors import DeadlineExceeded, ReplacedLedger
 
 ANSWER_S = 60.0
 """Seconds to wait for an answer of a living ledger, beyond the wait that the call itself asks for."""
@@ -36,7 +36,8 @@ class LedgerLink(LedgerClient):
     raised."""
 
     def __init__(self, name: str, give_up_s: float) -> None:
-        self._name, self._give_up_s = name, give_up_s
+        self._name = name
+        self._give_up_s = give_up_s
         self._actor: Any = None
 
     async def ask(self, method: str, *arguments: Any, wait_s: float = 0.0) -> Any:
@@ -55,8 +56,9 @@ class LedgerLink(LedgerClient):
                 # wait_for would lose a cancellation that comes together with an answer.
                 async with asyncio.timeout(wait_s + ANSWER_S):
                     return await call_packed(self._actor, method, *arguments)
-            except (ray.exceptions.RayError, ValueError, TimeoutError) as error:
-                if isinstance(error, ray.exceptions.RayError) and death(error) is None:
+            except (ray.exceptions.RayError, ReplacedLedger, ValueError, TimeoutError) as error:
+                replaced = isinstance(error, ReplacedLedger)
+                if isinstance(error, ray.exceptions.RayError) and not replaced and death(error) is None:
                     raise  # the method's own error
                 if self._actor is not None:
                     logger.warning(

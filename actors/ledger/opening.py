@@ -33,6 +33,7 @@ async def open_ledger(spec: LedgerSpec, fsync: Callable[[int], object]) -> tuple
     order = PromptOrder(spec.prompts_count, spec.run.seed)
     ledger = restore(ledger_settings(spec.run), order, snapshot, log.lines, spooled, spec.lineage)
     log.append(opening(ledger, snapshot, log.lines), durable=True)
+    log.lines = ()  # the ledger has what it needs of them; a long run's lines would fill the memory
     return ledger, log
 
 

@@ -4,9 +4,10 @@
 """
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 from dynalign.actors.ledger.ledger_spec import Answer, Batch
+from dynalign.actors.ledger.ledger_status import LedgerStatus
 from dynalign.actors.remote import RemoteMethod
 from dynalign.rollout.ledger.evaluation_leases import (
     EvaluationItem,
@@ -67,6 +68,8 @@ class LedgerCalls(Protocol):
 
     async def requeue_missing(self, step: int, group_ids: Sequence[int]) -> None: ...
 
+    async def withhold_unreadable(self, step: int, group_ids: Sequence[int]) -> None: ...
+
     async def commit(
         self, step: int, version: WeightVersion, group_ids: Sequence[int] | None = None
     ) -> None: ...
@@ -87,12 +90,12 @@ class LedgerCalls(Protocol):
 
     async def snapshot(self) -> bytes: ...
 
-    async def status(self) -> dict[str, Any]: ...
+    async def status(self) -> LedgerStatus: ...
 
 
 class LedgerHandle(Protocol):
     """The actor's handle, as supervision holds it."""
 
     start: RemoteMethod[[], None]
-    status: RemoteMethod[[], dict[str, Any]]
+    status: RemoteMethod[[], LedgerStatus]
     worker_left: RemoteMethod[[str, bool], list[Break | PoisonedItem]]

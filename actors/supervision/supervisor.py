@@ -28,7 +28,7 @@ in what is known.
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,7 @@ from ray.exceptions import RayError
 
 from dynalign.actors.coordinator.protocol import CoordinatorHandle, Ending
 from dynalign.actors.learner.protocol import LearnerRankActor
+from dynalign.actors.ledger.ledger_status import LedgerStatus
 from dynalign.actors.ledger.protocol import LedgerHandle
 from dynalign.actors.remote import Call, Calls
 from dynalign.actors.run_spec import RunSpec
@@ -84,7 +85,7 @@ class Supervisor:
         self._events = EventLog(Path(spec.run_folder), lambda: self._spec.lineage)
         self._budget = RestartBudget(self.run.supervision.restarts, self.run.supervision.window_s)
         self._restarts: Counter[str] = Counter()
-        self._ledger: Watched[LedgerHandle, None, dict[str, Any]] = Watched("ledger", calls, clock)
+        self._ledger: Watched[LedgerHandle, None, LedgerStatus] = Watched("ledger", calls, clock)
         self._learner: Watched[LearnerRankActor, None, None] = Watched("learner", calls, clock)
         self._coordinator: Watched[CoordinatorHandle, Ending, RunStatus] = Watched(
             "coordinator", calls, clock
@@ -170,7 +171,7 @@ class Supervisor:
             return self.ending.ledger
         if self._ledger.actor is not None and self._ledger.call is None:
             answer = self._ledger.ask_once(self._ledger.actor.status.remote)
-            self.ledger_status = answer or self.ledger_status
+            self.ledger_status = self.ledger_status if answer is None else asdict(answer)
         return self.ledger_status
 
     def end(self) -> None:
@@ -213,7 +214,7 @@ class Supervisor:
         try:
             if self._ledger_serves(self._ledger.actor):
                 answered = self._ledger.watch(self._ledger.actor.status.remote).look()
-                self.ledger_status = answered or self.ledger_status
+                self.ledger_status = self.ledger_status if answered is None else asdict(answered)
                 if (hung := self._ledger.hung(self.run.deadlines.silence_s)) is not None:
                     self._ledger_lost(hung)
         except RayError as error:

@@ -24,6 +24,7 @@ from dynalign.actors.learner.learner_rank import LearnerSpec
 from dynalign.actors.ledger.ledger_actor import CALLS, LedgerActor
 from dynalign.actors.ledger.ledger_link import LedgerLink
 from dynalign.actors.ledger.ledger_spec import LedgerSpec
+from dynalign.actors.ledger.ledger_status import LedgerStatus
 from dynalign.actors.ledger.protocol import LedgerHandle
 from dynalign.actors.remote import RayCalls
 from dynalign.actors.run_spec import NAMESPACE, RunSpec
@@ -123,12 +124,12 @@ class ControlPlane:
         ]
         return [names for names in shares if names]
 
-    async def status(self) -> dict[str, Any]:
+    async def status(self) -> LedgerStatus:
         return await self._ledger.status.remote()
 
     async def steps(self, count: int) -> None:
         """Returns after that many more steps."""
-        until = (await self.status())["committed_step"] + count
+        until = (await self.status()).committed_step + count
         while len(read_metrics(self._folder)) <= until:  # row 0 is that before training
             await asyncio.sleep(0.5)
 

@@ -11,10 +11,10 @@ Groups are 100 kB of recorded bytes; spool and objects lie in shared memory, the
 
 import asyncio
 import math
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from dynalign.actors.ledger.ledger_status import LedgerStatus
 from dynalign.benchmarks.catalog import CONTROL_WORKERS
 from dynalign.benchmarks.control.cluster import PROMPTS_PER_STEP, ControlPlane, control_plane
 from dynalign.benchmarks.workload import Workload
@@ -161,8 +161,8 @@ async def _efficiency(plane: ControlPlane, runs: int) -> tuple[list[float], list
     return alone, together
 
 
-def _made(status: Mapping[str, Any]) -> int:
-    return int(status["scored"] + status["trained"])
+def _made(status: LedgerStatus) -> int:
+    return status.scored + status.trained
 
 
 def _quantile(ordered: list[float], share: float) -> float:

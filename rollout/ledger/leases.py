@@ -62,7 +62,7 @@ class LeaseRules:
         self.paused = False
         """Whether no group is leased until this is False again."""
         self.reservation: Reservation | None = None
-        self._order = order
+        self.order = order
         self.attempts_before = attempts_before
         self._attempts: dict[int, int] = {}
         self._failures: dict[int, int] = {}
@@ -71,6 +71,8 @@ class LeaseRules:
         self._settled: set[int] = set()
         """Groups that the last commit trained or withheld."""
         self._withheld_since_commit: dict[int, str] = {}
+        self._unreadable_batches = 0
+        """Batches since the last commit of which the learner could not read every group."""
         self._without_signal = 0
         """Groups without signal since the last reservation: what the next step's refill has used up."""
         self.state.check_law()
@@ -84,7 +86,7 @@ class LeaseRules:
         return chain(self.state.pending, (self.state.issued,))
 
     def prompt_of(self, waiting: int) -> PromptId:
-        return PromptId("train", self._order.at(waiting).index)
+        return PromptId("train", self.order.at(waiting).index)
 
     def grant(self, waiting: int, worker: str, deadline_s: float) -> Lease:
         """The next attempt at group `waiting`."""
@@ -92,7 +94,7 @@ class LeaseRules:
             self.state.issued += 1
         else:
             self.state.pending.remove(waiting)
-        draw = self._order.at(waiting)
+        draw = self.order.at(waiting)
         attempt = self._attempts.get(waiting, self.attempts_before) + 1
         self._attempts[waiting] = attempt
         version = self.state.version

@@ -4,42 +4,53 @@ A commit is synced before it is acknowledged. The line of a scored group is not:
 the group is generated again. Each line carries a format number and a checksum. A rollback does not cut the
 file: a `LineageStart` line says from where a lineage goes on, and `committed` resolves which commits lead to
 the final weights.
+
+Opening replaces the file by a copy. A ledger that was taken for dead and wakes up still holds the file
+before, so whatever it writes reaches nobody, and it can see that it was replaced.
 """
 
 import json
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import xxhash
 
-from dynalign.configs.errors import RecordError
+from dynalign.configs.errors import RecordError, ReplacedLedger
 from dynalign.rollout.ledger.values import Break, Commit, LineageStart, LogLine, Scored, ScoredGroup
-from dynalign.run_folder.durable import sync
+from dynalign.run_folder import durable as durable_file
 from dynalign.run_folder.spool import SpoolEntry
 
 FORMAT = 1
 
 
 class LedgerLog:
-    """The log file at `path`, open for appending. `lines` is what it held when it was opened.
+    """The log file at `path`, open for appending.
 
-    Opening drops a torn last line, which was never acknowledged. fsync: returns when the file behind a
-    descriptor is on disk. Raises RecordError like `read`, OSError from the disk.
+    Opening drops lines that never reached the disk, see `read`. fsync: returns when the file behind a
+    descriptor is on disk. Raises RecordError like `read`, OSError from the disk. Every write raises
+    ReplacedLedger once another ledger has opened the log.
     """
 
     def __init__(self, path: Path, fsync: Callable[[int], object] = os.fsync) -> None:
+        self._path = path
         self._fsync = fsync
+        self._descriptor = -1
+        self._size_bytes = 0
         path.parent.mkdir(parents=True, exist_ok=True)
-        created = not path.exists()
-        self.lines = () if created else read(path)
-        self._descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-        if created:
-            sync(path.parent)
-        else:
-            os.ftruncate(self._descriptor, path.read_bytes().rfind(b"\n") + 1)
+        if not path.exists():
+            durable_file.write(path, b"")
+        with path.open("rb") as before:
+            content = before.read()
+            lines = _whole(path, content)
+            self._replace(b"".join(map(encode, lines)))
+            # What the ledger before has acknowledged since then.
+            rest = _whole(path, before.read())
+        self.lines: tuple[LogLine, ...] = (*lines, *rest)
+        """What the log held when it was opened."""
+        self.append(*rest, durable=True)
 
     def append(self, *lines: LogLine, durable: bool) -> None:
         """Writes the lines at once; returns when they are on disk if `durable`.
@@ -48,23 +59,60 @@ class LedgerLog:
         """
         if not lines:
             return
-        size_bytes = os.fstat(self._descriptor).st_size
+        self.check()
         rest = b"".join(map(encode, lines))
+        size_bytes = self._size_bytes
         try:
             while rest:
-                rest = rest[os.write(self._descriptor, rest) :]
+                written = os.write(self._descriptor, rest)
+                self._size_bytes += written
+                rest = rest[written:]
             if durable:
                 self.sync()
         except OSError:
             os.ftruncate(self._descriptor, size_bytes)
+            self._size_bytes = size_bytes
             raise
+        self.check()
+
+    def check(self) -> None:
+        """Raises ReplacedLedger if another ledger has opened the log, or the file is gone."""
+        mine = os.fstat(self._descriptor)
+        try:
+            current = os.stat(self._path)
+        except FileNotFoundError:
+            raise ReplacedLedger(str(self._path)) from None
+        if not os.path.samestat(mine, current) or mine.st_size != self._size_bytes:
+            raise ReplacedLedger(str(self._path))
 
     def sync(self) -> None:
         """Returns when all lines are on disk. Raises OSError from the disk."""
         self._fsync(self._descriptor)
 
+    def rewrite(self, keep: Callable[[Sequence[LogLine]], Iterable[LogLine]]) -> None:
+        """Replaces the file by one with the lines that `keep` selects.
+
+        Blocks until they are on disk. Raises OSError from the disk, and then leaves the file as it was.
+        """
+        self.check()
+        content = b"".join(map(encode, keep(read(self._path))))
+        before = self._descriptor
+        self._replace(content)
+        os.close(before)
+
     def close(self) -> None:
+        """Closes the file; nothing can be appended any more."""
         os.close(self._descriptor)
+
+    @property
+    def size_bytes(self) -> int:
+        """Length of the file."""
+        return self._size_bytes
+
+    def _replace(self, content: bytes) -> None:
+        durable_file.write(self._path, content)
+        self._descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND)
+        self._size_bytes = len(content)
 
 
 def encode(line: LogLine) -> bytes:
@@ -79,16 +127,35 @@ def encode(line: LogLine) -> bytes:
 
 
 def read(path: Path) -> tuple[LogLine, ...]:
-    """All whole lines. A last line without its newline is torn and dropped. Raises RecordError, naming file
-    and line, for any other damage and for an unknown format."""
-    *whole, _torn = path.read_bytes().split(b"\n")
+    """All complete lines.
+
+    Lines that never reached the disk are dropped: a last one without its newline, and, after the last line
+    that was synced, those with a hole, which is a run of zero bytes where a page was not written back. Raises
+    RecordError, naming file and line, for any other damage and for an unknown format.
+    """
+    return _whole(path, path.read_bytes())
+
+
+def _whole(path: Path, content: bytes) -> tuple[LogLine, ...]:
+    *texts, _torn = content.split(b"\n")
     lines: list[LogLine] = []
-    for number, text in enumerate(whole, start=1):
+    hole: tuple[int, Exception] | None = None
+    for number, text in enumerate(texts, start=1):
         try:
-            lines.append(_decode(text))
+            line = _decode(text)
         except (ValueError, KeyError, TypeError) as error:
-            raise RecordError(f"{path}: line {number} is damaged or unknown: {error}") from error
+            if b"\0" not in text:
+                raise _damaged(path, number, error) from error
+            hole = hole or (number, error)
+            continue
+        if hole is not None and not isinstance(line, Scored):
+            raise _damaged(path, *hole) from hole[1]  # this line was synced, and so all before it
+        lines.append(line)
     return tuple(lines)
+
+
+def _damaged(path: Path, number: int, error: Exception) -> RecordError:
+    return RecordError(f"{path}: line {number} is damaged or unknown: {error}")
 
 
 def committed(lines: Iterable[LogLine]) -> tuple[Commit, ...]:

@@ -92,6 +92,27 @@ def opening(ledger: Ledger, snapshot: Mapping[str, Any] | None, lines: Iterable[
     return LineageStart(ledger.lineage, ledger.state.version, parent)
 
 
+def compacted(lines: Sequence[LogLine], ledger: Ledger, step: int) -> Sequence[LogLine]:
+    """The lines that a restore from the checkpoint of `step`, which the lineage of `ledger` wrote, or from a
+    later one needs.
+
+    Before the cut the history stays (lineages and commits, for audits and for the numbering of attempts), and
+    so does the newest death of each prompt that was still under quarantine. What was scored before the cut is
+    in the checkpoint.
+    """
+    after = _after_the_cut(lines, ledger.lineage, step)
+    before = lines[: len(lines) - len(after)]
+    broken = _broken(before, ledger.order)
+    newest_death = {
+        line.prompt_index: line
+        for line in before
+        if isinstance(line, Break) and PromptId("train", line.prompt_index) in broken
+    }
+    deaths = {id(line) for line in newest_death.values()}
+    kept = [line for line in before if isinstance(line, LineageStart | Commit) or id(line) in deaths]
+    return [*kept, *after]
+
+
 def _lineage(line: LogLine) -> int:
     return line.group.lineage if isinstance(line, Scored) else line.lineage
 
@@ -118,10 +139,13 @@ def _group_ids(line: LogLine) -> tuple[int, ...]:
 
 
 def _after_the_cut(lines: Sequence[LogLine], lineage: int, step: int) -> Sequence[LogLine]:
-    """The lines after the newest one that says that `lineage` stood at `step`; all lines where none does (a
-    log of another run)."""
-    for index in range(len(lines) - 1, -1, -1):
-        line = lines[index]
+    """The lines after the first one that says that `lineage` stood at `step`; all lines where none does.
+
+    A ledger that is restarted before the next commit says it again. Groups that were scored in between belong
+    to the state after the cut, however often that happens. A snapshot may know some of them already, which
+    changes nothing: only groups that are open in it count.
+    """
+    for index, line in enumerate(lines):
         if isinstance(line, LineageStart | Commit) and (line.lineage, line.step) == (lineage, step):
             return lines[index + 1 :]
     return lines

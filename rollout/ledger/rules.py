@@ -15,13 +15,16 @@ one step. Age: admission (`capacity`) and order (`take`) together keep every out
 
 from collections.abc import Iterable, Sequence
 
-from dynalign.configs.errors import LedgerError, NoSignal
+from dynalign.configs.errors import LedgerError, NoSignal, UnreadableGroups
 from dynalign.rollout.ledger.age_bound import first_unmeetable, meetable
 from dynalign.rollout.ledger.leases import LeaseRules
-from dynalign.rollout.ledger.values import Commit, Lease, Reservation
+from dynalign.rollout.ledger.values import UNREADABLE, Commit, Lease, Reservation
 
 SHOWN_WORKERS = 8
 """Workers that a message names; more are counted instead."""
+
+UNREADABLE_BATCHES = 10
+"""Batches in a row that the learner may fail to read in full before the run stops."""
 
 
 class Ledger(LeaseRules):
@@ -64,14 +67,21 @@ class Ledger(LeaseRules):
     def requeue_missing(self, step: int, group_ids: Iterable[int]) -> list[int]:
         """Groups of the reserved batch whose bytes are lost go back to pending; returns their ids.
 
-        The other groups count as scored again, and the next `take` fills the batch up.
+        The other groups count as scored again, and the next `take` fills the batch up. Raises
+        UnreadableGroups at the UNREADABLE_BATCHES-th batch in a row that the learner could not read in full.
         """
-        self._check_next(step)
-        reserved = self.reservation.group_ids if self.reservation else ()
-        missing = [group_id for group_id in reserved if group_id in set(group_ids)]
-        if missing:
-            self.reservation = None
+        missing = self._unreadable(step, group_ids)
         return self._requeue(missing, failed=True)
+
+    def withhold_unreadable(self, step: int, group_ids: Iterable[int]) -> list[int]:
+        """Groups of the reserved batch whose files are whole, but hold nothing that can be trained on, are
+        withheld as UNREADABLE; returns their ids. Otherwise as `requeue_missing`."""
+        unreadable = self._unreadable(step, group_ids)
+        for group_id in unreadable:
+            self._drop(group_id)
+            self._withhold(group_id, UNREADABLE)
+        self.state.check_law()
+        return unreadable
 
     def plan_commit(self, step: int, group_ids: Sequence[int] | None = None) -> Commit | None:
         """What a commit of `step` changes, for the log and for `apply`; None when that step is committed
@@ -122,6 +132,7 @@ class Ledger(LeaseRules):
         state.version = commit.step
         state.last_group_ids = commit.group_ids
         self.reservation = None
+        self._unreadable_batches = 0
         # A worker repeats a report at once or never, and the keys of a whole run would fill the memory.
         for group_id in self._settled:
             self._accepted.pop(group_id, None)
@@ -184,6 +195,19 @@ class Ledger(LeaseRules):
         )
 
     # ---- inside
+
+    def _unreadable(self, step: int, group_ids: Iterable[int]) -> list[int]:
+        """Those of the reserved batch, which is given up for them."""
+        self._check_next(step)
+        wanted = set(group_ids)
+        reserved = self.reservation.group_ids if self.reservation else ()
+        found = [group_id for group_id in reserved if group_id in wanted]
+        if found:
+            self.reservation = None
+            self._unreadable_batches += 1
+        if self._unreadable_batches >= UNREADABLE_BATCHES:
+            raise UnreadableGroups(step, self._unreadable_batches, tuple(found))
+        return found
 
     def _blocked_due(self) -> int | None:
         """The first due version that could not be met if the next batch left now; None if it may leave."""

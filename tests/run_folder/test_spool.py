@@ -90,3 +90,10 @@ def test_a_name_that_no_group_has_touches_no_file(tmp_path: Path, name: str) -> 
         spool.read(tmp_path, entry)
     with pytest.raises(RecordError, match="not the name of a spool file"):
         spool.remove(tmp_path, [name])
+
+
+def test_a_file_that_is_removed_during_a_scan_is_left_out(tmp_path: Path) -> None:
+    """A name whose file is gone by the time it is read: here a dangling link, which `names` still lists."""
+    entry = spool.write(tmp_path, NAME, PAYLOAD)
+    (tmp_path / layout.group_file(1, 1, 1)).symlink_to(tmp_path / "removed")
+    assert spool.scan(tmp_path) == {NAME: entry}

@@ -28,8 +28,8 @@ from tests.worlds.product import ROOT
 
 GOLDEN = ROOT / "tests" / "golden" / "formats"
 WRITTEN_BEFORE = frozenset({"ledger.log", "ledger.msgpack"})
-"""Golden files that carry, for each scored group, the mean and standard deviation of its scores. Readers skip these two
-numbers, and the files that are written now lack them."""
+"""Golden files that carry, for each scored group, the mean and standard deviation of its scores. Readers skip
+these two numbers, and the files that are written now lack them."""
 
 STAMP = owner.Stamp(3, "host", 4321, 1700000000.25, "raysubmit_1", 1700000100.5, "running")
 MEASURED = ScoredGroup(7, 1, 3, SpoolEntry("00000007-1-3.arrow", 2048, "0123456789abcdef"), 1, 2)

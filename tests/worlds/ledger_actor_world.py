@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from dynalign.actors.coordinator.checkpoints import clear_spool
-from dynalign.actors.ledger.ledger_actor import Batch, LedgerActor, LedgerSpec
+from dynalign.actors.ledger.ledger_actor import LedgerActor
+from dynalign.actors.ledger.ledger_spec import Batch, LedgerSpec
+from dynalign.actors.ledger.worker_calls import COMPACT_BYTES
 from dynalign.configs.schema import RunSettings
 from dynalign.configs.sections.algorithm import AlgorithmSettings
 from dynalign.configs.sections.deadlines import DeadlineSettings
@@ -46,12 +48,16 @@ class LedgerFolder:
         self.owner: Owner = owner.acquire(folder, now_s=1.0)
 
     async def ledger(
-        self, step: int = 0, run: RunSettings = RUN, fsync: Callable[[int], object] = os.fsync
+        self,
+        step: int = 0,
+        run: RunSettings = RUN,
+        fsync: Callable[[int], object] = os.fsync,
+        compact_bytes: int = COMPACT_BYTES,
     ) -> LedgerActor:
         spec = LedgerSpec(run, str(self.folder), self.owner.lineage, step, prompts_count=3)
-        actor = LedgerActor(spec, self.clock, fsync)
+        actor = LedgerActor(spec, self.clock, fsync, compact_bytes)
         await actor.start()
-        assert await actor.offer(version((await actor.status())["committed_step"], self.owner.lineage))
+        assert await actor.offer(version((await actor.status()).committed_step, self.owner.lineage))
         return actor
 
     def scored(self, lease: Lease, reason: str | None = None) -> ScoredGroup:

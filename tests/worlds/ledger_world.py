@@ -13,7 +13,7 @@ from typing import Any
 from dynalign.configs.errors import NoSignal
 from dynalign.rollout.ledger.age_bound import first_unmeetable
 from dynalign.rollout.ledger.log import committed
-from dynalign.rollout.ledger.restore import opening, restore
+from dynalign.rollout.ledger.restore import compacted, opening, restore
 from dynalign.rollout.ledger.state import pack
 from dynalign.rollout.ledger.values import (
     POISON,
@@ -282,6 +282,13 @@ class World:
             self.phase = phase
             self.batch = batch
             self.group_ids = group_ids
+
+    def compact(self) -> None:
+        """Drops the log's lines that the checkpoint which the running lineage wrote last makes
+        superfluous."""
+        snapshot = self.checkpoints[self.current][0]
+        if snapshot is not None and snapshot["lineage"] == self.lineage:
+            self.log = list(compacted(self.log, self.ledger, snapshot["version"]))
 
     def driver_dies(self) -> None:
         """All but some workers start again from a complete checkpoint, mostly the newest, in a new

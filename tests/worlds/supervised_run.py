@@ -10,6 +10,7 @@ from ray.exceptions import ActorDiedError
 
 from dynalign.actors.coordinator.protocol import CoordinatorHandle, Ending
 from dynalign.actors.learner.protocol import LearnerRankActor
+from dynalign.actors.ledger.ledger_status import LedgerStatus
 from dynalign.actors.ledger.protocol import LedgerHandle
 from dynalign.actors.run_spec import RunSpec
 from dynalign.actors.supervision.departures import Poisoned
@@ -38,7 +39,8 @@ ACCOUNT: dict[str, Any] = {
     "withheld": 1,
     "withheld_by_reason": {"poison": 1},
 }
-"""A ledger's status."""
+"""A part of a ledger's status."""
+STATUS = LedgerStatus(4, 0, 0, 1, 2, 1, 0, 0, 0, {"poison": 1}, 1, 0, True, None, "", 0.0, {})
 
 
 class FakeCall:
@@ -157,7 +159,7 @@ class World:
     # -- `Spawner`
 
     def ledger(self, spec: RunSpec) -> LedgerHandle:
-        return cast(LedgerHandle, self._new("ledger", spec, start=None, status=dict(ACCOUNT), worker_left=[]))
+        return cast(LedgerHandle, self._new("ledger", spec, start=None, status=STATUS, worker_left=[]))
 
     def ranks(self, spec: RunSpec) -> tuple[LearnerRankActor, ...]:
         ranks = [self._new("learner", spec, name) for name in ("learner-0", "learner-1")]

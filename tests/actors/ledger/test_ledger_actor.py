@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from dynalign.actors.ledger.ledger_actor import LedgerActor, LedgerSpec
+from dynalign.actors.ledger.ledger_actor import LedgerActor
+from dynalign.actors.ledger.ledger_spec import LedgerSpec
 from dynalign.configs.errors import DeadlineExceeded, LedgerError, NoSignal
 from dynalign.rollout.ledger.evaluation_leases import EvaluationItem, EvaluationLease, EvaluationResult
 from tests.worlds.ledger_actor_world import RUN, LedgerFolder, leases_of, report, tell, version
@@ -58,12 +59,12 @@ def test_the_wait_for_a_straggler_is_counted_apart(tmp_path: Path) -> None:
         waiting = asyncio.create_task(actor.take(2, deadline_s=50.0))
         await asyncio.sleep(0)
         status = await actor.status()
-        assert status["waiting_reason"].startswith("straggler group 0 leased to slow")
+        assert status.waiting_reason.startswith("straggler group 0 leased to slow")
         place.clock.now_s += 7.0
-        assert (await actor.status())["oldest_lease_age_s"] == 7.0
+        assert (await actor.status()).oldest_lease_age_s == 7.0
         await report(actor, place.scored(straggler), worker="slow")
         assert (await waiting).groups[0].group_id == 0
-        assert (await actor.status())["straggler_wait_s"] == 7.0
+        assert (await actor.status()).straggler_wait_s == 7.0
 
     tell(tmp_path, story)
 
@@ -81,7 +82,7 @@ def test_a_lease_that_is_not_renewed_expires_while_another_worker_waits(tmp_path
             (2, "worker-1")
         ] * 2
         assert await actor.renew("dying", [lease.key for lease in dead]) == [lease.key for lease in dead]
-        assert (await actor.status())["requeued"] == 2
+        assert (await actor.status()).requeued == 2
 
     tell(tmp_path, story)
 
@@ -92,7 +93,7 @@ def test_a_worker_that_leaves_gives_its_leases_back_at_once(tmp_path: Path) -> N
         await leases_of(actor, 4, "leaving")
         await actor.worker_left("leaving", died=False)
         assert [lease.group_id for lease in await leases_of(actor, 4)] == [0, 1, 2, 3]
-        assert list((await actor.status())["workers_seen_s_ago"]) == ["worker-0"]
+        assert list((await actor.status()).workers_seen_s_ago) == ["worker-0"]
 
     tell(tmp_path, story)
 
@@ -106,7 +107,7 @@ def test_a_call_that_outlives_its_worker_gets_no_lease(tmp_path: Path) -> None:
         await actor.worker_left("dying", died=True)
         assert (await outlived).leases == ()
         status = await actor.status()
-        assert (status["pending"], status["leased"], status["workers_seen_s_ago"]) == (4, 0, {})
+        assert (status.pending, status.leased, status.workers_seen_s_ago) == (4, 0, {})
         assert (await actor.lease("dying", 9, wait_s=50.0)).leases == ()
         assert len(await leases_of(actor, 9, "next")) == 1  # a suspect is leased alone
 
@@ -121,7 +122,7 @@ def test_held_out_leases_come_first_and_do_not_enter_the_law(tmp_path: Path) -> 
         await asyncio.sleep(0)
         leases = (await actor.lease("worker-0", 3, wait_s=0.0)).leases
         assert [lease.kind for lease in leases] == ["eval", "eval", "train"]
-        assert (await actor.status())["issued"] == 1
+        assert (await actor.status()).issued == 1
         results = [
             EvaluationResult(each.key, 2.0, 3, "So.", False)
             for each in leases
@@ -235,7 +236,7 @@ def test_without_signal_a_step_takes_what_is_there_or_says_that_nothing_is(tmp_p
         batch = await waiting
         assert batch is not None
         assert batch.groups == (one,)
-        assert (await actor.status())["withheld_by_reason"] == {"low_signal": 4 + len(held), "unparsed": 1}
+        assert (await actor.status()).withheld_by_reason == {"low_signal": 4 + len(held), "unparsed": 1}
 
     tell(tmp_path, story)
 

@@ -9,9 +9,10 @@ from pathlib import Path
 import msgpack
 import pytest
 
-from dynalign.actors.ledger.ledger_actor import Batch
-from dynalign.configs.errors import CheckpointError, StaleLineage
+from dynalign.actors.ledger.ledger_spec import Batch
+from dynalign.configs.errors import CheckpointError, ReplacedLedger, StaleLineage
 from dynalign.rollout.ledger.log import committed, read
+from dynalign.rollout.ledger.values import Scored
 from dynalign.run_folder import layout, owner, spool
 from dynalign.run_folder.layout import step_folder
 from tests.worlds.ledger_actor_world import LedgerFolder, leases_of, report, tell, version
@@ -31,7 +32,7 @@ def test_a_step_is_on_disk_before_its_version_can_be_pulled(tmp_path: Path) -> N
         assert await waiting == version(1)
         (line,) = committed(read(place.folder / "ledger.log"))
         assert (line.step, line.group_ids) == (1, (0, 1))
-        assert (await actor.status())["trained"] == 2
+        assert (await actor.status()).trained == 2
 
     tell(tmp_path, story)
 
@@ -47,7 +48,7 @@ def test_a_slow_disk_holds_up_a_version_and_its_leases_and_no_report(tmp_path: P
         await actor.take(1, deadline_s=0.0)
         on_disk.clear()
         committing = asyncio.create_task(actor.commit(1, version(1)))
-        while (await actor.status())["trained"] < 2:
+        while (await actor.status()).trained < 2:
             await asyncio.sleep(0)
         leasing = asyncio.create_task(actor.lease("a", 4, wait_s=5.0, known=(1, 0)))
         assert await report(actor, slow) == "scored"
@@ -98,7 +99,7 @@ def test_a_ledger_that_lost_the_run_folder_writes_nothing_more(tmp_path: Path) -
                 await refused
         assert (place.folder / "ledger.log").read_bytes() == before
         assert len(spool.names(place.folder / "spool")) == 2
-        assert (await actor.status())["trained"] == 0
+        assert (await actor.status()).trained == 0
 
     tell(tmp_path, story)
 
@@ -116,7 +117,7 @@ def test_a_ledger_killed_after_the_log_line_of_a_commit_has_committed(tmp_path: 
         await actor.commit(1, version(1), [group.group_id for group in batch.groups])
         assert len(committed(read(place.folder / "ledger.log"))) == 1
         status = await actor.status()
-        assert (status["trained"], status["scored"], status["pending"]) == (2, 1, 0)
+        assert (status.trained, status.scored, status.pending) == (2, 1, 0)
 
     tell(tmp_path, story)
 
@@ -132,7 +133,7 @@ def test_a_ledger_killed_before_the_commit_lets_the_learner_decide(tmp_path: Pat
         await actor.commit(1, version(1), [group.group_id for group in batch.groups])
         (line,) = committed(read(place.folder / "ledger.log"))
         assert line.group_ids == (0, 1)
-        assert (await actor.status())["scored"] == 1
+        assert (await actor.status()).scored == 1
 
     tell(tmp_path, story)
 
@@ -168,7 +169,7 @@ def test_a_resumed_run_goes_on_from_its_checkpoint_and_scores_again_what_was_tra
         place.owner.new_lineage(now_s=2.0)
         second = await place.ledger(step=1)
         status = await second.status()
-        assert (status["committed_step"], status["trained"], status["scored"], status["rolled_back"]) == (
+        assert (status.committed_step, status.trained, status.scored, status.rolled_back) == (
             1,
             2,
             2,
@@ -220,7 +221,7 @@ def test_what_is_left_at_the_end_is_withheld_and_checkpointed(tmp_path: Path) ->
         await leases_of(actor, 2)
         await actor.end()
         status = await actor.status()
-        assert (status["pending"], status["leased"], status["scored"], status["withheld_by_reason"]) == (
+        assert (status.pending, status.leased, status.scored, status.withheld_by_reason) == (
             0,
             0,
             0,
@@ -228,5 +229,60 @@ def test_what_is_left_at_the_end_is_withheld_and_checkpointed(tmp_path: Path) ->
         )
         assert msgpack.unpackb(await actor.snapshot())["ended"] is True
         assert await leases_of(actor, 1) == []
+
+    tell(tmp_path, story)
+
+
+def test_a_ledger_that_hung_and_was_replaced_answers_nothing_and_writes_nothing(tmp_path: Path) -> None:
+    async def story(place: LedgerFolder) -> None:
+        hung = await place.ledger()
+        await place.score(hung, 2)
+        batch = await hung.take(1, deadline_s=0.0)
+        await leases_of(hung, 9)
+        waiting = asyncio.create_task(hung.lease("worker-1", 9, wait_s=50.0))
+        await asyncio.sleep(0)
+        serving = await place.ledger()
+        await serving.commit(1, version(1), batch.group_ids)
+        await place.train(serving, 2)
+        before = (place.folder / "ledger.log").read_bytes()
+        for call in (
+            hung.commit(1, version(1), batch.group_ids),
+            hung.take(1, deadline_s=0.0),
+            hung.report("worker-0", []),
+            hung.forget(1, []),
+            hung.snapshot(),
+            hung.status(),
+            hung.offer(version(0)),
+            hung.worker_left("worker-0", died=True),
+            waiting,
+        ):
+            with pytest.raises(ReplacedLedger):
+                await call
+        assert (place.folder / "ledger.log").read_bytes() == before
+        again = await place.ledger()
+        assert (await again.status()).trained == 4
+
+    tell(tmp_path, story)
+
+
+def test_the_log_is_compacted_at_a_checkpoint_and_says_the_same_of_the_run(tmp_path: Path) -> None:
+    async def story(place: LedgerFolder) -> None:
+        actor = await place.ledger(compact_bytes=1)
+        await place.train(actor, 1)
+        await place.score(actor, 4)
+        await actor.take(2, deadline_s=0.0)
+        await actor.commit(2, version(2))
+        await place.checkpoint(actor, 2)
+        log = place.folder / "ledger.log"
+        history = committed(read(log))
+        assert sum(isinstance(line, Scored) for line in read(log)) == 6
+        await place.forget(actor, 2)
+        assert sum(isinstance(line, Scored) for line in read(log)) == 0
+        await place.score(actor, 1)
+        assert committed(read(log)) == history
+        before = await actor.snapshot()
+        again = await place.ledger(step=2)
+        assert await again.snapshot() == before
+        assert committed(read(log)) == history
 
     tell(tmp_path, story)

@@ -120,7 +120,7 @@ def test_an_actor_in_a_new_lineage_takes_nothing_of_the_abandoned_one_and_issues
         place.owner.new_lineage(now_s=2.0)
         second = await place.ledger(step=1)
         status = await second.status()
-        assert (status["committed_step"], status["trained"], status["rolled_back"]) == (1, 2, 2)
+        assert (status.committed_step, status.trained, status.rolled_back) == (1, 2, 2)
         assert await second.renew("slow", [lease.key for lease in held]) == [lease.key for lease in held]
         assert await report(second, place.scored(held[0]), "handle", "slow") == "late"
         assert await second.withhold("slow", held[1].key, "refused") == "late"

@@ -81,3 +81,21 @@ def test_poison_among_deaths_of_every_kind_breaks_neither_the_law_nor_the_age_bo
     live(world, COMMON * 2 + DEATHS, 200)
     world.work_until_finished()
     world.check_history()
+
+
+@settings(max_examples=150, deadline=None)
+@given(rules, seeds, st.integers(0, 200), st.sampled_from([0.6, 1.0]))
+def test_a_ledger_that_dies_again_and_again_is_restored_as_after_its_first_death(
+    rules: LedgerSettings, seed: int, length: int, signal: float
+) -> None:
+    world = World(rules, seed, "warn", signal)
+    live(world, COMMON * 2 + DEATHS, length)
+    world.ledger_dies()
+    once = world.ledger.state
+    for compacting in (False, True):
+        if compacting:
+            world.compact()
+        world.ledger_dies()
+        assert world.ledger.state == once
+    world.work_until_finished()
+    world.check_history()

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dynalign.configs.errors import RecordError
+from dynalign.configs.errors import RecordError, ReplacedLedger
 from dynalign.rollout.ledger.log import LedgerLog, committed, encode, read
 from dynalign.rollout.ledger.values import Commit, LineageStart, LogLine, Scored, ScoredGroup
 from dynalign.run_folder.spool import SpoolEntry
@@ -131,3 +131,40 @@ def test_any_commit_is_one_line_and_reads_back(
     path.write_bytes(b"".join(map(encode, events)))
     assert path.read_bytes().count(b"\n") == len(events)
     assert read(path) == tuple(events)
+
+
+def test_an_unsynced_tail_with_a_hole_loses_only_what_was_never_written(tmp_path: Path) -> None:
+    """A power cut may write back a later page and not the one before it."""
+    path = written(tmp_path)
+    later = Scored(GROUP._replace(group_id=4), leased_at_version=1)
+    unsynced = encode(later)
+    path.write_bytes(path.read_bytes() + b"\0" * 200 + b"\n" + unsynced)
+    log = LedgerLog(path)
+    assert log.lines == (*LINES, later)
+    assert b"\0" not in path.read_bytes()
+
+
+def test_a_hole_before_a_line_that_was_synced_is_refused(tmp_path: Path) -> None:
+    path = written(tmp_path)
+    content = path.read_bytes()
+    line = encode(LINES[1])
+    path.write_bytes(content.replace(line, b"\0" * (len(line) - 1) + b"\n"))
+    with pytest.raises(RecordError, match="line 2 is damaged"):
+        LedgerLog(path)
+
+
+def test_a_ledger_that_was_replaced_can_write_nothing_more_into_the_log(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.log"
+    replaced = LedgerLog(path)
+    replaced.append(*LINES, durable=True)
+    serving = LedgerLog(path)
+    assert serving.lines == LINES
+    before = path.read_bytes()
+    for durable in (False, True):
+        with pytest.raises(ReplacedLedger):
+            replaced.append(Commit(3, 1, (8,), ()), durable=durable)
+    with pytest.raises(ReplacedLedger):
+        replaced.rewrite(lambda lines: lines)
+    assert path.read_bytes() == before
+    serving.append(Commit(3, 1, (9,), ()), durable=True)
+    assert read(path) == (*LINES, Commit(3, 1, (9,), ()))

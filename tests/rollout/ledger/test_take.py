@@ -6,8 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from dynalign.configs.errors import NoSignal
+from dynalign.configs.errors import NoSignal, UnreadableGroups
 from dynalign.rollout.ledger.age_bound import first_unmeetable, meetable
+from dynalign.rollout.ledger.rules import UNREADABLE_BATCHES
 from dynalign.rollout.ledger.values import GroupKey
 from tests.worlds.ledger_hand import (
     TWO_PER_STEP,
@@ -206,3 +207,35 @@ def test_a_wait_says_what_it_waits_for() -> None:
     assert (
         ledger.waiting_reason() == "1 of 2 groups scored; 0 leased to no worker, 2 pending, room for 3 more"
     )
+
+
+def test_a_group_that_cannot_be_trained_on_is_withheld_and_another_takes_its_place() -> None:
+    ledger = ledger_of()
+    score(ledger, *lease(ledger, 3))
+    assert take(ledger, 1) == (0, 1)
+    assert ledger.withhold_unreadable(1, [1, 2]) == [1]  # 2 is not in the batch
+    assert ledger.withheld_by_reason() == {"unreadable_record": 1}
+    assert take(ledger, 1) == (0, 2)
+    commit = commit_step(ledger, 1)
+    assert commit is not None
+    assert commit.withheld == ((1, "unreadable_record"),)
+
+
+@pytest.mark.parametrize("method", ["requeue_missing", "withhold_unreadable"])
+def test_a_learner_that_can_read_nothing_stops_the_run_and_one_that_reads_a_batch_starts_the_count_anew(
+    method: str,
+) -> None:
+    ledger = ledger_of(replace(TWO_PER_STEP, steps=9))
+    for step in (1, 2):
+        for _ in range(UNREADABLE_BATCHES - 1):
+            score(ledger, *lease(ledger, 2))
+            batch = take(ledger, step)
+            assert batch is not None
+            getattr(ledger, method)(step, batch)
+        score(ledger, *lease(ledger, 2))
+        if step == 1:
+            assert take(ledger, step) is not None
+            commit_step(ledger, step)
+    batch = take(ledger, 2)
+    with pytest.raises(UnreadableGroups, match="could not read 10 batches in a row"):
+        getattr(ledger, method)(2, batch)
