@@ -5,8 +5,25 @@ specializes, so that `except ValueError` and `except TimeoutError` work. A user'
 one `UserError`.
 """
 
+import reprlib
 from collections.abc import Iterable
 from dataclasses import dataclass
+
+SHOWN_MISTAKES = 100
+"""A file of another kind has a mistake in every line; of more mistakes than this, the rest is counted."""
+
+LONGEST_PLACE = 400
+"""Characters of a place that are printed; a path may have 4,095."""
+LONGEST_VALUE = 200
+"""Characters of a value that are printed."""
+_SHORT = reprlib.Repr()
+"""Bounded, because a value may be all of a large file."""
+_SHORT.maxlevel = 3
+_SHORT.maxtuple = 8
+_SHORT.maxlist = 8
+_SHORT.maxstring = 120
+_SHORT.maxother = 200
+_SHORT.maxlong = 200
 
 
 class DynalignError(Exception):
@@ -39,20 +56,28 @@ class Mistake:
     """What the user can do about it."""
 
     def __str__(self) -> str:
-        shown = "" if self.value is None else f" = {self.value!r}"
-        return f"{self.place}{shown}: {self.rule}; {self.remedy}".replace("\n", " ")
+        shown = "" if self.value is None else f" = {_cut(_SHORT.repr(self.value), LONGEST_VALUE)}"
+        place = _cut(self.place, LONGEST_PLACE)
+        return " ".join(f"{place}{shown}: {self.rule}; {self.remedy}".splitlines())
+
+
+def _cut(text: str, longest: int) -> str:
+    return text if len(text) <= longest else f"{text[:longest]}…"
 
 
 class UserError(DynalignError, ValueError):
-    """The user's input breaks one or more rules. The command prints one line per mistake and exits with
-    code 2."""
+    """The user's input breaks one or more rules. The command prints one line per mistake, at most
+    SHOWN_MISTAKES and a count of the others, and exits with code 2."""
 
     def __init__(self, mistakes: Iterable[Mistake]) -> None:
         self.mistakes: tuple[Mistake, ...] = tuple(mistakes)
         super().__init__(self.mistakes)
 
     def __str__(self) -> str:
-        return "\n".join(str(mistake) for mistake in self.mistakes)
+        lines = [str(mistake) for mistake in self.mistakes[:SHOWN_MISTAKES]]
+        if (more := len(self.mistakes) - SHOWN_MISTAKES) > 0:
+            lines.append(f"{more:,} more mistakes follow; correct those above first")
+        return "\n".join(lines)
 
 
 class DeadlineExceeded(DynalignError, TimeoutError):

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from dynalign.configs import earlier_versions
 from dynalign.configs.errors import Mistake, UserError
-from dynalign.configs.refusals import FIELDS, MISSING, did_you_mean, mistake_from
+from dynalign.configs.refusals import FIELDS, MISSING, did_you_mean, mistakes_from
 from dynalign.configs.rules import broken_rules
 from dynalign.configs.schema import RunSettings
 from dynalign.configs.section import Section
@@ -31,8 +31,12 @@ from dynalign.configs.tree import (
     plain,
     prune,
 )
+from dynalign.configs.user_files import TooLarge, UnreadableFile, read_file
+from dynalign.configs.user_paths import user_path
 
 FROM_FILE_NAME = "default: the file's name"
+MOST_BYTES = 1 << 20
+"""Of a settings file. One with every setting and its explanation has about 10 KB."""
 WORKERS = ("rollout", "workers")
 
 
@@ -100,10 +104,11 @@ def load_run(config: str, overrides: Sequence[str] = ()) -> LoadedRun:
     if read is not None:
         tree.setdefault("name", Leaf(Path(config).stem, FROM_FILE_NAME))
     refused = _refused(tree)
-    # What is missing, and which rules are broken, is known only if the file could be read.
-    mistakes += [mistake for mistake in refused.values() if read is not None or mistake.rule != MISSING]
     if find(tree, (*WORKERS, "min")) is find(tree, (*WORKERS, "max")) and (*WORKERS, "min") in refused:
-        mistakes.remove(refused[*WORKERS, "max"])  # `rollout.workers: 0` is one value under two keys
+        refused[*WORKERS, "max"] = []  # `rollout.workers: 0` is one value under two keys
+    # What is missing, and which rules are broken, is known only if the file could be read.
+    every = [mistake for of_value in refused.values() for mistake in of_value]
+    mistakes += [mistake for mistake in every if read is not None or mistake.rule != MISSING]
     if read is not None:
         mistakes += _broken_rules(tree, {".".join(path) for path in refused})
     if mistakes:
@@ -115,32 +120,35 @@ def load_run(config: str, overrides: Sequence[str] = ()) -> LoadedRun:
 def _read(config: str, mistakes: list[Mistake]) -> Tree | None:
     """The file's tree, or None and one more mistake: the overrides are checked all the same."""
     shipped = shipped_names()
-    path = Path(config)
-    if config not in shipped and not path.suffix and not path.exists():
-        close = did_you_mean(config, shipped)
-        hint = f"did you mean {close}? Shipped" if close else "shipped"
-        mistakes.append(
-            Mistake(
-                config,
-                None,
-                "there is no such config",
-                f"{hint}: {', '.join(shipped)}; or give a YAML file's path",
-            )
-        )
-        return None
-    source = resources.files("dynalign.configs").joinpath(f"{config}.yaml") if config in shipped else path
     try:
-        tree, twice = parse_document(source.read_text("utf-8"), source.name)
-    except (OSError, UnicodeDecodeError) as error:
-        cause = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-        remedy = f"give a readable YAML file, or a shipped name: {', '.join(shipped)}"
-        mistakes.append(Mistake(config, None, f"cannot be read ({cause})", remedy))
-        return None
+        path = user_path("config", config)
+        if config in shipped:
+            path = Path(str(resources.files("dynalign.configs").joinpath(f"{config}.yaml")))
+        elif not path.suffix and not path.exists():
+            close = did_you_mean(config, shipped)
+            hint = f"did you mean {close}? Shipped" if close else "shipped"
+            remedy = f"{hint}: {', '.join(shipped)}; or give a YAML file's path"
+            raise UserError([Mistake(config, None, "there is no such config", remedy)])
+        tree, twice = parse_document(_text(config, path, shipped), path.name)
     except UserError as error:
         mistakes += error.mistakes
         return None
     mistakes += twice
     return tree
+
+
+def _text(config: str, path: Path, shipped: list[str]) -> str:
+    """The text of a settings file. Raises UserError if it cannot be read."""
+    try:
+        return read_file(path, MOST_BYTES).decode("utf-8")
+    except UnicodeDecodeError:
+        rule = "cannot be read (it is not UTF-8 text)"
+    except TooLarge as error:
+        rule = f"is not a settings file ({error})"
+    except UnreadableFile as error:
+        rule = f"cannot be read ({error})"
+    remedy = f"give a readable YAML file, or a shipped name: {', '.join(shipped)}"
+    raise UserError([Mistake(config, None, rule, remedy)])
 
 
 def _overlay_override(tree: Tree, override: str) -> list[Mistake]:
@@ -167,14 +175,14 @@ def _spread_workers(tree: Tree) -> None:
         overlay(tree, WORKERS, {"min": workers, "max": workers})
 
 
-def _refused(tree: Tree) -> dict[tuple[str, ...], Mistake]:
-    """Path → mistake of every value that the schema refuses."""
+def _refused(tree: Tree) -> dict[tuple[str, ...], list[Mistake]]:
+    """Path → mistakes of every value and every unknown section that the schema refuses."""
     try:
         RunSettings.model_validate(plain(tree))
     except ValidationError as invalid:
-        errors = invalid.errors(include_url=False)
+        errors = invalid.errors(include_url=False, include_context=False, include_input=False)
         paths = [tuple(part for part in error["loc"] if isinstance(part, str)) for error in errors]
-        return {path: mistake_from(error, tree) for path, error in zip(paths, errors, strict=True)}
+        return {path: mistakes_from(error, tree) for path, error in zip(paths, errors, strict=True)}
     return {}
 
 

@@ -1,5 +1,6 @@
 """Rules between settings of the method: judge, batches, learner, evaluation."""
 
+import datetime
 import math
 import re
 
@@ -8,6 +9,19 @@ from dynalign.configs.rule_table import RuleTable
 from dynalign.configs.schema import RunSettings
 
 RULES = RuleTable()
+
+
+@RULES.reading("date")
+def date_is_a_day_of_the_calendar(settings: RunSettings) -> Mistake | None:
+    if settings.date is None:
+        return None
+    try:
+        datetime.date.fromisoformat(settings.date)
+    except ValueError:
+        return Mistake(
+            "date", settings.date, "is no day of the calendar", "write year, month and day, like 2026-01-31"
+        )
+    return None
 
 
 @RULES.reading("judge.kind", "judge.function")
@@ -35,7 +49,7 @@ def function_needs_function_judge(settings: RunSettings) -> Mistake | None:
 @RULES.reading("judge.function")
 def function_is_module_colon_callable(settings: RunSettings) -> Mistake | None:
     name = settings.judge.function
-    if name is None or re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*", name):
+    if name is None or len(name) <= 255 and re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*", name):
         return None
     return Mistake(
         "judge.function",
@@ -155,9 +169,9 @@ def convergence_needs_heldout_prompts(settings: RunSettings) -> Mistake | None:
     )
 
 
-@RULES.reading("convergence.window", "heldout.every_steps", "steps")
+@RULES.reading("convergence.window", "heldout.prompts", "heldout.every_steps", "steps")
 def convergence_window_at_most_evaluations(settings: RunSettings) -> Mistake | None:
-    if settings.convergence is None:
+    if settings.convergence is None or settings.heldout.prompts == 0:
         return None
     # One before step 1, one every `every_steps`, and one after the last step.
     evaluations = 1 + math.ceil(settings.steps / settings.heldout.every_steps)

@@ -1,5 +1,6 @@
 """Rules between settings of operating a run: devices, workers, deadlines, transport of weights, mirror."""
 
+import ipaddress
 import re
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -7,8 +8,13 @@ from urllib.parse import urlsplit
 from dynalign.configs.errors import Mistake
 from dynalign.configs.rule_table import RuleTable
 from dynalign.configs.schema import RunSettings
+from dynalign.configs.user_paths import path_rule
 
 RULES = RuleTable()
+
+_HOST_NAME = re.compile(
+    r"(?!-)[a-z0-9-]{1,63}(?<!-)(\.(?!-)[a-z0-9-]{1,63}(?<!-))*\.?", re.IGNORECASE | re.ASCII
+)
 
 
 @RULES.reading("placement.mode", "algorithm.max_staleness")
@@ -143,6 +149,8 @@ def mirror_address_without_credentials(settings: RunSettings) -> Mistake | None:
 @RULES.reading("checkpoint.mirror", "runs")
 def mirror_outside_runs_folder(settings: RunSettings) -> Mistake | None:
     address = urlsplit(settings.checkpoint.mirror or "")
+    if path_rule(settings.runs) is not None:
+        return None  # `runs_is_a_folder` says what is wrong
     runs = Path(settings.runs).expanduser().absolute()
     if address.scheme != "file" or not Path(address.path).is_relative_to(runs):
         return None
@@ -150,3 +158,54 @@ def mirror_outside_runs_folder(settings: RunSettings) -> Mistake | None:
     return Mistake(
         "checkpoint.mirror", settings.checkpoint.mirror, why, "name a bucket, or a folder on another disk"
     )
+
+
+@RULES.reading("runs")
+def runs_is_a_folder(settings: RunSettings) -> Mistake | None:
+    return _path_mistake("runs", settings.runs)
+
+
+@RULES.reading("model")
+def model_is_a_name_or_a_path(settings: RunSettings) -> Mistake | None:
+    return _path_mistake("model", settings.model)
+
+
+@RULES.reading("judge.values")
+def values_is_a_folder(settings: RunSettings) -> Mistake | None:
+    return None if settings.judge.values is None else _path_mistake("judge.values", settings.judge.values)
+
+
+@RULES.reading("prompts.source")
+def prompts_source_is_a_known_kind(settings: RunSettings) -> Mistake | None:
+    source = settings.prompts.source
+    if source.startswith("hub:"):
+        if re.fullmatch(r"hub:[\w.-]+/[\w.-]+", source, re.ASCII):
+            return None
+        rule = "is not of the form hub:owner/name"
+        return Mistake("prompts.source", source, rule, "name one data set of the hub, as hub:owner/name")
+    broken = _path_mistake("prompts.source", source)
+    if broken is not None or source == "builtin" or source.endswith((".jsonl", ".parquet", ".arrow")):
+        return broken
+    remedy = "give builtin, a .jsonl, .parquet or .arrow file, or hub:owner/name"
+    return Mistake("prompts.source", source, "is no known kind of source", remedy)
+
+
+def _path_mistake(place: str, text: str) -> Mistake | None:
+    broken = path_rule(text)
+    return None if broken is None else Mistake(place, text, *broken)
+
+
+@RULES.reading("metrics.host")
+def metrics_host_is_an_address(settings: RunSettings) -> Mistake | None:
+    host = settings.metrics.host
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        # A name of digits and dots alone is a mistyped address.
+        if len(host) <= 253 and _HOST_NAME.fullmatch(host) and not re.fullmatch(r"[\d.]+", host):
+            return None
+        rule = "is neither an address nor a host name"
+        return Mistake(
+            "metrics.host", host, rule, "set metrics.host=127.0.0.1, or 0.0.0.0 for other nodes, too"
+        )
+    return None

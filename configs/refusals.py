@@ -63,9 +63,17 @@ def schema_fields(section: type[Section] = RunSettings, path: str = "") -> Itera
 FIELDS = dict(schema_fields())
 
 
+_LONGEST_GUESS = 80
+"""Characters of a word that is compared with known ones, which takes time in the square of its length."""
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str | None:
-    """The closest of the known words, or None if none is close."""
-    return next(iter(difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)), None)
+    """The closest of the known words, whatever their case, or None if none is close."""
+    if len(word) > _LONGEST_GUESS:
+        return None
+    spelt = {each.lower(): each for each in reversed(list(known))}
+    close = difflib.get_close_matches(word.lower(), list(spelt), n=1, cutoff=0.6)
+    return spelt[close[0]] if close else None
 
 
 def suggestion(path: str) -> str | None:
@@ -130,15 +138,32 @@ def _range(field: FieldInfo) -> str:
     return f"a value {_limits(field)}"
 
 
-def mistake_from(error: ErrorDetails, tree: Tree) -> Mistake:
-    """One of pydantic's errors as a Mistake: dotted path with its origin, value, rule, remedy."""
+def mistakes_from(error: ErrorDetails, tree: Tree) -> list[Mistake]:
+    """One of pydantic's errors as mistakes: one, or one per value in a section that does not exist."""
     path = tuple(part for part in error["loc"] if isinstance(part, str))
-    dotted = ".".join(path)
     found = find(tree, path)
-    value = found.value if isinstance(found, Leaf) else None
-    rule, remedy = _rule_and_remedy(error["type"], dotted, found)
-    place = f"{dotted} ({found.origin})" if isinstance(found, Leaf) and error["type"] != "missing" else dotted
-    return Mistake(place, value, rule, remedy)
+    if error["type"] == "extra_forbidden" and isinstance(found, dict) and path[-1] not in FIXED_SAMPLING:
+        return list(_unknown_values(".".join(path), found))
+    return [_mistake_from(error["type"], ".".join(path), found)]
+
+
+def _unknown_values(dotted: str, found: Leaf | Tree) -> Iterator[Mistake]:
+    """A mistake for each value: each may be meant for another section."""
+    if isinstance(found, Leaf) or not found:
+        yield _mistake_from("extra_forbidden", dotted, found)
+        return
+    for key, item in found.items():
+        yield from _unknown_values(f"{dotted}.{key}", item)
+
+
+def _mistake_from(kind: str, dotted: str, found: Leaf | Tree | None) -> Mistake:
+    """Dotted path with its origin, value, rule, remedy. kind: pydantic's name of the error."""
+    rule, remedy = _rule_and_remedy(kind, dotted, found)
+    if not isinstance(found, Leaf) or kind == "missing":
+        return Mistake(dotted, None, rule, remedy)
+    if found.value is None and kind not in ("extra_forbidden", "model_type"):
+        rule = f"has no value, and {rule}"
+    return Mistake(f"{dotted} ({found.origin})", found.value, rule, remedy)
 
 
 def _rule_and_remedy(kind: str, dotted: str, found: Leaf | Tree | None) -> tuple[str, str]:
@@ -149,7 +174,8 @@ def _rule_and_remedy(kind: str, dotted: str, found: Leaf | Tree | None) -> tuple
     if kind == "missing":
         return MISSING, f"set {dotted}: {field.description}".rstrip(".")
     if isinstance(found, dict) and kind != "model_type":
-        return "is one value, not a section", f"set {dotted}=<value>"
+        remedy = f"set {dotted}=<value>, in quotes if it holds a colon: {field.description}"
+        return "is one value, not a section", " ".join(remedy.split()).rstrip(".")
     if kind == "literal_error":
         value = found.value if isinstance(found, Leaf) else None
         choices = [str(choice) for choice in typing.get_args(field.annotation)]

@@ -5,6 +5,7 @@ Parsing imports nothing heavy: every command imports what it needs when it is ca
 Exit codes: 0 done; 1 failed; 2 the user's input is wrong, and nothing was started; 130 interrupted.
 """
 
+import errno
 import os
 import shlex
 import sys
@@ -17,6 +18,7 @@ import click
 from dynalign.configs.errors import CheckpointError, DynalignError, Mistake, RecordError, UserError
 from dynalign.configs.load import load_run
 from dynalign.configs.refusals import did_you_mean
+from dynalign.configs.user_paths import current_folder
 
 INTERRUPTED = 130
 """128 + SIGINT, as shells report it."""
@@ -73,7 +75,7 @@ def dynalign() -> None:
     sets one of its settings, such as learner.learning_rate=1e-6.
     """
     # judge.function may name a module of the user's. Last, so that it cannot replace one of ours.
-    sys.path.append(os.getcwd())
+    sys.path.append(str(current_folder()))
 
 
 @dynalign.command()
@@ -82,6 +84,9 @@ def dynalign() -> None:
 def train(config: str, overrides: Sequence[str]) -> int:
     """Train a model, or continue an interrupted run."""
     loaded = load_run(config, overrides)
+    from dynalign.launch.preflight import refuse_by_files
+
+    refuse_by_files(loaded)
     from dynalign.launch.ray_cluster import ray_job
 
     ray_job.show_own_lines_only()
@@ -266,8 +271,37 @@ def main() -> int:
 def run_command(command: click.Command, arguments: Sequence[str]) -> int:
     """Runs a command and returns its exit code.
 
-    Expected errors become lines on standard error, one per mistake.
+    Expected errors become lines on standard error, one per mistake. So does output that cannot be written,
+    to a full disk or to a reader that has ended, such as `head`.
     """
+    try:
+        code = _exit_code(command, arguments)
+        sys.stdout.flush()
+        return code
+    except OSError as error:
+        if not _output_is_lost():
+            raise
+        if error.errno != errno.EPIPE:
+            cause = error.strerror or str(error)
+            click.echo(
+                f"standard output: cannot be written ({cause}); free some space, or print elsewhere", err=True
+            )
+        return 1
+
+
+def _output_is_lost() -> bool:
+    """Whether standard output takes no more. If so, what is left to print is dropped."""
+    try:
+        # What failed to be written may have left the buffer, so that flushing it says nothing.
+        os.write(sys.stdout.fileno(), b"\n")
+    except OSError:
+        # Otherwise the interpreter would try once more when it ends, and complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return True
+    return False
+
+
+def _exit_code(command: click.Command, arguments: Sequence[str]) -> int:
     try:
         code = command.main(list(arguments), prog_name="dynalign", standalone_mode=False)
     except click.Abort:  # Ctrl-C

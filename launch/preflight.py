@@ -5,6 +5,7 @@ preflight   the same, and what needs a tokenizer, a table reader, the model hub,
 """
 
 import datetime
+import logging
 import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
@@ -14,7 +15,10 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from dynalign.configs.errors import Mistake, UserError
+from dynalign.configs.load import LoadedRun
 from dynalign.configs.schema import RunSettings
+from dynalign.configs.tree import DEFAULT
+from dynalign.configs.user_paths import user_path
 from dynalign.launch.models.folder import download, folder_mistakes, model_folder
 from dynalign.launch.models.known_models import known_shape
 from dynalign.launch.models.shape import ModelShape, read_shape
@@ -23,12 +27,13 @@ from dynalign.launch.plan.memory import gigabytes
 from dynalign.launch.plan.nodes import UNKNOWN, Cluster
 from dynalign.launch.plan.plan import PlacementPlan, plan
 from dynalign.launch.plan.refusals import refusals, shortage
-from dynalign.launch.resume.open_run import OpenRun, RunFolder
+from dynalign.launch.prompt_check import long_prompts, prompts_of
+from dynalign.launch.resume.open_run import OpenRun, RunFolder, open_run
 from dynalign.rollout.contexts import Contexts, load_contexts
 from dynalign.rollout.judges.base import context_tokens
 from dynalign.rollout.judges.function import load_function
 from dynalign.rollout.judges.value_texts import ValueTexts, load_value_texts
-from dynalign.rollout.prompts import PromptSet, load_prompts, too_long
+from dynalign.rollout.prompts import PromptSet
 from dynalign.run_folder import layout
 from dynalign.run_folder.checkpoint import CheckpointManifest, contradictions, read_manifest
 
@@ -37,8 +42,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-SHOWN_LONG_PROMPTS = 20
-"""A limit that is set too low refuses most prompts; beyond this number, one count replaces the lines."""
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -74,16 +78,17 @@ class Checked:
     """None for a model that was not downloaded and is not known, or one with a damaged file."""
     mistakes: list[Mistake]
     """Everything that refuses the run."""
+    notes: tuple[str, ...] = ()
+    """What may be meant, and is said."""
 
 
 def check(run: OpenRun) -> Checked:
     """Examines files and figures. Raises CheckpointError when the newest checkpoint is damaged."""
     settings = run.settings
     mistakes: list[Mistake] = []
-    source = settings.prompts.source
-    # Other formats need a table reader, which takes seconds to import.
-    light = source == "builtin" or source.endswith(".jsonl")
-    prompts = _collect(mistakes, lambda: load_prompts(source)) if light else None
+    # A data set of the hub is read when the run starts, like a model of the hub.
+    of_hub = settings.prompts.source.startswith("hub:")
+    prompts = None if of_hub else _collect(mistakes, lambda: prompts_of(settings))
     texts = _collect(mistakes, lambda: run_texts(settings))
     _examine_run(run, prompts, mistakes)
     model = _collect(mistakes, lambda: model_folder(settings.model))
@@ -93,7 +98,17 @@ def check(run: OpenRun) -> Checked:
         result = _plan(run, model, ESTIMATE, texts, mistakes)
     elif model is not None:
         result = _plan_before_download(run, model, texts, mistakes)
-    return Checked(result, mistakes)
+    return Checked(result, mistakes, _notes(settings, prompts))
+
+
+def refuse_by_files(loaded: LoadedRun) -> None:
+    """Raises UserError with what `check` would refuse, in a second instead of after half a minute of imports.
+
+    A run that is finished is not examined: nothing of it is read again.
+    """
+    run = open_run(loaded)
+    if run.folder.finished(run.settings) is None and (mistakes := check(run).mistakes):
+        raise UserError(mistakes)
 
 
 def preflight(run: OpenRun) -> Prepared:
@@ -106,7 +121,7 @@ def preflight(run: OpenRun) -> Prepared:
 
     settings = run.settings
     mistakes: list[Mistake] = []
-    prompts = _collect(mistakes, lambda: load_prompts(settings.prompts.source))
+    prompts = _collect(mistakes, lambda: prompts_of(settings))
     texts = _collect(mistakes, lambda: run_texts(settings))
     mirrored = _collect(mistakes, lambda: look_at_mirror(settings, run.folder))
     checkpoint = _examine_run(run, prompts, mistakes, None if mirrored is None else mirrored.lost)
@@ -124,10 +139,12 @@ def preflight(run: OpenRun) -> Prepared:
         if not lacking and texts is not None:
             contexts = _collect(mistakes, lambda: run_contexts(settings, model, texts))
         if contexts is not None:
-            mistakes += _context_mistakes(settings, contexts, prompts)
+            mistakes += _context_mistakes(settings, model, contexts, prompts)
         result = _plan(run, model, contexts or ESTIMATE, texts, mistakes)
     if mistakes or model is None or prompts is None or result is None:
         raise UserError(mistakes)
+    for note in _notes(settings, prompts):
+        logger.warning(note)
     return Prepared(model, prompts, checkpoint, result, mirrored)
 
 
@@ -138,7 +155,7 @@ def run_contexts(settings: RunSettings, model: Path, texts: ValueTexts) -> Conte
 
 def run_texts(settings: RunSettings) -> ValueTexts:
     """The value definition and rubrics of a run. Raises UserError like `load_value_texts`."""
-    values = Path(settings.judge.values).expanduser() if settings.judge.values else None
+    values = user_path("judge.values", settings.judge.values) if settings.judge.values else None
     return load_value_texts(values, settings.judge.rubric, settings.judge.scorer)
 
 
@@ -164,10 +181,7 @@ def _examine_run(
     """
     settings = run.settings
     mistakes += run.folder.mistakes(settings)
-    if prompts is not None and settings.heldout.prompts > 0 and not prompts.heldout:
-        rule = f"{settings.prompts.source} has no held-out prompt"
-        remedy = "give some prompts the split heldout, or set heldout.prompts=0"
-        mistakes.append(Mistake("heldout.prompts", settings.heldout.prompts, rule, remedy))
+    mistakes += _heldout_mistakes(run, prompts)
     manifest = lost
     if lost is None and settings.resume == "auto":
         newest = run.folder.newest_checkpoint()
@@ -177,19 +191,37 @@ def _examine_run(
     return manifest
 
 
-def _context_mistakes(settings: RunSettings, contexts: Contexts, prompts: PromptSet | None) -> list[Mistake]:
+def _heldout_mistakes(run: OpenRun, prompts: PromptSet | None) -> list[Mistake]:
+    """The mistake of an evaluation on more held-out prompts than there are.
+
+    The default is a most, not a wish: without a number of the user's, a few will do, but not none.
+    """
+    wanted = run.settings.heldout.prompts
+    is_default = run.loaded.origins.get("heldout.prompts") == DEFAULT
+    if prompts is None or wanted <= len(prompts.heldout) or (is_default and prompts.heldout):
+        return []
+    number = f"{len(prompts.heldout):,}" if prompts.heldout else "no"
+    rule = f"{run.settings.prompts.source} has {number} held-out prompt{'' if number in ('no', '1') else 's'}"
+    remedy = f"give some prompts the split heldout, or set heldout.prompts={len(prompts.heldout)}"
+    return [Mistake("heldout.prompts", wanted, rule, remedy)]
+
+
+def _notes(settings: RunSettings, prompts: PromptSet | None) -> tuple[str, ...]:
+    if prompts is None or not prompts.repeated:
+        return ()
+    every = len(prompts.train) + len(prompts.heldout)
+    how_many = f"{prompts.repeated:,} of {every:,} prompts repeat"
+    return (f"{settings.prompts.source}: {how_many} the text of another one; each is drawn for itself",)
+
+
+def _context_mistakes(
+    settings: RunSettings, model: Path, contexts: Contexts, prompts: PromptSet | None
+) -> list[Mistake]:
     """What only a tokenizer shows: digits that are not single tokens, prompts that are too long."""
     mistakes: list[Mistake] = []
     if settings.judge.kind != "function" and settings.judge.scorer == "expected":
         _collect(mistakes, contexts.digit_ids)
-    every = (*prompts.train, *prompts.heldout) if prompts else ()
-    long = too_long(every, lambda prompt: len(contexts.sampling_context(prompt)), settings.prompts.max_tokens)
-    if len(long) > SHOWN_LONG_PROMPTS:
-        more = len(long) - SHOWN_LONG_PROMPTS
-        rule = f"{more} more prompts are longer than prompts.max_tokens={settings.prompts.max_tokens}"
-        rest = Mistake(settings.prompts.source, None, rule, "set prompts.max_tokens higher")
-        long = [*long[:SHOWN_LONG_PROMPTS], rest]
-    return mistakes + long
+    return mistakes if prompts is None else mistakes + long_prompts(settings, model, contexts, prompts)
 
 
 def _plan(

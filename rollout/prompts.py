@@ -7,30 +7,25 @@ A source is one of
     hub:owner/name    the `train` split of a data set that the package `datasets` can load
 
 Only the field `prompt` is needed. `id` defaults to a hash of the prompt, `split` to `train`, `domain` to
-the empty text.
+the empty text. A text may stand more than once in one split, and in one split only.
 """
 
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import astuple, dataclass
 from functools import cached_property, lru_cache
-from importlib.resources import files
-from pathlib import Path
-from typing import TypeAlias
 
 from dynalign.configs.errors import Mistake, UserError
+from dynalign.rollout.prompt_sources import FIELDS, Row, read_rows
 
-FIELDS = ("id", "prompt", "domain", "split")
 SPLITS = ("train", "heldout")
 SHOWN_MISTAKES = 50
 """A wrong field name is one mistake per row of a large file; more mistakes than this are only counted."""
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
-_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+", re.ASCII)
-
-_Row: TypeAlias = tuple[str, dict[str, object]]
+_ROWS_PER_REPORT = 10_000
 
 
 @dataclass(frozen=True)
@@ -71,6 +66,12 @@ class PromptSet:
         """16 hexadecimal characters of SHA-256 over all fields of all prompts, order included."""
         return _short_hash(json.dumps([astuple(prompt) for prompt in (*self.train, *self.heldout)]))
 
+    @cached_property
+    def repeated(self) -> int:
+        """How many prompts have the text of another one before them. Each is drawn for itself."""
+        texts = {prompt.prompt.strip() for prompt in (*self.train, *self.heldout)}
+        return len(self.train) + len(self.heldout) - len(texts)
+
 
 @dataclass(frozen=True)
 class DrawnPrompt:
@@ -109,12 +110,14 @@ class PromptOrder:
         return DrawnPrompt(index=_permutation(self.prompts_count, self.seed, epoch)[rank], epoch=epoch)
 
 
-def load_prompts(source: str) -> PromptSet:
+def load_prompts(source: str, progress: Callable[[int], None] = lambda rows: None) -> PromptSet:
     """Reads and checks every prompt of a source (see the head of this file).
 
-    Raises UserError with one Mistake per wrong line or row, all at once."""
+    progress: called now and then with the number of rows that were read. Raises UserError with one Mistake
+    per wrong line or row, all at once.
+    """
     mistakes: list[Mistake] = []
-    prompts = _checked(_read(source, mistakes), mistakes)
+    prompts = _checked(read_rows(source, mistakes), mistakes, progress)
     train = tuple(prompt for prompt in prompts if prompt.split == "train")
     if not train and not mistakes:
         remedy = "add prompts of the split 'train'"
@@ -127,118 +130,14 @@ def load_prompts(source: str) -> PromptSet:
     return PromptSet(train=train, heldout=tuple(prompt for prompt in prompts if prompt.split == "heldout"))
 
 
-def too_long(
-    prompts: Iterable[Prompt], count_tokens: Callable[[str], int], limit_tokens: int
-) -> list[Mistake]:
-    """A Mistake for each prompt whose text has more than `limit_tokens` tokens by `count_tokens`."""
-    rule = f"has more than {limit_tokens} tokens"
-    return [
-        Mistake(f"prompt {prompt.id}", tokens, rule, "shorten it or leave it out")
-        for prompt in prompts
-        if (tokens := count_tokens(prompt.prompt)) > limit_tokens
-    ]
-
-
-def _read(source: str, mistakes: list[Mistake]) -> Iterable[_Row]:
-    if source.startswith("hub:"):
-        return _hub_rows(source, mistakes)
-    suffix = ".jsonl" if source == "builtin" else Path(source).suffix
-    if suffix not in (".jsonl", ".parquet", ".arrow"):
-        remedy = "give 'builtin', a .jsonl, .parquet or .arrow file, or 'hub:owner/name'"
-        mistakes.append(Mistake("prompts", source, "is no known kind of source", remedy))
-        return []
-    try:
-        if suffix == ".jsonl":
-            shipped = files("dynalign.rollout").joinpath("data", "prompts.jsonl")
-            file = shipped if source == "builtin" else Path(source)
-            return _jsonl_rows(source, file.read_bytes(), mistakes)
-        return _table_rows(source, mistakes)
-    except OSError as error:
-        rule = f"cannot be read ({error.strerror or error})"
-        mistakes.append(Mistake(source, None, rule, "correct the path or the file"))
-        return []
-
-
-def _jsonl_rows(source: str, content: bytes, mistakes: list[Mistake]) -> Iterator[_Row]:
-    # A generator, so that the mistakes of a line and those of its row are listed in the order of the file.
-    for number, line in enumerate(content.split(b"\n"), start=1):
-        if not line.strip():
-            continue
-        name = f"{source}:{number}"
-        try:
-            row = json.loads(line.decode("utf-8-sig"))
-        except UnicodeDecodeError as error:
-            rule = f"byte {error.start} of the line is not UTF-8"
-            mistakes.append(Mistake(name, None, rule, "save the file as UTF-8"))
-        except (ValueError, RecursionError) as error:
-            reason = str(error).replace("line 1 ", "")  # the decoder counts lines within this line
-            rule = f"is not valid JSON ({reason})"
-            mistakes.append(Mistake(name, None, rule, "write one JSON object per line"))
-        else:
-            if isinstance(row, dict):
-                yield name, row
-            else:
-                rule = f"is a {type(row).__name__}, not a JSON object"
-                mistakes.append(Mistake(name, None, rule, 'write {"prompt": "…"}'))
-
-
-def _table_rows(source: str, mistakes: list[Mistake]) -> list[_Row]:
-    import pyarrow as pa
-    import pyarrow.ipc
-    import pyarrow.parquet
-
-    try:
-        with pa.memory_map(source) as file:
-            if source.endswith(".parquet"):
-                table = pyarrow.parquet.read_table(file)
-            elif file.read(6) == b"ARROW1":
-                table = pyarrow.ipc.open_file(file).read_all()
-            else:
-                file.seek(0)
-                table = pyarrow.ipc.open_stream(file).read_all()
-            if "prompt" not in table.column_names:
-                mistakes.append(_no_prompt_column(source, table.column_names))
-                return []
-            rows = table.select([name for name in FIELDS if name in table.column_names]).to_pylist()
-    except (ValueError, pa.ArrowException) as error:
-        mistakes.append(Mistake(source, None, f"is not a readable table ({error})", "write the file again"))
-        return []
-    return [(f"{source}:{number}", row) for number, row in enumerate(rows, start=1)]
-
-
-def _hub_rows(source: str, mistakes: list[Mistake]) -> list[_Row]:
-    name = source.removeprefix("hub:")
-    if not _HUB_ID.fullmatch(name):
-        rule = "is not of the form hub:owner/name"
-        mistakes.append(Mistake("prompts", source, rule, "name one data set of the hub"))
-        return []
-    try:
-        import datasets
-    except ImportError as error:
-        mistakes.append(Mistake("prompts", source, f"needs the package datasets ({error})", "install it"))
-        return []
-    try:
-        table = datasets.load_dataset(name, split="train")
-    except (datasets.exceptions.DatasetsError, OSError, ValueError, RuntimeError) as error:
-        remedy = "check name, network and access, or give a downloaded .parquet or .jsonl file"
-        rule = f"cannot be loaded ({type(error).__name__}: {error})"
-        mistakes.append(Mistake("prompts", source, rule, remedy))
-        return []
-    if "prompt" not in table.column_names:
-        mistakes.append(_no_prompt_column(source, table.column_names))
-        return []
-    rows = table.select_columns([field for field in FIELDS if field in table.column_names])
-    return [(f"{source}:{number}", row) for number, row in enumerate(rows, start=1)]
-
-
-def _no_prompt_column(source: str, columns: list[str]) -> Mistake:
-    return Mistake(source, columns, "has no column 'prompt'", "rename the column that holds the prompts")
-
-
-def _checked(rows: Iterable[_Row], mistakes: list[Mistake]) -> list[Prompt]:
+def _checked(rows: Iterable[Row], mistakes: list[Mistake], progress: Callable[[int], None]) -> list[Prompt]:
     prompts: list[Prompt] = []
     row_of_id: dict[str, str] = {}
-    for name, row in rows:
+    rows_of_text: dict[str, dict[str, str]] = {split: {} for split in SPLITS}
+    times_without_id: dict[str, int] = {}
+    for number, (name, row) in enumerate(rows, start=1):
+        if number % _ROWS_PER_REPORT == 0:
+            progress(number)
         wrong = _row_mistakes(name, row)
         mistakes += wrong
         if wrong:
@@ -246,13 +145,22 @@ def _checked(rows: Iterable[_Row], mistakes: list[Mistake]) -> list[Prompt]:
         text = str(row["prompt"])
         given_id = row.get("id")
         id_ = _short_hash(text) if given_id is None else str(given_id)
+        if given_id is None:
+            times_without_id[text] = times_without_id.get(text, 0) + 1
+            if times_without_id[text] > 1:
+                id_ = f"{id_}-{times_without_id[text]}"
         if id_ in row_of_id:
-            what = "repeats the prompt" if given_id is None else "repeats the id"
-            mistakes.append(Mistake(name, id_, f"{what} of {row_of_id[id_]}", "leave one of the two out"))
+            rule = f"repeats the id of {row_of_id[id_]}"
+            mistakes.append(Mistake(name, id_, rule, "leave one of the two out"))
             continue
         row_of_id[id_] = name
-        domain = str(row.get("domain") or "")
-        prompts.append(Prompt(id_, text, domain, str(row.get("split") or "train")))
+        split = str(row.get("split") or "train")
+        rows_of_text[split].setdefault(text.strip(), name)
+        other = rows_of_text["heldout" if split == "train" else "train"].get(text.strip())
+        if other is not None:
+            rule = f"has the text of {other}, so that the evaluation would see a prompt that is trained on"
+            mistakes.append(Mistake(name, id_, rule, "give both one split, or leave one of the two out"))
+        prompts.append(Prompt(id_, text, str(row.get("domain") or ""), split))
     return prompts
 
 

@@ -10,7 +10,7 @@ class PromptsSettings(Section):
     """
 
     source: str = "builtin"
-    """`builtin` (shipped with dynalign), a .jsonl, .parquet or .arrow file, or `hub:<owner>/<name>` (a
+    """`builtin` (shipped with dynalign), a .jsonl, .parquet or .arrow file, or `hub:owner/name` (a
     `datasets` id)."""
     max_tokens: Positive = 512
     """Longest prompt accepted, in tokens of the model's tokenizer, system prompt and chat template

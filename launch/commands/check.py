@@ -8,8 +8,8 @@ from dynalign.configs.load import LoadedRun
 from dynalign.launch.models.folder import model_folder
 from dynalign.launch.plan.text import plan_lines
 from dynalign.launch.preflight import check, run_contexts, run_texts
+from dynalign.launch.prompt_check import prompts_of
 from dynalign.launch.resume.open_run import open_run
-from dynalign.rollout.prompts import load_prompts
 
 
 def check_lines(loaded: LoadedRun) -> Iterator[str]:
@@ -25,6 +25,7 @@ def check_lines(loaded: LoadedRun) -> Iterator[str]:
         yield f"run {run.settings.name}: {settings_in_order}; {run.folder.path}: {run.folder.state()} run"
         if checked.plan is None:
             yield f"no placement plan: {run.settings.model} is downloaded when the run starts"
+    yield from checked.notes
     if checked.plan is not None:
         yield from plan_lines(checked.plan)
     if checked.mistakes:
@@ -43,7 +44,7 @@ def context_lines(loaded: LoadedRun) -> Iterator[str]:
         remedy = "leave out --contexts until a run has downloaded it"
         raise UserError([Mistake("model", settings.model, rule, remedy)])
     contexts = run_contexts(settings, model, run_texts(settings))
-    prompt = load_prompts(settings.prompts.source).train[0]
+    prompt = prompts_of(settings).train[0]
     for title, ids in (
         ("sampling context", contexts.sampling_context(prompt.prompt)),
         ("learning context", contexts.learning_context(prompt.prompt)),

@@ -22,6 +22,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from dynalign.configs.errors import Mistake, UserError
 from dynalign.configs.load import LoadedRun
 from dynalign.configs.schema import RunSettings
+from dynalign.configs.user_paths import user_path
 from dynalign.launch.doctor import node_facts
 from dynalign.launch.doctor.findings import Examined, Finding, diagnose
 from dynalign.launch.doctor.node_facts import NodeFacts, Question
@@ -192,7 +193,7 @@ def _session_folder() -> str:
 def _question(run: RunSettings | None, temporary: str) -> Question:
     if run is None:
         return Question(None, None, None, "", True, temporary)
-    runs = str(Path(run.runs).expanduser().absolute())
+    runs = str(user_path("runs", run.runs))
     on_gpu = run.placement.device == "gpu"
     return Question(runs, _model(run), run.metrics.port, run.metrics.host, on_gpu, temporary)
 

@@ -25,6 +25,7 @@ from pathlib import Path
 
 from dynalign.configs.errors import DeadlineExceeded, Mistake, RunFailed, UserError
 from dynalign.configs.refusals import did_you_mean
+from dynalign.configs.user_paths import cache_folder
 
 DOWNLOAD_DEADLINE_S = 3600.0
 """For a hundred megabytes over a slow line; a connection without data for SILENCE_S ends earlier."""
@@ -65,9 +66,11 @@ SOURCES = {
 
 
 def folder(name: str) -> Path:
-    """Where `fetch` puts a model, made or not: ${XDG_CACHE_HOME:-~/.cache}/dynalign/models/<name>."""
-    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(cache).absolute() / "dynalign" / "models" / name
+    """Where `fetch` puts a model, made or not: ${XDG_CACHE_HOME:-~/.cache}/dynalign/models/<name>.
+
+    Raises UserError for a user without a home folder.
+    """
+    return cache_folder() / "dynalign" / "models" / name
 
 
 def fetch(name: str) -> Path:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from dynalign.configs.errors import Mistake, UserError
 from dynalign.configs.refusals import did_you_mean
+from dynalign.configs.user_paths import cache_folder, user_path
 from dynalign.launch.models.fetch import SOURCES, folder
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+", re.ASCII)
@@ -25,9 +26,9 @@ def model_folder(model: str) -> Path | str:
             return folder(model)
         remedy = f"run `dynalign model fetch {model}`"
         raise UserError([Mistake("model", model, "is not on this machine yet", remedy)])
-    path = Path(model).expanduser()
-    if path.is_dir():
-        return path.absolute()
+    path = user_path("model", model)
+    if os.path.isdir(path):  # also of a folder that may not be looked into, where Path.is_dir raises
+        return path
     if model.startswith(("/", ".", "~")) or not _HUB_ID.fullmatch(model):
         close = did_you_mean(model, SOURCES)
         remedy = f"give {', '.join(SOURCES)}, a folder, or a hub id (owner/name)"
@@ -42,9 +43,8 @@ def _hub_snapshot(model: str) -> Path | None:
 
     `huggingface_hub` keeps it in snapshots/<revision>, and the revision in refs/main.
     """
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    home = Path(os.environ.get("HF_HOME") or cache / "huggingface")
-    hub = Path(os.environ.get("HF_HUB_CACHE") or home / "hub")
+    named = os.environ.get("HF_HUB_CACHE")
+    hub = user_path("HF_HUB_CACHE", named) if named else _hub_home() / "hub"
     repository = hub / f"models--{model.replace('/', '--')}"
     revision = repository / "refs" / "main"
     if not revision.is_file():
@@ -52,6 +52,11 @@ def _hub_snapshot(model: str) -> Path | None:
     snapshot = repository / "snapshots" / revision.read_text().strip()
     complete = all(any(snapshot.glob(pattern)) for pattern in ("config.json", "*.safetensors"))
     return snapshot if complete else None
+
+
+def _hub_home() -> Path:
+    named = os.environ.get("HF_HOME")
+    return user_path("HF_HOME", named) if named else cache_folder() / "huggingface"
 
 
 def download(model: str) -> Path:

@@ -15,6 +15,7 @@ import ray
 
 from dynalign.configs.errors import Mistake, RunFailed, UserError
 from dynalign.configs.schema import RunSettings
+from dynalign.configs.user_paths import home_folder
 from dynalign.launch.ray_cluster import ray_job
 
 NAMESPACE = "dynalign"
@@ -138,7 +139,7 @@ def _has_token() -> bool:
     if os.environ.get("RAY_AUTH_TOKEN"):
         return True
     named = os.environ.get("RAY_AUTH_TOKEN_PATH")
-    file = Path(named) if named else Path.home() / ".ray" / "auth_token"
+    file = Path(named) if named else home_folder("RAY_AUTH_TOKEN_PATH") / ".ray" / "auth_token"
     return file.is_file() and os.access(file, os.R_OK) and bool(file.read_text().strip())
 
 

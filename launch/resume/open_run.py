@@ -19,6 +19,7 @@ from dynalign.configs.errors import Mistake, RecordError, UserError, one_line
 from dynalign.configs.load import LoadedRun, listed
 from dynalign.configs.refusals import did_you_mean
 from dynalign.configs.schema import RunSettings
+from dynalign.configs.user_paths import user_path
 from dynalign.launch.ray_cluster import ray_job
 from dynalign.learner.learner_state import LearnerState
 from dynalign.rollout.ledger import log as ledger_log
@@ -173,9 +174,7 @@ class OpenRun:
 
 def open_run(loaded: LoadedRun) -> OpenRun:
     """Finds the folder of a run. Nothing is written or refused yet."""
-    return OpenRun(
-        loaded, RunFolder(Path(loaded.settings.runs).expanduser().absolute() / loaded.settings.name)
-    )
+    return OpenRun(loaded, RunFolder(user_path("runs", loaded.settings.runs) / loaded.settings.name))
 
 
 def find_run(run: str, runs: str) -> Path:
@@ -183,10 +182,11 @@ def find_run(run: str, runs: str) -> Path:
 
     Raises UserError if there is none.
     """
-    for folder in (Path(runs).expanduser() / run, Path(run).expanduser()):
+    parent = user_path("--runs", runs)
+    for folder in (user_path("run", str(parent / run)), user_path("run", run)):
         if (folder / layout.CONFIG).is_file():
             return folder
-    known = sorted(path.parent.name for path in Path(runs).expanduser().glob(f"*/{layout.CONFIG}"))
+    known = sorted(path.parent.name for path in parent.glob(f"*/{layout.CONFIG}"))
     close = did_you_mean(run, known)
     remedy = "name the folder of a run, or set --runs"
     if close:

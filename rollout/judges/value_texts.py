@@ -9,11 +9,11 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib.resources import files
-from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Literal
 
 from dynalign.configs.errors import Mistake, UserError
+from dynalign.configs.user_files import UnreadableFile, read_file
 
 ASPECTS = ("knowledge", "power", "vitality", "benevolence")
 RUBRIC_NAMES: Mapping[str, tuple[str, ...]] = {"unified": ("unified",), "factorized": ASPECTS}
@@ -27,8 +27,11 @@ JUDGE_PREFILLS: Mapping[str, str] = {"expected": "Grade: ", "sampled": ""}
 Without it a small chat model starts a sentence: SmolLM2-135M puts 0.16 of its mass on the six digits, with
 it 0.85. It ends in a space because a digit after a space is a token of its own."""
 
+_MOST_BYTES = 1 << 20
+"""Of one text. A judge's context of 100,000 tokens has about half of it."""
 _DEFINITION_FILE = "collective_agency.md"
 _SYSTEM_FILE = "generation_system.txt"
+_ANY_PLACEHOLDER = re.compile(r"\{([a-z_]+)\}")
 _PLACEHOLDER = re.compile(r"\{(" + "|".join(PLACEHOLDERS) + r")\}")
 _TAG_OPENING = re.compile(r"<(?=\S)|\[(?=/?[a-z]?[A-Z_]+\])")
 
@@ -71,10 +74,14 @@ def load_value_texts(
 ) -> ValueTexts:
     """Reads the texts that this rubric and scorer need, from `folder` or, if None, from the package.
 
-    Raises UserError that lists every missing, unreadable, non-UTF-8 or empty file and every wrong
-    placeholder.
+    Raises UserError for an absent folder, or one that lists every missing, unreadable, non-UTF-8 or empty
+    file and every wrong placeholder.
     """
-    root: Traversable = files("dynalign.rollout").joinpath("values") if folder is None else folder
+    root = Path(str(files("dynalign.rollout").joinpath("values"))) if folder is None else folder
+    if not root.is_dir():
+        rule = "is not a folder" if root.exists() else "does not exist"
+        remedy = f"name a folder with {_DEFINITION_FILE} and the other texts, as in rollout/values, or null"
+        raise UserError([Mistake("judge.values", str(root), rule, remedy)])
     rubric_files = {name: f"rubric_{name}.txt" for name in RUBRIC_NAMES[rubric]}
     judge_file = f"judge_{scorer}.txt"
     mistakes: list[Mistake] = []
@@ -82,10 +89,10 @@ def load_value_texts(
     texts: dict[str, str] = {}
     for name in (_DEFINITION_FILE, _SYSTEM_FILE, *rubric_files.values(), judge_file):
         try:
-            contents[name] = root.joinpath(name).read_bytes()
+            contents[name] = read_file(root / name, _MOST_BYTES)
             texts[name] = contents[name].decode("utf-8-sig").strip()
-        except OSError as error:
-            rule = f"cannot be read ({error.strerror})"
+        except UnreadableFile as error:
+            rule = f"cannot be read ({error})"
             mistakes.append(Mistake(f"{root}/{name}", None, rule, "add this text file"))
         except UnicodeDecodeError as error:
             rule = f"byte {error.start} is not UTF-8"
@@ -140,6 +147,11 @@ def _template_mistakes(file: str, template: str) -> list[Mistake]:
         if (times := found.count(name)) != 1:
             rule = f"{{{name}}} stands there {times} times, not once"
             mistakes.append(Mistake(file, None, rule, f"write {{{name}}} once"))
+    for name in dict.fromkeys(_ANY_PLACEHOLDER.findall(template)):
+        if name not in PLACEHOLDERS:
+            rule = f"{{{name}}} is no placeholder, and the judge would read it as it stands"
+            known = ", ".join(f"{{{each}}}" for each in PLACEHOLDERS)
+            mistakes.append(Mistake(file, None, rule, f"write one of {known}, or leave out the braces"))
     if not mistakes and found[-1] != "candidate":
         rule = "{candidate} must come last: what precedes it is computed once for a whole group"
         mistakes.append(Mistake(file, None, rule, f"move {{{found[-1]}}} before it"))

@@ -61,6 +61,12 @@ BROKEN = {
         ["runs=/data/runs", "checkpoint.mirror=file:///data/runs/mirror"],
         "checkpoint.mirror",
     ),
+    "date_is_a_day_of_the_calendar": (["date=2026-02-30"], "date"),
+    "runs_is_a_folder": (["runs=s3://bucket/runs"], "runs"),
+    "model_is_a_name_or_a_path": ([f"model={'x' * 300}"], "model"),
+    "values_is_a_folder": (["judge.values=~nobody-of-this-name/values"], "judge.values"),
+    "prompts_source_is_a_known_kind": (["prompts.source=tasks.csv"], "prompts.source"),
+    "metrics_host_is_an_address": (["metrics.host=999.1.1.1"], "metrics.host"),
 }
 """Rule → overrides that break it, and the setting that it names. The run has 4 prompts of 8 candidates, 8
 steps, an evaluation every 4 steps, and 512 + 48 tokens."""
@@ -98,6 +104,12 @@ MENDED = [
     ["weights.content=adapter", "learner.lora.rank=512", "weights.transport=object_store"],
     ["checkpoint.mirror=s3://bucket/runs?endpoint_override=minio:9000&scheme=http"],
     ["runs=/data/runs", "checkpoint.mirror=file:///data/mirror"],
+    ["date=2028-02-29"],
+    ["runs=~/runs", "model=owner/name", "judge.values=./values", "prompts.source=~/tasks.jsonl"],
+    ["prompts.source=hub:owner/name"],
+    ["metrics.host=0.0.0.0"],
+    ["metrics.host=::1"],
+    ["metrics.host=head-0.ray.svc.cluster.local"],
 ]
 
 

@@ -134,6 +134,59 @@ def test_a_user_s_folder_takes_no_package_away_from_us_and_lends_its_own(folder:
     assert (ended.returncode, ended.stderr) == (0, "")
 
 
+def test_a_current_folder_that_is_gone_is_one_line(folder: Path) -> None:
+    gone = folder / "gone"
+    gone.mkdir()
+    script = (
+        "import os, sys; gone = sys.argv.pop(1); os.chdir(gone); os.rmdir(gone)\n"
+        "from dynalign.launch.cli import main; sys.exit(main())"
+    )
+    for arguments in (["check", "quickstart"], ["status", "x"]):
+        gone.mkdir(exist_ok=True)
+        ended = python(script, str(gone), *arguments)
+        assert ended.returncode == 2
+        assert ended.stderr.startswith(
+            "current folder: does not exist any more; run the command in a folder "
+        )
+        assert ended.stderr.count("\n") == 1
+
+
+COMMAND = "import sys; from dynalign.launch.cli import main; sys.exit(main())"
+
+
+@pytest.mark.usefixtures("folder")
+@pytest.mark.parametrize("arguments", [["check", "quickstart"], ["explain", "quickstart"]])
+def test_output_to_a_full_device_is_one_line(arguments: list[str]) -> None:
+    with open("/dev/full", "w") as full:
+        ended = subprocess.run(
+            [sys.executable, "-c", COMMAND, *arguments],
+            env=os.environ | {"PYTHONPATH": str(ROOT)},
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=60,
+        )
+    assert ended.returncode == 1
+    assert ended.stderr.startswith("standard output: cannot be written (No space left on device); ")
+    assert ended.stderr.count("\n") == 1
+
+
+@pytest.mark.usefixtures("folder")
+def test_output_that_nobody_reads_any_more_ends_the_command_without_a_word() -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    ended = subprocess.run(
+        [sys.executable, "-c", COMMAND, "explain", "quickstart"],
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        stdout=writing,
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=60,
+    )
+    os.close(writing)
+    assert (ended.returncode, ended.stderr) == (1, "")
+
+
 TWO = UserError([Mistake("a.b", 1, "is wrong", "mend it"), Mistake("c", None, "too", "this")])
 
 

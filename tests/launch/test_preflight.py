@@ -78,14 +78,14 @@ def test_all_that_is_wrong_is_refused_at_once(tmp_path: Path) -> None:
         "placement.device=gpu",
     ]
     found = places(run(*overrides, model=model))
-    assert [place for place in found if not place.startswith("absent/")] == [
+    assert found == [
         "prompts.jsonl:2",
+        "judge.values",
         "runs",
         f"model folder {model}",
         "rollout.kv_cache_gib",
         "placement.device",
     ]
-    assert "absent/judge_expected.txt" in found
 
 
 def test_a_model_that_was_not_fetched_is_told_the_command() -> None:
@@ -196,6 +196,37 @@ def test_prompts_without_a_held_out_split_cannot_be_evaluated(tmp_path: Path) ->
     (tmp_path / "prompts.jsonl").write_text('{"prompt": "a"}\n')
     assert places(run("prompts.source=prompts.jsonl")) == ["heldout.prompts"]
     assert places(run("prompts.source=prompts.jsonl", "heldout.prompts=0")) == []
+
+
+def test_more_held_out_prompts_than_there_are_is_refused_unless_it_is_the_default(tmp_path: Path) -> None:
+    (mistake,) = check(open_run(run("heldout.prompts=100000"))).mistakes
+    assert (mistake.place, mistake.value) == ("heldout.prompts", 100_000)
+    assert (mistake.rule, mistake.remedy.split(", or ")[1]) == (
+        "builtin has 48 held-out prompts",
+        "set heldout.prompts=48",
+    )
+    (tmp_path / "prompts.jsonl").write_text('{"prompt": "a"}\n{"prompt": "b", "split": "heldout"}\n')
+    (tmp_path / "mine.yaml").write_text(
+        f"model: {paper_model(tmp_path / 'model')}\nprompts: {{source: prompts.jsonl}}\n"
+    )
+    assert places(load_run("mine.yaml")) == []
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".arrow", ".jsonl"])
+def test_check_reads_prompts_of_every_kind(tmp_path: Path, suffix: str) -> None:
+    source = tmp_path / f"p{suffix}"
+    for content in (None, b"", b"no table\n"):
+        if content is not None:
+            source.write_bytes(content)
+        (mistake,) = check(open_run(run(f"prompts.source={source}"))).mistakes
+        assert mistake.place.startswith(str(source))
+        assert mistake.remedy
+
+
+def test_texts_that_stand_more_than_once_are_said(tmp_path: Path) -> None:
+    (tmp_path / "p.jsonl").write_text('{"prompt": "a"}\n' * 3 + '{"prompt": "b", "split": "heldout"}\n')
+    lines = list(check_lines(run("prompts.source=p.jsonl", "heldout.prompts=1")))
+    assert lines[1] == "p.jsonl: 2 of 4 prompts repeat the text of another one; each is drawn for itself"
 
 
 def test_a_disk_that_cannot_hold_the_checkpoints_is_refused_with_both_figures(tmp_path: Path) -> None:

@@ -22,7 +22,6 @@ from dynalign.rollout.prompts import (
     PromptOrder,
     PromptSet,
     load_prompts,
-    too_long,
 )
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -144,7 +143,6 @@ def test_wrong_lines_are_all_reported_at_once_in_order_and_by_number(tmp_path: P
         (10, "'id' must be a text or an integer"),
         (10, "'domain' must be a text"),
         (11, "half of a surrogate pair"),
-        (13, f"repeats the prompt of {source}:12"),
         (14, "is not valid JSON"),
         (15, "is not valid JSON"),
     ]
@@ -248,12 +246,68 @@ def test_the_content_hash_sees_every_field_and_the_order() -> None:
     assert PromptSet((one, other), ()).content_hash == sets[0].content_hash
 
 
-def test_prompts_over_the_limit_are_named_with_their_tokens() -> None:
-    prompts = [Prompt("short", "a b", "", "train"), Prompt("long", "a b c d", "", "train")]
-    assert [(m.place, m.value) for m in too_long(prompts, lambda text: len(text.split()), 3)] == [
-        ("prompt long", 4)
+def rows(*rows: dict[str, object]) -> str:
+    return "".join(json.dumps(row) + "\n" for row in rows)
+
+
+def test_a_text_that_stands_more_than_once_in_a_split_is_counted_and_stays(tmp_path: Path) -> None:
+    content = rows(
+        {"id": "a", "prompt": "What is fair?"},
+        {"id": "b", "prompt": "What is fair? "},
+        {"prompt": "How?"},
+        {"prompt": "How?"},
+        {"prompt": "How?"},
+        {"prompt": "Why?", "split": "heldout"},
+        {"prompt": "Why?", "split": "heldout"},
+    )
+    prompts = load_prompts(written(tmp_path, content))
+    how = prompts.train[2].id
+    assert [prompt.id for prompt in prompts.train] == ["a", "b", how, f"{how}-2", f"{how}-3"]
+    assert prompts.repeated == 4
+    assert load_prompts("builtin").repeated == 0
+
+
+@pytest.mark.parametrize("ids", [("t1", "h1"), (None, None)])
+@pytest.mark.parametrize("splits", [("train", "heldout"), ("heldout", "train")])
+def test_a_text_in_both_splits_is_refused_with_both_rows(
+    tmp_path: Path, ids: tuple[str | None, str | None], splits: tuple[str, str]
+) -> None:
+    texts = ("What is fair?", "What is fair?\n")
+    both = [
+        {"id": id_, "prompt": text, "split": split}
+        for id_, text, split in zip(ids, texts, splits, strict=True)
     ]
-    assert too_long(prompts, lambda text: len(text.split()), 4) == []
+    source = written(tmp_path, rows(*both, {"prompt": "another"}))
+    with pytest.raises(UserError) as error:
+        load_prompts(source)
+    (line,) = lines_of(error)
+    assert line.startswith(f"{source}:2")
+    assert f"has the text of {source}:1" in line
+    assert "leave one of the two out" in line
+
+
+def test_a_source_in_the_home_folder_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    written(tmp_path, '{"prompt": "x"}\n')
+    assert len(load_prompts("~/p.jsonl").train) == 1
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".parquet", ".arrow"])
+def test_a_source_that_is_no_file_is_refused_at_once(tmp_path: Path, suffix: str) -> None:
+    folder, pipe, device = (tmp_path / f"{name}{suffix}" for name in ("folder", "pipe", "device"))
+    folder.mkdir()
+    os.mkfifo(pipe)
+    device.symlink_to("/dev/zero")
+    for path, kind in ((folder, "folder"), (pipe, "pipe"), (device, "device")):
+        with pytest.raises(UserError, match=rf"cannot be read \(it is a {kind}\); correct the path"):
+            load_prompts(str(path))
+
+
+def test_reading_many_rows_says_how_many_there_are(tmp_path: Path) -> None:
+    said: list[int] = []
+    source = written(tmp_path, rows(*({"prompt": str(number)} for number in range(25_000))))
+    load_prompts(source, said.append)
+    assert said == [10_000, 20_000]
 
 
 @given(prompts_count=st.integers(1, 40), seed=st.integers(), epoch=st.integers(0, 50))

@@ -1,3 +1,4 @@
+import os
 import re
 import shutil
 from importlib.resources import files
@@ -175,12 +176,35 @@ def test_a_template_whose_candidate_does_not_come_last_is_refused(folder: Path) 
         load_value_texts(folder, "unified", "expected")
 
 
-def test_a_folder_that_is_not_there_is_a_mistake(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="cannot be read"):
-        load_value_texts(tmp_path / "absent", "unified", "expected")
+def test_a_folder_that_is_not_there_is_one_mistake(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for name, rule in (("absent", "does not exist"), ("file", "is not a folder")):
+        with pytest.raises(UserError) as error:
+            load_value_texts(tmp_path / name, "unified", "expected")
+        (mistake,) = error.value.mistakes
+        assert (mistake.place, mistake.value, mistake.rule) == ("judge.values", str(tmp_path / name), rule)
+        assert "collective_agency.md" in mistake.remedy
+
+
+def test_a_text_that_is_no_file_or_too_large_is_refused_unread(folder: Path) -> None:
+    (folder / "judge_expected.txt").unlink()
+    os.mkfifo(folder / "judge_expected.txt")
+    (folder / "rubric_unified.txt").write_bytes(b"x" * 2**21)
+    with pytest.raises(UserError) as error:
+        load_value_texts(folder, "unified", "expected")
+    assert [mistake.rule for mistake in error.value.mistakes] == [
+        "cannot be read (it has 2,097,152 bytes, more than 1,048,576)",
+        "cannot be read (it is a pipe)",
+    ]
 
 
 def test_other_braces_in_a_template_stay(folder: Path) -> None:
-    (folder / "judge_expected.txt").write_text('{definition} {rubric} {task} {candidate} {"score": {n}}')
+    (folder / "judge_expected.txt").write_text('{definition} {rubric} {task} {candidate} {"score": {3}}')
     texts = load_value_texts(folder, "unified", "expected")
-    assert judge_user_message(texts, "unified", "t", "c").endswith(' t c {"score": {n}}')
+    assert judge_user_message(texts, "unified", "t", "c").endswith(' t c {"score": {3}}')
+
+
+def test_a_placeholder_that_is_none_is_refused_by_name(folder: Path) -> None:
+    (folder / "judge_expected.txt").write_text("{definition} {rubric} {answer} {task} {candidate} {answer}")
+    with pytest.raises(UserError, match=r"\{answer\} is no placeholder.*write one of \{definition\}"):
+        load_value_texts(folder, "unified", "expected")
