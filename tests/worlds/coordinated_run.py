@@ -148,9 +148,8 @@ class CoordinatedRun(LedgerClient):
                 try:
                     return await self.coordinator.train()
                 except Killed:
-                    joins = (
-                        self.coordinator._state != "starting"
-                    )  # one that dies earlier is replaced with its learner
+                    # One that dies before it runs is replaced together with its learner.
+                    joins = self.coordinator._now.state != "starting"
         finally:
             working.cancel()
 
