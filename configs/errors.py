@@ -102,7 +102,7 @@ class LedgerError(DynalignError, RuntimeError):
 
 
 class ReplacedLedger(LedgerError):
-    """A ledger that was taken for dead and replaced. It answers nothing more; callers turn to its successor."""
+    """A ledger that was taken for dead and replaced. It refuses every call; callers turn to its successor."""
 
     def __init__(self, log: str) -> None:
         self.log = log
@@ -122,7 +122,7 @@ class UnreadableGroups(LedgerError):
     def __str__(self) -> str:
         return (
             f"step {self.step}: the learner could not read {self.batches} batches in a row, "
-            f"of the last one groups {list(self.group_ids)}; look whether its nodes see the run folder's spool"
+            f"of the last one groups {list(self.group_ids)}; check that its nodes see the run folder's spool"
         )
 
 

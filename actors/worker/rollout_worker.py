@@ -98,7 +98,8 @@ class RolloutWorker:
     async def start(self) -> None:
         """Loads the initial policy (step 0); a resumed run's version is pulled before the first lease is
         worked on."""
-        spec, run = self._spec, self._spec.run
+        spec = self._spec
+        run = spec.run
         logs.configure(run, spec.name, lambda: version_label(*self._held))
         texts = load_value_texts(
             Path(run.judge.values) if run.judge.values else None, run.judge.rubric, run.judge.scorer

@@ -193,7 +193,8 @@ class LeaseTable:
         self.quarantine.admit(lease.prompt for lease in held)
         if alone:
             self.quarantine.blame(held[0].prompt, worker)
-        said, given_back = [], []
+        said = []
+        given_back = []
         for lease in held:
             poison = alone and self.quarantine.is_poison(lease.prompt)
             said.append(self.kinds[lease.kind].broken(lease, self.quarantine.workers(lease.prompt), poison))
@@ -218,7 +219,8 @@ class LeaseTable:
         return None
 
     def _hold(self, lease: HeldLease, alone: bool) -> None:
-        worker, key = lease.worker, lease.key
+        worker = lease.worker
+        key = lease.key
         if alone:
             self._only[worker] = key
         else:

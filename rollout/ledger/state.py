@@ -234,7 +234,8 @@ def unpack(snapshot: Mapping[str, Any]) -> Unpacked:
             rolled_back=snapshot["rolled_back"],
             ended=snapshot["ended"],
         )
-        leased, lineage = tuple(snapshot["leased"]), int(snapshot["lineage"])
+        leased = tuple(snapshot["leased"])
+        lineage = int(snapshot["lineage"])
     except (KeyError, TypeError, IndexError, ValueError, AttributeError) as error:
         raise CheckpointError(f"ledger snapshot is damaged: {error!r}") from error
     issued = state.trained + len(state.pending) + len(leased) + len(state.scored) + len(state.withheld)

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -12,6 +13,7 @@ from dynalign.actors.ledger.ledger_client import LedgerClient
 from dynalign.actors.ledger.ledger_link import LedgerLink
 from dynalign.actors.ledger.ledger_spec import LedgerSpec
 from dynalign.actors.run_spec import RunSpec
+from dynalign.configs.errors import ReplacedLedger
 from dynalign.configs.schema import RunSettings
 from dynalign.configs.sections.algorithm import AlgorithmSettings
 from dynalign.configs.sections.checkpoint import CheckpointSettings
@@ -128,8 +130,9 @@ class CoordinatedRun(LedgerClient):
     async def work(self) -> None:
         """A worker that takes whatever there is, until the end."""
         while True:
-            for lease in await leases_of(self.ledger, 2):
-                await report(self.ledger, self.place.scored(lease))
+            with suppress(ReplacedLedger):  # as LedgerLink: its successor is asked
+                for lease in await leases_of(self.ledger, 2):
+                    await report(self.ledger, self.place.scored(lease))
             await asyncio.sleep(0)
 
     async def run(self) -> Ending:

@@ -4,7 +4,7 @@
 another number. The golden file of the number before then moves to `formats/<file>.<number>`, and a test shows
 that it is still read, or refused by name.
 
-Two golden files hold the same format as an earlier version wrote it, see `WRITTEN_BEFORE`; they are left alone.
+Two golden files hold the present format as an earlier version wrote it (`WRITTEN_BEFORE`). They stay.
 """
 
 from dataclasses import dataclass

@@ -5,13 +5,11 @@ invariants are checked after every event. The coordinator advances one line of i
 actor can die between any two of them, and inside a commit between the log line and the acknowledgement.
 """
 
-from collections import Counter
 from dataclasses import replace
 from random import Random
 from typing import Any
 
 from dynalign.configs.errors import NoSignal
-from dynalign.rollout.ledger.age_bound import first_unmeetable
 from dynalign.rollout.ledger.log import committed
 from dynalign.rollout.ledger.restore import compacted, opening, restore
 from dynalign.rollout.ledger.state import pack
@@ -37,6 +35,7 @@ from tests.worlds.ledger_hand import (
     worker_died,
     worker_left,
 )
+from tests.worlds.ledger_invariants import check
 
 
 class World:
@@ -306,38 +305,8 @@ class World:
     # ---- what always holds
 
     def check(self) -> None:
-        state = self.ledger.state
-        settings = self.settings
-        states = [set(state.pending), set(state.leased), set(state.scored), set(state.withheld)]
-        assert sum(map(len, states)) == len(set().union(*states))
-        assert all(0 <= group_id < state.issued for group_ids in states for group_id in group_ids)
-        assert (
-            len(state.leased) + len(state.scored) <= (settings.max_staleness + 1) * settings.prompts_per_step
-        )
-        reserved = set(self.ledger.reservation.group_ids) if self.ledger.reservation else set()
-        leased_at = {i: lease.version for i, lease in state.leased.items()} | {
-            i: scored.leased_at_version for i, scored in state.scored.items()
-        }
-        dues = [version + settings.max_staleness for i, version in leased_at.items() if i not in reserved]
-        for groups in (0, settings.prompts_per_step):
-            leaving = {scored.group.group_id for scored in state.earliest(groups)}
-            left = Counter(
-                version + settings.max_staleness for i, version in leased_at.items() if i not in leaving
-            )
-            assert +Counter(state.left_behind(groups, settings.max_staleness)) == left
-        assert state.withheld_by_reason() == Counter(state.withheld.values())
-        for worker in [*self.held, "nobody"]:
-            assert self.ledger.leases.of_worker(worker) == [
-                lease for lease in state.leased.values() if lease.worker == worker
-            ]
-        assert (
-            first_unmeetable(Counter(dues), state.version + bool(reserved), settings.prompts_per_step) is None
-        )
-        assert (
-            state.issued - sum(map(len, states))
-            == sum(map(len, self.learner[: state.version]))
-            == state.trained
-        )
+        """Every event calls it."""
+        check(self)
 
     def work_until_finished(self) -> None:
         """From here on no actor dies: the run must end within a bounded number of events."""

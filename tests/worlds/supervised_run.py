@@ -15,7 +15,7 @@ from dynalign.actors.ledger.protocol import LedgerHandle
 from dynalign.actors.run_spec import RunSpec
 from dynalign.actors.supervision.departures import Poisoned
 from dynalign.actors.supervision.supervisor import Supervisor
-from dynalign.actors.worker.protocol import RolloutWorkerHandle
+from dynalign.actors.worker.protocol import RolloutWorkerHandle, WorkerStats
 from dynalign.configs.schema import RunSettings
 from dynalign.run_folder.events import read_events
 from dynalign.run_folder.run_status import RunStatus
@@ -40,6 +40,7 @@ ACCOUNT: dict[str, Any] = {
     "withheld_by_reason": {"poison": 1},
 }
 """A part of a ledger's status."""
+WORKER_STATS = WorkerStats("", 0, 0, 0, 0, 0.0, 0.0, 0.0, 0.0, 0.0, 0, 0)
 STATUS = LedgerStatus(4, 0, 0, 1, 2, 1, 0, 0, 0, {"poison": 1}, 1, 0, True, None, "", 0.0, {})
 
 
@@ -119,7 +120,11 @@ class World:
         self.state = "running"  # what a coordinator says of itself
         self.script: list[Callable[[], object]] = []  # one more is done in each second that passes
         self.lineage = 1
-        self.worker_methods: dict[str, Any] = {"here": ("elsewhere", 1, 0.0), "start": None, "stats": {}}
+        self.worker_methods: dict[str, Any] = {
+            "here": ("elsewhere", 1, 0.0),
+            "start": None,
+            "stats": WORKER_STATS,
+        }
         run = RunSettings.model_validate(SETTINGS | settings)
         self.folder = folder
         self.spec = RunSpec(run, str(folder), self.lineage, 0, "hash")

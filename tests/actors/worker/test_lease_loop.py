@@ -171,9 +171,7 @@ def test_every_call_says_what_version_is_known_and_its_answer_brings_the_newest(
     assert set(ledger.known[1:]) == {(1, 3)}
 
 
-def test_groups_that_end_close_together_share_a_report_while_others_are_at_work_and_the_last_goes_at_once() -> (
-    None
-):
+def test_groups_that_end_close_together_share_a_report_and_the_last_group_goes_at_once() -> None:
     ledger, ended_s = Ledger(left=SLOTS), dict[int, float]()
     ends_s = (0.0, REPORTS_APART_S / 5, 2 * REPORTS_APART_S / 5, 0.6)
 
