@@ -22,10 +22,14 @@ _OURS = "dynalign"
 class _Where(logging.Filter):
     def __init__(self, run: str, actor: str, version: Callable[[], str]) -> None:
         super().__init__()
-        self._run, self._actor, self._version = run, actor, version
+        self._run = run
+        self._actor = actor
+        self._version = version
 
     def filter(self, record: logging.LogRecord) -> bool:
-        record.run, record.actor, record.version = self._run, self._actor, self._version()
+        record.run = self._run
+        record.actor = self._actor
+        record.version = self._version()
         return True
 
 

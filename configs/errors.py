@@ -116,7 +116,9 @@ class UnreadableGroups(LedgerError):
     """The learner could not read what the workers wrote, batch after batch. More groups would not help."""
 
     def __init__(self, step: int, batches: int, group_ids: tuple[int, ...]) -> None:
-        self.step, self.batches, self.group_ids = step, batches, group_ids
+        self.step = step
+        self.batches = batches
+        self.group_ids = group_ids
         super().__init__(step, batches, group_ids)
 
     def __str__(self) -> str:

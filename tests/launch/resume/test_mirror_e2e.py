@@ -134,7 +134,8 @@ def test_s3_holds_replaces_prunes_and_gives_back_checkpoints(s3: str, tmp_path: 
 
 
 def test_a_bucket_that_is_not_there_is_refused_in_one_line(s3: str, tmp_path: Path) -> None:
-    assert "The specified bucket does not exist" in MirroredRun(tmp_path, s3.replace("bucket", "nowhere")).mistake()
+    nowhere = MirroredRun(tmp_path, s3.replace("bucket", "nowhere"))
+    assert "The specified bucket does not exist" in nowhere.mistake()
 
 
 def test_a_server_that_is_gone_is_told(s3: str, tmp_path: Path) -> None:
