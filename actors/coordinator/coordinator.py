@@ -40,6 +40,7 @@ from dynalign.configs.errors import (
     MissingGroups,
     RunFailed,
     StepNotFinite,
+    UntrainableGroups,
 )
 from dynalign.learner.learner_state import Report
 from dynalign.rollout.prompts import PromptSet
@@ -117,6 +118,9 @@ class Coordinator:
             except MissingGroups as missing:
                 await self._ledger.requeue_missing(step, missing.group_ids)
                 continue
+            except UntrainableGroups as untrainable:
+                await self._ledger.withhold_unreadable(step, untrainable.group_ids)
+                continue
             except StepNotFinite as skipped:
                 await self._skip(step, batch, skipped)
                 continue
@@ -173,7 +177,11 @@ class Coordinator:
         self._now.phase = f"learning step {step}"
         present_fraction = len(batch.groups) / self.run.rollout.prompts_per_step
         await self._sleep()
-        report, group_ids = await self._learner.step(step, batch.groups, batch.handles, present_fraction)
+        try:
+            report, group_ids = await self._learner.step(step, batch.groups, batch.handles, present_fraction)
+        except UntrainableGroups as untrainable:
+            logger.error("withheld, since the learner cannot train on them: %s", untrainable)
+            raise
         self._skipped_in_a_row = 0
         self._ages = [
             batch.version - group.version_min for group in batch.groups if group.group_id in group_ids

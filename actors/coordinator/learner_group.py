@@ -14,7 +14,14 @@ from ray import ObjectRef
 from dynalign.actors.learner.protocol import LearnerRankActor
 from dynalign.actors.remote import Call
 from dynalign.actors.supervision.deaths import death, root_cause
-from dynalign.configs.errors import DeadlineExceeded, DynalignError, LearnerLost, MissingGroups, one_line
+from dynalign.configs.errors import (
+    DeadlineExceeded,
+    DynalignError,
+    LearnerLost,
+    MissingGroups,
+    UntrainableGroups,
+    one_line,
+)
 from dynalign.configs.sections.deadlines import DeadlineSettings
 from dynalign.learner.learner_state import Report
 from dynalign.rollout.ledger.values import ScoredGroup
@@ -54,18 +61,24 @@ class LearnerGroup:
         for a step, it answers once, whatever the groups are the second time.
 
         Raises MissingGroups, before any rank has entered a collective, with the groups that a rank cannot
-        read.
+        read, and UntrainableGroups, likewise, with those whose records cannot be trained on.
         """
         cached = cast("Sequence[ObjectRef[bytes] | None]", handles)
         calls = [rank.prepare.remote(step, groups, cached, present_fraction) for rank in self._ranks]
         prepared = await self._answers(f"the learner to prepare step {step}", self._deadlines.step_s, calls)
-        missing = {
-            group_id
-            for answer in prepared
-            if isinstance(answer, MissingGroups)
-            for group_id in answer.group_ids
-        }
-        self._raise_first([answer for answer in prepared if not isinstance(answer, MissingGroups)])
+        missing: set[int] = set()
+        untrainable: dict[int, str] = {}
+        others: list[object] = []
+        for answer in prepared:
+            if isinstance(answer, MissingGroups):
+                missing |= set(answer.group_ids)
+            elif isinstance(answer, UntrainableGroups):
+                untrainable |= answer.causes
+            else:
+                others.append(answer)
+        self._raise_first(others)
+        if untrainable:
+            raise UntrainableGroups(untrainable)
         if missing:
             raise MissingGroups(tuple(sorted(missing)))
         running = [rank.run.remote(step) for rank in self._ranks]

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from dynalign.actors.coordinator.protocol import Ending
-from dynalign.configs.errors import CheckpointWriteFailed, RunFailed, StepNotFinite
+from dynalign.configs.errors import CheckpointWriteFailed, RunFailed, StepNotFinite, UntrainableGroups
 from dynalign.rollout.ledger.log import committed, read
 from tests.worlds.coordinated_run import CoordinatedRun
 
@@ -95,6 +95,28 @@ def test_a_step_that_is_not_finite_is_skipped_and_its_batch_is_generated_again(t
         run = Diverged(tmp_path, 0, "nobody")
         check(run, await asyncio.wait_for(run.run(), 20))
         assert run.times == 0
+
+    asyncio.run(case())
+
+
+class Damaged(CoordinatedRun):
+    """Step 2 finds a group that cannot be trained on."""
+
+    refused: int | None = None
+
+    def learn(self, method: str, *arguments: Any) -> Any:
+        if method == "prepare" and arguments[0] == 2 and self.refused is None:
+            self.refused = arguments[1][0].group_id
+            raise UntrainableGroups({self.refused: f"group {self.refused}: a score of 1e9"})
+        return super().learn(method, *arguments)
+
+
+def test_a_group_that_cannot_be_trained_on_is_withheld_and_the_run_goes_on(tmp_path: Path) -> None:
+    async def case() -> None:
+        run = Damaged(tmp_path, 0, "nobody")
+        check(run, await asyncio.wait_for(run.run(), 20))
+        assert run.refused is not None
+        assert all(run.refused not in group_ids for group_ids in run.trained.values())
 
     asyncio.run(case())
 

@@ -9,7 +9,13 @@ import pytest
 import ray
 
 from dynalign.actors.coordinator.learner_group import LearnerGroup
-from dynalign.configs.errors import CheckpointError, LearnerLost, MissingGroups, StaleLineage
+from dynalign.configs.errors import (
+    CheckpointError,
+    LearnerLost,
+    MissingGroups,
+    StaleLineage,
+    UntrainableGroups,
+)
 from dynalign.configs.sections.deadlines import DeadlineSettings
 
 DEADLINES = DeadlineSettings(checkpoint_s=1.0, step_s=1.0)
@@ -110,6 +116,16 @@ def test_silence_beyond_the_deadline_loses_the_learner_and_says_what_was_waited_
     with pytest.raises(LearnerLost, match="waited 1 s for the learner's checkpoint") as lost:
         save((4, 7), SILENT)
     assert lost.value.how == "hung"
+
+
+def test_groups_that_any_rank_cannot_train_on_are_named_with_their_causes() -> None:
+    async def ask() -> None:
+        ranks = [Rank(UntrainableGroups({3: "group 3: a score of 1e9"})), Rank(MissingGroups((5,)))]
+        await LearnerGroup(ranks, DEADLINES, settle_s=0.2).step(3, [], [], 1.0)
+
+    with pytest.raises(UntrainableGroups) as raised:
+        asyncio.run(ask())
+    assert raised.value.causes == {3: "group 3: a score of 1e9"}
 
 
 def test_groups_that_any_rank_misses_are_missing() -> None:
