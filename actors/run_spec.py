@@ -1,6 +1,7 @@
 """Where and what a run is, as its actors are told once."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from dynalign.configs.schema import RunSettings
 
@@ -18,6 +19,8 @@ class RunSpec:
     lineage: int
     step: int
     prompts_hash: str
+    content: Mapping[str, str] = field(default_factory=dict)
+    """The hashes of `run_folder/content.py` at the start of the lineage."""
 
     @property
     def ledger(self) -> str:
