@@ -57,6 +57,8 @@ class Prepared:
     """The manifest of the checkpoint to continue from; None for a new run."""
     plan: PlacementPlan
     """Which actor runs where, and what it needs."""
+    texts: ValueTexts
+    """The value definition and rubrics, read once: all workers judge by the same texts."""
     mirrored: "Mirrored | None" = None
     """What `checkpoint.mirror` holds, possibly that checkpoint; None for a run without a mirror."""
 
@@ -141,11 +143,11 @@ def preflight(run: OpenRun) -> Prepared:
         if contexts is not None:
             mistakes += _context_mistakes(settings, model, contexts, prompts)
         result = _plan(run, model, contexts or ESTIMATE, texts, mistakes)
-    if mistakes or model is None or prompts is None or result is None:
+    if mistakes or model is None or prompts is None or result is None or texts is None:
         raise UserError(mistakes)
     for note in _notes(settings, prompts):
         logger.warning(note)
-    return Prepared(model, prompts, checkpoint, result, mirrored)
+    return Prepared(model, prompts, checkpoint, result, texts, mirrored)
 
 
 def run_contexts(settings: RunSettings, model: Path, texts: ValueTexts) -> Contexts:

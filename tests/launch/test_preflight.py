@@ -1,9 +1,12 @@
 """What is refused before anything is started: from files and figures, then with tokenizer and user code."""
 
 import json
+import pickle
+import shutil
 import struct
 import sys
 from collections.abc import Sequence
+from importlib.resources import files
 from pathlib import Path
 
 import pytest
@@ -269,6 +272,18 @@ def test_a_prepared_run_has_all_that_it_starts_from(chat_model: Path) -> None:
     assert prepared.checkpoint.step == 4
     assert set(prepared.cores) == {"rollout-0", "learner-0"}
     assert prepared.plan.context_tokens > 2048
+
+
+def test_values_in_the_home_folder_are_read_once_for_all_workers(
+    chat_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    shutil.copytree(str(files("dynalign.rollout").joinpath("values")), tmp_path / "values")
+    (tmp_path / "values" / "generation_system.txt").write_text("Be of use.")
+    long = ["prompts.max_tokens=2048", "learner.token_budget=4096"]
+    prepared = preflight(open_run(run(*long, "judge.values=~/values", model=chat_model)))
+    assert prepared.texts.generation_system == "Be of use."
+    assert pickle.loads(pickle.dumps(prepared.texts)) == prepared.texts
 
 
 def test_preflight_refuses_long_prompts_and_an_absent_function_with_the_rest(chat_model: Path) -> None:
