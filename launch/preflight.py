@@ -5,9 +5,11 @@ preflight   the same, and what needs a tokenizer, a table reader, the model hub,
 """
 
 import datetime
+import ipaddress
 import logging
 import os
 import shutil
+import socket
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -183,6 +185,7 @@ def _examine_run(
     """
     settings = run.settings
     mistakes += run.folder.mistakes(settings)
+    mistakes += _host_mistakes(settings)
     mistakes += _heldout_mistakes(run, prompts)
     manifest = lost
     if lost is None and settings.resume == "auto":
@@ -206,6 +209,25 @@ def _heldout_mistakes(run: OpenRun, prompts: PromptSet | None) -> list[Mistake]:
     rule = f"{run.settings.prompts.source} has {number} held-out prompt{'' if number in ('no', '1') else 's'}"
     remedy = f"give some prompts the split heldout, or set heldout.prompts={len(prompts.heldout)}"
     return [Mistake("heldout.prompts", wanted, rule, remedy)]
+
+
+def _host_mistakes(settings: RunSettings) -> list[Mistake]:
+    """The mistake of an address that is not of this machine, where the coordinator will run on it."""
+    host = settings.metrics.host
+    if settings.metrics.port is None or os.environ.get("RAY_ADDRESS", "local") not in ("", "local"):
+        return []
+    try:
+        version = ipaddress.ip_address(host).version
+    except ValueError:
+        return []  # to look a name up may take seconds
+    try:
+        with socket.socket(socket.AF_INET if version == 4 else socket.AF_INET6) as probe:
+            probe.bind((host, 0))
+    except OSError as error:
+        rule = f"is no address that this machine can listen on ({error.strerror})"
+        remedy = "set metrics.host=127.0.0.1, or 0.0.0.0 for other nodes, too"
+        return [Mistake("metrics.host", host, rule, remedy)]
+    return []
 
 
 def _notes(settings: RunSettings, prompts: PromptSet | None) -> tuple[str, ...]:

@@ -201,6 +201,16 @@ def test_prompts_without_a_held_out_split_cannot_be_evaluated(tmp_path: Path) ->
     assert places(run("prompts.source=prompts.jsonl", "heldout.prompts=0")) == []
 
 
+def test_an_address_of_another_machine_is_refused_where_the_run_starts_its_own_cluster(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert places(run("metrics.host=192.0.2.1")) == ["metrics.host"]
+    assert places(run("metrics.host=192.0.2.1", "metrics.port=null")) == []
+    assert places(run("metrics.host=0.0.0.0")) == []
+    monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
+    assert places(run("metrics.host=192.0.2.1")) == []
+
+
 def test_more_held_out_prompts_than_there_are_is_refused_unless_it_is_the_default(tmp_path: Path) -> None:
     (mistake,) = check(open_run(run("heldout.prompts=100000"))).mistakes
     assert (mistake.place, mistake.value) == ("heldout.prompts", 100_000)
