@@ -241,22 +241,6 @@ class TransferFailed(WeightsError):
     """A fast transport failed before it wrote any of a weight version. The object store is used instead."""
 
 
-class StepNotFinite(DynalignError, ArithmeticError):
-    """A learner step whose loss or gradient is not finite. It has changed no weight, no optimizer state, no
-    version.
-
-    what: what is not finite, such as `the gradient norm`.
-    """
-
-    def __init__(self, step: int, what: str) -> None:
-        self.step = step
-        self.what = what
-        super().__init__(step, what)
-
-    def __str__(self) -> str:
-        return f"step {self.step} changed nothing: {self.what} is not finite"
-
-
 class EngineError(DynalignError, RuntimeError):
     """The inference engine is dead or refused a request. It is not used again."""
 

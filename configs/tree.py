@@ -130,6 +130,11 @@ class _Reader:
         self._values_left = MOST_VALUES
         self._sizes: dict[yaml.Node, int] = {}
         self._aliased: set[yaml.Node] = set()
+        self._path = ""
+
+    def unreadable(self, cause: str, node: yaml.Node) -> UserError:
+        """The error for a node, with the key under which it stands."""
+        return unreadable(self.source, f"{self._path}: {cause}" if self._path else cause, node)
 
     def origin(self, node: yaml.Node) -> str:
         return self.source if self.source == COMMAND_LINE else f"{self.source}:{node.start_mark.line + 1}"
@@ -138,7 +143,7 @@ class _Reader:
         tree: Tree = {}
         for key_node, value_node in node.value:
             if not isinstance(key_node, yaml.ScalarNode):
-                raise unreadable(self.source, "a key is a list or a mapping", key_node)
+                raise self.unreadable("a key is a list or a mapping", key_node)
             key = str(key_node.value)
             dotted = f"{path}.{key}" if path else key
             place = f"{dotted} ({self.origin(key_node)})"
@@ -155,6 +160,7 @@ class _Reader:
         return tree
 
     def value(self, node: yaml.Node, origin_node: yaml.Node, path: str) -> Leaf | Tree:
+        self._path = path
         values = self._sizes[node]
         own_section = isinstance(node, yaml.MappingNode) and node not in self._aliased
         if (1 if own_section else values) > self._values_left:
@@ -178,7 +184,7 @@ class _Reader:
             items = [item for pair in below for item in pair] if pairs else below
             self._sizes[node] = 1 + sum(self.measure(item) for item in items)
         elif self._sizes[node] == 0:
-            raise unreadable(self.source, "an anchor refers to itself", node)
+            raise self.unreadable("an anchor refers to itself", node)
         else:
             self._aliased.add(node)
         return self._sizes[node]
@@ -189,12 +195,12 @@ class _Reader:
         if isinstance(node, yaml.SequenceNode):
             self.refuse_other_tag(node, "seq")
             return tuple(self.plain(item) for item in node.value)
-        raise unreadable(self.source, "a list contains a mapping", node)
+        raise self.unreadable("a list contains a mapping", node)
 
     def refuse_other_tag(self, node: yaml.Node, kind: str) -> None:
         """Raises UserError for a list or mapping that a tag makes something else."""
         if node.tag != _TAG + kind:
-            raise unreadable(self.source, f"the tag {node.tag} is not supported", node)
+            raise self.unreadable(f"the tag {node.tag} is not supported", node)
 
     def scalar(self, node: yaml.ScalarNode) -> object:
         match node.tag.removeprefix(_TAG):
@@ -208,21 +214,21 @@ class _Reader:
                 return self.number(node)
             case "str":
                 return node.value
-        raise unreadable(self.source, f"the tag {node.tag} is not supported", node)
+        raise self.unreadable(f"the tag {node.tag} is not supported", node)
 
     def number(self, node: yaml.ScalarNode) -> float:
         try:
             return float(node.value)
         except ValueError as error:  # a tag that was written says that it is one
-            raise unreadable(self.source, f"{node.value[:40]!r} is not a number", node) from error
+            raise self.unreadable(f"{node.value[:40]!r} is not a number", node) from error
 
     def whole_number(self, node: yaml.ScalarNode) -> int:
         if len(node.value) > MOST_DIGITS:
-            raise unreadable(self.source, f"a number of {len(node.value):,} digits", node)
+            raise self.unreadable(f"a number of {len(node.value):,} digits", node)
         try:
             return int(node.value)
         except ValueError as error:  # a tag that was written says that it is one
-            raise unreadable(self.source, f"{node.value[:40]!r} is not a whole number", node) from error
+            raise self.unreadable(f"{node.value[:40]!r} is not a whole number", node) from error
 
 
 def parse_document(text: str, source: str) -> tuple[Tree, list[Mistake]]:

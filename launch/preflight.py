@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from dynalign.configs.errors import Mistake, UserError
 from dynalign.configs.load import LoadedRun
 from dynalign.configs.schema import RunSettings
-from dynalign.configs.tree import DEFAULT
 from dynalign.configs.user_paths import user_path
 from dynalign.launch.models.folder import download, folder_mistakes, model_folder
 from dynalign.launch.models.known_models import known_shape
@@ -27,7 +26,7 @@ from dynalign.launch.plan.memory import gigabytes
 from dynalign.launch.plan.nodes import UNKNOWN, Cluster
 from dynalign.launch.plan.plan import PlacementPlan, plan
 from dynalign.launch.plan.refusals import refusals, shortage
-from dynalign.launch.prompt_check import long_prompts, prompts_of
+from dynalign.launch.prompt_check import heldout_mistakes, long_prompts, notes, prompts_of
 from dynalign.launch.resume.open_run import OpenRun, RunFolder, open_run
 from dynalign.rollout.contexts import Contexts, load_contexts
 from dynalign.rollout.judges.base import context_tokens
@@ -63,6 +62,8 @@ class Prepared:
     """The manifest of the checkpoint to continue from; None for a new run."""
     plan: PlacementPlan
     """Which actor runs where, and what it needs."""
+    texts: ValueTexts
+    """The value definition and rubrics, read once: all workers judge by the same texts."""
     mirrored: "Mirrored | None" = None
     """What `checkpoint.mirror` holds, possibly that checkpoint; None for a run without a mirror."""
     content: Mapping[str, str] = field(default_factory=dict)
@@ -107,7 +108,7 @@ def check(run: OpenRun) -> Checked:
         result = _plan(run, model, ESTIMATE, texts, mistakes)
     elif model is not None:
         result = _plan_before_download(run, model, texts, mistakes)
-    return Checked(result, mistakes, _notes(settings, prompts))
+    return Checked(result, mistakes, notes(settings, prompts))
 
 
 def refuse_by_files(loaded: LoadedRun) -> None:
@@ -152,11 +153,11 @@ def preflight(run: OpenRun) -> Prepared:
         if contexts is not None:
             mistakes += _context_mistakes(settings, model, contexts, prompts)
         result = _plan(run, model, contexts or ESTIMATE, texts, mistakes)
-    if mistakes or model is None or prompts is None or result is None:
+    if mistakes or model is None or prompts is None or result is None or texts is None:
         raise UserError(mistakes)
-    for note in _notes(settings, prompts):
+    for note in notes(settings, prompts):
         logger.warning(note)
-    return Prepared(model, prompts, checkpoint, result, mirrored, content)
+    return Prepared(model, prompts, checkpoint, result, texts, mirrored, content)
 
 
 def run_contexts(settings: RunSettings, model: Path, texts: ValueTexts) -> Contexts:
@@ -192,7 +193,8 @@ def _examine_run(
     """
     settings = run.settings
     mistakes += run.folder.mistakes(settings)
-    mistakes += _heldout_mistakes(run, prompts)
+    mistakes += _host_mistakes(settings)
+    mistakes += heldout_mistakes(run, prompts)
     manifest = lost
     if lost is None and settings.resume == "auto":
         newest = run.folder.newest_checkpoint()
@@ -200,29 +202,6 @@ def _examine_run(
     if manifest is not None and prompts is not None:
         mistakes += contradictions(manifest, settings, prompts.content_hash)
     return manifest
-
-
-def _heldout_mistakes(run: OpenRun, prompts: PromptSet | None) -> list[Mistake]:
-    """The mistake of an evaluation on more held-out prompts than there are.
-
-    The default is a most, not a wish: without a number of the user's, a few will do, but not none.
-    """
-    wanted = run.settings.heldout.prompts
-    is_default = run.loaded.origins.get("heldout.prompts") == DEFAULT
-    if prompts is None or wanted <= len(prompts.heldout) or (is_default and prompts.heldout):
-        return []
-    number = f"{len(prompts.heldout):,}" if prompts.heldout else "no"
-    rule = f"{run.settings.prompts.source} has {number} held-out prompt{'' if number in ('no', '1') else 's'}"
-    remedy = f"give some prompts the split heldout, or set heldout.prompts={len(prompts.heldout)}"
-    return [Mistake("heldout.prompts", wanted, rule, remedy)]
-
-
-def _notes(settings: RunSettings, prompts: PromptSet | None) -> tuple[str, ...]:
-    if prompts is None or not prompts.repeated:
-        return ()
-    every = len(prompts.train) + len(prompts.heldout)
-    how_many = f"{prompts.repeated:,} of {every:,} prompts repeat"
-    return (f"{settings.prompts.source}: {how_many} the text of another one; each is drawn for itself",)
 
 
 def _content(

@@ -16,7 +16,9 @@ import click
 
 from dynalign.configs.errors import Mistake, UserError
 from dynalign.configs.schema import RunSettings
+from dynalign.configs.tree import DEFAULT
 from dynalign.configs.user_paths import cache_folder, user_path
+from dynalign.launch.resume.open_run import OpenRun
 from dynalign.rollout.contexts import Contexts
 from dynalign.rollout.prompt_lengths import FEW, Lengths, too_long
 from dynalign.rollout.prompts import PromptSet, load_prompts
@@ -114,3 +116,46 @@ def _mark(limit: int, model: Path, contexts: Contexts, prompts: PromptSet) -> Pa
         return cache_folder() / "dynalign" / "prompts-that-fit" / digest.hexdigest()[:32]
     except UserError:
         return None
+
+
+def heldout_mistakes(run: OpenRun, prompts: PromptSet | None) -> list[Mistake]:
+    """The mistake of an evaluation on more held-out prompts than there are.
+
+    The default is a most, not a wish: without a number of the user's, a few will do, but not none.
+    """
+    wanted = run.settings.heldout.prompts
+    is_default = run.loaded.origins.get("heldout.prompts") == DEFAULT
+    if prompts is None or wanted <= len(prompts.heldout) or (is_default and prompts.heldout):
+        return []
+    number = f"{len(prompts.heldout):,}" if prompts.heldout else "no"
+    rule = f"{run.settings.prompts.source} has {number} held-out prompt{'' if number in ('no', '1') else 's'}"
+    remedy = f"give some prompts the split heldout, or set heldout.prompts={len(prompts.heldout)}"
+    return [Mistake("heldout.prompts", wanted, rule, remedy)]
+
+
+def _host_mistakes(settings: RunSettings) -> list[Mistake]:
+    """The mistake of an address that is not of this machine, where the coordinator will run on it."""
+    host = settings.metrics.host
+    if settings.metrics.port is None or os.environ.get("RAY_ADDRESS", "local") not in ("", "local"):
+        return []
+    try:
+        version = ipaddress.ip_address(host).version
+    except ValueError:
+        return []  # to look a name up may take seconds
+    try:
+        with socket.socket(socket.AF_INET if version == 4 else socket.AF_INET6) as probe:
+            probe.bind((host, 0))
+    except OSError as error:
+        rule = f"is no address that this machine can listen on ({error.strerror})"
+        remedy = "set metrics.host=127.0.0.1, or 0.0.0.0 for other nodes, too"
+        return [Mistake("metrics.host", host, rule, remedy)]
+    return []
+
+
+def notes(settings: RunSettings, prompts: PromptSet | None) -> tuple[str, ...]:
+    """What a user should know of the prompts before the run."""
+    if prompts is None or not prompts.repeated:
+        return ()
+    every = len(prompts.train) + len(prompts.heldout)
+    how_many = f"{prompts.repeated:,} of {every:,} prompts repeat"
+    return (f"{settings.prompts.source}: {how_many} the text of another one; each is drawn for itself",)

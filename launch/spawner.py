@@ -106,6 +106,7 @@ class RaySpawner:
             spec.ledger,
             spec.lineage,
             self._ready.cores.get(seat),
+            self._ready.texts,
         )
         kind = _actor(
             RolloutWorker, run.rollout.engine_threads, gpus, _environment(run), **self._placed(seat)

@@ -259,7 +259,7 @@ def _add_adapters(model: PreTrainedModel, settings: LoraSettings, seed: int) -> 
             Mistake("learner.lora.targets", target, "no linear layer has this name", remedy)
             for target in unknown
         )
-    embedding = model.get_input_embeddings().weight  # type: ignore[no-untyped-call]
+    embedding = model.get_input_embeddings().weight
     tied = {
         name.rpartition(".")[2]
         for name, module in model.named_modules()

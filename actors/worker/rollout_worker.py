@@ -35,7 +35,7 @@ from dynalign.rollout.engine.base import Engine
 from dynalign.rollout.group_maker import GroupMaker, GroupTask
 from dynalign.rollout.judges.base import context_tokens
 from dynalign.rollout.judges.make import make_judge
-from dynalign.rollout.judges.value_texts import load_value_texts
+from dynalign.rollout.judges.value_texts import ValueTexts
 from dynalign.rollout.ledger.evaluation_leases import EvaluationLease, EvaluationResult
 from dynalign.rollout.ledger.kinds import AnyLease
 from dynalign.rollout.ledger.values import Lease
@@ -48,7 +48,7 @@ from dynalign.run_folder import layout
 @dataclass(frozen=True)
 class WorkerSpec:
     """The arguments of one worker: WorkerSpec("rollout-0", run, "models/tiny", "runs/q", "q-ledger",
-    lineage=3, cores=(2, 3))."""
+    lineage=3, cores=(2, 3), texts=…)."""
 
     name: str
     """The worker's name, which no other worker of the run has."""
@@ -64,6 +64,8 @@ class WorkerSpec:
     """The lineage at the worker's start. A worker outlives a rollback."""
     cores: tuple[int, ...] | None
     """Processor cores that it may use; None for all."""
+    texts: ValueTexts
+    """The value's texts, as the driver read them: `judge.values` need not exist on the worker's node."""
 
 
 class RolloutWorker:
@@ -101,9 +103,7 @@ class RolloutWorker:
         spec = self._spec
         run = spec.run
         logs.configure(run, spec.name, lambda: version_label(*self._held))
-        texts = load_value_texts(
-            Path(run.judge.values) if run.judge.values else None, run.judge.rubric, run.judge.scorer
-        )
+        texts = spec.texts
         contexts = await asyncio.to_thread(
             load_contexts, Path(spec.model_folder), texts.generation_system, run.date or ""
         )

@@ -212,6 +212,7 @@ def test_a_missing_model_is_a_mistake_and_no_rule_is_lost(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("text", "words"),
     [
+        (f"model: m/m\nsteps: {'9' * 5000}\n", ["mine.yaml:2", "steps: a number of 5,000 digits"]),
         ("- a\n- b\n", ["mine.yaml:1", "its top level is not a mapping"]),
         ("model: m/m\nrollout:\n\tworkers: 2\n", ["mine.yaml:3"]),
         ("model: 'm\n", ["mine.yaml"]),

@@ -118,9 +118,8 @@ def test_a_setting_never_takes_what_aliases_stand_for(tmp_path: Path) -> None:
 def test_a_key_with_a_dot_is_told_to_be_a_section(tmp_path: Path) -> None:
     (line,) = refused(tmp_path, "model: m/m\nlearner.learning_rate: 1e-6\n")
     assert line == (
-        "learner.learning_rate (mine.yaml:2): is a key with a dot, for a section; "
-        "write it as `learner:`, with "
-        "`learning_rate:` in a line of its own below, indented"
+        "learner.learning_rate (mine.yaml:2): is a key with a dot, for a section; write it as `learner:`, "
+        "with `learning_rate:` in a line of its own below, indented"
     )
 
 

@@ -1,10 +1,12 @@
 """What is refused before anything is started: from files and figures, then with tokenizer and user code."""
 
 import json
+import pickle
 import shutil
 import struct
 import sys
 from collections.abc import Mapping, Sequence
+from importlib.resources import files
 from pathlib import Path
 
 import pytest
@@ -201,6 +203,16 @@ def test_prompts_without_a_held_out_split_cannot_be_evaluated(tmp_path: Path) ->
     assert places(run("prompts.source=prompts.jsonl", "heldout.prompts=0")) == []
 
 
+def test_an_address_of_another_machine_is_refused_where_the_run_starts_its_own_cluster(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert places(run("metrics.host=192.0.2.1")) == ["metrics.host"]
+    assert places(run("metrics.host=192.0.2.1", "metrics.port=null")) == []
+    assert places(run("metrics.host=0.0.0.0")) == []
+    monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
+    assert places(run("metrics.host=192.0.2.1")) == []
+
+
 def test_more_held_out_prompts_than_there_are_is_refused_unless_it_is_the_default(tmp_path: Path) -> None:
     (mistake,) = check(open_run(run("heldout.prompts=100000"))).mistakes
     assert (mistake.place, mistake.value) == ("heldout.prompts", 100_000)
@@ -296,6 +308,18 @@ def test_a_prepared_run_has_all_that_it_starts_from(chat_model: Path) -> None:
     assert {"model: weights", "judge.values: rubric"} < prepared.content.keys()
     assert set(prepared.cores) == {"rollout-0", "learner-0"}
     assert prepared.plan.context_tokens > 2048
+
+
+def test_values_in_the_home_folder_are_read_once_for_all_workers(
+    chat_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    shutil.copytree(str(files("dynalign.rollout").joinpath("values")), tmp_path / "values")
+    (tmp_path / "values" / "generation_system.txt").write_text("Be of use.")
+    long = ["prompts.max_tokens=2048", "learner.token_budget=4096"]
+    prepared = preflight(open_run(run(*long, "judge.values=~/values", model=chat_model)))
+    assert prepared.texts.generation_system == "Be of use."
+    assert pickle.loads(pickle.dumps(prepared.texts)) == prepared.texts
 
 
 def test_preflight_refuses_long_prompts_and_an_absent_function_with_the_rest(chat_model: Path) -> None:

@@ -1,6 +1,7 @@
 """The loop, killed between any two of its lines: every group is trained once, whatever dies."""
 
 import asyncio
+import math
 from pathlib import Path
 from typing import Any
 
@@ -86,7 +87,7 @@ class Diverged(CoordinatedRun):
     def learn(self, method: str, *arguments: Any) -> Any:
         if method == "run" and arguments[0] == 2 and self.times:
             self.times -= 1
-            raise StepNotFinite(2, "the gradient norm")
+            raise StepNotFinite(2, 0.5, math.inf)
         return super().learn(method, *arguments)
 
 
@@ -125,7 +126,7 @@ def test_steps_that_are_not_finite_end_the_run_after_three_in_a_row(tmp_path: Pa
     async def case() -> None:
         run = Diverged(tmp_path, 0, "nobody")
         run.times = 100
-        with pytest.raises(RunFailed, match="the gradient norm is not finite; skipped 3 in a row"):
+        with pytest.raises(RunFailed, match="gradient norm inf; nothing was updated; skipped 3 in a row"):
             await asyncio.wait_for(run.run(), 20)
         assert run.times == 97
         assert [commit.step for commit in committed(read(tmp_path / "ledger.log"))] == [1]
