@@ -18,6 +18,7 @@ from dynalign.configs.errors import Mistake, UserError
 from dynalign.configs.load import LoadedRun
 from dynalign.configs.schema import RunSettings
 from dynalign.configs.user_paths import user_path
+from dynalign.launch.metrics_address import host_mistakes
 from dynalign.launch.models.folder import download, folder_mistakes, model_folder
 from dynalign.launch.models.known_models import known_shape
 from dynalign.launch.models.shape import ModelShape, read_shape
@@ -193,7 +194,7 @@ def _examine_run(
     """
     settings = run.settings
     mistakes += run.folder.mistakes(settings)
-    mistakes += _host_mistakes(settings)
+    mistakes += host_mistakes(settings)
     mistakes += heldout_mistakes(run, prompts)
     manifest = lost
     if lost is None and settings.resume == "auto":
