@@ -117,6 +117,28 @@ class RecordError(DynalignError, ValueError):
     """An Arrow record of an unknown or damaged schema, or bytes that do not match their checksum."""
 
 
+class UntrainableGroups(RecordError):
+    """Scored groups whose records are damaged or hold values that cannot be trained on. The other groups of
+    the step are not at fault.
+
+    causes: group id → a sentence that names record and field.
+    """
+
+    def __init__(self, causes: dict[int, str]) -> None:
+        self.causes = causes
+        super().__init__(causes)
+
+    @property
+    def group_ids(self) -> tuple[int, ...]:
+        """The groups, in ascending order."""
+        return tuple(sorted(self.causes))
+
+    def __str__(self) -> str:
+        first = self.causes[self.group_ids[0]]
+        more = len(self.causes) - 1
+        return f"{first} (and {more} more groups)" if more else first
+
+
 class CheckpointError(DynalignError, RuntimeError):
     """A checkpoint that is incomplete or damaged, or that contradicts the configuration."""
 

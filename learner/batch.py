@@ -14,9 +14,11 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from dynalign.configs.errors import RecordError
+from dynalign.configs.errors import RecordError, UntrainableGroups
+from dynalign.learner import record_checks
 from dynalign.learner.advantages import Scale, batch_std, group_advantages
 from dynalign.rollout.arrow_schema import decode
+from dynalign.run_folder import layout
 
 TokenIds = NDArray[np.int32]
 Logprobs = NDArray[np.float32]
@@ -89,27 +91,72 @@ class TrainingGroup:
 
 
 def decode_groups(
-    payloads: Sequence[bytes | memoryview | pa.Buffer], origins: Sequence[str]
+    payloads: Sequence[bytes | memoryview | pa.Buffer],
+    origins: Sequence[str],
+    group_size: int | None = None,
+    vocabulary_size: int | None = None,
 ) -> list[TrainingGroup]:
     """Return the groups of all payloads in order, without a copy.
 
     payloads: Arrow streams, each with one record batch per group.
-    origins: a name for each payload, used in errors.
+    origins: a name for each payload, used in errors. If it is that of a file in the spool, the payload must
+    hold the group that the name says.
+    group_size, vocabulary_size: see `record_checks.fault`.
 
-    Raises RecordError if a payload is damaged, has another schema, or holds an incomplete group, or if a
-    group occurs twice.
+    Raises UntrainableGroups that names every group whose records are damaged, incomplete, or hold a value
+    that cannot be trained on. Raises RecordError if a payload cannot be read and its name does not say which
+    group it holds, or if a group occurs twice.
     """
-    groups = [
-        TrainingGroup.read(record, origin)
-        for payload, origin in zip(payloads, origins, strict=True)
-        for record in decode(payload, origin)
-    ]
+    groups: list[TrainingGroup] = []
+    causes: dict[int, str] = {}
+    for payload, origin in zip(payloads, origins, strict=True):
+        named = layout.group_of(origin)
+        try:
+            records = decode(payload, origin)
+            if named is not None and len(records) != 1:
+                raise RecordError(f"{origin}: {len(records)} record batches instead of one")
+        except RecordError as error:
+            if named is None:
+                raise
+            causes[named] = str(error)
+            continue
+        for record in records:
+            try:
+                group = TrainingGroup.read(record, origin)
+                _refuse(group, origin, named, group_size, vocabulary_size)
+            except RecordError as error:
+                causes[_group_of(record, named, error)] = str(error)
+            else:
+                groups.append(group)
+    if causes:
+        raise UntrainableGroups(causes)
     seen: set[int] = set()
     for group in groups:
         if group.group_id in seen:
             raise RecordError(f"group {group.group_id} stands twice in the batch")
         seen.add(group.group_id)
     return groups
+
+
+def _refuse(
+    group: TrainingGroup, origin: str, named: int | None, group_size: int | None, vocabulary_size: int | None
+) -> None:
+    """Raise RecordError if the group is not the one that the file's name says, or cannot be trained on."""
+    if named is not None and group.group_id != named:
+        raise RecordError(f"{origin}: the records are those of group {group.group_id}")
+    fault = record_checks.fault(group.record, group_size, vocabulary_size)
+    if fault is not None:
+        raise RecordError(f"{origin}: group {group.group_id} cannot be trained on: {fault}")
+
+
+def _group_of(record: pa.RecordBatch, named: int | None, error: RecordError) -> int:
+    """Return the id of a group that was refused, by its file's name or its first row. Raises `error` if
+    neither says it."""
+    if named is not None:
+        return named
+    if record.num_rows == 0:
+        raise error
+    return int(record.column("group_id")[0].as_py())
 
 
 @dataclass(frozen=True)
@@ -145,12 +192,6 @@ class TrainingBatch:
     def lengths_N(self) -> list[int]:
         """The number of completion tokens of each candidate."""
         return [len(tokens) for group in self.groups_P for tokens in group.completion_ids_G]
-
-    @cached_property
-    def highest_token_id(self) -> int:
-        """The highest token id in the batch; -1 if it holds no token."""
-        everything = [ids for group in self.groups_P for ids in (group.context_ids, *group.completion_ids_G)]
-        return max((int(ids.max()) for ids in everything if len(ids)), default=-1)
 
     def candidates(self, column: str) -> list[Any]:
         """Return a column of the records, one Python value per candidate."""

@@ -17,7 +17,6 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from dynalign.configs.errors import RecordError
 from dynalign.configs.schema import RunSettings
 from dynalign.learner import experience
 from dynalign.learner.batch import TrainingBatch, decode_groups
@@ -130,18 +129,16 @@ class Learner:
         payloads: Arrow streams of scored groups. origins: a name for each, used in errors.
         present_fraction: the share of the wanted groups that the payloads hold; scales the loss.
 
-        Raises RecordError if a payload cannot be trained on, and UserError if a sequence exceeds
-        `learner.token_budget`.
+        Raises UntrainableGroups with every group that cannot be trained on, RecordError like `decode_groups`,
+        and UserError if a sequence exceeds `learner.token_budget`.
         """
         if step == self.step:
             return
         if step != self.step + 1:
             raise ValueError(f"step {step} was asked for, but the last step trained is {self.step}")
         settings = self._settings
-        batch = TrainingBatch.of(decode_groups(payloads, origins), settings.algorithm.advantage_scale)
-        if batch.highest_token_id >= self._policy.vocabulary_size:
-            size = self._policy.vocabulary_size
-            raise RecordError(f"token {batch.highest_token_id} is not in this model's vocabulary of {size}")
+        decoded = decode_groups(payloads, origins, settings.rollout.group_size, self._policy.vocabulary_size)
+        batch = TrainingBatch.of(decoded, settings.algorithm.advantage_scale)
         groups = len(batch.groups_P)
         chosen = minibatches(groups, min(settings.algorithm.minibatches, groups)) if groups else []
         plans = [plan_rows(batch, part, settings, self._ranks, present_fraction) for part in chosen]

@@ -47,7 +47,7 @@ LEARNER_STATE = "learner.json"  # in deepspeed/
 EXPORTED_MODEL = "hf"
 
 _STEP = re.compile(r"step-(\d{6,})")
-_GROUP = re.compile(r"group-\d+-\d+-\d+\.arrow")
+_GROUP = re.compile(r"group-(\d+)-\d+-\d+\.arrow")
 
 
 def step_folder(checkpoints: Path, step: int) -> Path:
@@ -96,6 +96,12 @@ def group_file(group_id: int, lineage: int, attempt: int) -> str:
 def is_group_file(name: str) -> bool:
     """Whether `group_file` gives such names."""
     return _GROUP.fullmatch(name) is not None
+
+
+def group_of(name: str) -> int | None:
+    """The group of a file in the spool, by its name; None for a name that `group_file` does not give."""
+    match = _GROUP.fullmatch(name)
+    return None if match is None else int(match[1])
 
 
 def request_file(run_folder: Path, request: str) -> Path:

@@ -205,12 +205,13 @@ def test_on_policy_the_ratio_is_one_and_nothing_is_clipped(llama: Path) -> None:
 
 
 def test_the_mismatch_is_the_mean_difference_to_what_the_engine_recorded(llama: Path) -> None:
-    report = trained(learner_of(llama), 1, [group(1, [3, 4], [candidate([5, 6], 1.0), candidate([7], 2.0)])])
+    pair = [candidate([5, 6], 1.0), candidate([7], 2.0)]
+    report = trained(learner_of(llama, group_size=2), 1, [group(1, [3, 4], pair)])
     assert report["logprob_mismatch_mean"] is None
     recorded = [candidate([5, 6], 1.0, [-9.0, -9.0]), candidate([7], 2.0)]
     policy = AutoModelForCausalLM.from_pretrained(llama, dtype=torch.float32)
     mine = WrittenOut.logprobs(policy, group(1, [3, 4], recorded), 0)
-    report = trained(learner_of(llama), 1, [group(1, [3, 4], recorded)])
+    report = trained(learner_of(llama, group_size=2), 1, [group(1, [3, 4], recorded)])
     assert report["logprob_mismatch_mean"] == pytest.approx(float((mine.detach() + 9).abs().mean()), rel=1e-4)
 
 
@@ -262,7 +263,9 @@ def test_fewer_groups_than_minibatches_are_trained_one_by_one(llama: Path) -> No
 
 def test_a_token_outside_the_vocabulary_is_refused_before_anything_is_computed(llama: Path) -> None:
     with pytest.raises(RecordError, match="token 96 is not in this model's vocabulary of 96"):
-        learner_of(llama).prepare(1, *payloads([group(1, [3], [candidate([96], 1.0), candidate([5], 2.0)])]))
+        learner_of(llama, group_size=2).prepare(
+            1, *payloads([group(1, [3], [candidate([96], 1.0), candidate([5], 2.0)])])
+        )
 
 
 def test_weights_that_are_not_finite_are_never_reported_as_a_step(llama: Path) -> None:
@@ -309,7 +312,8 @@ def test_the_advantage_scale_is_the_configured_one(
         group(1, [3, 4], [candidate([5], 1.0), candidate([6], 4.0)]),
         group(2, [3, 4], [candidate([5], 2.0), candidate([6], 2.5)]),
     ]
-    run = settings(llama).model_copy(update={"algorithm": AlgorithmSettings(advantage_scale=scale)})
+    changed = {"algorithm": AlgorithmSettings(advantage_scale=scale)}
+    run = settings(llama, group_size=2).model_copy(update=changed)
     learner = Learner(run, llama, 0, 1)
     trained(learner, 1, pair)
     file = learner.write_experience(1, tmp_path)

@@ -72,7 +72,8 @@ def random_groups(count: int, group_size: int = 4, seed: int = 0, behaviour: boo
             recorded = (
                 [-0.1 * value for value in integers(20, 60, len(tokens))] if behaviour and index % 2 else None
             )
-            candidates.append(candidate(tokens, (index * 7 + group_id) % 5 + 0.25 * index, recorded))
+            score = min(5.0, (index * 7 + group_id) % 5 + 0.25 * index)
+            candidates.append(candidate(tokens, score, recorded))
         groups.append(group(group_id, integers(3, VOCABULARY, integers(3, 9, 1)[0]), candidates))
     return groups
 
