@@ -208,6 +208,23 @@ class LearnerLost(DynalignError, RuntimeError):
         return self.detail
 
 
+class StepNotFinite(DynalignError, FloatingPointError):
+    """A learner step whose loss or gradient is not finite. It has changed nothing: weights, optimizer and
+    version are those of the step before, and the same step can be prepared with other groups.
+
+    All ranks raise it. loss, grad_norm: sums over all ranks.
+    """
+
+    def __init__(self, step: int, loss: float, grad_norm: float) -> None:
+        self.step = step
+        self.loss = loss
+        self.grad_norm = grad_norm
+        super().__init__(step, loss, grad_norm)
+
+    def __str__(self) -> str:
+        return f"step {self.step}: loss {self.loss}, gradient norm {self.grad_norm}; nothing was updated"
+
+
 class RunFailed(DynalignError, RuntimeError):
     """The run ended before its last step. The message names the cause."""
 

@@ -8,6 +8,7 @@ calls in the same order.
 """
 
 import logging
+import math
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -55,8 +56,8 @@ def _configuration(settings: LearnerSettings, clips: bool, ranks: int) -> dict[s
         "zero_optimization": zero,
         # torch's AdamW is as fast as DeepSpeed's and needs no compiler.
         "zero_allow_untested_optimizer": True,
-        # On an overflow DeepSpeed would skip the step silently; the learner raises if the norm is not finite.
-        "bf16": {"enabled": settings.precision == "bfloat16", "check_grad_overflow": False},
+        # With this DeepSpeed makes no update from a gradient that is not finite, at any stage and precision.
+        "bf16": {"enabled": settings.precision == "bfloat16", "check_grad_overflow": True},
         "gradient_clipping": settings.grad_clip if clips else 0.0,
         "steps_per_print": 2**31,
     }
@@ -123,13 +124,16 @@ class DeepSpeedEngine:
         if settings.zero_stage == 0:
             # Adam has counted the step on zeros, which would distort its bias correction.
             self._optimizer.state.clear()
-        self.failed = FailedWrites()
+        self.failed = FailedWrites(device)
         self._engine.checkpoint_engine = _Writer(self.failed)
         self._engine._copy_recovery_script = _no_recovery_script
 
     def _clip(self, optimizer: torch.optim.Optimizer, *_: object) -> None:
         parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
         self._own_norm = nn.utils.clip_grad_norm_(parameters, self._settings.grad_clip)
+        if not self._own_norm.isfinite():
+            for parameter in parameters:
+                parameter.grad = None  # the optimizer passes over it
 
     def forward(self, *inputs: object) -> tuple[Tensor, ...]:
         """Call `Policy.forward`; also under `torch.no_grad()`."""
@@ -139,13 +143,17 @@ class DeepSpeedEngine:
     def backward(self, loss: Tensor) -> None:
         """Add the gradient of `loss`, one term of a sum over all rows of all ranks.
 
-        DeepSpeed averages over ranks, which the factor undoes.
+        DeepSpeed averages over ranks, which the factor undoes. A loss that is not finite makes the whole
+        gradient not finite, so that `step` makes no update from it.
         """
-        self._engine.backward(loss * self.ranks, scale_wrt_gas=False)
+        factor = torch.where(loss.detach().isfinite(), self.ranks, math.nan)
+        self._engine.backward(loss * factor, scale_wrt_gas=False)
 
     def step(self, learning_rate: float) -> float:
         """Clip the gradients, update the weights, and clear the gradients; return their global norm before
-        clipping.
+        clipping, which is the same on all ranks.
+
+        If the norm is not finite, weights and optimizer stay as they are.
         """
         for group in self._optimizer.param_groups:
             group["lr"] = learning_rate

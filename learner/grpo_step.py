@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from dynalign.configs.errors import DynalignError, LearnerLost, StepNotFinite
 from dynalign.configs.sections.algorithm import AlgorithmSettings
 from dynalign.learner.deepspeed_engine import DeepSpeedEngine
 from dynalign.learner.learner_state import Report
@@ -59,19 +60,37 @@ class GrpoStep:
     def train(self, step: int, rows_of_minibatches: list[list[Row]], learning_rate: float) -> Report:
         """Update the policy once per minibatch, and return the model's metrics over all ranks. Collective.
 
-        Raises FloatingPointError if the loss or the gradient is not finite.
+        Raises StepNotFinite if the loss or the gradient is not finite before any update, so that the step has
+        changed nothing; LearnerLost if that happens at a later minibatch, since the updates before it cannot
+        be undone here.
         """
         sums = _Sums()
         ratios = LossStatistics()
         norms: list[float] = []
         old_logprobs = self._logprobs_at_start(rows_of_minibatches)
+        self._refuse_not_finite(step, old_logprobs)
         for rows_R, old_R in zip(rows_of_minibatches, old_logprobs, strict=True):
             for row, old_T in zip(rows_R, old_R, strict=True):
                 row_sums, row_ratios = self._train_row(row, old_T)
                 sums += row_sums
                 ratios += row_ratios
-            norms.append(self._engine.step(learning_rate))
-        return self._over_all_ranks(step, sums, ratios, norms)
+            norm = self._engine.step(learning_rate)
+            if not math.isfinite(norm):
+                loss = math.fsum(vector[0] for vector in self._engine.gather([sums.loss]))
+                raise _not_finite(step, len(norms), loss, norm)
+            norms.append(norm)
+        return self._over_all_ranks(sums, ratios, norms)
+
+    def _refuse_not_finite(self, step: int, old_logprobs: list[list[Tensor | None]]) -> None:
+        """Raise StepNotFinite on all ranks if the policy gives a token of a later minibatch no finite
+        log-probability. The first minibatch has its own check. Collective if there are later ones.
+        """
+        if len(old_logprobs) < 2:
+            return
+        computed = [old_T for old_R in old_logprobs for old_T in old_R if old_T is not None]
+        finite = all(bool(old_T.isfinite().all()) for old_T in computed)
+        if not all(vector[0] for vector in self._engine.gather([float(finite)])):
+            raise StepNotFinite(step, math.nan, math.nan)
 
     @torch.no_grad()
     def _logprobs_at_start(self, rows_of_minibatches: list[list[Row]]) -> list[list[Tensor | None]]:
@@ -137,7 +156,7 @@ class GrpoStep:
     def _tensor(self, values: NDArray[np.generic]) -> Tensor:
         return torch.from_numpy(values).to(self._engine.device)
 
-    def _over_all_ranks(self, step: int, sums: _Sums, ratios: LossStatistics, norms: list[float]) -> Report:
+    def _over_all_ranks(self, sums: _Sums, ratios: LossStatistics, norms: list[float]) -> Report:
         """Return the metrics over all ranks: loss and gradient norm as means over minibatches, the others
         over tokens.
         """
@@ -150,10 +169,6 @@ class GrpoStep:
         all_ratios = sum((LossStatistics(*vector[split:]) for vector in ranks), LossStatistics())
         loss = total.loss / len(norms)
         grad_norm = math.fsum(norms) / len(norms)
-        if not (math.isfinite(loss) and math.isfinite(grad_norm)):
-            raise FloatingPointError(
-                f"step {step}: loss {loss}, gradient norm {grad_norm}; continue from the newest checkpoint"
-            )
         mismatch = total.mismatch / total.mismatch_tokens if total.mismatch_tokens else None
         return {
             "loss": loss,
@@ -162,3 +177,11 @@ class GrpoStep:
             "kl": total.kl / all_ratios.tokens if self._algorithm.kl_coef > 0 else None,
             "logprob_mismatch_mean": mismatch,
         } | all_ratios.finish()
+
+
+def _not_finite(step: int, updates: int, loss: float, grad_norm: float) -> DynalignError:
+    """Return the error of a minibatch that is not finite. updates: how many the step has made before it."""
+    error = StepNotFinite(step, loss, grad_norm)
+    if not updates:
+        return error
+    return LearnerLost("failed", f"minibatch {updates + 1} of {error}, but {updates} before it were")

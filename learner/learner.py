@@ -152,8 +152,9 @@ class Learner:
 
         A batch without any completion token updates nothing, but counts as a step.
 
-        Raises FloatingPointError if the loss or the gradient is not finite: these weights must not be
-        published.
+        Raises StepNotFinite if the loss or the gradient is not finite: the learner is as before, and the
+        step can be prepared with other groups. Raises LearnerLost if that happens after an update of the
+        step: the learner must continue from a checkpoint.
         """
         if step == self.step:
             return self._state.report

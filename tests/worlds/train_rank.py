@@ -26,7 +26,7 @@ CASES: dict[str, dict[str, Any]] = {
         "kl_coef": 0.1,
         "lora": {"rank": 4},
     },
-    "zero-2-one-sequence": {"zero_stage": 2},
+    "zero-2-one-sequence": {"zero_stage": 2, "group_size": 2},
 }
 
 
