@@ -15,6 +15,8 @@ from torch import Tensor
 
 SHARD_BYTES = 4 << 30
 """Most bytes of weights in one file, which bounds the memory that an export needs."""
+_TEMPLATES = "additional_chat_templates"
+"""The folder in which transformers saves the templates beside the default one."""
 WEIGHT_SUFFIXES = {".safetensors", ".bin", ".gguf", ".pt", ".pth", ".h5", ".msgpack", ".onnx"}
 """Files of the initial folder that hold weights, and so are not copied."""
 
@@ -70,8 +72,8 @@ class _Shards:
 def export_model(
     tensors: Iterable[tuple[str, Tensor]], model_folder: Path, folder: Path, shard_bytes: int = SHARD_BYTES
 ) -> None:
-    """Write `tensors` as bfloat16, and every file of `model_folder` that holds no weights, into `folder`, and
-    create it.
+    """Write `tensors` as bfloat16, and every file of `model_folder` that holds no weights, also additional
+    chat templates, into `folder`, and create it.
 
     tensors: name and value of each weight; a value needs to be valid only until the next one is requested.
     shard_bytes: most bytes of weights in one file.
@@ -80,6 +82,8 @@ def export_model(
     for file in model_folder.iterdir():
         if file.is_file() and file.suffix not in WEIGHT_SUFFIXES and not file.name.endswith(".index.json"):
             shutil.copyfile(file, folder / file.name)
+    if (model_folder / _TEMPLATES).is_dir():
+        shutil.copytree(model_folder / _TEMPLATES, folder / _TEMPLATES, dirs_exist_ok=True)
     config = json.loads((folder / "config.json").read_text())
     for stale in ("torch_dtype", "quantization_config"):
         config.pop(stale, None)

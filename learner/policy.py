@@ -21,16 +21,12 @@ from dynalign.configs.sections.learner import LearnerSettings, LoraSettings
 from dynalign.learner.head.fused_head import TokenLoss, head_loss, is_fusable
 from dynalign.learner.head.logprobs import completion_logprobs
 from dynalign.learner.head.spare_cores import DeferredGradients
+from dynalign.learner.packing_probe import packing_mistakes
 from dynalign.learner.rows.attention import PACKED
 from dynalign.learner.rows.rows import Layout
 
 ADAPTER = "default"
 """peft's name for the one adapter of a model."""
-PROBE_TOKENS = 6
-"""Tokens of the prompt, and of each completion, in the row with which `load_policy` tests the packing."""
-PROBE_TOLERANCE_NATS = {torch.float32: 0.005, torch.bfloat16: 0.3}
-"""Largest mean difference of log-probabilities between a packed and a plain forward pass that rounding
-explains. If a sequence saw its neighbour in the row, the difference would be several nats."""
 
 
 @dataclass(frozen=True)
@@ -180,7 +176,8 @@ def load_policy(
     content: what is published to the engines: all weights, or the adapters alone.
 
     Raises UserError if the folder's tensors cannot be published under their names on disk, if the
-    architecture cannot be packed, or if no layer has a name listed in `learner.lora.targets`.
+    architecture cannot be packed, if the weights are not finite, or if a name in `learner.lora.targets` is
+    that of no layer, or of a head whose weight is the embedding's.
     """
     disable_progress_bar()  # type: ignore[no-untyped-call]
     unquantized = _unquantized(model_folder)
@@ -194,7 +191,7 @@ def load_policy(
         if isinstance(module, nn.Dropout):
             module.p = 0.0
     policy = Policy(model, settings.logprob_chunk_tokens)
-    mistakes = _packing_mistakes(policy, model_folder, dtype)
+    mistakes = packing_mistakes(policy, model_folder)
     if content == "full":
         mistakes += _names_not_on_disk(policy, model_folder)
     if mistakes:
@@ -246,50 +243,6 @@ def _names_not_on_disk(policy: Policy, model_folder: Path) -> list[Mistake]:
     return [Mistake("model", str(model_folder), rule, remedy)]
 
 
-def _packing_mistakes(policy: Policy, model_folder: Path, dtype: torch.dtype) -> list[Mistake]:
-    try:
-        difference = packing_difference_nats(policy)
-    except (NotImplementedError, TypeError) as error:
-        rule = f"the learner cannot pack rows for this architecture ({error})"
-    else:
-        if difference <= PROBE_TOLERANCE_NATS[dtype]:
-            return []
-        rule = (
-            f"log-probabilities in packed rows differ from the model's own forward by {difference:.2g} nats"
-        )
-    remedy = "use an architecture with plain softmax attention and an unscaled head"
-    return [Mistake("model", str(model_folder), rule, remedy)]
-
-
-@torch.no_grad()
-def packing_difference_nats(policy: Policy) -> float:
-    """Return the mean difference in log-probabilities between two short sequences in one packed row and each
-    of them alone.
-
-    The latter uses the model's own forward pass and attention. The test detects architectures that would
-    train wrongly without an error: recurrent layers that carry state from one sequence to the next, scaled or
-    capped logits.
-    """
-    n = PROBE_TOKENS
-    ids = (torch.arange(3 * n) * 7919 + 11) % policy.vocabulary_size
-    context, first, second = torch.split(ids, n)
-    input_ids_S = torch.cat([context, first[:-1], second[:-1]])
-    position_ids_S = torch.cat([torch.arange(n), *[torch.arange(n, 2 * n - 1)] * 2])
-    ends = torch.tensor([n - 1])
-    predicting_T = torch.cat([ends, torch.arange(n, 2 * n - 1), ends, torch.arange(2 * n - 1, 3 * n - 2)])
-    policy.eval()
-    packed_T, _ = policy(
-        input_ids_S, position_ids_S, ((n, n - 1, n - 1),), predicting_T, torch.cat([first, second]), 1
-    )
-    policy.model.set_attn_implementation("eager")
-    plain = []
-    for completion in (first, second):
-        logits_TV = policy.model(torch.cat([context, completion])[None]).logits[0, n - 1 : -1].float()
-        plain.append(logits_TV.log_softmax(-1).gather(-1, completion[:, None])[:, 0])
-    policy.model.set_attn_implementation(PACKED)
-    return float((packed_T - torch.cat(plain)).abs().mean())
-
-
 def _add_adapters(model: PreTrainedModel, settings: LoraSettings, seed: int) -> None:
     # imported here because it takes seconds, and few runs need it
     from peft import LoraConfig, inject_adapter_in_model
@@ -305,6 +258,19 @@ def _add_adapters(model: PreTrainedModel, settings: LoraSettings, seed: int) -> 
         raise UserError(
             Mistake("learner.lora.targets", target, "no linear layer has this name", remedy)
             for target in unknown
+        )
+    embedding = model.get_input_embeddings().weight  # type: ignore[no-untyped-call]
+    tied = {
+        name.rpartition(".")[2]
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Linear) and module.weight is embedding
+    }
+    if tied.intersection(settings.targets):
+        rule = "its weight is that of the input embedding, so an adapter on it could not be published"
+        raise UserError(
+            Mistake("learner.lora.targets", target, rule, "remove it from the targets")
+            for target in settings.targets
+            if target in tied
         )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

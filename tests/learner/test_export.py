@@ -3,6 +3,7 @@ initial model's.
 """
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -59,6 +60,16 @@ def test_tokenizer_template_and_generation_settings_come_along(llama: Path, tmp_
     ]
     assert chats[0] == chats[1] == [5, 6]
     assert json.loads((tmp_path / "config.json").read_text())["dtype"] == "bfloat16"
+
+
+def test_additional_chat_templates_come_along(llama: Path, tmp_path: Path) -> None:
+    model = tmp_path / "model"
+    shutil.copytree(llama, model)
+    tokenizer = AutoTokenizer.from_pretrained(model)
+    tokenizer.chat_template = {"default": "{{ 1 }}", "rag": "{{ 2 }}", "tool_use": "{{ 3 }}"}
+    tokenizer.save_pretrained(model)
+    export_model([("w", torch.ones(2))], model, tmp_path / "hf")
+    assert AutoTokenizer.from_pretrained(tmp_path / "hf").chat_template == tokenizer.chat_template
 
 
 def test_a_large_model_is_written_in_shards(llama: Path, tmp_path: Path) -> None:
