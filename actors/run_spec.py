@@ -1,6 +1,7 @@
 """What every actor of a run is given at its start."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from dynalign.configs.schema import RunSettings
 
@@ -23,6 +24,8 @@ class RunSpec:
     """Step of the whole checkpoint that the lineage began with; 0 for none."""
     prompts_hash: str
     """Hash of the prompt set."""
+    content: Mapping[str, str] = field(default_factory=dict)
+    """The hashes of `run_folder/content.py` at the start of the lineage."""
 
     @property
     def ledger(self) -> str:

@@ -63,7 +63,8 @@ class Attempt:
         self._clock = clock
         self._started_s = time.time()
         self._step = ready.checkpoint.step if ready.checkpoint else 0
-        self._spec = RunSpec(settings, str(folder), lineage, self._step, ready.prompts.content_hash)
+        prompts_hash = ready.prompts.content_hash
+        self._spec = RunSpec(settings, str(folder), lineage, self._step, prompts_hash, ready.content)
         self._supervisor: Supervisor | None = None
         self._cause: str | None = None
 

@@ -8,7 +8,7 @@ import datetime
 import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -30,7 +30,13 @@ from dynalign.rollout.judges.function import load_function
 from dynalign.rollout.judges.value_texts import ValueTexts, load_value_texts
 from dynalign.rollout.prompts import PromptSet, load_prompts, too_long
 from dynalign.run_folder import layout
-from dynalign.run_folder.checkpoint import CheckpointManifest, contradictions, read_manifest
+from dynalign.run_folder.checkpoint import (
+    CheckpointManifest,
+    content_contradictions,
+    contradictions,
+    read_manifest,
+)
+from dynalign.run_folder.content import model_hashes, values_hashes
 
 if TYPE_CHECKING:
     from dynalign.launch.resume.mirrored import Mirrored
@@ -55,6 +61,8 @@ class Prepared:
     """Which actor runs where, and what it needs."""
     mirrored: "Mirrored | None" = None
     """What `checkpoint.mirror` holds, possibly that checkpoint; None for a run without a mirror."""
+    content: Mapping[str, str] = field(default_factory=dict)
+    """The hashes of the model and of the value texts; a continued run must find the same."""
 
     def on(self, cluster: Cluster) -> "Prepared":
         """The same, planned on another cluster, once it is known."""
@@ -85,11 +93,12 @@ def check(run: OpenRun) -> Checked:
     light = source == "builtin" or source.endswith(".jsonl")
     prompts = _collect(mistakes, lambda: load_prompts(source)) if light else None
     texts = _collect(mistakes, lambda: run_texts(settings))
-    _examine_run(run, prompts, mistakes)
+    manifest = _examine_run(run, prompts, mistakes)
     model = _collect(mistakes, lambda: model_folder(settings.model))
     result = None
     if isinstance(model, Path):
         mistakes += folder_mistakes(model)
+        _content(settings, model, texts, manifest, mistakes)
         result = _plan(run, model, ESTIMATE, texts, mistakes)
     elif model is not None:
         result = _plan_before_download(run, model, texts, mistakes)
@@ -118,9 +127,11 @@ def preflight(run: OpenRun) -> Prepared:
         model = None if mistakes else download(model)
     contexts = None
     result = None
+    content: Mapping[str, str] = {}
     if model is not None:
         lacking = folder_mistakes(model)
         mistakes += lacking
+        content = _content(settings, model, texts, checkpoint, mistakes)
         if not lacking and texts is not None:
             contexts = _collect(mistakes, lambda: run_contexts(settings, model, texts))
         if contexts is not None:
@@ -128,7 +139,7 @@ def preflight(run: OpenRun) -> Prepared:
         result = _plan(run, model, contexts or ESTIMATE, texts, mistakes)
     if mistakes or model is None or prompts is None or result is None:
         raise UserError(mistakes)
-    return Prepared(model, prompts, checkpoint, result, mirrored)
+    return Prepared(model, prompts, checkpoint, result, mirrored, content)
 
 
 def run_contexts(settings: RunSettings, model: Path, texts: ValueTexts) -> Contexts:
@@ -175,6 +186,29 @@ def _examine_run(
     if manifest is not None and prompts is not None:
         mistakes += contradictions(manifest, settings, prompts.content_hash)
     return manifest
+
+
+def _content(
+    settings: RunSettings,
+    model: Path,
+    texts: ValueTexts | None,
+    manifest: CheckpointManifest | None,
+    mistakes: list[Mistake],
+) -> dict[str, str]:
+    """The hashes of what the run is trained with; adds a mistake where the checkpoint was made with other
+    content."""
+    try:
+        hashes = model_hashes(model)
+    except OSError as error:
+        rule = f"cannot be read ({error.strerror}: {error.filename})"
+        mistakes.append(Mistake("model", settings.model, rule, "make its files readable"))
+        return {}
+    if texts is not None:
+        judged = settings.judge.kind != "function"
+        hashes |= values_hashes(texts.definition_hash, texts.rubric_hash if judged else None)
+    if manifest is not None:
+        mistakes += content_contradictions(manifest, settings, hashes)
+    return hashes
 
 
 def _context_mistakes(settings: RunSettings, contexts: Contexts, prompts: PromptSet | None) -> list[Mistake]:

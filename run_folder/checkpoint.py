@@ -9,6 +9,7 @@ disk, so a crash at any moment leaves the checkpoint before it in place.
 
 import json
 import math
+import os
 import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
@@ -22,9 +23,12 @@ from dynalign.configs.errors import CheckpointError, Mistake
 from dynalign.configs.schema import RunSettings
 from dynalign.configs.sections.judge import JudgeSettings
 from dynalign.run_folder import durable, layout
+from dynalign.run_folder.content import content_mistakes
 from dynalign.run_folder.layout import aside_folder, aside_folders, replaced_folder, step_folder, step_of
 
 FORMAT = 1
+CONTENT = "content"
+"""The key of the content's hashes among the settings of a manifest."""
 _READ_BYTES = 1 << 22
 
 
@@ -63,14 +67,17 @@ class CheckpointManifest:
     """Path in the folder → file, for every file but the manifest."""
 
 
-def fixed_settings(settings: RunSettings, prompts_hash: str) -> dict[str, Any]:
+def fixed_settings(
+    settings: RunSettings, prompts_hash: str, content: Mapping[str, str] | None = None
+) -> dict[str, Any]:
     """The settings that may not change when a run is resumed, by dotted path.
 
     Another value would not fit the saved state, or would make the history before and after incomparable.
+    content: the hashes of `content.py`, under `content`; None leaves them out.
     """
     learner = settings.learner
     rollout = settings.rollout
-    return {
+    fixed = {
         "model": settings.model,
         "seed": settings.seed,
         "prompts": prompts_hash,
@@ -84,12 +91,22 @@ def fixed_settings(settings: RunSettings, prompts_hash: str) -> dict[str, Any]:
         "learner.precision": learner.precision,
         "learner.lora": None if learner.lora is None else learner.lora.model_dump(mode="json"),
     }
+    return fixed if content is None else fixed | {CONTENT: dict(content)}
 
 
 def contradictions(checkpoint: CheckpointManifest, settings: RunSettings, prompts_hash: str) -> list[Mistake]:
-    """Why a run with `settings` cannot continue this checkpoint: one mistake per setting, none if it can."""
+    """Why a run with `settings` cannot continue this checkpoint: one mistake per setting, none if it can.
+
+    Model and value texts are compared by their content, in `content_contradictions`. Only for a checkpoint of
+    an earlier version, which has no hashes, are their paths compared here.
+    """
     wanted = fixed_settings(settings, prompts_hash)
     made_with = _present(checkpoint.settings)
+    has_hashes = made_with.pop(CONTENT, None) is not None
+    if has_hashes or _same_place(made_with["model"], wanted["model"]):
+        made_with["model"] = wanted["model"]
+    if has_hashes or _same_place(made_with["judge"]["values"], wanted["judge"]["values"]):
+        made_with["judge"] = made_with["judge"] | {"values": wanted["judge"]["values"]}
     mistakes = [
         Mistake(
             place,
@@ -106,6 +123,24 @@ def contradictions(checkpoint: CheckpointManifest, settings: RunSettings, prompt
             Mistake("steps", settings.steps, rule, f"set it to {checkpoint.step} or more, or start a new run")
         )
     return mistakes
+
+
+def content_contradictions(
+    checkpoint: CheckpointManifest, settings: RunSettings, content: Mapping[str, str]
+) -> list[Mistake]:
+    """The same for what the run's files hold. content: the hashes of `content.py`, as of now."""
+    shown = {"model": settings.model, "judge.values": settings.judge.values}
+    return content_mistakes(checkpoint.settings.get(CONTENT, {}), content, shown)
+
+
+def _same_place(one: str | None, other: str | None) -> bool:
+    """Whether two spellings name the same file or folder, by a symlink, a slash at the end, or another
+    current folder."""
+    if one is None or other is None:
+        return one == other
+    return one == other or os.path.realpath(os.path.expanduser(one)) == os.path.realpath(
+        os.path.expanduser(other)
+    )
 
 
 def _present(settings: dict[str, Any]) -> dict[str, Any]:

@@ -41,7 +41,7 @@ async def write_checkpoint(spec: RunSpec, step: int, learner: Saver, ledger: byt
         group_ids = await learner.save(aside, step)
         await asyncio.to_thread((aside / layout.LEDGER_STATE).write_bytes, ledger)
         owner.check(run_folder, spec.lineage)
-        fixed = checkpoint.fixed_settings(spec.run, spec.prompts_hash)
+        fixed = checkpoint.fixed_settings(spec.run, spec.prompts_hash, spec.content or None)
         whole = await asyncio.to_thread(
             checkpoint.seal, checkpoints, spec.run.name, spec.lineage, step, group_ids, fixed
         )

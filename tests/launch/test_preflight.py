@@ -1,9 +1,10 @@
 """What is refused before anything is started: from files and figures, then with tokenizer and user code."""
 
 import json
+import shutil
 import struct
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -13,10 +14,12 @@ from dynalign.configs.load import LoadedRun, load_run
 from dynalign.launch.commands.check import check_lines, context_lines
 from dynalign.launch.models.folder import folder_mistakes, model_folder
 from dynalign.launch.plan.machine import this_machine
-from dynalign.launch.preflight import check, preflight
+from dynalign.launch.preflight import check, preflight, run_texts
 from dynalign.launch.resume.open_run import open_run
+from dynalign.rollout.judges import value_texts
 from dynalign.rollout.prompts import load_prompts
 from dynalign.run_folder.checkpoint import fixed_settings, seal
+from dynalign.run_folder.content import model_hashes, values_hashes
 from dynalign.run_folder.layout import aside_folder
 
 CONFIG = {
@@ -204,10 +207,10 @@ def test_a_disk_that_cannot_hold_the_checkpoints_is_refused_with_both_figures(tm
     assert str(tmp_path) in places(run(model=model))
 
 
-def with_checkpoint(loaded: LoadedRun, step: int) -> None:
+def with_checkpoint(loaded: LoadedRun, step: int, content: Mapping[str, str] | None = None) -> None:
     folder = open_run(loaded).folder.path / "checkpoints"
     aside_folder(folder, step, 1).mkdir(parents=True)
-    fixed = fixed_settings(loaded.settings, load_prompts("builtin").content_hash)
+    fixed = fixed_settings(loaded.settings, load_prompts("builtin").content_hash, content)
     seal(folder, loaded.settings.name, 1, step, (0,), fixed)
 
 
@@ -216,6 +219,29 @@ def test_what_may_not_change_when_a_run_is_continued_is_refused_by_name() -> Non
     assert places(run()) == []
     assert places(run("steps=20", "learner.learning_rate=1e-6")) == []
     assert places(run("seed=1", "rollout.group_size=4", "steps=3")) == ["seed", "rollout.group_size", "steps"]
+
+
+def test_changed_weights_template_or_rubric_are_refused_and_another_spelling_is_not(tmp_path: Path) -> None:
+    model = paper_model(tmp_path / "model")
+    values = tmp_path / "values"
+    shutil.copytree(Path(value_texts.__file__).parents[1] / "values", values)
+    settings = [f"judge.values={values}"]
+    texts = run_texts(run(*settings).settings)
+    hashes = model_hashes(model) | values_hashes(texts.definition_hash, texts.rubric_hash)
+    with_checkpoint(run(*settings), 4, hashes)
+    (tmp_path / "link").symlink_to(model)
+    for spelling in ("model", f"{model}/", "link"):
+        assert places(run(f"model={spelling}", "judge.values=values")) == []
+    (model / "chat_template.jinja").write_text("{{ other }}")
+    assert places(run(*settings, model=model)) == ["model"]
+    paper_model(model)
+    with (model / "model.safetensors").open("ab") as weights:
+        weights.write(b"x")
+    assert places(run(*settings, model=model)) == ["model"]
+    paper_model(model)
+    with (values / "rubric_unified.txt").open("a") as rubric:
+        rubric.write("and more")
+    assert places(run(*settings, model=model)) == ["judge.values"]
 
 
 @pytest.fixture(scope="module")
@@ -236,6 +262,7 @@ def test_a_prepared_run_has_all_that_it_starts_from(chat_model: Path) -> None:
     )
     assert prepared.checkpoint is not None
     assert prepared.checkpoint.step == 4
+    assert {"model: weights", "judge.values: rubric"} < prepared.content.keys()
     assert set(prepared.cores) == {"rollout-0", "learner-0"}
     assert prepared.plan.context_tokens > 2048
 

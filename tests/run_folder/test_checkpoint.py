@@ -16,6 +16,7 @@ from dynalign.run_folder import layout
 from dynalign.run_folder.checkpoint import (
     CheckpointManifest,
     clear_aside,
+    content_contradictions,
     contradictions,
     fixed_settings,
     newest_whole,
@@ -208,6 +209,34 @@ def test_a_setting_of_the_judge_that_a_manifest_does_not_have_counts_as_its_defa
     assert contradictions(former, changed(judge=judge), "abc") == []
     other = judge.model_copy(update={"max_rationale_tokens": 500})
     assert [mistake.place for mistake in contradictions(former, changed(judge=other), "abc")] == ["judge"]
+
+
+def test_a_checkpoint_with_hashes_is_continued_wherever_its_files_lie(tmp_path: Path) -> None:
+    settings = fixed_settings(RUN, "abc", {"model: weights": "1", "judge.values: rubric": "2"})
+    manifest = replace(manifest_of(tmp_path), settings=settings)
+    other = changed(model="elsewhere/m/", judge=JudgeSettings(values="elsewhere"))
+    assert contradictions(manifest, other, "abc") == []
+    assert content_contradictions(manifest, other, {"model: weights": "1", "judge.values: rubric": "2"}) == []
+    found = content_contradictions(manifest, other, {"model: weights": "0", "judge.values: rubric": "0"})
+    assert [(mistake.place, mistake.value) for mistake in found] == [
+        ("model", "elsewhere/m/"),
+        ("judge.values", "elsewhere"),
+    ]
+
+
+def test_without_hashes_another_spelling_of_the_same_folder_is_continued(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "m").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "m")
+    monkeypatch.chdir(tmp_path)
+    settings = fixed_settings(changed(model=str(tmp_path / "m")), "abc")
+    manifest = replace(manifest_of(tmp_path), settings=settings)
+    for spelling in ("m", f"{tmp_path}/m/", "link", "./m"):
+        assert contradictions(manifest, changed(model=spelling), "abc") == []
+    (mistake,) = contradictions(manifest, changed(model="other"), "abc")
+    assert mistake.place == "model"
+    assert content_contradictions(manifest, RUN, {"model: weights": "1"}) == []
 
 
 def test_all_contradictions_are_reported_together(tmp_path: Path) -> None:
