@@ -191,7 +191,7 @@ def load_policy(
         if isinstance(module, nn.Dropout):
             module.p = 0.0
     policy = Policy(model, settings.logprob_chunk_tokens)
-    mistakes = packing_mistakes(policy, model_folder)
+    mistakes = packing_mistakes(model, policy, model_folder)
     if content == "full":
         mistakes += _names_not_on_disk(policy, model_folder)
     if mistakes:
@@ -259,7 +259,7 @@ def _add_adapters(model: PreTrainedModel, settings: LoraSettings, seed: int) -> 
             Mistake("learner.lora.targets", target, "no linear layer has this name", remedy)
             for target in unknown
         )
-    embedding = model.get_input_embeddings().weight  # type: ignore[no-untyped-call]
+    embedding = model.get_input_embeddings().weight
     tied = {
         name.rpartition(".")[2]
         for name, module in model.named_modules()
