@@ -114,7 +114,7 @@ def _compare_weights(learner: Any, step: int, recorded: Path, model: Path) -> li
     nothing."""
     with tempfile.TemporaryDirectory() as folder:
         learner.export(Path(folder))
-        apart, moved = _distances(Path(folder), recorded, model)
+        apart, moved = weight_distances(Path(folder), recorded, model)
     if apart == 0:
         print(f"{step:4d}  the weights of the checkpoint are equal to the bit")
         return []
@@ -127,8 +127,9 @@ def _compare_weights(learner: Any, step: int, recorded: Path, model: Path) -> li
     return [] if agree else ["weights"]
 
 
-def _distances(replayed: Path, recorded: Path, initial: Path) -> tuple[float, float]:
-    """Euclidean distances over all weights: replayed to recorded, and recorded to initial."""
+def weight_distances(replayed: Path, recorded: Path, initial: Path) -> tuple[float, float]:
+    """Euclidean distances over all weights of three Hugging Face folders: replayed to recorded, recorded to
+    initial."""
     before = _tensors(recorded)
     first = _tensors(initial)
     now = _tensors(replayed)
