@@ -6,6 +6,7 @@ for a full disk. Logs that are appended to (ledger, metrics, events) sync themse
 """
 
 import os
+import shutil
 from contextlib import ExitStack
 from pathlib import Path
 from typing import BinaryIO
@@ -36,10 +37,12 @@ def write(path: Path, content: bytes | memoryview | str) -> None:
 
 def publish(aside: Path, folder: Path, replaced: Path) -> None:
     """Gives a folder its final name, once everything in it is on the disk. A folder that had this name goes
-    to `replaced`."""
+    to `replaced`, in the place of what is left there of an earlier one."""
     for path in (*aside.rglob("*"), aside):
         sync(path)
     if folder.exists():
+        if replaced.exists():
+            shutil.rmtree(replaced)
         folder.rename(replaced)
     aside.rename(folder)
     sync(folder.parent)
