@@ -4,19 +4,20 @@ before training.
 Most architectures that cannot be packed raise no error; they would train on wrong log-probabilities.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
+from torch import Tensor
+from transformers import PreTrainedModel
 
 from dynalign.configs.errors import Mistake, one_line
 from dynalign.learner.rows.attention import PACKED
+from dynalign.learner.rows.rows import Layout
 
-if TYPE_CHECKING:
-    from dynalign.learner.policy import Policy
-
+Packed = Callable[[Tensor, Tensor, Layout, Tensor, Tensor, int], tuple[Tensor, ...]]
+"""The forward pass of `policy.Policy`, without a loss."""
 PROBE_TOKENS = 6
 """Tokens of the prompt, and of each completion, in the row with which `load_policy` tests the packing."""
 PROBE_TOLERANCE_NATS = 0.005
@@ -37,18 +38,21 @@ _PROBE_ERRORS = (
 """How an architecture whose forward pass has another form than the packed one fails at the probe."""
 
 
-def packing_mistakes(policy: "Policy", model_folder: Path) -> list[Mistake]:
-    """Return what is wrong with the model in `model_folder` for packed rows; nothing if it can be packed."""
+def packing_mistakes(model: PreTrainedModel, packed: Packed, model_folder: Path) -> list[Mistake]:
+    """Return what is wrong with the model of `model_folder` for packed rows; nothing if it can be packed.
+
+    packed: its forward pass over a packed row.
+    """
     remedy = "use an architecture with plain softmax attention and an unscaled head"
     try:
-        with _in_float32(policy):
-            difference = packing_difference_nats(policy)
+        with _in_float32(model):
+            difference = packing_difference_nats(model, packed)
     except _PROBE_ERRORS as error:
         rule = f"the learner cannot pack rows for this architecture ({one_line(error)[:_SHOWN_CHARACTERS]})"
         return [Mistake("model", str(model_folder), rule, remedy)]
     if difference <= PROBE_TOLERANCE_NATS:
         return []
-    damaged = _not_finite(policy)
+    damaged = _not_finite(model)
     if damaged is not None:
         rule = f"its weights hold values that are not finite, the first in {damaged}"
         return [Mistake("model", str(model_folder), rule, "save or download the model again")]
@@ -56,18 +60,18 @@ def packing_mistakes(policy: "Policy", model_folder: Path) -> list[Mistake]:
     return [Mistake("model", str(model_folder), rule, remedy)]
 
 
-def _not_finite(policy: "Policy") -> str | None:
+def _not_finite(model: PreTrainedModel) -> str | None:
     """Return the name of the first weight with a value that is not finite; None if all are."""
     return next(
-        (name for name, parameter in policy.model.named_parameters() if not bool(parameter.isfinite().all())),
+        (name for name, parameter in model.named_parameters() if not bool(parameter.isfinite().all())),
         None,
     )
 
 
 @contextmanager
-def _in_float32(policy: "Policy") -> Iterator[None]:
+def _in_float32(model: PreTrainedModel) -> Iterator[None]:
     """In this context, all weights are in float32, which represents their values exactly."""
-    tensors = [tensor for tensor in (*policy.parameters(), *policy.buffers()) if tensor.is_floating_point()]
+    tensors = [tensor for tensor in (*model.parameters(), *model.buffers()) if tensor.is_floating_point()]
     before = [tensor.dtype for tensor in tensors]
     try:
         for tensor in tensors:
@@ -79,7 +83,7 @@ def _in_float32(policy: "Policy") -> Iterator[None]:
 
 
 @torch.no_grad()
-def packing_difference_nats(policy: "Policy") -> float:
+def packing_difference_nats(model: PreTrainedModel, packed: Packed) -> float:
     """Return the mean difference in log-probabilities between two short sequences in one packed row and each
     of them alone.
 
@@ -88,20 +92,20 @@ def packing_difference_nats(policy: "Policy") -> float:
     capped logits.
     """
     n = PROBE_TOKENS
-    ids = (torch.arange(3 * n) * 7919 + 11) % policy.vocabulary_size
+    ids = (torch.arange(3 * n) * 7919 + 11) % int(model.config.get_text_config().vocab_size)
     context, first, second = torch.split(ids, n)
     input_ids_S = torch.cat([context, first[:-1], second[:-1]])
     position_ids_S = torch.cat([torch.arange(n), *[torch.arange(n, 2 * n - 1)] * 2])
     ends = torch.tensor([n - 1])
     predicting_T = torch.cat([ends, torch.arange(n, 2 * n - 1), ends, torch.arange(2 * n - 1, 3 * n - 2)])
-    policy.eval()
-    packed_T, _ = policy(
+    model.eval()  # type: ignore[no-untyped-call]
+    packed_T, _ = packed(
         input_ids_S, position_ids_S, ((n, n - 1, n - 1),), predicting_T, torch.cat([first, second]), 1
     )
-    policy.model.set_attn_implementation("eager")
+    model.set_attn_implementation("eager")
     plain = []
     for completion in (first, second):
-        logits_TV = policy.model(torch.cat([context, completion])[None]).logits[0, n - 1 : -1].float()
+        logits_TV = model(torch.cat([context, completion])[None]).logits[0, n - 1 : -1].float()
         plain.append(logits_TV.log_softmax(-1).gather(-1, completion[:, None])[:, 0])
-    policy.model.set_attn_implementation(PACKED)
+    model.set_attn_implementation(PACKED)
     return float((packed_T - torch.cat(plain)).abs().mean())

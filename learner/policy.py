@@ -191,7 +191,7 @@ def load_policy(
         if isinstance(module, nn.Dropout):
             module.p = 0.0
     policy = Policy(model, settings.logprob_chunk_tokens)
-    mistakes = packing_mistakes(policy, model_folder)
+    mistakes = packing_mistakes(model, policy, model_folder)
     if content == "full":
         mistakes += _names_not_on_disk(policy, model_folder)
     if mistakes:

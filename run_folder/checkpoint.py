@@ -212,7 +212,7 @@ def encode_manifest(manifest: CheckpointManifest) -> str:
 def decode_manifest(text: str, file: str) -> CheckpointManifest:
     """The inverse of `encode_manifest`. file: its path, the checkpoint's folder included, for errors.
 
-    Raises CheckpointError if it is damaged, or has an unknown format.
+    Raises CheckpointError if it is damaged, has an unknown format, or names a file outside the folder.
     """
     try:
         data = json.loads(text)
@@ -222,11 +222,26 @@ def decode_manifest(text: str, file: str) -> CheckpointManifest:
                 f"{file} has format {found!r}, this version reads {FORMAT}; use the version that wrote it"
             )
         files = {name: FileEntry(**entry) for name, entry in data.pop("files").items()}
-        return CheckpointManifest(**data | {"group_ids": tuple(data["group_ids"])}, files=files)
+        manifest = CheckpointManifest(**data | {"group_ids": tuple(data["group_ids"])}, files=files)
+        _check_places(manifest)
+        return manifest
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(
             f"{file} cannot be read ({error!r}); {_way_out(file.split('/')[-2])}"
         ) from error
+
+
+def _check_places(manifest: CheckpointManifest) -> None:
+    """Raises ValueError if a path that is made of the manifest could lie elsewhere than in its checkpoint.
+
+    Whoever can write to a mirror could otherwise write any file of those who restore from it.
+    """
+    numbers = (manifest.lineage, manifest.step)
+    if any(type(number) is not int or number < 0 for number in numbers):
+        raise ValueError(f"lineage and step must be numbers from 0; they are {numbers}")
+    for name in manifest.files:
+        if not layout.is_plain_name(name) or name == layout.MANIFEST:
+            raise ValueError(f"{name!r} is no name of a file inside the checkpoint")
 
 
 def _way_out(name: str) -> str:

@@ -6,6 +6,7 @@ for a full disk. Logs that are appended to (ledger, metrics, events) sync themse
 """
 
 import os
+import shutil
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from pathlib import Path
@@ -39,11 +40,13 @@ def publish(
     aside: Path, folder: Path, replaced: Path, fence: Callable[[], AbstractContextManager[None]] = nullcontext
 ) -> None:
     """Gives a folder its final name, once everything in it is on the disk. A folder that had this name goes
-    to `replaced`. fence: the context of the renaming, which may refuse it."""
-    for path in (*aside.rglob("*"), aside):
+    to `replaced`, in the place of what is left there of an earlier one. fence: the context of the renaming,
+    which may refuse it."""
         sync(path)
     with fence():
         if folder.exists():
+            if replaced.exists():
+                shutil.rmtree(replaced)
             folder.rename(replaced)
         aside.rename(folder)
     sync(folder.parent)

@@ -39,6 +39,10 @@ STATUS = "status.json"
 SUMMARY = "summary.json"
 REPORT = "report.html"
 
+PRIVATE = 0o700
+"""Permissions of a new run folder: prompts, answers and weights are for its user alone. One that is there
+already keeps its own."""
+
 # In the folder of a checkpoint.
 MANIFEST = "manifest.json"
 LEDGER_STATE = "ledger.msgpack"
@@ -75,6 +79,13 @@ def step_of(name: str) -> int | None:
     """The step of a checkpoint's folder, by its final name; None for any other name."""
     match = _STEP.fullmatch(name)
     return None if match is None else int(match[1])
+
+
+def is_plain_name(name: str) -> bool:
+    """Whether a file's name from a manifest is a relative path that stays inside its folder, spelled in the
+    one plain way: no "..", no root, no empty part, no backslash."""
+    parts = name.split("/")
+    return all(part not in ("", ".", "..") for part in parts) and not {"\\", "\0"} & set(name)
 
 
 def experience_file(experience: Path, step: int) -> Path:

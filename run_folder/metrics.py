@@ -43,7 +43,7 @@ class MetricsLog:
     """
 
     def __init__(self, run_folder: Path, tensorboard: bool, lineage: int) -> None:
-        run_folder.mkdir(parents=True, exist_ok=True)
+        run_folder.mkdir(mode=layout.PRIVATE, parents=True, exist_ok=True)
         self._lineage = lineage
         for name in (layout.METRICS, layout.HELDOUT):
             _cut_torn_line(run_folder / name)

@@ -106,7 +106,7 @@ def acquire(run_folder: Path, now_s: float, job: str = "", newest_lineage: int =
 
     Raises UserError while another driver is alive, RecordError for a damaged `owner.json`.
     """
-    run_folder.mkdir(parents=True, exist_ok=True)
+    run_folder.mkdir(mode=layout.PRIVATE, parents=True, exist_ok=True)
     with _locked(run_folder):
         before = refuse_occupied(run_folder, now_s)
         lineage = max(newest_lineage, before.lineage if before else 0) + 1

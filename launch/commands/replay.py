@@ -1,31 +1,47 @@
-"""`dynalign replay`: trains on the recorded groups of a run again, and compares the losses step by step.
+"""`dynalign replay`: trains on the recorded groups of a run again, and compares each step with its record.
 
 It needs neither Ray nor an engine: anyone who has the run folder and the model can repeat what the learner
-did.
+did. The loss alone would show little: with one minibatch and no KL term it does not depend on the weights. So
+gradient norm, entropy and learning rate are compared too, the advantages, and the weights with those of every
+checkpoint that is kept.
 """
 
+import math
 import os
+import tempfile
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from dynalign.configs.errors import Mistake, UserError
 from dynalign.configs.load import load_run
 from dynalign.launch.models.folder import model_folder
-from dynalign.run_folder import layout
+from dynalign.learner.batch import TrainingBatch, decode_groups
+from dynalign.run_folder import checkpoint, layout
 from dynalign.run_folder.layout import experience_file
-from dynalign.run_folder.metrics import read_metrics
+from dynalign.run_folder.metrics import Row, read_metrics
 
+_COMPARED = ("loss", "grad_norm", "entropy", "kl", "learning_rate")
+"""Metrics of a step that are compared, by their names in `metrics.jsonl`."""
 _TOLERANCE = 1e-3
-"""Relative. A resumed run has rounded its master weights once more, to the checkpoint's precision."""
+"""Relative, for the steps before a run was first resumed. On the same machine they are equal to the bit."""
+_TOLERANCE_RESUMED = 0.05
+"""For the steps after that: a resumed run may have rounded its master weights once more."""
+_LEAST = 1e-3
+"""Values below this are compared as if they were this large."""
+_WEIGHTS_TOLERANCE = 0.1
+"""Largest distance of the replayed from the recorded weights, as a share of the distance that training moved
+them."""
 
 
 def replay(run_folder: Path) -> int:
-    """Prints the recorded and the replayed loss of each step. Returns 0 if all agree, 1 if one does not.
+    """Prints the recorded and the replayed figures of each step. Returns 0 if all agree, 1 if one does not.
 
     Raises UserError when the experience of the first or of a later step is missing, RecordError for a
     damaged file.
     """
     settings = load_run(str(run_folder / layout.CONFIG)).settings
-    recorded = {row["step"]: row["loss"] for row in read_metrics(run_folder) if row["loss"] is not None}
+    recorded = {row["step"]: row for row in read_metrics(run_folder) if row["loss"] is not None}
     experience = run_folder / layout.EXPERIENCE
     steps = [step for step in sorted(recorded) if experience_file(experience, step).exists()]
     if not steps or steps[0] != 1 or steps != list(range(1, len(steps) + 1)):
@@ -37,16 +53,117 @@ def replay(run_folder: Path) -> int:
         os.environ["DS_ACCELERATOR"] = "cpu"
     from dynalign.learner.learner import Learner  # reads the environment set above
 
-    learner = Learner(settings, Path(model_folder(settings.model)), 0, 1)
+    model = Path(model_folder(settings.model))
+    learner = Learner(settings, model, 0, 1)
+    checkpoints = checkpoint.whole(run_folder / layout.CHECKPOINTS)
     differing = 0
-    print("step  recorded loss  replayed loss")
+    print("step  recorded loss  replayed loss  recorded norm  replayed norm")
     for step in steps:
         file = experience_file(experience, step)
         payload = file.read_bytes()
-        learner.prepare(step, [payload], [file.name])
-        loss = learner.run(step)["loss"]
-        allowed = _TOLERANCE * max(abs(recorded[step]), _TOLERANCE)
-        agree = loss is not None and abs(loss - recorded[step]) <= allowed
-        differing += not agree
-        print(f"{step:4d}  {recorded[step]:13.6f}  {loss:13.6f}{'' if agree else '  differs'}")
+        batch = TrainingBatch.of(decode_groups([payload], [file.name]), settings.algorithm.advantage_scale)
+        present_fraction = len(batch.groups_P) / settings.rollout.prompts_per_step
+        learner.prepare(step, [payload], [file.name], present_fraction)
+        report = learner.run(step)
+        wrong = _wrong_figures(recorded[step], report, _resumed(recorded, step))
+        if not _same_advantages(batch):
+            wrong.append("advantages")
+        print(_line(step, recorded[step], report) + (f"  differs: {', '.join(wrong)}" if wrong else ""))
+        if step in checkpoints:
+            wrong += _compare_weights(learner, step, checkpoints[step] / layout.EXPORTED_MODEL, model)
+        differing += bool(wrong)
     return 1 if differing else 0
+
+
+def _resumed(recorded: Mapping[int, Row], step: int) -> bool:
+    return bool(recorded[step]["lineage"] != recorded[min(recorded)]["lineage"])
+
+
+def _wrong_figures(recorded: Row, replayed: Mapping[str, Any], resumed: bool) -> list[str]:
+    """The names of the metrics that differ beyond the tolerance. One that only one side has differs."""
+    relative = _TOLERANCE_RESUMED if resumed else _TOLERANCE
+    wrong = []
+    for name in _COMPARED:
+        before = recorded[name]
+        now = replayed[name]
+        if before is None or now is None:
+            if before is not now:
+                wrong.append(name)
+            continue
+        least = 0.0 if name == "learning_rate" else _LEAST
+        if abs(now - before) > relative * max(abs(before), least):
+            wrong.append(name)
+    return wrong
+
+
+def _same_advantages(batch: TrainingBatch) -> bool:
+    """Whether the recorded advantages are those that the recorded scores give, to the bit."""
+    recorded = batch.candidates("advantage")
+    return recorded == [advantage for advantages_G in batch.advantages_PG for advantage in advantages_G]
+
+
+def _line(step: int, recorded: Row, replayed: Mapping[str, Any]) -> str:
+    shown = (recorded["loss"], replayed["loss"], recorded["grad_norm"], replayed["grad_norm"])
+    return f"{step:4d}" + "".join(
+        "  " + ("-" if value is None else f"{value:.6f}").rjust(13) for value in shown
+    )
+
+
+def _compare_weights(learner: Any, step: int, recorded: Path, model: Path) -> list[str]:
+    """Prints how far the replayed weights are from those of a checkpoint. Returns what differs: `weights`, or
+    nothing."""
+    with tempfile.TemporaryDirectory() as folder:
+        learner.export(Path(folder))
+        apart, moved = weight_distances(Path(folder), recorded, model)
+    if apart == 0:
+        print(f"{step:4d}  the weights of the checkpoint are equal to the bit")
+        return []
+    share = apart / moved if moved else math.inf
+    agree = share <= _WEIGHTS_TOLERANCE
+    print(
+        f"{step:4d}  the weights are {share:.2g} of what training moved them "
+        f"away from the checkpoint's{'' if agree else '  differs: weights'}"
+    )
+    return [] if agree else ["weights"]
+
+
+def weight_distances(replayed: Path, recorded: Path, initial: Path) -> tuple[float, float]:
+    """Euclidean distances over all weights of three Hugging Face folders: replayed to recorded, recorded to
+    initial."""
+    before = _tensors(recorded)
+    first = _tensors(initial)
+    now = _tensors(replayed)
+    if now.keys() != before.keys():
+        return math.inf, 1.0
+    apart = 0.0
+    moved = 0.0
+    for name, read in now.items():
+        then = before[name]().double()
+        apart += float((read().double() - then).square().sum())
+        if name in first:
+            start = first[name]()
+            moved += float((then - start.to(read().dtype).double()).square().sum())
+    return apart**0.5, moved**0.5
+
+
+def _tensors(folder: Path) -> dict[str, Any]:
+    """Name → a function that reads the tensor, of all weights in a Hugging Face folder."""
+    from safetensors import safe_open
+
+    read: dict[str, Any] = {}
+    for file in sorted(folder.glob("*.safetensors")):
+        with safe_open(file, framework="pt") as tensors:
+            names = list(tensors.keys())  # `tensors` is no mapping
+        for name in names:
+            read[name] = _reader(file, name)
+    return read
+
+
+def _reader(file: Path, name: str) -> Any:
+    from safetensors import safe_open
+
+    def read() -> Any:
+        with safe_open(file, framework="pt") as tensors:
+            return tensors.get_tensor(name)
+
+    return read

@@ -5,8 +5,10 @@ when the token's file is absent. So the head is asked first, in one call with a 
 failures is a message of one line.
 """
 
+import contextlib
 import logging
 import os
+import secrets
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
@@ -15,8 +17,9 @@ import ray
 
 from dynalign.configs.errors import Mistake, RunFailed, UserError
 from dynalign.configs.schema import RunSettings
-from dynalign.configs.user_paths import home_folder
 from dynalign.launch.ray_cluster import ray_job
+
+logger = logging.getLogger(__name__)
 
 NAMESPACE = "dynalign"
 """Ray's namespace of the actors of all runs, so that any shell finds them by name."""
@@ -38,6 +41,7 @@ def connect(run: RunSettings) -> bool:
     """
     if join():
         return False
+    make_private_token()
     needed = run.rollout.workers.max * run.rollout.engine_threads + run.learner.ranks * run.learner.threads
     try:
         ray.init(
@@ -52,6 +56,35 @@ def connect(run: RunSettings) -> bool:
     except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
         raise RunFailed(f"Ray does not start in this machine: {error}") from error
     return True
+
+
+def make_private_token() -> None:
+    """Makes Ray's token file before Ray does, which would make it readable for every user of this machine.
+
+    One that is there and open to others is closed to them.
+
+    Nothing happens where the token comes from elsewhere, or where there is no home folder.
+    """
+    named = any(os.environ.get(name) for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"))
+    if named or os.environ.get("RAY_AUTH_MODE", "token").lower() != "token":
+        return
+    try:
+        file = _token_file()
+        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        with contextlib.suppress(OSError):  # another user's file
+            file.chmod(file.stat().st_mode & 0o700)
+    except (OSError, RuntimeError) as error:
+        logger.warning("Ray's token cannot be written here (%s)", error)
+    else:
+        with os.fdopen(descriptor, "w") as token:
+            token.write(secrets.token_hex(32))
+
+
+def _token_file() -> Path:
+    """Where Ray keeps the token of this user."""
+    return home_folder("RAY_AUTH_TOKEN_PATH") / ".ray" / "auth_token"
 
 
 def join() -> bool:
@@ -139,7 +172,7 @@ def _has_token() -> bool:
     if os.environ.get("RAY_AUTH_TOKEN"):
         return True
     named = os.environ.get("RAY_AUTH_TOKEN_PATH")
-    file = Path(named) if named else home_folder("RAY_AUTH_TOKEN_PATH") / ".ray" / "auth_token"
+    file = Path(named) if named else _token_file()
     return file.is_file() and os.access(file, os.R_OK) and bool(file.read_text().strip())
 
 

@@ -101,7 +101,7 @@ class RunFolder:
 
     def write_config(self, loaded: LoadedRun) -> Path:
         """Writes config.yaml, every value with its origin. `load_run` reads it back to the same settings."""
-        self.path.mkdir(parents=True, exist_ok=True)
+        self.path.mkdir(mode=layout.PRIVATE, parents=True, exist_ok=True)
         file = self.path / layout.CONFIG
         durable.write(file, "\n".join(config_lines(loaded)) + "\n")
         return file

@@ -152,6 +152,29 @@ def test_ray_opens_the_ports_that_its_policies_name(name: str) -> None:
     assert {port["port"] for port in rule["ports"]} == {head.ports["dashboard"]}
 
 
+@pytest.mark.parametrize("name", BUILDS)
+def test_no_policy_admits_pods_of_every_namespace(name: str) -> None:
+    peers = [
+        peer
+        for policy in of_kind(name, "NetworkPolicy")
+        for direction, side in (("ingress", "from"), ("egress", "to"))
+        for rule in policy["spec"].get(direction, [])
+        for peer in rule[side]
+        if "namespaceSelector" in peer
+    ]
+    assert peers
+    assert all(peer["namespaceSelector"].get("matchLabels") for peer in peers)
+    operators = [peer for peer in peers if "kuberay-operator" in str(peer)]
+    assert {
+        peer["namespaceSelector"]["matchLabels"]["kubernetes.io/metadata.name"] for peer in operators
+    } == {"kuberay-system"}
+
+
+def test_no_page_puts_a_secret_on_a_command_line() -> None:
+    pages = {path: (K8S.parent / path).read_text() for path in project_files() if path.endswith(".md")}
+    assert [path for path, text in pages.items() if "--from-literal" in text] == []
+
+
 def test_no_manifest_holds_a_secret_or_a_moving_image_tag() -> None:
     texts = {path: (K8S.parent / path).read_text() for path in project_files() if path.startswith("k8s/")}
     assert texts

@@ -81,5 +81,16 @@ def test_a_folder_that_has_the_final_name_is_kept_as_replaced(tmp_path: Path) ->
     assert names(tmp_path) == ["final", "final/aside", "replaced", "replaced/final"]
 
 
+def test_a_folder_can_be_replaced_again_although_the_last_one_that_was_replaced_is_still_there(
+    tmp_path: Path,
+) -> None:
+    for content in ("first", "second", "third"):
+        (tmp_path / "aside").mkdir()
+        (tmp_path / "aside" / "file").write_text(content)
+        durable.publish(tmp_path / "aside", tmp_path / "folder", tmp_path / "replaced")
+    assert (tmp_path / "folder" / "file").read_text() == "third"
+    assert (tmp_path / "replaced" / "file").read_text() == "second"
+
+
 def test_leftovers_of_a_folder_that_is_absent_are_none(tmp_path: Path) -> None:
     durable.remove_leftovers(tmp_path / "absent", now_s=1e9)

@@ -40,3 +40,9 @@ def test_what_is_aside_is_no_checkpoint(tmp_path: Path) -> None:
 def test_a_group_file_differs_from_any_other() -> None:
     assert layout.is_group_file(layout.group_file(12, 2, 3))
     assert not layout.is_group_file("group-12-2-3.arrow.host.7.aside")
+
+
+def test_a_plain_name_stays_in_its_folder() -> None:
+    assert all(layout.is_plain_name(name) for name in ("a", "hf/model.safetensors", "a/b/c.d", "..a", "a.."))
+    wrong = ("", "/a", "../a", "a/../../b", "a//b", "./a", "a/", "a/.", "..", "a\\..\\b", "a\0b")
+    assert not any(layout.is_plain_name(name) for name in wrong)

@@ -303,6 +303,45 @@ def test_an_interrupted_restoration_leaves_no_checkpoint_and_can_be_begun_again(
     assert newest_whole(here.checkpoints) is not None
 
 
+@pytest.mark.parametrize("name", ["../../../evil", "/tmp/evil", "a/../../evil", "manifest.json", "hf//a", ""])
+def test_a_manifest_that_names_a_file_outside_its_checkpoint_is_refused(tmp_path: Path, name: str) -> None:
+    here = MirroredRun(tmp_path)
+    written(here.checkpoints, 10)
+    here.bring_up_to_date()
+    shutil.rmtree(here.checkpoints)
+    file = here.mirrored / "step-000010" / layout.MANIFEST
+    manifest = json.loads(file.read_text())
+    manifest["files"][name] = {"size_bytes": 1, "checksum": "0"}
+    file.write_text(json.dumps(manifest))
+    assert f"step-000010/manifest.json cannot be read (ValueError({name!r}".replace("'", "") in (
+        here.mistake().replace("'", "").replace('"', "")
+    )
+    assert not list(tmp_path.rglob("evil"))
+
+
+@pytest.mark.parametrize("place", [{"lineage": "1/../../evil"}, {"lineage": -1}, {"step": "10"}])
+def test_a_manifest_whose_numbers_are_none_is_refused(tmp_path: Path, place: dict[str, object]) -> None:
+    here = MirroredRun(tmp_path)
+    written(here.checkpoints, 10)
+    here.bring_up_to_date()
+    shutil.rmtree(here.checkpoints)
+    file = here.mirrored / "step-000010" / layout.MANIFEST
+    file.write_text(json.dumps(json.loads(file.read_text()) | place))
+    assert "lineage and step must be numbers" in here.mistake()
+
+
+def test_what_a_removal_has_left_does_not_keep_a_checkpoint_from_being_restored_again(tmp_path: Path) -> None:
+    here = MirroredRun(tmp_path)
+    written(here.checkpoints, 10)
+    here.bring_up_to_date()
+    step = here.checkpoints / "step-000010"
+    for _ in range(3):
+        (step / layout.MANIFEST).unlink()  # half removed
+        assert newest_whole(here.checkpoints) is None
+        assert here.storage().restore(10, here.folder, lambda: None) == step
+        assert newest_whole(here.checkpoints) == step
+
+
 def test_a_mirror_of_another_run_is_refused(tmp_path: Path) -> None:
     here = MirroredRun(tmp_path)
     written(here.checkpoints, 10)

@@ -155,3 +155,14 @@ def test_a_damaged_owner_file_is_refused_by_name(tmp_path: Path, content: str) -
     (tmp_path / "owner.json").write_text(content)
     with pytest.raises(RecordError, match=r"owner\.json is damaged"):
         owner.acquire(tmp_path, now_s=1000.0)
+
+
+def test_a_new_run_folder_is_its_user_s_alone_and_one_that_is_there_keeps_its_permissions(
+    tmp_path: Path,
+) -> None:
+    owner.acquire(tmp_path / "runs" / "new", now_s=1.0)
+    assert (tmp_path / "runs" / "new").stat().st_mode & 0o777 == 0o700
+    (tmp_path / "shared").mkdir()
+    (tmp_path / "shared").chmod(0o755)
+    owner.acquire(tmp_path / "shared", now_s=1.0)
+    assert (tmp_path / "shared").stat().st_mode & 0o777 == 0o755
