@@ -42,6 +42,7 @@ def publish(
     """Gives a folder its final name, once everything in it is on the disk. A folder that had this name goes
     to `replaced`, in the place of what is left there of an earlier one. fence: the context of the renaming,
     which may refuse it."""
+    for path in (*aside.rglob("*"), aside):
         sync(path)
     with fence():
         if folder.exists():

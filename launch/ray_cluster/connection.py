@@ -17,6 +17,7 @@ import ray
 
 from dynalign.configs.errors import Mistake, RunFailed, UserError
 from dynalign.configs.schema import RunSettings
+from dynalign.configs.user_paths import home_folder
 from dynalign.launch.ray_cluster import ray_job
 
 logger = logging.getLogger(__name__)
