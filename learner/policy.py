@@ -185,7 +185,12 @@ def load_policy(
     disable_progress_bar()  # type: ignore[no-untyped-call]
     unquantized = _unquantized(model_folder)
     model = AutoModelForCausalLM.from_pretrained(
-        model_folder, dtype=dtype, attn_implementation=PACKED, local_files_only=True, **unquantized
+        model_folder,
+        dtype=dtype,
+        attn_implementation=PACKED,
+        local_files_only=True,
+        trust_remote_code=False,
+        **unquantized,
     )
     if unquantized:
         # transformers records how it unpacked the weights; `on_disk` must not revert that.
@@ -212,7 +217,8 @@ def _unquantized(model_folder: Path) -> dict[str, Any]:
 
     gpt-oss is released with experts in MXFP4, which have an exact bfloat16 form.
     """
-    config = AutoConfig.from_pretrained(model_folder, local_files_only=True).to_dict()
+    loaded = AutoConfig.from_pretrained(model_folder, local_files_only=True, trust_remote_code=False)
+    config = loaded.to_dict()
     quantization = config.get("quantization_config")
     if quantization is None:
         return {}
@@ -254,11 +260,21 @@ def _packing_mistakes(policy: Policy, model_folder: Path, dtype: torch.dtype) ->
     else:
         if difference <= PROBE_TOLERANCE_NATS[dtype]:
             return []
+        if (damaged := _not_finite(policy)) is not None:
+            rule = f"its weights hold NaN or infinity (in {damaged})"
+            remedy = "use weights that are finite: copy or download them again, or take an earlier checkpoint"
+            return [Mistake("model", str(model_folder), rule, remedy)]
         rule = (
             f"log-probabilities in packed rows differ from the model's own forward by {difference:.2g} nats"
         )
     remedy = "use an architecture with plain softmax attention and an unscaled head"
     return [Mistake("model", str(model_folder), rule, remedy)]
+
+
+def _not_finite(policy: Policy) -> str | None:
+    """Return the name of the first weight that holds NaN or infinity; None if all are finite."""
+    names = policy.model.named_parameters()
+    return next((name for name, weight in names if not bool(torch.isfinite(weight).all())), None)
 
 
 @torch.no_grad()

@@ -265,6 +265,15 @@ def test_scaled_logits_are_noticed(tmp_path: Path) -> None:
         load_policy(saved(config, tmp_path), LearnerSettings(), torch.float32, 0)
 
 
+def test_weights_that_hold_nan_are_refused_as_such(llama: Path, tmp_path: Path) -> None:
+    model = AutoModelForCausalLM.from_pretrained(llama)
+    with torch.no_grad():
+        model.model.layers[1].mlp.up_proj.weight[0, 0] = torch.nan
+    model.save_pretrained(tmp_path)
+    with pytest.raises(UserError, match=r"hold NaN or infinity \(in model.layers.1.mlp.up_proj.weight\)"):
+        load_policy(tmp_path, LearnerSettings(), torch.float32, 0)
+
+
 def test_tensors_whose_names_are_not_on_disk_are_refused(llama: Path, tmp_path: Path) -> None:
     model = AutoModelForCausalLM.from_pretrained(llama)
     torch.save(model.state_dict(), tmp_path / "pytorch_model.bin")
