@@ -261,7 +261,7 @@ def _disk_mistakes(result: PlacementPlan, folder: RunFolder) -> list[Mistake]:
 class _FourCharacters:
     """Stands in for a tokenizer in estimates: English has about four characters a token."""
 
-    eos_token_id: int | None = None
+    eos_token_id = 0
     chat_template: str | Mapping[str, str] | None = None
     added_tokens_decoder: Mapping[int, Any] = MappingProxyType({})
 

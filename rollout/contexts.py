@@ -243,7 +243,7 @@ def _missing_stops(contexts: Contexts, configs: Sequence[Mapping[str, Any]]) -> 
         return ()
     tail = chat_template.after_an_answer(contexts.tokenizer, contexts.date)
     ends = contexts.controls.among(contexts.encoded(tail))
-    known = {contexts.tokenizer.eos_token_id}
+    known: set[object] = {contexts.tokenizer.eos_token_id}
     for config in configs:
         named = _setting(config, "eos_token_id")
         known |= set(named) if isinstance(named, list) else {named}

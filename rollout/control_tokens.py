@@ -27,7 +27,7 @@ class AddedToken(Protocol):
 class Tokenizer(Protocol):
     """The part of a Hugging Face tokenizer that is used."""
 
-    eos_token_id: int | None
+    eos_token_id: int
     chat_template: str | Mapping[str, str] | None
 
     @property
