@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from dynalign.configs.errors import Mistake, UserError
 from dynalign.configs.load import LoadedRun
@@ -308,6 +308,7 @@ class _FourCharacters:
     """Stands in for a tokenizer in estimates: English has about four characters a token."""
 
     eos_token_id = 0
+    chat_template: str | Mapping[str, str] | None = None
     added_tokens_decoder: Mapping[int, Any] = MappingProxyType({})
 
     def __len__(self) -> int:
@@ -318,10 +319,10 @@ class _FourCharacters:
         conversation: Sequence[Mapping[str, str]],
         *,
         add_generation_prompt: bool,
-        return_dict: bool,
+        tokenize: Literal[False],
         **variables: object,
-    ) -> list[int]:
-        return [0] * (sum(len(message["content"]) for message in conversation) // 4)
+    ) -> str:
+        return "".join(message["content"] for message in conversation)
 
     def encode(self, text: str, *, add_special_tokens: bool) -> list[int]:
         return [0] * (len(text) // 4)

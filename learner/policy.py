@@ -182,7 +182,12 @@ def load_policy(
     disable_progress_bar()  # type: ignore[no-untyped-call]
     unquantized = _unquantized(model_folder)
     model = AutoModelForCausalLM.from_pretrained(
-        model_folder, dtype=dtype, attn_implementation=PACKED, local_files_only=True, **unquantized
+        model_folder,
+        dtype=dtype,
+        attn_implementation=PACKED,
+        local_files_only=True,
+        trust_remote_code=False,
+        **unquantized,
     )
     if unquantized:
         # transformers records how it unpacked the weights; `on_disk` must not revert that.
@@ -209,7 +214,8 @@ def _unquantized(model_folder: Path) -> dict[str, Any]:
 
     gpt-oss is released with experts in MXFP4, which have an exact bfloat16 form.
     """
-    config = AutoConfig.from_pretrained(model_folder, local_files_only=True).to_dict()
+    loaded = AutoConfig.from_pretrained(model_folder, local_files_only=True, trust_remote_code=False)
+    config = loaded.to_dict()
     quantization = config.get("quantization_config")
     if quantization is None:
         return {}

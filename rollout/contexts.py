@@ -10,14 +10,19 @@ weights.
 """
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from datetime import date
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from dynalign.configs.errors import Mistake, UserError
-from dynalign.rollout.answer_form import AnswerForm, Tokenizer, answer_form
+from dynalign.rollout import chat_template
+from dynalign.rollout.answer_form import AnswerForm, answer_form
+from dynalign.rollout.chat_template import INSTRUCTION, QUESTION, Messages
+from dynalign.rollout.control_tokens import ControlTokens, Tokenizer
+from dynalign.rollout.judges.value_texts import JUDGE_PREFILLS
 
 DIGITS = ("0", "1", "2", "3", "4", "5")
 """The scores that a judge of one token can give."""
@@ -25,7 +30,10 @@ DIGITS = ("0", "1", "2", "3", "4", "5")
 
 @dataclass(frozen=True)
 class Contexts:
-    """The contexts of one run. All results are token ids of the policy's tokenizer."""
+    """The contexts of one run. All results are token ids of the policy's tokenizer.
+
+    Texts are data: of the control tokens, a context holds those that the chat template writes, whatever its
+    texts spell."""
 
     tokenizer: Tokenizer
     """The policy's tokenizer, with its chat template."""
@@ -37,14 +45,37 @@ class Contexts:
     """Where the template takes s: "system", "developer", or "user" (before the user's text)."""
     form: AnswerForm = AnswerForm()
     """Where in its own turn the model answers."""
+    stop_ids: tuple[int, ...] = ()
+    """Token ids that end a turn by the template, if the model's files name none of them as its end."""
+    vocabulary: int | None = None
+    """Rows of the model's embedding; None where they are unknown."""
+
+    @cached_property
+    def controls(self) -> ControlTokens:
+        """The control tokens, which only the template may write."""
+        return ControlTokens(self.tokenizer, self.vocabulary)
+
+    @cached_property
+    def _frames(self) -> dict[tuple[str, ...], str]:
+        """Roles → what the template makes of them with probes as texts."""
+        return {}
 
     def sampling_context(self, prompt: str) -> tuple[int, ...]:
         """Token ids of (s, x), ready for the first completion token."""
+        return self._encode(self._sampling_messages(prompt))
+
+    def _sampling_messages(self, prompt: str) -> Messages:
         if self.system_role == "user":
-            return self._encode([{"role": "user", "content": f"{self.system_prompt}\n\n{prompt}"}])
-        return self._encode(
-            [{"role": self.system_role, "content": self.system_prompt}, {"role": "user", "content": prompt}]
-        )
+            return [{"role": "user", "content": f"{self.system_prompt}\n\n{prompt}"}]
+        return [
+            {"role": self.system_role, "content": self.system_prompt},
+            {"role": "user", "content": prompt},
+        ]
+
+    def probes(self) -> tuple[str, str]:
+        """The texts of the sampling and of the learning context of `QUESTION`."""
+        learning = self._rendered([{"role": "user", "content": QUESTION}])
+        return self._rendered(self._sampling_messages(QUESTION)), learning
 
     def learning_context(self, prompt: str) -> tuple[int, ...]:
         """Token ids of x alone, a template's own default system text included."""
@@ -59,13 +90,22 @@ class Contexts:
         opened = self.tokenizer.encode(opening, add_special_tokens=False) if opening else []
         return (*self._encode([{"role": "user", "content": message}]), *opened)
 
-    def digit_ids(self) -> tuple[int, ...]:
-        """The token ids of the six digits. Raises UserError if one is not a single token."""
-        encoded = [self.tokenizer.encode(digit, add_special_tokens=False) for digit in DIGITS]
-        if any(len(ids) != 1 for ids in encoded):
-            rule = "its tokenizer splits a digit into several tokens"
+    def digit_ids(self, prefill: str = JUDGE_PREFILLS["expected"]) -> tuple[int, ...]:
+        """The token ids of the six digits, as they follow `prefill` in the judge's answer.
+
+        Raises UserError unless each digit adds one token of its own to the tokens of `prefill`."""
+        opening = self.form.opening + prefill
+        before = self.tokenizer.encode(opening, add_special_tokens=False)
+        added = [self._added(before, opening + digit) for digit in DIGITS]
+        if None in added or len(set(added)) < len(DIGITS):
+            rule = f"its tokenizer does not encode each digit after {prefill!r} as one token of its own"
             raise UserError([Mistake("model", None, rule, "use judge.scorer=sampled")])
-        return tuple(ids[0] for ids in encoded)
+        return tuple(token for token in added if token is not None)
+
+    def _added(self, before: list[int], text: str) -> int | None:
+        """The one token that a text adds to the tokens `before` of its beginning; None if it adds others."""
+        ids = self.tokenizer.encode(text, add_special_tokens=False)
+        return ids[-1] if ids[:-1] == before else None
 
     def text(self, token_ids: Sequence[int]) -> str:
         """The whole text, without special tokens."""
@@ -75,50 +115,151 @@ class Contexts:
         """The answer in a completion, as a reader sees it. Empty when the completion ended while thinking."""
         return self.form.answer(token_ids, self.tokenizer)
 
-    def _encode(self, messages: Sequence[Mapping[str, str]]) -> tuple[int, ...]:
-        variables = _template_variables(self.date)
-        template = self.tokenizer.apply_chat_template
-        return tuple(template(messages, add_generation_prompt=True, return_dict=False, **variables))
+    def notes(self) -> Iterator[str]:
+        """What was read off the chat template, a line each: where the answer is, and what ends a turn."""
+        tags = self.form.tags(self.tokenizer)
+        if tags is not None:
+            yield f"--- answer: what follows {tags[1]}; thinking is taken off ---"
+        elif self.form.opening:
+            yield f"--- answer: what follows {self.form.opening!r}; other channels are taken off ---"
+        else:
+            source = "neither the chat template nor the tokenizer has a tag for it"
+            yield f"--- answer: the whole turn; no thinking is taken off ({source}) ---"
+        for token in self.stop_ids:
+            text = self.controls.texts[token]
+            yield f"--- end of a turn: {text} (token {token}), which the model's files do not name: added ---"
+
+    def _encode(self, messages: Messages) -> tuple[int, ...]:
+        """Token ids of messages, with no control token from their texts.
+
+        Unless the texts spell one, these are the ids of a plain call. Otherwise the spelling is broken. If
+        a control token comes out even so, template and texts are encoded apart and joined."""
+        frame = self._frame(tuple(message["role"] for message in messages))
+        wanted = self.controls.among(self.encoded(frame))
+        broken = [{**message, "content": self.controls.apart(message["content"])} for message in messages]
+        for attempt in (messages, broken):
+            ids = self.encoded(self._rendered(attempt))
+            if self.controls.among(ids) == wanted:
+                return tuple(ids)
+        texts = {_PROBES[message["role"] == "user"]: message["content"] for message in messages}
+        pieces = re.split(f"({'|'.join(texts)})", frame)
+        joined = (
+            self.controls.encode(texts[piece]) if piece in texts else self.encoded(piece) for piece in pieces
+        )
+        return tuple(token for ids in joined for token in ids)
+
+    def _frame(self, roles: tuple[str, ...]) -> str:
+        """What the template writes around the texts of these roles, with probes in their places."""
+        if roles not in self._frames:
+            probes = [{"role": role, "content": _PROBES[role == "user"]} for role in roles]
+            self._frames[roles] = self._rendered(probes)
+        return self._frames[roles]
+
+    def _rendered(self, messages: Messages) -> str:
+        try:
+            return chat_template.rendered(self.tokenizer, messages, self.date)
+        except chat_template.template_errors() as error:
+            raise chat_template.refusal("model", error) from error
+
+    def encoded(self, text: str) -> list[int]:
+        """Token ids of a text that may hold control tokens: of one that the template wrote."""
+        return self.tokenizer.encode(text, add_special_tokens=False)
+
+
+_PROBES = (INSTRUCTION, QUESTION)
+"""The probe of a system text, and of a user's."""
 
 
 def load_contexts(model_folder: Path, system_prompt: str, date: str) -> Contexts:
     """The contexts of a model folder. system_prompt: s. date: ISO, see `Contexts`.
 
-    Raises UserError when the tokenizer or the chat template is missing."""
-    from transformers import AutoTokenizer
-
+    Raises UserError when the tokenizer or the chat template is missing, has code of its own, takes no user's
+    message, or leaves out one of the texts."""
     name = f"model folder {model_folder}"
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(model_folder)
-    except (OSError, ValueError, json.JSONDecodeError) as error:
-        rule = f"has no readable tokenizer ({str(error).splitlines()[0]})"
-        raise UserError([Mistake(name, None, rule, "use a folder with tokenizer.json")]) from error
+    tokenizer = _load_tokenizer(model_folder, name)
     if not tokenizer.chat_template:
         remedy = "use an instruct model, or add chat_template.jinja"
         raise UserError([Mistake(name, None, "has no chat template", remedy)])
-    used = cast(Tokenizer, tokenizer)
-    form = answer_form(used, _template_variables(date))
-    return Contexts(used, system_prompt, date, _system_role(used, system_prompt), form)
+    if isinstance(tokenizer.chat_template, Mapping) and "default" not in tokenizer.chat_template:
+        rule = (
+            f"has chat templates named {', '.join(sorted(tokenizer.chat_template))}, and none named default"
+        )
+        raise UserError(
+            [Mistake(name, None, rule, "name the one to use default, or add chat_template.jinja")]
+        )
+    try:
+        form = answer_form(tokenizer, date)
+    except chat_template.template_errors() as error:
+        raise chat_template.refusal(name, error) from error
+    role = chat_template.system_role(tokenizer, date)
+    configs = [_json(model_folder / file) for file in ("config.json", "generation_config.json")]
+    rows = _setting(configs[0], "vocab_size")
+    made = Contexts(
+        tokenizer, system_prompt, date, role, form, vocabulary=rows if isinstance(rows, int) else None
+    )
+    mistakes = chat_template.probe_mistakes(name, *made.probes(), system_prompt)
+    if mistakes := mistakes or _row_mistakes(made, name):
+        raise UserError(mistakes)
+    return replace(made, stop_ids=_missing_stops(made, configs))
 
 
-def _template_variables(day: str) -> dict[str, object]:
-    """The variables by which templates ask for the day; without them they would print today's."""
-    return {"date_string": day, "strftime_now": date.fromisoformat(day or "2000-01-01").strftime}
+def _load_tokenizer(model_folder: Path, name: str) -> Tokenizer:
+    from transformers import AutoTokenizer
+
+    try:
+        return cast(Tokenizer, AutoTokenizer.from_pretrained(model_folder, trust_remote_code=False))
+    except (OSError, ValueError, ImportError, LookupError, TypeError, AttributeError) as error:
+        cause = (str(error).strip() or type(error).__name__).splitlines()[0]
+        if "custom code" in str(error):
+            rule = "its tokenizer is Python code of its own, and a model's own code is never run"
+            remedy = "use a model that transformers knows, with tokenizer.json"
+            raise UserError([Mistake(name, None, rule, remedy)]) from error
+        rule = f"has no readable tokenizer ({cause})"
+        raise UserError([Mistake(name, None, rule, "use a folder with tokenizer.json")]) from error
 
 
-def _system_role(tokenizer: Tokenizer, system_prompt: str) -> str:
-    """The first role under which the template does print the system prompt."""
-    from jinja2 import TemplateError
+def _row_mistakes(contexts: Contexts, name: str) -> list[Mistake]:
+    """The mistake of a template that writes a token beyond the embedding."""
+    text = "".join((*contexts.probes(), contexts.form.opening))
+    beyond = [
+        token
+        for token in contexts.controls.among(contexts.encoded(text))
+        if contexts.controls.has_no_row(token)
+    ]
+    if not beyond:
+        return []
+    written = f"its chat template writes the token {contexts.controls.texts[beyond[0]]!r}"
+    rule = f"{written}, whose id is {beyond[0]:,}, and its embedding has {contexts.vocabulary:,} rows"
+    remedy = "enlarge the embedding to the tokenizer (resize_token_embeddings), and save the model again"
+    return [Mistake(name, None, rule, remedy)]
 
-    probe = " ".join(system_prompt.split()[:8])
-    variables = _template_variables("2000-01-01")
-    for role in ("system", "developer"):
-        messages = [{"role": role, "content": probe}, {"role": "user", "content": "x"}]
-        template = tokenizer.apply_chat_template
-        try:
-            ids = template(messages, add_generation_prompt=True, return_dict=False, **variables)
-        except TemplateError:
-            continue
-        if probe in tokenizer.decode(ids, skip_special_tokens=False):
-            return role
-    return "user"
+
+def _missing_stops(contexts: Contexts, configs: Sequence[Mapping[str, Any]]) -> tuple[int, ...]:
+    """The control token that ends the assistant's turn, unless the model's files already end on one there.
+
+    configs: what config.json and generation_config.json hold. A turn of several messages ends where they
+    say: the end of a message is not its end."""
+    if contexts.form.opening and contexts.form.thinking is None:
+        return ()
+    tail = chat_template.after_an_answer(contexts.tokenizer, contexts.date)
+    ends = contexts.controls.among(contexts.encoded(tail))
+    known: set[object] = {contexts.tokenizer.eos_token_id}
+    for config in configs:
+        named = _setting(config, "eos_token_id")
+        known |= set(named) if isinstance(named, list) else {named}
+    return () if not ends or known.intersection(ends) else (ends[0],)
+
+
+def _setting(config: Mapping[str, Any], name: str) -> Any:
+    """A setting of a model's config, or of the part of it that is about text; None without it."""
+    text_config = config.get("text_config")
+    return config.get(name, text_config.get(name) if isinstance(text_config, Mapping) else None)
+
+
+def _json(file: Path) -> Mapping[str, Any]:
+    """The object in a JSON file; empty if there is none."""
+    try:
+        content = json.loads(file.read_text("utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, Mapping) else {}

@@ -207,7 +207,8 @@ class GroupMaker:
         return HeldoutAnswer(verdict.score, text, len(result.token_ids), truncated, version)
 
     async def _sample(self, context_ids: tuple[int, ...], seed: int) -> EngineResult:
-        request = EngineRequest(context_ids, max_tokens=self.run.rollout.max_completion_tokens, seed=seed)
+        most = self.run.rollout.max_completion_tokens
+        request = EngineRequest(context_ids, max_tokens=most, seed=seed, stop_ids=self.contexts.stop_ids)
         result = await self.engine.generate(request)
         self.completion_tokens += len(result.token_ids)
         return result

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from dynalign.configs.errors import Mistake, UserError
 from dynalign.configs.load import LoadedRun
-from dynalign.launch.models.folder import model_folder
+from dynalign.launch.models.folder import download_cause, model_folder
 from dynalign.launch.plan.text import plan_lines
 from dynalign.launch.preflight import check, run_contexts, run_texts
 from dynalign.launch.prompt_check import prompts_of
@@ -24,7 +24,7 @@ def check_lines(loaded: LoadedRun) -> Iterator[str]:
         settings_in_order = f"{len(loaded.origins)} settings in order"
         yield f"run {run.settings.name}: {settings_in_order}; {run.folder.path}: {run.folder.state()} run"
         if checked.plan is None:
-            yield f"no placement plan: {run.settings.model} is downloaded when the run starts"
+            yield f"no placement plan: {run.settings.model} {download_cause(run.settings.model)}"
     yield from checked.notes
     if checked.plan is not None:
         yield from plan_lines(checked.plan)
@@ -51,3 +51,4 @@ def context_lines(loaded: LoadedRun) -> Iterator[str]:
     ):
         yield f"--- {title} of prompt {prompt.id}, {len(ids)} tokens ---"
         yield contexts.tokenizer.decode(ids, skip_special_tokens=False)
+    yield from contexts.notes()

@@ -9,9 +9,11 @@ from dynalign.configs.errors import Mistake, UserError
 from dynalign.configs.refusals import did_you_mean
 from dynalign.configs.user_paths import cache_folder, user_path
 from dynalign.launch.models.fetch import SOURCES, folder
+from dynalign.launch.models.known_models import known_shape
+from dynalign.launch.models.tokenizer_files import tokenizer_mistakes
+from dynalign.launch.models.weights import file_damage, weight_mistakes
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+", re.ASCII)
-_WEIGHTS = ("*.safetensors", "*.safetensors.index.json")
 _TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json")
 
 
@@ -35,28 +37,62 @@ def model_folder(model: str) -> Path | str:
         if close:
             remedy = f"did you mean {close}?"
         raise UserError([Mistake("model", model, "is no folder and no model known here", remedy)])
-    return _hub_snapshot(model) or model
+    snapshot = _hub_snapshot(model)
+    if snapshot is not None and not _incomplete(snapshot):
+        return snapshot
+    if snapshot is None and (refused := _mistyped(model)):
+        raise refused
+    return model
+
+
+def _incomplete(snapshot: Path) -> bool:
+    """Whether a download broke off: the model's configuration, or a file of its weights is not complete."""
+    return file_damage(snapshot / "config.json") is not None or bool(weight_mistakes(snapshot))
+
+
+def _mistyped(model: str) -> UserError | None:
+    """The refusal of a path without its folder that has the form of a hub id: its first part is a folder."""
+    owner, _, name = model.partition("/")
+    if known_shape(model) is not None or not Path(owner).is_dir():
+        return None
+    close = did_you_mean(name, [path.name for path in Path(owner).iterdir() if path.is_dir()])
+    remedy = f"did you mean {owner}/{close}?" if close else "give the path of a model's folder"
+    hub = f"the hub's {model} can be named from another current folder, or once it was downloaded"
+    rule = f"there is a folder {owner} here, and no {name} in it"
+    return UserError([Mistake("model", model, rule, f"{remedy} ({hub})")])
 
 
 def _hub_snapshot(model: str) -> Path | None:
-    """The folder of a downloaded hub model; None if it is not there, or incomplete.
+    """The folder of a downloaded hub model; None if it is not there.
 
     `huggingface_hub` keeps it in snapshots/<revision>, and the revision in refs/main.
     """
-    named = os.environ.get("HF_HUB_CACHE")
-    hub = user_path("HF_HUB_CACHE", named) if named else _hub_home() / "hub"
-    repository = hub / f"models--{model.replace('/', '--')}"
-    revision = repository / "refs" / "main"
-    if not revision.is_file():
+    repository = _hub_cache() / f"models--{model.replace('/', '--')}"
+    try:
+        revision = (repository / "refs" / "main").read_text("utf-8").strip()
+    except (OSError, ValueError):
         return None
-    snapshot = repository / "snapshots" / revision.read_text().strip()
-    complete = all(any(snapshot.glob(pattern)) for pattern in ("config.json", "*.safetensors"))
-    return snapshot if complete else None
+    snapshot = repository / "snapshots" / revision
+    return snapshot if revision and snapshot.is_dir() else None
 
 
-def _hub_home() -> Path:
+def _hub_cache() -> Path:
+    """Where `huggingface_hub` keeps what it downloads, by its rules."""
+    for variable in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"):
+        if named := os.environ.get(variable):
+            return user_path(variable, os.path.expandvars(named))
     named = os.environ.get("HF_HOME")
-    return user_path("HF_HOME", named) if named else cache_folder() / "huggingface"
+    home = user_path("HF_HOME", os.path.expandvars(named)) if named else cache_folder() / "huggingface"
+    return home / "hub"
+
+
+def download_cause(model: str) -> str:
+    """Why a hub's model is downloaded when the run starts, in words that follow its name."""
+    snapshot = _hub_snapshot(model)
+    if snapshot is None:
+        return "is downloaded when the run starts"
+    lacking = "; ".join(mistake.rule for mistake in folder_mistakes(snapshot))
+    return f"is on this machine in part ({lacking}), and the rest is downloaded when the run starts"
 
 
 def download(model: str) -> Path:
@@ -87,6 +123,8 @@ def folder_mistakes(path: Path) -> list[Mistake]:
     def lacks(rule: str, remedy: str) -> None:
         mistakes.append(Mistake(f"model folder {path}", None, rule, remedy))
 
+    if _own_code(path):
+        lacks("is Python code of its own, which is never run", "use a model that transformers knows")
     if not (path / "config.json").is_file():
         lacks("has no config.json", "give a folder that transformers can load")
     elif (method := _quantization(path)) not in (None, "mxfp4"):
@@ -94,10 +132,15 @@ def folder_mistakes(path: Path) -> list[Mistake]:
             f"holds quantized weights ({method}), which cannot be trained",
             "give an unquantized copy (bfloat16 safetensors)",
         )
-    if not any(any(path.glob(pattern)) for pattern in _WEIGHTS):
-        lacks("has no *.safetensors", "save the model as safetensors")
+    mistakes += weight_mistakes(path)
+    if (path / "adapter_config.json").is_file():
+        lacks(
+            "holds adapter_config.json, so that transformers would load the adapter's base model instead",
+            "merge the adapter, or take its files out of the folder",
+        )
     if not any((path / name).is_file() for name in _TOKENIZERS):
         lacks("has no tokenizer", "add tokenizer.json")
+    mistakes += tokenizer_mistakes(path)
     if not _has_chat_template(path):
         lacks("has no chat template", "use an instruct model, or add chat_template.jinja")
     return mistakes
@@ -110,6 +153,20 @@ def _quantization(path: Path) -> str | None:
     except (ValueError, AttributeError):
         return None  # read_shape says what is wrong with it
     return None if config is None else str(config.get("quant_method", "method unknown"))
+
+
+def _own_code(path: Path) -> bool:
+    """Whether the architecture is known to the model's own Python code alone."""
+    try:
+        config = json.loads((path / "config.json").read_text("utf-8"))
+        mapped = config.get("auto_map")
+    except (OSError, ValueError, AttributeError):
+        return False  # read_shape says what is wrong with it
+    if not mapped:
+        return False
+    from transformers import CONFIG_MAPPING
+
+    return config.get("model_type") not in CONFIG_MAPPING
 
 
 def _has_chat_template(path: Path) -> bool:

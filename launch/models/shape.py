@@ -1,8 +1,6 @@
 """The figures of a model that decide how much memory it takes, read from its folder without loading it."""
 
 import json
-import math
-import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,10 +8,9 @@ from typing import Any
 
 from dynalign.configs.errors import Mistake, UserError
 from dynalign.launch.models.parameter_count import Counted, count_parameters
+from dynalign.launch.models.weights import count
 
 _ELEMENT_BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}
-_LONGEST_HEADER_BYTES = 100_000_000
-"""The limit of the safetensors format."""
 MXFP4_BYTES = 17 / 32
 """Bytes per number: 4 bits, and 8 bits of scale for every 32 numbers (OCP Microscaling Formats)."""
 _TILE_HIDDEN = 256
@@ -23,6 +20,10 @@ From vLLM's `mxfp4_round_up_hidden_size_and_intermediate_size`, as the next one.
 """
 _TILE_WIDTH = 128
 """The multiple to which they round an expert's inner width."""
+
+_SCALED_ALREADY = ("su", "longrope", "llama3", "yarn", "deepseek_yarn", "deepseek_llama_scaling")
+"""Kinds of RoPE scaling with the scaled length in `max_position_embeddings`, from vLLM's
+`_get_and_verify_max_len`."""
 
 
 @dataclass(frozen=True)
@@ -105,9 +106,9 @@ class ModelShape:
 def read_shape(folder: Path) -> ModelShape:
     """The shape of the model in a Hugging Face folder.
 
-    The number of parameters comes from the safetensors headers. Without such files, or for quantized
-    weights, whose headers count packed bytes, it is computed from the config. Raises UserError without a
-    config.json, or for one that describes no causal language model.
+    The number of parameters comes from the headers of the weights' files. Without such files, or for
+    quantized weights, whose headers count packed bytes, it is computed from the config. Raises UserError
+    without a config.json, or for one that describes no causal language model.
     """
     where = f"model folder {folder}"
     try:
@@ -117,7 +118,7 @@ def read_shape(folder: Path) -> ModelShape:
         remedy = "give a folder that transformers can load"
         raise UserError([Mistake(where, None, rule, remedy)]) from error
     try:
-        return shape_of(config, *_stored(folder))
+        return shape_of(config, *count(folder, _ELEMENT_BYTES))
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         rule = f"its config.json describes no causal language model ({error!r})"
         raise UserError([Mistake(where, None, rule, "give a decoder model")]) from error
@@ -145,12 +146,29 @@ def shape_of(config: Mapping[str, Any], stored_parameters: int = 0, stored_bytes
         keys=counted.keys,
         mlp=counted.visited * counted.width,
         vocabulary=int(config["vocab_size"]),
-        positions=int(config.get("max_position_embeddings") or 0),
+        positions=_positions(config),
         head=counted.head,
         routed=counted.visited * hidden if counted.expert_parameters else 0,
         sinks=config.get("model_type") == "gpt_oss",
         release=release,
     )
+
+
+def _positions(config: Mapping[str, Any]) -> int:
+    """The longest context in tokens, as vLLM derives it: some kinds of RoPE scaling lengthen it.
+
+    Others (YaRN, Llama 3, LongRoPE) and Gemma 3 give the scaled length in `max_position_embeddings`. The
+    scaling is one for all layers or, by their kind, one for each.
+    """
+    positions = int(config.get("max_position_embeddings") or 0)
+    scaling = config.get("rope_parameters") or config.get("rope_scaling") or {}
+    kinds = [each for each in scaling.values() if isinstance(each, Mapping)] or [scaling]
+    factor = 1.0
+    for each in kinds:
+        kind = each.get("rope_type", each.get("type", "default"))
+        if kind not in _SCALED_ALREADY:
+            factor = float(each.get("factor") or factor)
+    return positions if "gemma3" in str(config.get("model_type")) else int(positions * factor)
 
 
 def _release(method: str, counted: Counted, hidden: int, stored_bytes: int) -> Release:
@@ -168,39 +186,3 @@ def _release(method: str, counted: Counted, hidden: int, stored_bytes: int) -> R
 
 def _round_up(number: int, multiple: int) -> int:
     return -(-number // multiple) * multiple
-
-
-def _stored(folder: Path) -> tuple[int, int]:
-    """Parameters in the safetensors files, and their size.
-
-    0 parameters without files or if a tensor is not of plain floats; 0 of both if a file cannot be read.
-    """
-    parameters = 0
-    size_bytes = 0
-    plain = True
-    for file in sorted(folder.glob("*.safetensors")):
-        tensors = _header(file)
-        if tensors is None:
-            return 0, 0
-        for tensor in tensors.values():
-            numbers = math.prod(tensor["shape"])
-            plain = plain and tensor["dtype"] in _ELEMENT_BYTES
-            parameters += numbers
-            size_bytes += numbers * _ELEMENT_BYTES.get(tensor["dtype"], 1)
-    return (parameters if plain else 0), size_bytes
-
-
-def _header(file: Path) -> dict[str, Any] | None:
-    """The tensors that a safetensors file declares; None if the file cannot be read.
-
-    It begins with the length of its header (8 bytes, little-endian), followed by the header as JSON.
-    """
-    try:
-        with file.open("rb") as stream:
-            (length,) = struct.unpack("<Q", stream.read(8))
-            header = json.loads(stream.read(min(length, _LONGEST_HEADER_BYTES)))
-    except (OSError, ValueError, struct.error):
-        return None
-    if not isinstance(header, dict):
-        return None
-    return {name: tensor for name, tensor in header.items() if name != "__metadata__"}

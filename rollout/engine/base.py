@@ -43,6 +43,8 @@ class EngineRequest:
     """JSON schema that a generated answer is constrained to; None: unconstrained."""
     prefill_from: int | None = None
     """Index into `token_ids` of the first token whose log-probability is wanted: makes this a prefill."""
+    stop_ids: tuple[int, ...] = ()
+    """Token ids that end a sequence, besides those that the model's files name."""
     fresh: bool = False
     """Compute the whole context anew instead of reading key-values that an earlier request has cached."""
 

@@ -32,6 +32,7 @@ def sampling_params(request: EngineRequest) -> SamplingParams:
         "seed": request.seed,
         "logprobs": 0,
         "structured_outputs": schema,
+        "stop_token_ids": list(request.stop_ids),
     }
     return SamplingParams(temperature=TEMPERATURE, top_p=1.0, top_k=0, **sampled, **common)
 

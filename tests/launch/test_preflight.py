@@ -38,9 +38,9 @@ CONFIG = {
 def paper_model(folder: Path, config: dict[str, object] | None = None) -> Path:
     """A model folder whose files are there and hold just enough to be looked at."""
     folder.mkdir(parents=True, exist_ok=True)
-    header = json.dumps({"w": {"dtype": "BF16", "shape": [1000]}}).encode()
+    header = json.dumps({"w": {"dtype": "BF16", "shape": [1000], "data_offsets": [0, 2000]}}).encode()
     (folder / "config.json").write_text(json.dumps(config or CONFIG))
-    (folder / "model.safetensors").write_bytes(struct.pack("<Q", len(header)) + header)
+    (folder / "model.safetensors").write_bytes(struct.pack("<Q", len(header)) + header + bytes(2000))
     (folder / "tokenizer.json").write_text("{}")
     (folder / "chat_template.jinja").write_text("{{ messages }}")
     return folder
@@ -51,7 +51,7 @@ def _alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A folder, a cache and no cluster of its own."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    for name in ("RAY_ADDRESS", "HF_HOME", "HF_HUB_CACHE"):
+    for name in ("RAY_ADDRESS", "HF_HOME", "HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"):
         monkeypatch.delenv(name, raising=False)
 
 
@@ -357,3 +357,6 @@ def test_both_contexts_of_a_prompt_are_shown(chat_model: Path) -> None:
     assert "Collective Agency" not in learning
     assert "You help." in learning
     assert "You help." not in sampling
+    assert learning.endswith(
+        "no thinking is taken off (neither the chat template nor the tokenizer has a tag for it) ---"
+    )

@@ -254,6 +254,15 @@ def test_an_adapter_on_a_head_that_is_the_embedding_is_refused(llama: Path) -> N
         load_policy(llama, LearnerSettings(lora=lora), torch.float32, 0)
 
 
+def test_weights_that_hold_nan_are_refused_as_such(llama: Path, tmp_path: Path) -> None:
+    model = AutoModelForCausalLM.from_pretrained(llama)
+    with torch.no_grad():
+        model.model.layers[1].mlp.up_proj.weight[0, 0] = torch.nan
+    model.save_pretrained(tmp_path)
+    with pytest.raises(UserError, match=r"hold NaN or infinity \(in model.layers.1.mlp.up_proj.weight\)"):
+        load_policy(tmp_path, LearnerSettings(), torch.float32, 0)
+
+
 def test_tensors_whose_names_are_not_on_disk_are_refused(llama: Path, tmp_path: Path) -> None:
     model = AutoModelForCausalLM.from_pretrained(llama)
     torch.save(model.state_dict(), tmp_path / "pytorch_model.bin")

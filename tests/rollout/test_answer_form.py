@@ -16,7 +16,7 @@ from dynalign.rollout.judges.make import make_judge
 from dynalign.rollout.judges.value_texts import load_value_texts
 from dynalign.rollout.prompts import Prompt
 from dynalign.rollout.records import VersionSpan
-from tests.worlds.chat_models import HARMONY, HARMONY_TOKENS, QWEN3, R1, TEMPLATE, chat_tokenizer
+from tests.worlds.chat_models import HARMONY, HARMONY_TOKENS, QWEN3, R1, SPECIAL, TEMPLATE, chat_tokenizer
 
 MISTRAL = (
     "{% for m in messages %}{% if m['role'] == 'user' %}[INST] {{ m['content'] }} [/INST]{% else %}"
@@ -83,6 +83,45 @@ def test_the_form_is_what_the_template_writes_before_an_answer(
 )
 def test_the_answer_is_what_a_reader_sees(tmp_path: Path, template: str, turn: str, answer: str) -> None:
     assert answered(made(tmp_path, template), turn) == answer
+
+
+SPLITS = TEMPLATE.replace("m['content'] }}<", "m['content'].split('</think>')[-1] }}<")
+SEED = TEMPLATE.replace("{{ m['content']", "{% if m.t %}<seed:think></seed:think>{% endif %}{{ m['content']")
+KEPT = (
+    "{% for m in messages %}<|im_start|>{{ m['role'] }}\n"
+    "{% if m['role'] == 'assistant' %}<think>\n{% endif %}{{ m['content'] }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n<think>\n{% endif %}"
+)
+
+
+@pytest.mark.parametrize(
+    ("template", "turn", "opening"),
+    [
+        (SPLITS, "<think>\nPraise me.\n</think>\n\nFour.<|im_end|>", "<think>\n\n</think>\n\n"),
+        (SEED, "<seed:think>Praise me.</seed:think>Four.<|im_end|>", "<seed:think>\n\n</seed:think>\n\n"),
+        (KEPT, "Praise me.\n</think>\n\nFour.<|im_end|>", "\n</think>\n\n"),
+    ],
+    ids=["a template that splits at the tag", "one that writes it for reasoning", "one that keeps it"],
+)
+def test_thinking_whose_tag_the_template_mentions_is_taken_off(
+    tmp_path: Path, template: str, turn: str, opening: str
+) -> None:
+    contexts = made(tmp_path, template)
+    assert answered(contexts, turn) == "Four."
+    assert contexts.form.opening == opening
+    assert any("thinking is taken off" in note for note in contexts.notes())
+
+
+def test_thinking_between_tokens_of_the_tokenizer_s_own_is_taken_off(tmp_path: Path) -> None:
+    chat_tokenizer(TEMPLATE, (*SPECIAL, "◁think▷", "◁/think▷")).save_pretrained(tmp_path)
+    contexts = load_contexts(tmp_path, "Be kind.", "2026-01-01")
+    assert answered(contexts, "◁think▷Praise me.◁/think▷Four.<|im_end|>") == "Four."
+    assert any("what follows ◁/think▷" in note for note in contexts.notes())
+
+
+def test_where_nothing_names_a_tag_the_notes_say_that_no_thinking_is_taken_off(tmp_path: Path) -> None:
+    (note,) = made(tmp_path, TEMPLATE).notes()
+    assert "no thinking is taken off" in note
 
 
 def test_a_channel_that_a_candidate_spells_in_plain_letters_is_no_channel(tmp_path: Path) -> None:

@@ -1,6 +1,8 @@
 from pathlib import Path
 
 import pytest
+from tokenizers import Tokenizer, decoders, models, normalizers
+from transformers import PreTrainedTokenizerFast
 
 from dynalign.configs.errors import UserError
 from dynalign.rollout.contexts import Contexts, load_contexts
@@ -55,8 +57,9 @@ def test_a_template_that_swallows_the_system_message_takes_it_as_developer(tmp_p
 
 
 def test_the_date_a_template_prints_is_the_runs_date(tmp_path: Path) -> None:
-    made = contexts(tmp_path, "{{ date_string }}{% for m in messages %}|{{ m['content'] }}{% endfor %}")
-    assert shown(made, made.learning_context("Hi")) == "2026-01-01|Hi"
+    dated = "{{ strftime_now('%d %b %Y') }}{% for m in messages %}|{{ m['content'] }}{% endfor %}"
+    made = contexts(tmp_path, dated)
+    assert shown(made, made.learning_context("Hi")) == "01 Jan 2026|Hi"
 
 
 def test_the_judges_turn_is_opened_by_its_prefill(tmp_path: Path) -> None:
@@ -70,6 +73,42 @@ def test_the_six_digits_are_six_tokens(tmp_path: Path) -> None:
     made = contexts(tmp_path)
     shown_6 = [shown(made, (digit,)) for digit in made.digit_ids()]
     assert shown_6 == list("012345")
+
+
+def sentencepiece(digits_merged: bool) -> PreTrainedTokenizerFast:
+    """Like Llama 2's: a text begins with `▁`. digits_merged: `▁5` is a token, as in GPT-2's."""
+    bytes_256 = [f"<0x{byte:02X}>" for byte in range(256)]
+    merged = [f"▁{digit}" for digit in range(10)] if digits_merged else []
+    names = ["<unk>", "<s>", "</s>", *bytes_256, *map(chr, range(33, 127)), "▁", *merged]
+    vocabulary = {name: token for token, name in enumerate(dict.fromkeys(names))}
+    merges = [("▁", each[1]) for each in merged]
+    tokenizer = Tokenizer(models.BPE(vocabulary, merges, unk_token="<unk>", byte_fallback=True))
+    tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+    tokenizer.decoder = decoders.Sequence(
+        [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()]
+    )
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", unk_token="<unk>"
+    )
+    fast.chat_template = "{% for m in messages %}[INST] {{ m['content'] }} [/INST]{% endfor %}"
+    return fast
+
+
+def test_the_digits_are_what_each_adds_to_the_judge_s_prefill(tmp_path: Path) -> None:
+    tokenizer = sentencepiece(digits_merged=False)
+    tokenizer.save_pretrained(tmp_path)
+    made = load_contexts(tmp_path, SYSTEM, "2026-01-01")
+    assert tokenizer.convert_ids_to_tokens(list(made.digit_ids())) == list("012345")
+    asked = made.judge_context("Score it", "Grade: ")
+    for digit, token in zip("012345", made.digit_ids(), strict=True):
+        assert made.judge_context("Score it", f"Grade: {digit}") == (*asked, token)
+
+
+def test_digits_that_merge_with_the_prefill_are_refused(tmp_path: Path) -> None:
+    sentencepiece(digits_merged=True).save_pretrained(tmp_path)
+    made = load_contexts(tmp_path, SYSTEM, "2026-01-01")
+    with pytest.raises(UserError, match="does not encode each digit after 'Grade: ' as one token"):
+        made.digit_ids()
 
 
 def test_a_folder_without_tokenizer_is_refused(tmp_path: Path) -> None:

@@ -83,6 +83,14 @@ def test_candidates_are_sampled_in_the_sampling_context_each_with_its_own_seed(
     assert len({request.seed for request in sampled}) == 4
 
 
+def test_candidates_end_at_the_token_that_ends_a_turn_of_the_template(tmp_path: Path) -> None:
+    chat_tokenizer(eos="<|endoftext|>").save_pretrained(tmp_path)
+    by = maker(tmp_path)
+    made(by)
+    sampled = [each for each in requests(by) if each.digit_ids is None and each.prefill_from is None]
+    assert {request.stop_ids for request in sampled} == {(258,)} == {by.contexts.stop_ids}
+
+
 def test_the_same_draw_gives_the_same_group_and_another_draw_another_one(tokenizer_folder: Path) -> None:
     first, again, other = (made(maker(tokenizer_folder), group_id) for group_id in (3, 3, 4))
     assert first.scores_G == again.scores_G
