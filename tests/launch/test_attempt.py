@@ -71,7 +71,7 @@ class Case:
         """The exit code. script: what happens once all actors serve, one thing each second."""
         self.world.script = [lambda: None] * 6 + list(script)
         mine = owner.acquire(self.folder, 0.0)
-        ready = SimpleNamespace(prompts=PROMPTS, checkpoint=None, plan=None, on=lambda cluster: ready)
+        ready = SimpleNamespace(prompts=PROMPTS, checkpoint=None, content={}, on=lambda cluster: ready)
         ready.plan = SimpleNamespace(cluster=SimpleNamespace(nodes=[1]))
         with Heartbeat(mine) as heart:
             attempt = Attempt(

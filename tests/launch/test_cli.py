@@ -79,7 +79,7 @@ def test_explain_gives_each_value_its_origin_and_meaning(capsys: pytest.CaptureF
     place = lines.index("learner.learning_rate = 3e-06  (command line)")
     assert lines[place + 1] == "    Peak learning rate."
     assert any(line.startswith("rollout.group_size = 8  (quickstart.yaml:") for line in lines)
-    assert "    convergence.window: Newest evaluations that are compared." in lines
+    assert "    convergence.window: Evaluations looked back on." in lines
 
 
 @pytest.mark.parametrize(
