@@ -5,6 +5,7 @@ import json
 import os
 import signal
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -25,7 +26,7 @@ from dynalign.rollout.ledger.values import Break
 from dynalign.rollout.prompts import Prompt, PromptSet
 from dynalign.run_folder import layout, owner, requests
 from dynalign.run_folder.requests import Request
-from tests.worlds.supervised_run import ACCOUNT, World
+from tests.worlds.supervised_run import STATUS, World
 
 PROMPTS = PromptSet((Prompt("a", "boom", "d", "train"),), (Prompt("h", "bang", "d", "heldout"),))
 
@@ -212,7 +213,7 @@ def test_a_failed_run_s_account_is_the_ledger_s_at_its_end(
     case: Case, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def fail() -> None:
-        case.world.newest("ledger").status.outcome = ACCOUNT | {"issued": 38, "trained": 36}
+        case.world.newest("ledger").status.outcome = replace(STATUS, issued=38, trained=36)
         case.world.newest("coordinator").train.end(RunFailed("no signal"))
 
     assert case.run(fail) == 1

@@ -247,8 +247,8 @@ def test_changed_weights_template_or_rubric_are_refused_and_another_spelling_is_
     (model / "chat_template.jinja").write_text("{{ other }}")
     assert places(run(*settings, model=model)) == ["model"]
     paper_model(model)
-    with (model / "model.safetensors").open("ab") as weights:
-        weights.write(b"x")
+    whole = (model / "model.safetensors").read_bytes()
+    (model / "model.safetensors").write_bytes(whole[:-1] + b"x")
     assert places(run(*settings, model=model)) == ["model"]
     paper_model(model)
     with (values / "rubric_unified.txt").open("a") as rubric:

@@ -18,6 +18,7 @@ def test_no_other_file_of_the_product_spells_a_file_name() -> None:
         for path, tree in product().items()
         for node in ast.walk(tree)
         if isinstance(node, ast.Constant) and node.value in NAMES and path != "run_folder/layout.py"
+        if not path.startswith("benchmarks/chaos/")  # its audit knows nothing of what it audits
     )
 
 

@@ -18,6 +18,7 @@ from dynalign.run_folder import owner
 from dynalign.run_folder.checkpoint import prune, verify
 from dynalign.run_folder.mirror import Mirror
 from dynalign.run_folder.mirror_storage import MirrorStorage
+from dynalign.run_folder.run_status import MirrorStatus
 from tests.run_folder.test_checkpoint import written
 from tests.worlds.small_disk import full, read_only, small_disk
 
@@ -85,7 +86,7 @@ def test_a_checkpoint_that_appears_while_the_run_goes_on_is_copied_without_being
 ) -> None:
     here = MirroredRun(tmp_path)
     with here.kept() as mirror:
-        assert mirror.report() == {"address": f"{here.uri}/run", "step": None, "problem": "", "failures": 0}
+        assert mirror.report() == MirrorStatus(f"{here.uri}/run", None, "", 0)
         written(here.checkpoints, 10)
         until_s = time.monotonic() + 20
         while mirror.report().step != 10:

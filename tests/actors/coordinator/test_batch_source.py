@@ -2,15 +2,18 @@
 
 import asyncio
 from collections.abc import Callable
-from typing import Any, cast
+from dataclasses import replace
+from typing import cast
 
 import pytest
 
 from dynalign.actors.coordinator.batch_source import MOST_REFILLS, BatchSource
 from dynalign.actors.coordinator.loop_controls import LoopControls, LoopProgress, StopRequested
+from dynalign.actors.ledger.ledger_status import LedgerStatus
 from dynalign.actors.ledger.protocol import LedgerCalls
 from dynalign.configs.errors import NoSignal, RunFailed
 from dynalign.configs.schema import RunSettings
+from tests.worlds.supervised_run import STATUS
 
 
 class Ledger:
@@ -33,8 +36,8 @@ class Ledger:
     async def refill(self) -> None:
         self.refills += 1
 
-    async def status(self) -> dict[str, Any]:
-        return {"withheld_by_reason": {"low_signal": 16 * (self.refills + 1), "poison": 1}}
+    async def status(self) -> LedgerStatus:
+        return replace(STATUS, withheld_by_reason={"low_signal": 16 * (self.refills + 1), "poison": 1})
 
 
 class Case:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import asdict
 from typing import Any, cast
 
 import pytest
@@ -10,6 +11,7 @@ from ray import exceptions
 from dynalign.actors.coordinator.worker_group import WorkerGroup
 from dynalign.actors.worker.protocol import RolloutWorkerHandle
 from dynalign.configs.errors import DeadlineExceeded, EngineError
+from tests.worlds.supervised_run import WORKER_STATS
 
 
 class Method:
@@ -133,8 +135,8 @@ def test_a_worker_that_does_not_wake_holds_up_nobody_and_wakes_later() -> None:
 )
 def test_figures_are_those_of_the_workers_that_answer(error: Exception) -> None:
     async def case() -> None:
-        workers = group(well=Worker(figures={"idle_s": 1.0}), gone=Worker(figures=error), hung=Worker())
-        assert (await workers.stats()).by_name == {"well": {"idle_s": 1.0}}
+        workers = group(well=Worker(figures=WORKER_STATS), gone=Worker(figures=error), hung=Worker())
+        assert (await workers.stats()).by_name == {"well": asdict(WORKER_STATS)}
         asked_s = asyncio.get_running_loop().time()
         await workers.stats()
         assert asyncio.get_running_loop().time() - asked_s < 0.1, "one that gave none is not asked again"
