@@ -3,6 +3,7 @@
 import asyncio
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 
@@ -135,9 +136,20 @@ def test_a_function_scores_each_candidate(contexts: Contexts) -> None:
     assert [(verdict.score, verdict.status) for verdict in verdicts] == [(5.0, "parsed"), (0.0, "empty")]
 
 
-def test_a_function_that_leaves_the_scale_is_the_users_mistake() -> None:
-    with pytest.raises(UserError, match="returned 7"):
-        asyncio.run(FunctionJudge(lambda prompt, completion: 7.0, "mine:f").score("p", ["x"], 0))
+@pytest.mark.parametrize("score", [7.0, -1, math.nan, math.inf, None, "5", True])
+def test_what_is_no_score_is_an_unparsed_verdict_with_its_cause(score: Any) -> None:
+    (verdict,) = asyncio.run(FunctionJudge(lambda prompt, completion: score, "mine:f").score("p", ["x"], 0))
+    assert (verdict.score, verdict.status) == (None, "unparsed")
+    assert f"judge.function mine:f returned {score!r}; return a finite number from 0 to 5" == verdict.text
+
+
+def test_a_function_that_raises_gives_an_unparsed_verdict_and_ends_no_worker() -> None:
+    def odd(prompt: str, completion: str) -> float:
+        return {"x": 1.0}[completion]
+
+    verdicts = asyncio.run(FunctionJudge(odd, "mine:f").score("p", ["x", "y"], 0))
+    assert [(verdict.score, verdict.status) for verdict in verdicts] == [(1.0, "parsed"), (None, "unparsed")]
+    assert "raised KeyError" in (verdicts[1].text or "")
 
 
 @pytest.mark.parametrize("name", ["nowhere:f", "math", "math:nothing", "math:pi", ""])
