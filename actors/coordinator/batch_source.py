@@ -6,7 +6,6 @@ import time
 from dynalign.actors.coordinator.loop_controls import LoopControls, LoopProgress
 from dynalign.actors.ledger.ledger_spec import Batch
 from dynalign.actors.ledger.protocol import LedgerCalls
-from dynalign.actors.supervision.deaths import root_cause
 from dynalign.configs.errors import NoSignal, RunFailed
 from dynalign.configs.schema import RunSettings
 from dynalign.rollout.ledger.values import LACKS_SIGNAL
@@ -41,7 +40,7 @@ class BatchSource:
             try:
                 batch = await self._controls.or_stop(self._ledger.take(step, self._run.deadlines.batch_s))
             except NoSignal as no_signal:
-                batch = await self._without_signal(step, root_cause(no_signal), refills)
+                batch = await self._without_signal(step, no_signal, refills)
                 if batch is None:
                     refills += 1
                     await self._ledger.refill()
@@ -50,7 +49,7 @@ class BatchSource:
             self._now.notice = ""
         return batch
 
-    async def _without_signal(self, step: int, no_signal: BaseException, refills: int) -> Batch | None:
+    async def _without_signal(self, step: int, no_signal: NoSignal, refills: int) -> Batch | None:
         """What `algorithm.on_no_signal` asks for: a batch that is not full, or None to draw another refill.
 
         Raises RunFailed for `stop`, and for `warn` once a step had MOST_REFILLS refills.
@@ -71,7 +70,7 @@ class BatchSource:
             raise RunFailed(f"{told}; change the rubric, the judge or the prompts")
         return batch
 
-    async def _about_signal(self, no_signal: BaseException, refills: int) -> str:
+    async def _about_signal(self, no_signal: NoSignal, refills: int) -> str:
         """The step, its refills, and why the groups of this run were withheld."""
         reasons = (await self._ledger.status()).withheld_by_reason
         counts = ", ".join(f"{reason} {reasons[reason]}" for reason in sorted(LACKS_SIGNAL & reasons.keys()))

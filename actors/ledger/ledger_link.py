@@ -20,7 +20,7 @@ import ray
 from dynalign.actors.ledger.ledger_client import LedgerClient
 from dynalign.actors.packed_calls import call_packed
 from dynalign.actors.run_spec import NAMESPACE
-from dynalign.actors.supervision.deaths import death
+from dynalign.actors.supervision.deaths import death, root_cause
 from dynalign.configs.errors import DeadlineExceeded, ReplacedLedger
 
 ANSWER_S = 60.0
@@ -59,7 +59,7 @@ class LedgerLink(LedgerClient):
             except (ray.exceptions.RayError, ReplacedLedger, ValueError, TimeoutError) as error:
                 replaced = isinstance(error, ReplacedLedger)
                 if isinstance(error, ray.exceptions.RayError) and not replaced and death(error) is None:
-                    raise  # the method's own error
+                    raise root_cause(error) from error  # the method's own error, without Ray's wrapping
                 if self._actor is not None:
                     logger.warning(
                         "ledger %s: %s does not answer (%s); looking for the one that serves",
