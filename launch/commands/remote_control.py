@@ -8,9 +8,10 @@ from typing import Any
 import ray
 from ray.util import list_named_actors
 
+from dynalign.actors.run_spec import NAMESPACE
 from dynalign.configs.errors import DeadlineExceeded, Mistake, UserError
 from dynalign.configs.refusals import did_you_mean
-from dynalign.launch.ray_cluster.connection import NAMESPACE, join
+from dynalign.launch.ray_cluster.connection import join
 
 ANSWER_DEADLINE_S = 60.0
 """The coordinator answers between two awaits of its loop; a call that it makes may delay it."""

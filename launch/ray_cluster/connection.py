@@ -15,15 +15,13 @@ from typing import Any, NoReturn
 
 import ray
 
+from dynalign.actors.run_spec import NAMESPACE
 from dynalign.configs.errors import Mistake, RunFailed, UserError
 from dynalign.configs.schema import RunSettings
 from dynalign.configs.user_paths import home_folder
 from dynalign.launch.ray_cluster import ray_job
 
 logger = logging.getLogger(__name__)
-
-NAMESPACE = "dynalign"
-"""Ray's namespace of the actors of all runs, so that any shell finds them by name."""
 
 ADDRESS_VARIABLE = "RAY_ADDRESS"
 ANSWER_DEADLINE_S = 10.0
