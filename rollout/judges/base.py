@@ -30,7 +30,7 @@ class Judge(Protocol):
         first.
 
         An answer that cannot be read is a verdict `unparsed`, never an error. Raises EngineError when the
-        engine that is asked fails, UserError when the user's own function breaks its contract."""
+        engine that is asked fails."""
         ...
 
 
