@@ -245,6 +245,34 @@ class EngineError(DynalignError, RuntimeError):
     """The inference engine is dead or refused a request. It is not used again."""
 
 
+class EndpointError(DynalignError, RuntimeError):
+    """A question to a model had no answer. Base of the ways in which that happens.
+
+    address: the endpoint or pool that was asked. cause: a sentence without keys, headers or the question's
+    text.
+    """
+
+    def __init__(self, address: str, cause: str) -> None:
+        self.address = address
+        self.cause = cause
+        super().__init__(address, cause)
+
+    def __str__(self) -> str:
+        return f"{self.address}: {self.cause}"
+
+
+class EndpointRefused(EndpointError):
+    """The endpoint refuses, and would again: a wrong key, an unknown model, a question it cannot take."""
+
+
+class EndpointUnreachable(EndpointError, TimeoutError):
+    """Nothing answered until the deadline, all retries included."""
+
+
+class BudgetReached(EndpointError):
+    """The next question would exceed the budget of tokens or money. Raising the budget continues."""
+
+
 class LearnerLost(DynalignError, RuntimeError):
     """A learner rank has died or hangs; all ranks start again from the newest complete checkpoint.
 
