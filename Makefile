@@ -35,9 +35,12 @@ quickstart: $(STAMP)
 	@.venv/bin/dynalign model fetch smollm2-135m-instruct
 	@.venv/bin/dynalign train quickstart
 
+# One process runs what starts Ray, vLLM or a whole run, the other one all other tests: tests/conftest.py.
+TWO_AT_ONCE = .venv/bin/python -m pytest -n 2 --dist loadgroup
+
 # All three run, whatever the others find, so that one run shows every mistake. Pytest's last line is the last.
 test: $(STAMP)
-	@failed=0; .venv/bin/ruff check . || failed=1; .venv/bin/mypy || failed=1; .venv/bin/python -m pytest || failed=1; exit $$failed
+	@failed=0; .venv/bin/ruff check . || failed=1; .venv/bin/mypy || failed=1; $(TWO_AT_ONCE) || failed=1; exit $$failed
 
 e2e: $(STAMP)
 	@.venv/bin/python -m pytest -m "e2e or chaos"

@@ -104,7 +104,8 @@ class RealRun:
         """What differs from `quickstart`, as overrides of the command line.
 
         All experience is kept, for the audit: the plan refuses more steps than the disk can hold. The
-        deadlines are short, so that what hangs is noticed soon.
+        deadlines are short, so that what hangs is noticed soon. Checkpoints are close, so that most strikes
+        meet a run that has one, and some the writing of one.
         """
         settings = [
             f"model={self._model}", f"runs={self.folder.parent}", "name=chaos", f"steps={self._steps}",
@@ -113,7 +114,8 @@ class RealRun:
             f"rollout.workers={WORKERS}", "rollout.engine=deterministic", "rollout.prompts_per_step=4",
             "rollout.group_size=8", "rollout.max_completion_tokens=64", f"learner.ranks={self._plan.ranks}",
             f"algorithm.max_staleness={MAX_STALENESS}", f"heldout.prompts={HELDOUT_PROMPTS}",
-            "heldout.every_steps=100", "checkpoint.every_steps=25", "tensorboard=false", "metrics.port=null",
+            "heldout.every_steps=100", "checkpoint.every_steps=5", "learner.precision=float32",
+            "tensorboard=false", "metrics.port=null",
             "placement.object_store_gib=0.2", "supervision.restarts=100", "supervision.window_s=60",
             "supervision.poison_attempts=5", "deadlines.silence_s=8", "deadlines.step_s=30",
             "deadlines.checkpoint_s=60", "weights.deadline_s=40",
