@@ -25,7 +25,7 @@ from dynalign.configs.schema import RunSettings
 from dynalign.configs.user_paths import user_path
 from dynalign.launch.doctor import node_facts
 from dynalign.launch.doctor.findings import Examined, Finding, diagnose
-from dynalign.launch.doctor.node_facts import NodeFacts, Question
+from dynalign.launch.doctor.node_facts import NodeFacts, NodeQuestion
 from dynalign.launch.models.folder import model_folder
 from dynalign.launch.plan.machine import this_machine
 from dynalign.launch.plan.nodes import Cluster, from_ray
@@ -43,7 +43,7 @@ CLOCK_DEADLINE_S = 10.0
 class NodeDoctor:
     """The actor that examines one node; each method is the function of that name in node_facts.py."""
 
-    def gather(self, question: Question) -> NodeFacts:
+    def gather(self, question: NodeQuestion) -> NodeFacts:
         return node_facts.gather(question)
 
     def clock_s(self) -> float:
@@ -190,12 +190,12 @@ def _session_folder() -> str:
     return str(node.get_session_dir_path())
 
 
-def _question(run: RunSettings | None, temporary: str) -> Question:
+def _question(run: RunSettings | None, temporary: str) -> NodeQuestion:
     if run is None:
-        return Question(None, None, None, "", True, temporary)
+        return NodeQuestion(None, None, None, "", True, temporary)
     runs = str(user_path("runs", run.runs))
     on_gpu = run.placement.device == "gpu"
-    return Question(runs, _model(run), run.metrics.port, run.metrics.host, on_gpu, temporary)
+    return NodeQuestion(runs, _model(run), run.metrics.port, run.metrics.host, on_gpu, temporary)
 
 
 def _model(run: RunSettings) -> str | None:

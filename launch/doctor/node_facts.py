@@ -38,10 +38,10 @@ SEEN_DEADLINE_S = 10.0
 
 
 @dataclass(frozen=True)
-class Question:
+class NodeQuestion:
     """What to examine on a node.
 
-    `Question("/shared/runs", "/shared/models/m", 9400, "0.0.0.0", True, "/var/ray/session_1")`
+    `NodeQuestion("/shared/runs", "/shared/models/m", 9400, "0.0.0.0", True, "/var/ray/session_1")`
     """
 
     runs: str | None
@@ -91,7 +91,7 @@ class NodeFacts:
     """Whether `dynalign` is on the PATH that Ray was started with, which its jobs have too."""
 
 
-def gather(question: Question) -> NodeFacts:
+def gather(question: NodeQuestion) -> NodeFacts:
     """Examines this node. It takes a second, or up to a minute where torch is asked for its GPUs."""
     gpus = _driver_gpus()
     temporary = _disk(Path(question.temporary))
