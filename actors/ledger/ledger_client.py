@@ -5,7 +5,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, cast
 
-from dynalign.actors.ledger.ledger_spec import Answer, Batch
+from dynalign.actors.ledger.ledger_spec import LedgerAnswer, Batch
 from dynalign.actors.ledger.ledger_status import LedgerStatus
 from dynalign.actors.ledger.protocol import Known, LedgerCalls
 from dynalign.rollout.ledger.evaluation_leases import EvaluationItem, EvaluationResult
@@ -29,9 +29,9 @@ class LedgerClient(ABC):
         wait_s: float,
         holds_other_leases: bool = False,
         known: Known = None,
-    ) -> Answer:
+    ) -> LedgerAnswer:
         answer = await self.ask("lease", worker, max_groups, wait_s, holds_other_leases, known, wait_s=wait_s)
-        return cast(Answer, answer)
+        return cast(LedgerAnswer, answer)
 
     async def report(
         self,
@@ -40,9 +40,9 @@ class LedgerClient(ABC):
         max_groups: int = 0,
         holds_other_leases: bool = False,
         known: Known = None,
-    ) -> Answer:
+    ) -> LedgerAnswer:
         answer = await self.ask("report", worker, delivered, max_groups, holds_other_leases, known)
-        return cast(Answer, answer)
+        return cast(LedgerAnswer, answer)
 
     async def renew(self, worker: str, keys: Sequence[AnyKey]) -> list[AnyKey]:
         return cast(list[AnyKey], await self.ask("renew", worker, keys))

@@ -26,8 +26,8 @@ class LedgerSpec:
     """Prompts in the training split."""
 
 
-class Answer(NamedTuple):
-    """The answer to a worker: Answer(outcomes=("scored",), leases=(Lease(...),), version=None)."""
+class LedgerAnswer(NamedTuple):
+    """The answer to a worker: LedgerAnswer(outcomes=("scored",), leases=(Lease(...),), version=None)."""
 
     outcomes: tuple[ReportOutcome, ...]
     """What became of each group that it reported, in its order."""

@@ -6,7 +6,7 @@
 from collections.abc import Sequence
 from typing import Protocol
 
-from dynalign.actors.ledger.ledger_spec import Answer, Batch
+from dynalign.actors.ledger.ledger_spec import LedgerAnswer, Batch
 from dynalign.actors.ledger.ledger_status import LedgerStatus
 from dynalign.actors.remote import RemoteMethod
 from dynalign.rollout.ledger.evaluation_leases import (
@@ -37,7 +37,7 @@ class LedgerCalls(Protocol):
         wait_s: float,
         holds_other_leases: bool = False,
         known: Known = None,
-    ) -> Answer: ...
+    ) -> LedgerAnswer: ...
 
     async def report(
         self,
@@ -46,7 +46,7 @@ class LedgerCalls(Protocol):
         max_groups: int = 0,
         holds_other_leases: bool = False,
         known: Known = None,
-    ) -> Answer: ...
+    ) -> LedgerAnswer: ...
 
     async def renew(self, worker: str, keys: Sequence[AnyKey]) -> list[AnyKey]: ...
 

@@ -14,7 +14,7 @@ from dynalign.actors import logs
 from dynalign.actors.ledger.changes import LOOK_S, Changes
 from dynalign.actors.ledger.group_files import GroupFiles
 from dynalign.actors.ledger.lease_queue import LeaseQueue
-from dynalign.actors.ledger.ledger_spec import Answer, LedgerSpec
+from dynalign.actors.ledger.ledger_spec import LedgerAnswer, LedgerSpec
 from dynalign.actors.ledger.newest_version import NewestVersion
 from dynalign.actors.ledger.opening import open_ledger
 from dynalign.actors.ledger.protocol import Known
@@ -94,7 +94,7 @@ class WorkerCalls(PackedCalls):
         wait_s: float,
         holds_other_leases: bool = False,
         known: Known = None,
-    ) -> Answer:
+    ) -> LedgerAnswer:
         """Up to `max_groups` leases, held-out ones first; none when there is nothing to lease for `wait_s`.
 
         holds_other_leases: the worker works on something, so it gets no prompt under quarantine. A worker
@@ -127,7 +127,7 @@ class WorkerCalls(PackedCalls):
         max_groups: int = 0,
         holds_other_leases: bool = False,
         known: Known = None,
-    ) -> Answer:
+    ) -> LedgerAnswer:
         """Takes groups whose files are in the spool, then grants up to `max_groups` leases without waiting.
         holds_other_leases: as for `lease`, these groups not counted."""
         self._tick(worker)
@@ -147,9 +147,9 @@ class WorkerCalls(PackedCalls):
         outcomes: Sequence[ReportOutcome],
         leases: Sequence[AnyLease],
         known: Known,
-    ) -> Answer:
+    ) -> LedgerAnswer:
         version = None if known is None else self._newest.tell(worker, known)
-        return Answer(tuple(outcomes), tuple(leases), version)
+        return LedgerAnswer(tuple(outcomes), tuple(leases), version)
 
     async def withhold(self, worker: str, key: GroupKey, reason: str) -> ReportOutcome:
         """A leased group that the worker cannot make is not to be trained; `reason` says why."""

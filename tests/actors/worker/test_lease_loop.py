@@ -11,7 +11,7 @@ import pytest
 
 from dynalign.actors.ledger.ledger_client import LedgerClient
 from dynalign.actors.ledger.ledger_link import LedgerLink
-from dynalign.actors.ledger.ledger_spec import Answer
+from dynalign.actors.ledger.ledger_spec import LedgerAnswer
 from dynalign.actors.worker.lease_loop import REPORTS_APART_S, LeaseLoop
 from dynalign.actors.worker.version_news import VersionNews
 from dynalign.configs.errors import DeadlineExceeded
@@ -51,7 +51,7 @@ class Ledger(LedgerClient):
         self.most_out = max(self.most_out, self.out)
         leases = [Lease("train", number, 0, 0, 1, 1, 0, 1e9, "worker") for number in given]
         outcomes = () if method == "lease" else ("scored",) * len(arguments[1])
-        return Answer(outcomes, tuple(leases), self.version)
+        return LedgerAnswer(outcomes, tuple(leases), self.version)
 
 
 async def work_until(loop: LeaseLoop, done: Callable[[], bool]) -> None:
