@@ -5,7 +5,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, cast
 
-from dynalign.actors.ledger.ledger_spec import LedgerAnswer, Batch
+from dynalign.actors.ledger.ledger_spec import Batch, LedgerAnswer
 from dynalign.actors.ledger.ledger_status import LedgerStatus
 from dynalign.actors.ledger.protocol import Known, LedgerCalls
 from dynalign.rollout.ledger.evaluation_leases import EvaluationItem, EvaluationResult

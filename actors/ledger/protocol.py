@@ -6,7 +6,7 @@
 from collections.abc import Sequence
 from typing import Protocol
 
-from dynalign.actors.ledger.ledger_spec import LedgerAnswer, Batch
+from dynalign.actors.ledger.ledger_spec import Batch, LedgerAnswer
 from dynalign.actors.ledger.ledger_status import LedgerStatus
 from dynalign.actors.remote import RemoteMethod
 from dynalign.rollout.ledger.evaluation_leases import (

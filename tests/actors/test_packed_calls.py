@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import ray
 
-from dynalign.actors.ledger.ledger_spec import Answer
+from dynalign.actors.ledger.ledger_spec import LedgerAnswer
 from dynalign.actors.packed_calls import PackedCalls, call_packed, pack
 from dynalign.configs.errors import StaleLineage
 from dynalign.rollout.ledger.values import Delivered, Lease, ScoredGroup
@@ -21,8 +21,8 @@ REFERENCE = ray.ObjectRef(bytes(28))
 class Ledger(PackedCalls):
     """Some methods as the ledger's."""
 
-    async def report(self, worker: str, delivered: list[Delivered], leases: int) -> Answer:
-        return Answer(("scored",) * len(delivered), (LEASE,) * leases, None)
+    async def report(self, worker: str, delivered: list[Delivered], leases: int) -> LedgerAnswer:
+        return LedgerAnswer(("scored",) * len(delivered), (LEASE,) * leases, None)
 
     async def snapshot(self) -> bytes:
         return b"\x93state"
@@ -53,7 +53,7 @@ def asked(method: str, *arguments: Any) -> tuple[Any, list[str]]:
 
 def test_arguments_and_answer_arrive_as_they_were_sent() -> None:
     assert asked("report", "rollout-0", [Delivered(GROUP, None)], 2) == (
-        Answer(("scored",), (LEASE, LEASE), None),
+        LedgerAnswer(("scored",), (LEASE, LEASE), None),
         ["packed"],
     )
 
