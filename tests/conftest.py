@@ -32,6 +32,7 @@ REAL = (
 """Modules that start Ray, vLLM, Prometheus or a whole run. They run one after the other."""
 
 
+@pytest.hookimpl(tryfirst=True)  # xdist's own hook reads the marks
 def pytest_collection_modifyitems(items: Iterable[pytest.Item]) -> None:
     """With `pytest -n 2 --dist loadgroup`, one process runs `REAL` and the other everything else meanwhile.
 
