@@ -15,6 +15,8 @@ COPY requirements/ requirements/
 COPY dynalign/ dynalign/
 COPY configs/ configs/
 COPY run_folder/ run_folder/
+COPY endpoint/ endpoint/
+COPY evaluation/ evaluation/
 COPY rollout/ rollout/
 COPY learner/ learner/
 COPY actors/ actors/

@@ -20,6 +20,8 @@ COPY pyproject.toml README.md LICENSE ./
 COPY dynalign/ dynalign/
 COPY configs/ configs/
 COPY run_folder/ run_folder/
+COPY endpoint/ endpoint/
+COPY evaluation/ evaluation/
 COPY rollout/ rollout/
 COPY learner/ learner/
 COPY actors/ actors/
