@@ -21,35 +21,37 @@ class Kind:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One process. core: the place among this machine's cores that it is pinned to where there is no GPU,
-    None for all of them. after: jobs whose files it reads. deadline_s: several times what it takes on two
-    cores. elsewhere: why it is measured on CPUs alone.
-    """
+    """One process that measures some figures."""
 
     core: int | None
+    """Index of the core that it is pinned to where there is no GPU; None: all cores."""
     deadline_s: float
+    """Several times what it takes on two cores."""
     after: tuple[str, ...] = ()
+    """Jobs whose files it reads."""
     elsewhere: str = ""
+    """Why it runs on machines without a GPU only; empty: it runs on all."""
 
 
 def module_of(job: str) -> str:
-    """The module whose `measure` the job runs: those of TRL and of the control plane have a wing of their
-    own.
-    """
+    """The module whose `measure` the job runs. TRL and the control plane have wings of their own."""
     return f"dynalign.benchmarks.{job.replace('trl_', 'trl.').replace('control_', 'control.')}"
 
 
 @dataclass(frozen=True, slots=True)
 class Ratio:
-    """`over` / `under`, both figures measured by `job`; `over` itself where `under` is empty; without a job
-    it is not measured by this version. One of the aims is set.
-    """
+    """A quotient of two figures, with its aim. One of the two aims is set."""
 
     job: str | None
+    """The job that measures both figures; None: this version does not measure it."""
     over: str
+    """The figure above the line."""
     under: str
+    """The figure below the line; empty: the ratio is `over` itself."""
     at_least: float | None = None
+    """The aim, where more is better."""
     at_most: float | None = None
+    """The aim, where less is better."""
 
     @property
     def aim(self) -> str:
@@ -66,7 +68,7 @@ class Ratio:
 
 
 def readable(ratio: float) -> str:
-    """Most ratios lie near 1."""
+    """The ratio with two digits after the point, more or fewer where it is far from 1."""
     return f"{ratio:,.0f}" if ratio >= 100 else f"{ratio:.2f}" if ratio >= 0.1 else f"{ratio:.4f}"
 
 
@@ -74,7 +76,7 @@ ENGINE_CORE = 0
 LEARNER_CORE = -1
 NOT_MEASURED = "not measured by this version"
 TRL = "trl==1.16.0"
-"""Its current release: the one that is measured."""
+"""The release that is measured."""
 
 _TRL_ON_CPUS = "TRL's step is compared on CPUs: this machine has a GPU"
 

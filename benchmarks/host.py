@@ -1,4 +1,4 @@
-"""The facts about this machine that a figure means nothing without."""
+"""Facts about this machine, without which a figure means nothing."""
 
 import os
 import platform

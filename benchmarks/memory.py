@@ -1,6 +1,4 @@
-"""Resident memory of a run, actor by actor, from outside: processes are told apart by the titles that they
-give themselves.
-"""
+"""Resident memory of a run by actor, measured from outside. Processes are told apart by their titles."""
 
 import psutil
 
@@ -17,16 +15,16 @@ MIB = 2**20
 
 
 def role(title: str) -> str:
-    """The actor that a process below the driver is, by its name or title; `ray_others` for agents, monitors
-    and idle workers.
+    """Which actor a process below the driver is, by its title; `ray_others` for Ray's agents, monitors and
+    idle workers.
     """
     return next((name for beginning, name in _TITLES.items() if title.startswith(beginning)), "ray_others")
 
 
 class PeakMemory:
-    """The driver and everything below it.
+    """Peak memory of the driver and of all processes below it, added up by role.
 
-    Processes of one role are added up; shared pages count in each that has touched them.
+    A shared page counts in every process that has touched it.
     """
 
     def __init__(self, driver: int) -> None:

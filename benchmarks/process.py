@@ -1,6 +1,4 @@
-"""A child process with everything below it: waited for with a deadline, and gone when this module lets go of
-it.
-"""
+"""Runs a child process to a deadline, and ends it with everything that it has started."""
 
 import os
 import subprocess
@@ -48,8 +46,8 @@ def run_python(
 
 @contextmanager
 def _child(command: list[str], out: int, environment: Mapping[str, str]) -> Iterator[subprocess.Popen[bytes]]:
-    """In a session of its own: a terminal's Ctrl-C reaches this process alone, which ends the child with all
-    that it has started.
+    """The child in a session of its own. So Ctrl-C in a terminal reaches this process alone, which then ends
+    the child and all that it has started.
     """
     child = subprocess.Popen(
         command, stdout=out, stderr=out, stdin=subprocess.DEVNULL, env=environment, start_new_session=True
@@ -61,8 +59,8 @@ def _child(command: list[str], out: int, environment: Mapping[str, str]) -> Iter
 
 
 def end_tree(child: "subprocess.Popen[bytes]") -> None:
-    """Kills a child, what is below it, and what is left of its session, the child first, so that nobody
-    starts new ones.
+    """Kills a child, its descendants, and the rest of its session. The child goes first, so that it starts no
+    more.
     """
     ours = _session(child.pid)
     if child.poll() is None:  # else its number may already be somebody else's
@@ -77,7 +75,8 @@ def end_tree(child: "subprocess.Popen[bytes]") -> None:
 
 
 def _session(leader: int) -> list[psutil.Process]:
-    """The processes of a session but its leader; its number stays taken while there is one."""
+    """The processes of a session without its leader. While one is left, no new process gets the leader's
+    number."""
     found: list[psutil.Process] = []
     for process in psutil.process_iter():
         with suppress(ProcessLookupError):

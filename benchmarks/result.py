@@ -1,5 +1,5 @@
-"""The form in which figures are written (`--json`) and kept (`benchmarks/results/`), and how samples become
-figures and ratios.
+"""How samples become figures and ratios, and the JSON form in which they are written (`--json`) and kept
+(`benchmarks/results/`).
 """
 
 import math
@@ -41,9 +41,7 @@ class Figure(_Closed):
 
 
 class Host(_Closed):
-    """Where it was measured. load_average: runnable processes in the minute before, 0 on a quiet machine.
-    commit: "+" marks changes that are not committed; None outside of a checkout.
-    """
+    """The machine and the software that were measured."""
 
     cpu: str
     cores: Annotated[int, Field(ge=1)]
@@ -53,23 +51,26 @@ class Host(_Closed):
     python: str
     packages: dict[str, str]
     commit: str | None
+    """A "+" marks changes that are not committed; None outside of a checkout."""
     load_average: float
+    """Runnable processes in the minute before; 0 on a quiet machine."""
 
 
 class Result(_Closed):
-    """One run of the benchmark. quick: a small trial whose figures say only that it works. settings: what was
-    given in place of the shipped run's. ratios: null where not measured, with the reason under the same key
-    in `reasons`.
-    """
+    """One run of the benchmark."""
 
     format: Literal[1]
     made: str
     quick: bool
+    """A small trial, whose figures say only that the benchmark works."""
     settings: list[str] = []
+    """Overrides of the shipped run, as `key=value`."""
     host: Host
     figures: dict[str, Figure]
     ratios: dict[str, Finite | None]
+    """None where the ratio was not measured."""
     reasons: dict[str, str]
+    """Why a ratio is None, by its name."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

@@ -1,4 +1,4 @@
-"""One aligned table of a result: figures with their spread, then ratios with their aims."""
+"""A result as one aligned table: figures with their spread, then ratios with their aims."""
 
 from collections.abc import Iterator
 

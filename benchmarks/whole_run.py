@@ -1,7 +1,7 @@
-"""The whole system, asynchronous, by `dynalign train`: wall time of a step against its slower side, peak
-memory per actor.
+"""Measures an asynchronous `dynalign train`: wall time of a step against its slower side, and the peak memory
+of each actor.
 
-Held-out evaluation, TensorBoard and all checkpoints but the last are off: they are no part of a step.
+Held-out evaluation, TensorBoard and all checkpoints but the last are off, because they are no part of a step.
 """
 
 import os
@@ -20,15 +20,15 @@ from dynalign.run_folder.layout import experience_file
 from dynalign.run_folder.metrics import Row, read_metrics
 
 WARM_UP_STEPS = 2
-"""The first steps begin with an empty pipeline: the learner waits for the first batch."""
+"""Steps that are left out: the pipeline is empty at first, and the learner waits for the first batch."""
 ON_ONE_GPU = (
     "placement.mode=separate",
     "placement.rollout_gpu_fraction=0.3",
     "rollout.kv_cache_gib=16",
     "algorithm.max_staleness=1",
 )
-"""Shipped, the two sides take turns on it. Both at once is what there is to overlap, at the price that each
-slows the other down; of 80 GB the learner then needs 70 %."""
+"""As shipped, engine and learner take turns on the GPU, and nothing overlaps. Here they share it, and slow
+each other down. Of 80 GB the learner then needs 70 %."""
 _SAMPLE_S = 0.5
 _DEADLINE_S = 840.0  # below the job's own, so that the run is ended by name
 
@@ -89,17 +89,16 @@ def _step_times(rows: Sequence[Row], experience: Path) -> dict[str, list[float]]
 
 
 def step_walls_s(trained: Sequence[Row], experience: Path) -> list[float]:
-    """From step to step, so one less than steps.
+    """Seconds from the end of each step to the end of the next: one value fewer than there are steps.
 
-    The learner writes a step's experience as its last act: from one file to the next is a whole turn of the
-    loop.
+    The learner writes a step's experience last, so the times of these files are the ends of the steps.
     """
     ended_s = [experience_file(experience, row["step"]).stat().st_mtime for row in trained]
     return [later - earlier for earlier, later in pairwise(ended_s)]
 
 
 def rollout_side_s(row: Row) -> float:
-    """generate + score, each a clock of its own; where they overlap, no more than the time with any group in
-    flight.
+    """Seconds of a step in which the rollout side works: generate + score, which are measured apart and may
+    overlap, and at most the time in which any group is in flight.
     """
     return float(min(row["generate_s"] + row["score_s"], (1 - row["rollout_idle_fraction"]) * row["step_s"]))

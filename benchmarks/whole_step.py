@@ -1,5 +1,5 @@
-"""A whole step by `dynalign train`, on work that TRL can do as well: one context, a verifiable reward, eight
-candidates of 64 new tokens.
+"""Times a whole step of `dynalign train` on work that TRL can do as well: one context, a verifiable reward,
+eight candidates of 64 new tokens.
 
 Everything else is as `verifiable` is shipped: asynchronous, one core each for the engine and the learner,
 bfloat16 over float32 weights.
@@ -18,22 +18,21 @@ from dynalign.run_folder import layout
 from dynalign.run_folder.metrics import read_metrics
 
 BEST = ("rollout.eager=false",)
-"""What is faster here than what is shipped: the engine's model compiled, at the price of a minute at every
-start."""
+"""Faster than what is shipped: the engine compiles its model, which takes a minute at every start."""
 LAST_STEPS = 3
-"""Steps at the end whose mean rewards are compared: of policies that have learned from as many samples on
-both sides."""
+"""Steps at the end whose mean rewards are compared. By then both policies have learned from equally many
+samples."""
 _CONFIG = "verifiable"
 _NAME = "whole-step"
 _STEPS = 6
 _QUICK_STEPS = 4
 _SYSTEM = "You are a helpful AI assistant named SmolLM, trained by Hugging Face"
-"""What the model's own template says where nobody says anything. Then candidates are sampled and learned in
-one context, as TRL does."""
+"""The system prompt that the model's template writes when there is none. With it the sampling context equals
+the learning context, as in TRL."""
 
 
 def overrides(workload: Workload) -> tuple[str, ...]:
-    """Of the shipped run; whatever is no part of a step is off."""
+    """Overrides of the shipped run. What is no part of a step is switched off."""
     steps = _QUICK_STEPS if workload.quick else _STEPS
     work = [
         "rollout.max_completion_tokens=64",
@@ -56,7 +55,7 @@ def settings(workload: Workload) -> RunSettings:
 
 def measure(workload: Workload) -> dict[str, list[float]]:
     """Raises RunFailed with the run's last line."""
-    _write_values(workload.scratch / "values")
+    write_values(workload.scratch / "values")
     _one_context(workload)
     shipped_s, rewards = _run(workload, _NAME)
     best_s, _ = _run(workload, f"{_NAME}-best", *BEST)
@@ -67,9 +66,9 @@ def _run(workload: Workload, name: str, *more: str) -> tuple[list[float], list[f
     """Seconds of every steady step, and all steps' mean rewards."""
     runs = workload.scratch / "runs"
     run = settings(workload)
-    steps = (
-        run.steps + run.algorithm.max_staleness
-    )  # a policy that has learned from as many answers a step later
+    # The answers of a step may be `max_staleness` versions old: only so many steps later has the policy
+    # learned from as many answers as TRL's.
+    steps = run.steps + run.algorithm.max_staleness
     ours = [f"runs={runs}", f"name={name}", f"steps={steps}", f"checkpoint.every_steps={steps}", *more]
     train(_CONFIG, [*overrides(workload), *ours], workload.scratch / f"{name}.log")
     rows = [row for row in read_metrics(runs / name) if row["step"] > 0]
@@ -78,8 +77,9 @@ def _run(workload: Workload, name: str, *more: str) -> tuple[list[float], list[f
     ]
 
 
-def _write_values(folder: Path) -> None:
-    with as_file(files("rollout") / "values") as shipped:
+def write_values(folder: Path) -> None:
+    """The shipped value texts, with the system prompt that the model's own template writes."""
+    with as_file(files("dynalign.rollout") / "values") as shipped:
         copytree(shipped, folder)
     (folder / "generation_system.txt").write_text(_SYSTEM)
 

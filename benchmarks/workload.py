@@ -1,4 +1,4 @@
-"""The work that everything is measured on: the settings and prompts of a shipped run, `quickstart` on CPUs
+"""The work on which everything is measured: the settings and prompts of a shipped run, `quickstart` on CPUs
 and `single-gpu` on a GPU.
 """
 
@@ -21,21 +21,25 @@ _FILE = "workload.json"
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """What a job is told. scratch: a folder on disk that all jobs share. memory: one in shared memory. quick:
-    a small trial. device: where engine and learner run. chosen: settings in place of the shipped run's, as
-    `key=value`.
-    """
+    """What every job reads before it measures."""
 
     model_folder: Path
+    """The model, in the form of transformers."""
     scratch: Path
+    """A folder on disk that all jobs share."""
     memory: Path
+    """A folder in shared memory."""
     quick: bool
+    """Whether this is a small trial."""
     device: Device = "cpu"
+    """Where engine and learner run."""
     chosen: tuple[str, ...] = ()
+    """Overrides of the shipped run, as `key=value`."""
 
     @property
     def runs(self) -> int:
-        """Samples of every figure. A GPU is less disturbed by others than a shared core, and dearer."""
+        """Samples of every figure. On a GPU fewer do: others disturb it less than a shared core, and it costs
+        more."""
         return 2 if self.quick else 5 if self.device == "cpu" else 3
 
     def overrides(self, *more: str) -> tuple[str, ...]:
@@ -49,7 +53,7 @@ class Workload:
         )
 
     def settings(self, *more: str) -> RunSettings:
-        """The shipped run's, with more `key=value` overrides."""
+        """The settings of the shipped run, with more `key=value` overrides."""
         return load_run(CONFIGS[self.device], self.overrides(*more)).settings
 
     def draws(self) -> list[GroupTask]:
@@ -71,7 +75,7 @@ class Workload:
         return self.scratch / f"{job}.json"
 
     def reason_file(self, job: str) -> Path:
-        """Where a job that cannot be taken here says why."""
+        """Where a job that cannot run here writes the reason."""
         return self.scratch / f"{job}.reason"
 
     def write(self) -> None:

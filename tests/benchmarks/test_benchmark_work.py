@@ -25,6 +25,7 @@ from dynalign.configs.load import load_run
 from dynalign.launch.models.shape import read_shape
 from dynalign.learner.batch import TrainingBatch, decode_groups
 from dynalign.learner.rows.rows import Row, build_rows, plan_rows
+from dynalign.rollout.judges.value_texts import load_value_texts
 from dynalign.run_folder.layout import experience_file
 from tests.worlds.tiny_groups import payloads, random_groups
 from tests.worlds.tiny_models import settings, tiny_llama
@@ -63,6 +64,16 @@ def test_trl_is_given_the_runs_own_work(tmp_path: Path) -> None:
     }
     assert config | same == config
     assert config["bf16"]
+
+
+def test_the_work_shared_with_trl_has_the_shipped_values_and_the_templates_own_system_prompt(
+    tmp_path: Path,
+) -> None:
+    whole_step.write_values(tmp_path / "values")
+    shipped = load_value_texts(None, "unified", "expected")
+    texts = load_value_texts(tmp_path / "values", "unified", "expected")
+    assert texts.definition == shipped.definition
+    assert texts.generation_system.startswith("You are a helpful AI assistant")
 
 
 def test_where_trl_cannot_run_with_vllm_the_job_says_why_and_has_not_failed(tmp_path: Path) -> None:

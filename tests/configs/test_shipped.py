@@ -11,7 +11,7 @@ NAMES = shipped_names()
 
 
 def lines_of(name: str) -> list[str]:
-    return resources.files("configs").joinpath(f"{name}.yaml").read_text("utf-8").splitlines()
+    return resources.files("dynalign.configs").joinpath(f"{name}.yaml").read_text("utf-8").splitlines()
 
 
 def test_five_runs_are_shipped() -> None:

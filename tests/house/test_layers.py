@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.worlds.product import ROOT, imports, product, refuse, rooms, suite
+from tests.worlds.product import ROOT, imports, nodes, product, refuse, rooms, suite
 
 MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "configs": (),
@@ -98,6 +98,19 @@ def test_every_room_is_imported_by_its_one_name_and_linked_under_it() -> None:
     )
     links = {link.name: link.readlink() for link in (ROOT / "dynalign").iterdir() if link.is_symlink()}
     assert links == {room: Path("..") / room for room in rooms()}
+
+
+def test_every_room_is_named_dynalign_where_its_files_or_modules_are_looked_up() -> None:
+    refuse(
+        f"{path}:{node.lineno} looks up {node.args[0].value}: write dynalign.{node.args[0].value}"
+        for path, tree in (product() | suite()).items()
+        for node in nodes(tree)
+        if isinstance(node, ast.Call)
+        and ast.unparse(node.func).split(".")[-1] in ("files", "import_module", "find_spec")
+        and node.args
+        and isinstance(node.args[0], ast.Constant)
+        and str(node.args[0].value).split(".")[0] in rooms()
+    )
 
 
 def test_each_room_imports_only_the_rooms_below_it() -> None:
