@@ -36,7 +36,7 @@ quickstart: $(STAMP)
 	@.venv/bin/dynalign train quickstart
 
 # One process runs what starts Ray, vLLM or a whole run, the other one all other tests: tests/conftest.py.
-TWO_AT_ONCE = .venv/bin/python -m pytest -n 2 --dist loadgroup
+TWO_AT_ONCE = .venv/bin/python -m pytest -n 2
 
 # All three run, whatever the others find, so that one run shows every mistake. Pytest's last line is the last.
 test: $(STAMP)
