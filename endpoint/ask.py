@@ -54,7 +54,7 @@ class Endpoint:
         self.key_variable = settings.key_variable
         self.pace = pace_of(settings)
         self._file = file
-        self._sender = sender
+        self.sender = sender
         self._pacer = pacer or Pacer(self.address, self.pace)
         self._running: dict[str, _Shared] = {}
 
@@ -101,7 +101,7 @@ class Endpoint:
         try:
             tally = self.account.of(purpose)
             tally.requests += 1
-            outcome = await self._sender.send(question, timeout_s)
+            outcome = await self.sender.send(question, timeout_s)
 
             def settle(db: sqlite3.Connection) -> float:
                 if keep is not None and isinstance(outcome, Answers):

@@ -42,7 +42,9 @@ def setting_mistakes(place: str, settings: EndpointSettings, environment: Mappin
     if not _is_address(settings.address):
         remedy = "write it like http://host:8000/v1"
         shown = None if "@" in settings.address else settings.address
-        found.append(Mistake(f"{place}.address", shown, "must be a URL that begins with http:// or https://", remedy))
+        found.append(
+            Mistake(f"{place}.address", shown, "must be a URL that begins with http:// or https://", remedy)
+        )
     elif re.search(r"[@?#\s]", settings.address):
         rule = "must hold neither a password nor a query"
         found.append(Mistake(f"{place}.address", None, rule, "put the key into key_variable's variable"))
@@ -87,9 +89,10 @@ async def preflight(
 ) -> Capabilities:
     """Asks a few small questions; gives the client the capabilities that it finds, and returns them.
 
-    place: the dotted path of the endpoint's settings. A server without JSON schemas or seeds is no mistake:
-    schemas are then asked for in words. Raises UserError if the endpoint is not there, does not take the key,
-    does not know the model, or has no log-probabilities where they are needed."""
+    place: the dotted path of the endpoint's settings. client: the endpoint's sender. A server without JSON
+    schemas or seeds is no mistake: schemas are then asked for in words. Raises UserError if the endpoint is
+    not there, does not take the key, does not know the model, or has no log-probabilities where they are
+    needed."""
     examination = _Examination(place, endpoint, client, sleep)
     await examination.find_model()
     await examination.find_limit_name()
@@ -192,7 +195,7 @@ class _Examination:
             rule = f"is refused ({failed.cause})"
             remedy = f"export the right key for {address} in the variable that it names"
             return Mistake(f"{self._place}.key_variable", self._endpoint.key_variable, rule, remedy)
-        if failed.status == 404:
+        if failed.status == 404 and self._endpoint.model not in self._served:
             return self._unknown_model(failed.cause)
         if failed.status is None:
             remedy = "start the server, or correct host and port"

@@ -79,9 +79,7 @@ def test_a_question_is_sent_as_it_is_and_its_answers_are_counted() -> None:
 
 def test_what_a_server_cannot_do_is_not_asked_of_it() -> None:
     question = replace(QUESTION, seed=7, json_schema='{"type": "object"}', choices=("0", "1"), prefill="So: ")
-    poor = Capabilities(
-        logprobs=False, json_schema=False, seeds=False, limit_name="max_completion_tokens"
-    )
+    poor = Capabilities(logprobs=False, json_schema=False, seeds=False, limit_name="max_completion_tokens")
     with scripted_endpoint() as server:
         sent(server, question, capabilities=poor)
     (body,) = server.asked
@@ -108,7 +106,11 @@ def test_a_vllm_server_continues_the_prefill_and_names_the_tokens_of_the_choices
 
 
 def test_the_log_probabilities_of_the_choices_are_those_of_the_first_token() -> None:
-    top = [{"token": "4", "logprob": -0.25}, {"token": "5", "logprob": -2}, {"token": "0", "logprob": -9999.0}]
+    top = [
+        {"token": "4", "logprob": -0.25},
+        {"token": "5", "logprob": -2},
+        {"token": "0", "logprob": -9999.0},
+    ]
     first = {"token": "4", "logprob": -0.25, "top_logprobs": top}
     later = {"token": "0", "logprob": -0.1, "top_logprobs": []}
     act = with_choice(logprobs={"content": [first, later]})
@@ -210,7 +212,11 @@ def test_retry_after_is_read_in_each_of_its_forms(headers: dict[str, str], wait_
 
 @pytest.mark.parametrize(
     "act",
-    [lambda exchange: exchange.die(0), lambda exchange: exchange.die(40), lambda exchange: exchange.drip(0.02)],
+    [
+        lambda exchange: exchange.die(0),
+        lambda exchange: exchange.die(40),
+        lambda exchange: exchange.drip(0.02),
+    ],
 )
 def test_an_answer_that_does_not_arrive_may_be_billed(act: Act) -> None:
     failed = refused(act, timeout_s=0.3)

@@ -7,7 +7,9 @@ from dynalign.endpoint.scrub import LONGEST, WINDOW, scrubbed
 
 
 def test_a_quotation_is_masked_and_the_rest_stays() -> None:
-    said = scrubbed("bad input 'tell me about roses and gardens' at messages[0]", ["tell me about roses and gardens"])
+    said = scrubbed(
+        "bad input 'tell me about roses and gardens' at messages[0]", ["tell me about roses and gardens"]
+    )
     assert said == "bad input '***' at messages[0]"
 
 

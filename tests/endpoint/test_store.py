@@ -61,10 +61,10 @@ def test_a_file_of_another_format_is_refused_by_its_number(tmp_path: Path) -> No
 
 def test_a_damaged_file_is_refused(tmp_path: Path) -> None:
     path = closed(tmp_path / "answers")
-    with sqlite3.connect(path) as db:
+    db = sqlite3.connect(path)
+    with db:
         db.executemany("INSERT INTO spent VALUES (?, 1, 1)", [(f"{each}" * 50,) for each in range(500)])
-        db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    db.close()
+    db.close()  # moves what is in the write-ahead log into the file
     content = bytearray(path.read_bytes())
     content[9000:17000] = b"\xff" * 8000
     path.write_bytes(content)
@@ -120,7 +120,8 @@ from tests.endpoint.test_store import add_a_row
 async def main():
     file = AnswerFile(Path(sys.argv[1]))
     for round in range(10):
-        await asyncio.gather(*[file.run(partial(add_a_row, name=f"{sys.argv[2]} {round} {each}")) for each in range(10)])
+        names = [f"{sys.argv[2]} {round} {each}" for each in range(10)]
+        await asyncio.gather(*[file.run(partial(add_a_row, name=name)) for name in names])
     await file.close()
 asyncio.run(main())
 """

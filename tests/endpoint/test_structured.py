@@ -10,7 +10,10 @@ from dynalign.endpoint.structured import Unreadable, read_object
 SCHEMA = json.dumps(
     {
         "type": "object",
-        "properties": {"reason": {"type": "string"}, "score": {"type": "integer", "minimum": 0, "maximum": 5}},
+        "properties": {
+            "reason": {"type": "string"},
+            "score": {"type": "integer", "minimum": 0, "maximum": 5},
+        },
         "required": ["reason", "score"],
         "additionalProperties": False,
     }
