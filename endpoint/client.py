@@ -51,13 +51,12 @@ class EndpointClient:
         self.capabilities = capabilities or Capabilities()
         self._key = key
         self._choice_ids: dict[tuple[str, ...], tuple[int, ...] | None] = {}
-        headers = {} if key else {"Authorization": openai.omit}
+        self._options: openai.RequestOptions = {} if key else {"headers": {"Authorization": openai.omit}}
         self._openai = openai.AsyncOpenAI(
             base_url=self.address,
             api_key=key or "none",
             max_retries=0,
             timeout=httpx2.Timeout(None, connect=CONNECT_S),  # `send` bounds the whole
-            default_headers=headers,  # type: ignore[arg-type]  # typed without the value that leaves a header out
         )
 
     async def send(self, question: Question, timeout_s: float) -> Answers | FailedCall:
@@ -117,8 +116,8 @@ class EndpointClient:
         """The text of a response with status 200. body: None for GET."""
         try:
             if body is None:
-                return await self._openai.get(path, cast_to=str)
-            return await self._openai.post(path, body=body, cast_to=str)
+                return await self._openai.get(path, cast_to=str, options=self._options)
+            return await self._openai.post(path, body=body, cast_to=str, options=self._options)
         except openai.APIStatusError as error:
             return self._refused(error, question)
         except openai.APIConnectionError as error:

@@ -24,7 +24,7 @@ def sent(
     question: Question = QUESTION,
     key: str | None = None,
     capabilities: Capabilities | None = None,
-    timeout_s: float = 10.0,
+    timeout_s: float = 60.0,
 ) -> Answers | FailedCall:
     async def once() -> Answers | FailedCall:
         client = EndpointClient(server.address, key, capabilities)
@@ -36,12 +36,12 @@ def sent(
     return asyncio.run(once())
 
 
-def outcome_of(act: Act, question: Question = QUESTION, timeout_s: float = 10.0) -> Answers | FailedCall:
+def outcome_of(act: Act, question: Question = QUESTION, timeout_s: float = 60.0) -> Answers | FailedCall:
     with scripted_endpoint(act=act) as server:
         return sent(server, question, timeout_s=timeout_s)
 
 
-def refused(act: Act, timeout_s: float = 10.0) -> FailedCall:
+def refused(act: Act, timeout_s: float = 60.0) -> FailedCall:
     outcome = outcome_of(act, timeout_s=timeout_s)
     assert isinstance(outcome, FailedCall)
     return outcome
