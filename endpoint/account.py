@@ -14,7 +14,7 @@ class Tally:
     asked: int = 0
     """Questions."""
     from_journal: int = 0
-    """Of them, answered from the journal."""
+    """Of them, answered from the journal, or by a request that an equal question had sent."""
     answered: int = 0
     """Of them, answered by the endpoint."""
     failed: int = 0

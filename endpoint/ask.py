@@ -62,6 +62,13 @@ class Endpoint:
         """An `Asker` whose questions are accounted under `purpose`: judge, prompts, evaluation."""
         return EndpointAsker(self, purpose)
 
+    async def close(self) -> None:
+        """Ends what is being asked. What is in flight counts as spent."""
+        running = [shared.task for shared in self._running.values()]
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+
     async def answers(self, question: Question, purpose: str) -> Answers:
         """As `Asker.ask`. Equal questions that are asked at the same time share one request; it ends early
         when nobody waits for it any more."""

@@ -161,7 +161,7 @@ def _object(text: str) -> dict[str, object]:
     """The JSON object in a response; empty for anything else."""
     try:
         body = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return body if isinstance(body, dict) else {}
 

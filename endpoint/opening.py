@@ -30,11 +30,12 @@ async def open_endpoint(
         raise UserError(mistakes)
     answers = AnswerFile(file)
     client = EndpointClient(settings.address, key_from(environment, settings.key_variable))
+    endpoint = Endpoint(settings, answers, client)
     try:
-        endpoint = Endpoint(settings, answers, client)
         await preflight(place, endpoint, client, needs)
         yield endpoint
     finally:
+        await endpoint.close()
         await client.close()
         await answers.close()
 

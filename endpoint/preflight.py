@@ -25,6 +25,7 @@ PAUSES_S = (1.0, 4.0)
 LONGEST_PAUSE_S = 30.0
 """The most that an endpoint's Retry-After is obeyed here, in seconds."""
 SHOWN_MODELS = 10
+UNKNOWN = "name a model that the server knows, or end the address with /v1"
 VARIABLE = re.compile(r"[A-Z_][A-Z0-9_]*")
 """Capital letters only: `hf_…` and `sk_…` are keys that somebody has put in the place of a name."""
 DIGITS = ("0", "1", "2", "3", "4", "5")
@@ -206,6 +207,6 @@ class _Examination:
     def _unknown_model(self, cause: str = "") -> Mistake:
         names = [*self._served][:SHOWN_MODELS]
         more = f" and {len(self._served) - len(names)} more" if len(self._served) > len(names) else ""
-        remedy = f"it serves {', '.join(names)}{more}" if names else "name a model that the server knows"
+        remedy = f"it serves {', '.join(names)}{more}" if names else UNKNOWN
         rule = f"is unknown at {self._endpoint.address}" + (f" ({cause})" if cause else "")
         return Mistake(f"{self._place}.model", self._endpoint.model, rule, remedy)

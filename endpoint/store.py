@@ -20,6 +20,8 @@ APPLICATION_ID = 0x44594E41
 """`DYNA`, in SQLite's header: tells this file from other SQLite files."""
 FORMAT = 1
 """Raised with every change of the tables."""
+NEW = (-1, -1)
+"""In the place of application id and format, of a file without tables."""
 BUSY_S = 60.0
 """Longest wait for another process's commit, in seconds. One takes milliseconds."""
 DISK_S = 120.0
@@ -130,22 +132,17 @@ class AnswerFile:
 
 
 def _opened(path: Path) -> sqlite3.Connection:
-    """Raises UserError."""
+    """Raises UserError, and then leaves the file as it is."""
     place = str(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         db = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
-        _in_wal_mode(db)
-        db.execute("PRAGMA synchronous=FULL")
-        with db:
-            db.execute("BEGIN IMMEDIATE")
+        mark = _mark(db)
+        if mark in (NEW, (APPLICATION_ID, FORMAT)):
+            _in_wal_mode(db)
+            db.execute("PRAGMA synchronous=FULL")
+            _make_tables(db)
             mark = _mark(db)
-            if mark == (0, 0) and not db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
-                for table in TABLES:
-                    db.execute(table)
-                db.execute(f"PRAGMA application_id={APPLICATION_ID}")
-                db.execute(f"PRAGMA user_version={FORMAT}")
-                mark = _mark(db)
         damage = db.execute("PRAGMA quick_check(1)").fetchone()[0]
     except sqlite3.DatabaseError as error:
         rule = f"is no readable file of answers (SQLite says: {error})"
@@ -165,10 +162,23 @@ def _opened(path: Path) -> sqlite3.Connection:
 
 
 def _mark(db: sqlite3.Connection) -> tuple[int, int]:
-    """(application id, format) of the file; (0, 0) for a new one."""
+    """(application id, format) of the file; `NEW` for one without tables."""
     application_id: int = db.execute("PRAGMA application_id").fetchone()[0]
     user_version: int = db.execute("PRAGMA user_version").fetchone()[0]
-    return application_id, user_version
+    if not application_id and db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+        return 0, user_version
+    return (application_id, user_version) if application_id else NEW
+
+
+def _make_tables(db: sqlite3.Connection) -> None:
+    """Unless another process has made them meanwhile."""
+    with db:
+        db.execute("BEGIN IMMEDIATE")
+        if _mark(db) == NEW:
+            for table in TABLES:
+                db.execute(table)
+            db.execute(f"PRAGMA application_id={APPLICATION_ID}")
+            db.execute(f"PRAGMA user_version={FORMAT}")
 
 
 def _in_wal_mode(db: sqlite3.Connection) -> None:

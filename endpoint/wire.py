@@ -13,6 +13,8 @@ TOP_LOGPROBS = 20
 """The most that OpenAI and vLLM report at a position."""
 NOT_REPORTED = -9999.0
 """What OpenAI and vLLM write for a token that is outside of what they report."""
+MOST_TOKENS = 10**12
+"""A larger count is none."""
 SCHEMA_IN_WORDS = "Answer with one JSON object, and nothing else, that obeys this JSON schema:\n{schema}"
 FINISHED: Mapping[str, Literal["stop", "length", "refused"]] = {
     "stop": "stop",
@@ -48,9 +50,8 @@ def request_body(
     """The request of a question, in what the server can do.
 
     choice_ids: the token of each of the question's choices, where the server is vLLM and each is one token.
-    A lone surrogate, which UTF-8 cannot carry, is sent as `?`.
     """
-    messages = [{"role": each.role, "content": _sendable(each.content)} for each in question.messages]
+    messages = [{"role": each.role, "content": utf8(each.content)} for each in question.messages]
     body: dict[str, object] = {
         "model": question.model,
         "messages": messages,
@@ -64,18 +65,19 @@ def request_body(
         schema = {"name": "answer", "schema": json.loads(question.json_schema), "strict": True}
         body["response_format"] = {"type": "json_schema", "json_schema": schema}
     elif question.json_schema is not None:
-        messages[-1]["content"] += "\n\n" + SCHEMA_IN_WORDS.format(schema=_sendable(question.json_schema))
+        messages[-1]["content"] += "\n\n" + SCHEMA_IN_WORDS.format(schema=utf8(question.json_schema))
     if question.choices and capabilities.logprobs:
         body |= {"logprobs": True, "top_logprobs": TOP_LOGPROBS}
         if choice_ids is not None:
             body |= {"allowed_token_ids": [*choice_ids], "logprob_token_ids": [*choice_ids]}
     if question.prefill and capabilities.vllm:
-        messages.append({"role": "assistant", "content": _sendable(question.prefill)})
+        messages.append({"role": "assistant", "content": utf8(question.prefill)})
         body |= {"continue_final_message": True, "add_generation_prompt": False}
     return body
 
 
-def _sendable(text: str) -> str:
+def utf8(text: str) -> str:
+    """The text, with `?` for a lone surrogate, which neither HTTP nor SQLite can carry."""
     return text.encode("utf-8", "replace").decode()
 
 
@@ -83,7 +85,7 @@ def answers_from(text: str, question: Question) -> Answers | FailedCall:
     """The answers in a response with status 200, whatever the server has put into it."""
     try:
         body = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         kind = "HTML" if text.lstrip()[:1] == "<" else "no JSON"
         return _broken(f"the response is {kind}; does the address end with /v1?")
     choices = body.get("choices") if isinstance(body, dict) else None
@@ -99,7 +101,7 @@ def answers_from(text: str, question: Question) -> Answers | FailedCall:
     metered = prompt_tokens is not None and completion_tokens is not None
     return Answers(
         tuple(each for each in answers if isinstance(each, Answer)),
-        model if isinstance(model := body.get("model"), str) else question.model,
+        utf8(model) if isinstance(model := body.get("model"), str) else question.model,
         prompt_tokens if metered and prompt_tokens is not None else most_prompt_tokens(question),
         completion_tokens if metered and completion_tokens is not None else most_completion_tokens(question),
         metered,
@@ -113,7 +115,7 @@ def _broken(cause: str) -> FailedCall:
 
 def _count(usage: object, name: str) -> int | None:
     value = usage.get(name) if isinstance(usage, dict) else None
-    return value if isinstance(value, int) and value >= 0 else None
+    return value if isinstance(value, int) and 0 <= value <= MOST_TOKENS else None
 
 
 def _answer(choice: object, question: Question) -> Answer | FailedCall:
@@ -123,12 +125,13 @@ def _answer(choice: object, question: Question) -> Answer | FailedCall:
     content = message.get("content")
     if content is not None and not isinstance(content, str):
         return _broken("the content of a message is no text")
+    text = utf8(content or "")
     reason = FINISHED.get(str(choice.get("finish_reason")))
     if message.get("refusal"):
-        return Answer(content or "", "refused")
+        return Answer(text, "refused")
     if reason is None:
         return _broken("an answer ended for a reason that is none of stop, length and content_filter")
-    return Answer(content or "", reason, _choice_logprobs(choice.get("logprobs"), question.choices))
+    return Answer(text, reason, _choice_logprobs(choice.get("logprobs"), question.choices))
 
 
 def _choice_logprobs(logprobs: object, choices: tuple[str, ...]) -> tuple[float, ...] | None:

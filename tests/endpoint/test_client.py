@@ -16,6 +16,8 @@ from dynalign.endpoint.wire import Capabilities
 from tests.worlds.scripted_endpoint import KEY, MODEL, Act, Exchange, ScriptedEndpoint, scripted_endpoint
 
 SECRET_TEXT = "the candidate wrote about a very private garden of roses"
+TOO_FEW = {"prompt_tokens": -1, "completion_tokens": 3}
+TOO_MANY = {"prompt_tokens": 10**30, "completion_tokens": 3}
 QUESTION = Question(MODEL, (Message("user", SECRET_TEXT),), max_tokens=8)
 
 
@@ -140,7 +142,7 @@ def test_how_an_answer_ended_is_said(choice: dict[str, object], reason: str) -> 
     assert answer.finish_reason == reason
 
 
-@pytest.mark.parametrize("usage", [None, {}, {"prompt_tokens": 3}, {"prompt_tokens": -1}, "many"])
+@pytest.mark.parametrize("usage", [None, {}, {"prompt_tokens": 3}, TOO_FEW, TOO_MANY, "many"])
 def test_without_a_count_of_tokens_the_upper_bound_counts(usage: object) -> None:
     answers = answered(outcome_of(lambda exchange: exchange.answer(usage=usage)))
     assert not answers.metered
@@ -153,6 +155,7 @@ def test_without_a_count_of_tokens_the_upper_bound_counts(usage: object) -> None
     [
         (lambda exchange: exchange.respond(200, "<html>Welcome</html>"), "HTML"),
         (lambda exchange: exchange.respond(200, '{"choices": [{'), "no JSON"),
+        (lambda exchange: exchange.respond(200, "[" * 100_000), "no JSON"),
         (lambda exchange: exchange.respond(200, "[]"), "no choices"),
         (lambda exchange: exchange.answer(choices=[]), "no choices"),
         (lambda exchange: exchange.answer(choices={"0": 1}), "no choices"),
@@ -221,6 +224,14 @@ def test_retry_after_is_read_in_each_of_its_forms(headers: dict[str, str], wait_
 def test_an_answer_that_does_not_arrive_may_be_billed(act: Act) -> None:
     failed = refused(act, timeout_s=0.3)
     assert (failed.again, failed.billed) == ("some times", True)
+
+
+def test_text_that_utf_8_cannot_carry_is_sent_and_received_with_question_marks() -> None:
+    question = replace(QUESTION, messages=(Message("user", "half \ud83d"),))
+    with scripted_endpoint(act=with_choice(message={"content": "\udc00 a half"})) as server:
+        answers = answered(sent(server, question))
+    assert server.asked[0]["messages"][0]["content"] == "half ?"
+    assert answers.answers_N[0].text == "? a half"
 
 
 def test_a_server_that_is_not_there_is_waited_for_and_bills_nothing() -> None:

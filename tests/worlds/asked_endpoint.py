@@ -40,9 +40,11 @@ async def asked_endpoint(address: str, file: Path, **changes: object) -> AsyncIt
     """An endpoint without preflight, whose retries come at once. changes: settings."""
     answers = AnswerFile(file)
     client = EndpointClient(address)
+    endpoint = Endpoint(settings(address, **changes), answers, client, pacer=hasty(address, **changes))
     try:
-        yield Endpoint(settings(address, **changes), answers, client, pacer=hasty(address, **changes))
+        yield endpoint
     finally:
+        await endpoint.close()
         await client.close()
         await answers.close()
 
