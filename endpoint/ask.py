@@ -10,7 +10,7 @@ from functools import partial
 from dynalign.configs.errors import DynalignError, EndpointRefused, JournalError
 from dynalign.configs.sections.endpoint import EndpointSettings
 from dynalign.endpoint import journal
-from dynalign.endpoint.account import Account
+from dynalign.endpoint.tally import Tallies
 from dynalign.endpoint.base import Answers, Question
 from dynalign.endpoint.budget import Budget, Wall
 from dynalign.endpoint.outcome import FailedCall, Sender
@@ -29,7 +29,7 @@ Keep = Callable[[Answers, sqlite3.Connection], None]
 class _Shared:
     """A question that is being answered, for everybody who asks it meanwhile."""
 
-    def __init__(self, task: asyncio.Task[Answers]) -> None:
+    def __init__(self, task: asyncio.Task[tuple[Answers, bool]]) -> None:
         self.task = task
         self.waiting = 0
 
@@ -48,7 +48,7 @@ class Endpoint:
         """file: the journal and the budget. sender: the client, or a pool of engines. clock: of the account.
         pacer: None for one by the settings."""
         self.address = settings.address.rstrip("/")
-        self.account = Account(clock)
+        self.account = Tallies(clock)
         self.budget = Budget(file, f"{settings.model} at {self.address}", wall_of(settings))
         self.model = settings.model
         self.key_variable = settings.key_variable

@@ -60,7 +60,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class _Waiting:
+class _Piece:
     """A piece of work for the next commit."""
 
     work: Callable[[sqlite3.Connection], object]
@@ -77,7 +77,7 @@ class AnswerFile:
         """Transactions since it was opened."""
         self._db = _opened(path)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="answers")
-        self._waiting: list[_Waiting] = []
+        self._waiting: list[_Piece] = []
         self._draining: asyncio.Task[None] | None = None
 
     async def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
@@ -86,7 +86,7 @@ class AnswerFile:
 
         Raises JournalError if the disk or the file refuses, and DeadlineExceeded if the disk hangs."""
         done: asyncio.Future[object] = asyncio.get_running_loop().create_future()
-        self._waiting.append(_Waiting(work, done))
+        self._waiting.append(_Piece(work, done))
         if self._draining is None or self._draining.done():
             self._draining = asyncio.create_task(self._drain())
         try:
@@ -111,7 +111,7 @@ class AnswerFile:
             await asyncio.wait([asyncio.wrap_future(committing)])
             self._hand_out(batch, committing)
 
-    def _hand_out(self, batch: list[_Waiting], committed: Future[list[object]]) -> None:
+    def _hand_out(self, batch: list[_Piece], committed: Future[list[object]]) -> None:
         error = committed.exception()
         for place, each in enumerate(batch):
             if each.done.done():

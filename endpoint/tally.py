@@ -39,7 +39,7 @@ class Tally:
 
 
 @dataclass
-class Account:
+class Tallies:
     """The tally of each purpose, for one endpoint in one process."""
 
     clock: Callable[[], float] = time.monotonic
