@@ -85,6 +85,8 @@ class Answers:
     """Tokens read, once per question."""
     completion_tokens: int
     """Tokens written, over all answers."""
+    metered: bool = True
+    """Whether the server has counted the tokens. False: it has not, and the two counts are upper bounds."""
 
 
 class Asker(Protocol):
