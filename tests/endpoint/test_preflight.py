@@ -166,7 +166,7 @@ def test_a_budget_below_one_request_is_a_mistake(tmp_path: Path) -> None:
     ],
 )
 def test_a_setting_that_cannot_work_is_known_without_asking(changes: dict[str, object], line: str) -> None:
-    wanted = settings("http://judge:8000/v1", **changes)
+    wanted = settings("http://judge:8000/v1").model_copy(update=changes)
     environment = {"EMPTY": " \n", "BROKEN": "sk-secret\nsk-other"}
     (found_mistake,) = setting_mistakes("judge.endpoints.big", wanted, environment)
     assert str(found_mistake).startswith("judge.endpoints.big.")
