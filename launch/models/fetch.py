@@ -26,6 +26,7 @@ from pathlib import Path
 from dynalign.configs.errors import DeadlineExceeded, Mistake, RunFailed, UserError
 from dynalign.configs.refusals import did_you_mean
 from dynalign.configs.user_paths import cache_folder
+from dynalign.run_folder import durable
 
 DOWNLOAD_DEADLINE_S = 3600.0
 """For a hundred megabytes over a slow line; a connection without data for SILENCE_S ends earlier."""
@@ -89,7 +90,7 @@ def fetch(name: str) -> Path:
         target.parent.mkdir(parents=True, exist_ok=True)
         with _only_one(target), _aside(target) as aside:
             if not target.is_dir():
-                _make(SOURCES[name], aside).rename(target)
+                durable.publish(_make(SOURCES[name], aside), target)
     except DeadlineExceeded:  # not a mistake of the user's, although every TimeoutError is an OSError
         raise
     except OSError as error:
