@@ -23,7 +23,8 @@ _MOST_BYTES = 1 << 16
 """Of the child's answer; a pipe holds as much without a reader."""
 _CHILD = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
-    "from dynalign.launch.reward_module import answer; answer(sys.argv[2], int(sys.argv[3]))"
+    "from dynalign.launch.reward_module import answer; "
+    "answer(sys.argv[2], *map(int, sys.argv[3:]))"
 )
 
 
@@ -41,7 +42,7 @@ def _tried(name: str, deadline_s: float, path: tuple[str, ...], folder: Path) ->
     reading, writing = _pipe()
     try:
         child = subprocess.Popen(
-            [sys.executable, "-c", _CHILD, json.dumps(path), name, str(writing)],
+            [sys.executable, "-c", _CHILD, json.dumps(path), name, str(writing), str(int(deadline_s) + 5)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -81,14 +82,15 @@ def _silence(code: int | None, deadline_s: float) -> str:
     return f"its import ended the process {how}"
 
 
-def answer(name: str, writing: int) -> None:
+def answer(name: str, writing: int, most_s: int) -> None:
     """What the child does: imports the function, writes its mistakes to the pipe, and ends, whatever the
-    module has left running."""
+    module has left running. It ends after `most_s` seconds even if nobody waits for it any more."""
 
     def raised(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
         mistakes = error.mistakes if isinstance(error, UserError) else (import_mistake(name, error),)
         _end(writing, mistakes)
 
+    signal.alarm(most_s)
     sys.excepthook = raised
     load_function(name)
     _end(writing, ())
@@ -96,5 +98,6 @@ def answer(name: str, writing: int) -> None:
 
 def _end(writing: int, mistakes: tuple[Mistake, ...]) -> None:
     told = [(mistake.place, mistake.value, mistake.rule, mistake.remedy) for mistake in mistakes]
-    os.write(writing, json.dumps(told).encode())
+    with suppress(OSError):  # nobody waits any more
+        os.write(writing, json.dumps(told).encode())
     os._exit(0)

@@ -76,7 +76,9 @@ class BatchSource:
         status = await self._ledger.status()
         reasons = status.withheld_by_reason
         counts = ", ".join(f"{reason} {reasons[reason]}" for reason in sorted(LACKS_SIGNAL & reasons.keys()))
-        scored = f"; their candidates scored {_range(status.withheld_scores)}" if status.withheld_scores else ""
+        scored = (
+            f"; their candidates scored {_range(status.withheld_scores)}" if status.withheld_scores else ""
+        )
         return f"{no_signal}, after {refills} refills{scored} (withheld so far: {counts or 'none'})"
 
 

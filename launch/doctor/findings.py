@@ -221,7 +221,9 @@ def _memory(examined: Examined, needed_bytes: Mapping[str, int]) -> list[Finding
 
 def _bfloat16(examined: Examined, run: RunSettings | None) -> list[Finding]:
     """Whether CPUs that compute have instructions for the run's precision."""
-    hosts = [replace(facts.host, name=node) for node, facts in examined.nodes.items() if facts.host is not None]
+    hosts = [
+        replace(facts.host, name=node) for node, facts in examined.nodes.items() if facts.host is not None
+    ]
     if run is not None:
         line = bfloat16_warning(run, hosts)
         return [Finding("warning", line)] if line else []

@@ -21,9 +21,7 @@ NO_BFLOAT16 = (
 def plan_warnings(plan: PlacementPlan) -> list[str]:
     """The warnings of a plan, a line each; none on an unknown cluster."""
     nodes = [plan.cluster.nodes[index] for index in plan.nodes_used]
-    memory = [
-        memory_warning(plan.cluster.nodes[index], plan.host_bytes(index)) for index in plan.nodes_used
-    ]
+    memory = [memory_warning(plan.cluster.nodes[index], plan.host_bytes(index)) for index in plan.nodes_used]
     return [line for line in (*memory, bfloat16_warning(plan.settings, nodes)) if line]
 
 
@@ -36,7 +34,9 @@ def memory_warning(node: Node, needed_bytes: int) -> str:
     if headroom_bytes is None or needed_bytes <= headroom_bytes:
         return ""
     threshold = f"above {node.kill_share:.0%} of its {gigabytes(node.total_bytes)}"
-    rule = f"the plan needs {gigabytes(needed_bytes)}, and with {gigabytes(max(0, headroom_bytes))} more in use"
+    rule = (
+        f"the plan needs {gigabytes(needed_bytes)}, and with {gigabytes(max(0, headroom_bytes))} more in use"
+    )
     return f"memory of {node.name}: {rule} Ray's memory monitor kills actors ({threshold}); {LESS_MEMORY}"
 
 

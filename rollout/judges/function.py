@@ -108,7 +108,9 @@ def import_mistake(name: str, error: BaseException) -> Mistake:
     # The text of a SyntaxError names its line.
     where = own[0] if own and not isinstance(error, SyntaxError) else ""
     said = one_line(error)[:LONGEST_VALUE].removesuffix(": ")
-    return Mistake(PLACE, name, f"its import raised {said}{where}", "mend that module: every worker imports it")
+    return Mistake(
+        PLACE, name, f"its import raised {said}{where}", "mend that module: every worker imports it"
+    )
 
 
 def _form(function: object) -> str:

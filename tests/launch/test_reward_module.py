@@ -37,7 +37,10 @@ def tried(text: str, function: str = "f", deadline_s: float = 60.0) -> list[Mist
         ("def f(p, c)\n    return 1\n", r"its import raised SyntaxError: .*\(own_reward_\d+.py, line 1\)"),
         ("x = 1\ny = undefined\n", r"raised NameError: name 'undefined' .*\(own_reward_\d+.py:2\)"),
         ("open('/nonexistent/answers.json')\n", r"raised FileNotFoundError: .*answers.json.*:1\)"),
-        ("import os\nos.environ['MY_REWARD_KEY']\n", r"raised KeyError: 'MY_REWARD_KEY' \(own_reward_\d+.py:2\)"),
+        (
+            "import os\nos.environ['MY_REWARD_KEY']\n",
+            r"raised KeyError: 'MY_REWARD_KEY' \(own_reward_\d+.py:2\)",
+        ),
         ("import sys\nsys.exit('no key')\n", r"raised SystemExit: no key \(own_reward_\d+.py:2\)"),
         ("import sys\nsys.exit()\n", r"raised SystemExit \(own_reward_\d+.py:2\)"),
         ("class Odd(BaseException): pass\nraise Odd('a\\nb')\n", r"raised Odd: a b \(own_reward_\d+.py:2\)"),
@@ -114,6 +117,8 @@ def test_check_and_train_say_it_in_one_line_and_start_nothing(tmp_path: Path, co
     script = "import sys; from dynalign.launch.cli import main; sys.exit(main())"
     ended = python(script, command, "quickstart", *wanted)
     assert ended.returncode == 2
-    assert ended.stderr.startswith("judge.function = 'exits:f': its import raised SystemExit: no key (exits.py:3); ")
+    assert ended.stderr.startswith(
+        "judge.function = 'exits:f': its import raised SystemExit: no key (exits.py:3); "
+    )
     assert ended.stderr.count("\n") == 1
     assert not (tmp_path / "runs").exists()

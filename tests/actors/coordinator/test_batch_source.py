@@ -90,7 +90,8 @@ def test_a_collapsed_reward_is_warned_of_bounded_and_ends_the_run_with_its_cause
 
 
 @pytest.mark.parametrize(
-    ("scores", "said"), [((2.9, 3.1), "refills; their candidates scored 2.90 to 3.10 points (with"), ((), "refills (with")]
+    ("scores", "said"),
+    [((2.9, 3.1), "refills; their candidates scored 2.90 to 3.10 points (with"), ((), "refills (with")],
 )
 def test_the_warning_says_of_what_score_the_groups_are(
     caplog: pytest.LogCaptureFixture, scores: tuple[float, ...], said: str

@@ -143,7 +143,9 @@ def test_a_driver_that_was_killed_before_its_first_status_leaves_the_same_word(
 
 @pytest.mark.parametrize("name", [layout.OWNER, layout.STATUS, layout.SUMMARY])
 @pytest.mark.parametrize("content", ["{", "[]", "3", '"x"', "null", "{}", "[" * 100_000, None])
-def test_a_damaged_file_of_a_run_is_one_line_with_a_remedy(runs: Path, name: str, content: str | None) -> None:
+def test_a_damaged_file_of_a_run_is_one_line_with_a_remedy(
+    runs: Path, name: str, content: str | None
+) -> None:
     file = runs / "r" / name
     if name != layout.SUMMARY:
         owner.acquire(runs / "r", time.time())

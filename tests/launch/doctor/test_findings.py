@@ -250,9 +250,15 @@ def test_without_a_configuration_only_what_every_run_needs_is_judged() -> None:
 def test_the_doctor_knows_where_ray_kills_actors_and_whether_the_run_comes_that_far() -> None:
     tighter = two_nodes(facts(host=replace(HOST, memory_bytes=9 * GB)), facts(host=HOST))
     found = [str(finding) for finding in diagnose(tighter, settings(), planned=True)]
-    assert "ok        other: Ray's memory monitor kills actors above 95% of 20.0 GB, after 8.0 GB more" in found
-    (line,) = unwell(diagnose(tighter, settings(), planned=True, needed_bytes={"head": 9 * GB, "other": 9 * GB}))
-    assert line.startswith("warning   memory of other: the plan needs 9.0 GB, and with 8.0 GB more in use Ray's")
+    assert (
+        "ok        other: Ray's memory monitor kills actors above 95% of 20.0 GB, after 8.0 GB more" in found
+    )
+    (line,) = unwell(
+        diagnose(tighter, settings(), planned=True, needed_bytes={"head": 9 * GB, "other": 9 * GB})
+    )
+    assert line.startswith(
+        "warning   memory of other: the plan needs 9.0 GB, and with 8.0 GB more in use Ray's"
+    )
     switched_off = two_nodes(facts(host=replace(HOST, kill_share=None)))
     assert not any("monitor" in str(finding) for finding in diagnose(switched_off, settings()))
 
@@ -265,4 +271,15 @@ def test_the_doctor_names_cpus_without_bfloat16_and_the_settings_that_help() -> 
     in_float32 = settings("rollout.dtype=float32", "learner.precision=float32")
     assert unwell(diagnose(slow, in_float32)) == []
     assert len(unwell(diagnose(slow, None))) == 1
-    assert unwell(diagnose(two_nodes(facts(gpus=1, host=replace(HOST, bfloat16=False)), cluster=Cluster((HEAD, replace(OTHER, gpus=(0,))))), None)) == []
+    assert (
+        unwell(
+            diagnose(
+                two_nodes(
+                    facts(gpus=1, host=replace(HOST, bfloat16=False)),
+                    cluster=Cluster((HEAD, replace(OTHER, gpus=(0,)))),
+                ),
+                None,
+            )
+        )
+        == []
+    )

@@ -64,5 +64,7 @@ def test_a_cpu_without_bfloat16_is_told_with_the_settings_that_help(
 
 
 def test_a_gpu_is_not_asked_what_its_host_s_cores_can() -> None:
-    node = replace(NODE, bfloat16=False, gpus=(GPU_BYTES, GPU_BYTES), memory_bytes=64 * GB, total_bytes=65 * GB)
+    node = replace(
+        NODE, bfloat16=False, gpus=(GPU_BYTES, GPU_BYTES), memory_bytes=64 * GB, total_bytes=65 * GB
+    )
     assert plan_warnings(planned("placement.device=gpu", on=alone(node))) == []
