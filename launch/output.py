@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
 READER_GONE = (errno.EPIPE, errno.EIO, errno.EBADF)
-"""The pipe has no reader, the terminal is gone, or the descriptor is closed: what comes later is lost, too."""
+"""No reader of the pipe, no terminal, a closed descriptor: what is written later is lost, too."""
 
 
 class Descriptor(io.RawIOBase):

@@ -37,7 +37,7 @@ from dynalign.rollout.contexts import Contexts, load_contexts
 from dynalign.rollout.judges.base import context_tokens
 from dynalign.rollout.judges.value_texts import ValueTexts, load_value_texts
 from dynalign.rollout.prompts import PromptSet
-from dynalign.run_folder import layout
+from dynalign.run_folder import layout, owner
 from dynalign.run_folder.checkpoint import (
     CheckpointManifest,
     content_contradictions,
@@ -96,7 +96,8 @@ class Checked:
 
 
 def check(run: OpenRun) -> Checked:
-    """Examines files and figures. Raises CheckpointError when the newest checkpoint is damaged."""
+    """Examines files and figures. Raises CheckpointError when the newest checkpoint is damaged, RecordError
+    when owner.json is."""
     settings = run.settings
     mistakes: list[Mistake] = []
     # A data set of the hub is read when the run starts, like a model of the hub.
@@ -107,8 +108,10 @@ def check(run: OpenRun) -> Checked:
     model = _collect(mistakes, lambda: model_folder(settings.model))
     result = None
     if isinstance(model, Path):
-        mistakes += [*folder_mistakes(model), *target_mistakes(settings, model)]
-        _content(settings, model, texts, manifest, mistakes)
+        lacking = folder_mistakes(model)
+        mistakes += [*lacking, *target_mistakes(settings, model)]
+        if not lacking:
+            _content(settings, model, texts, manifest, mistakes)
         result = _plan(run, model, ESTIMATE, texts, mistakes)
     elif model is not None:
         result = _plan_before_download(run, model, texts, mistakes)
@@ -150,7 +153,7 @@ def preflight(run: OpenRun) -> Prepared:
     if model is not None:
         lacking = folder_mistakes(model)
         mistakes += [*lacking, *target_mistakes(settings, model)]
-        content = _content(settings, model, texts, checkpoint, mistakes)
+        content = {} if lacking else _content(settings, model, texts, checkpoint, mistakes)
         if not lacking and texts is not None:
             contexts = _collect(mistakes, lambda: run_contexts(settings, model, texts))
         if contexts is not None:
@@ -195,6 +198,7 @@ def _examine_run(
     Returns the manifest to continue from; None for a new run.
     """
     settings = run.settings
+    owner.read(run.folder.path)  # a damaged one is refused here, not after the imports of `train`
     mistakes += run.folder.mistakes(settings)
     mistakes += host_mistakes(settings)
     mistakes += heldout_mistakes(run, prompts)
