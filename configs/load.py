@@ -103,17 +103,16 @@ def load_run(config: str, overrides: Sequence[str] = ()) -> LoadedRun:
     earlier_versions.present(tree)
     if read is not None:
         tree.setdefault("name", Leaf(Path(config).stem, FROM_FILE_NAME))
-    refused = _refused(tree)
+    settings, refused = _validated(tree)
     if find(tree, (*WORKERS, "min")) is find(tree, (*WORKERS, "max")) and (*WORKERS, "min") in refused:
         refused[*WORKERS, "max"] = []  # `rollout.workers: 0` is one value under two keys
     # What is missing, and which rules are broken, is known only if the file could be read.
     every = [mistake for of_value in refused.values() for mistake in of_value]
     mistakes += [mistake for mistake in every if read is not None or mistake.rule != MISSING]
     if read is not None:
-        mistakes += _broken_rules(tree, {".".join(path) for path in refused})
-    if mistakes:
+        mistakes += _broken_rules(tree, settings, {".".join(path) for path in refused})
+    if mistakes or settings is None:
         raise UserError(mistakes)
-    settings = RunSettings.model_validate(plain(tree))
     return LoadedRun(settings, {setting.path: DEFAULT for setting in listed(settings)} | dict(origins(tree)))
 
 
@@ -175,26 +174,22 @@ def _spread_workers(tree: Tree) -> None:
         overlay(tree, WORKERS, {"min": workers, "max": workers})
 
 
-def _refused(tree: Tree) -> dict[tuple[str, ...], list[Mistake]]:
-    """Path → mistakes of every value and every unknown section that the schema refuses."""
+def _validated(tree: Tree) -> tuple[RunSettings | None, dict[tuple[str, ...], list[Mistake]]]:
+    """The settings, or None and path → mistakes of every value and every unknown section that the schema
+    refuses."""
     try:
-        RunSettings.model_validate(plain(tree))
+        return RunSettings.model_validate(plain(tree)), {}
     except ValidationError as invalid:
         errors = invalid.errors(include_url=False, include_context=False, include_input=False)
         paths = [tuple(part for part in error["loc"] if isinstance(part, str)) for error in errors]
-        return {path: mistakes_from(error, tree) for path, error in zip(paths, errors, strict=True)}
-    return {}
+        return None, {path: mistakes_from(error, tree) for path, error in zip(paths, errors, strict=True)}
 
 
-def _broken_rules(tree: Tree, refused: set[str]) -> list[Mistake]:
-    """The broken rules among the values that were not refused. A rule that reads a refused one is skipped."""
-    checked: Tree = {}
-    for key, item in tree.items():
-        overlay(checked, (key,), item)
-    for dotted in refused:
-        prune(checked, tuple(dotted.split(".")))
-    for required in ("name", "model"):
-        checked.setdefault(required, Leaf("unnamed", DEFAULT))
+def _broken_rules(tree: Tree, settings: RunSettings | None, refused: set[str]) -> list[Mistake]:
+    """The broken rules among the values that were not refused. A rule that reads a refused one is skipped.
+
+    settings: None where some value was refused.
+    """
     skipped = {
         path for path in FIELDS for dotted in refused if path == dotted or path.startswith(f"{dotted}.")
     }
@@ -203,5 +198,17 @@ def _broken_rules(tree: Tree, refused: set[str]) -> list[Mistake]:
         replace(mistake, place=f"{mistake.place} ({origin_of[mistake.place]})")
         if mistake.place in origin_of
         else mistake
-        for mistake in broken_rules(RunSettings.model_validate(plain(checked)), skipped)
+        for mistake in broken_rules(settings or _without(tree, refused), skipped)
     ]
+
+
+def _without(tree: Tree, refused: set[str]) -> RunSettings:
+    """The settings with defaults in place of the refused values."""
+    checked: Tree = {}
+    for key, item in tree.items():
+        overlay(checked, (key,), item)
+    for dotted in refused:
+        prune(checked, tuple(dotted.split(".")))
+    for required in ("name", "model"):
+        checked.setdefault(required, Leaf("unnamed", DEFAULT))
+    return RunSettings.model_validate(plain(checked))

@@ -5,8 +5,6 @@ Parsing imports nothing heavy: every command imports what it needs when it is ca
 Exit codes: 0 done; 1 failed; 2 the user's input is wrong, and nothing was started; 130 interrupted.
 """
 
-import errno
-import os
 import shlex
 import sys
 from collections.abc import Sequence
@@ -19,6 +17,7 @@ from dynalign.configs.errors import CheckpointError, DynalignError, Mistake, Rec
 from dynalign.configs.load import load_run
 from dynalign.configs.refusals import did_you_mean
 from dynalign.configs.user_paths import current_folder
+from dynalign.launch import output
 
 INTERRUPTED = 130
 """128 + SIGINT, as shells report it."""
@@ -264,44 +263,27 @@ def _command(name: str, config: str, overrides: Sequence[str]) -> str:
 
 
 def main() -> int:
-    """The console script `dynalign`. Returns the exit code."""
-    return run_command(dynalign, sys.argv[1:])
+    """The console script `dynalign`. Returns the exit code.
+
+    A command whose result is what it prints has failed if that could not be written, to a full disk or to a
+    reader that has ended, such as `head`. The result of `train` is the run.
+    """
+    output.make_safe()
+    code = run_command(dynalign, sys.argv[1:])
+    lost = output.lost()
+    if lost is None or code != 0 or sys.argv[1:2] == ["train"]:
+        return code
+    if lost.errno not in output.READER_GONE:
+        cause = lost.strerror or str(lost)
+        click.echo(
+            f"standard output: cannot be written ({cause}); free some space, or print elsewhere", err=True
+        )
+    return 1
 
 
 def run_command(command: click.Command, arguments: Sequence[str]) -> int:
-    """Runs a command and returns its exit code.
-
-    Expected errors become lines on standard error, one per mistake. So does output that cannot be written,
-    to a full disk or to a reader that has ended, such as `head`.
-    """
-    try:
-        code = _exit_code(command, arguments)
-        sys.stdout.flush()
-        return code
-    except OSError as error:
-        if not _output_is_lost():
-            raise
-        if error.errno != errno.EPIPE:
-            cause = error.strerror or str(error)
-            click.echo(
-                f"standard output: cannot be written ({cause}); free some space, or print elsewhere", err=True
-            )
-        return 1
-
-
-def _output_is_lost() -> bool:
-    """Whether standard output takes no more. If so, what is left to print is dropped."""
-    try:
-        # What failed to be written may have left the buffer, so that flushing it says nothing.
-        os.write(sys.stdout.fileno(), b"\n")
-    except OSError:
-        # Otherwise the interpreter would try once more when it ends, and complain.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return True
-    return False
-
-
-def _exit_code(command: click.Command, arguments: Sequence[str]) -> int:
+    """Runs a command and returns its exit code. Expected errors become lines on standard error, one per
+    mistake."""
     try:
         code = command.main(list(arguments), prog_name="dynalign", standalone_mode=False)
     except click.Abort:  # Ctrl-C

@@ -1,24 +1,25 @@
 """Everything that can be refused before anything is started, all of it reported together.
 
-check       from files and figures alone, in under a second
-preflight   the same, and what needs a tokenizer, a table reader, the model hub, or the user's own code
+check       from files and figures alone, in under a second; the user's reward function is imported, in
+            a process of its own
+preflight   the same, and what needs a tokenizer, a table reader, or the model hub
 """
 
 import datetime
 import logging
 import os
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from dynalign.configs.errors import Mistake, UserError
 from dynalign.configs.load import LoadedRun
 from dynalign.configs.schema import RunSettings
 from dynalign.configs.user_paths import user_path
 from dynalign.launch.metrics_address import host_mistakes
+from dynalign.launch.models.adapter_targets import target_mistakes
 from dynalign.launch.models.folder import download, folder_mistakes, model_folder
 from dynalign.launch.models.known_models import known_shape
 from dynalign.launch.models.shape import ModelShape, read_shape
@@ -27,14 +28,16 @@ from dynalign.launch.plan.memory import gigabytes
 from dynalign.launch.plan.nodes import UNKNOWN, Cluster
 from dynalign.launch.plan.plan import PlacementPlan, plan
 from dynalign.launch.plan.refusals import refusals, shortage
+from dynalign.launch.plan.warnings import plan_warnings
 from dynalign.launch.prompt_check import heldout_mistakes, long_prompts, notes, prompts_of
 from dynalign.launch.resume.open_run import OpenRun, RunFolder, open_run
+from dynalign.launch.reward_module import reward_mistakes
+from dynalign.launch.token_estimate import ESTIMATE
 from dynalign.rollout.contexts import Contexts, load_contexts
 from dynalign.rollout.judges.base import context_tokens
-from dynalign.rollout.judges.function import load_function
 from dynalign.rollout.judges.value_texts import ValueTexts, load_value_texts
 from dynalign.rollout.prompts import PromptSet
-from dynalign.run_folder import layout
+from dynalign.run_folder import layout, owner
 from dynalign.run_folder.checkpoint import (
     CheckpointManifest,
     content_contradictions,
@@ -93,7 +96,8 @@ class Checked:
 
 
 def check(run: OpenRun) -> Checked:
-    """Examines files and figures. Raises CheckpointError when the newest checkpoint is damaged."""
+    """Examines files and figures. Raises CheckpointError when the newest checkpoint is damaged, RecordError
+    when owner.json is."""
     settings = run.settings
     mistakes: list[Mistake] = []
     # A data set of the hub is read when the run starts, like a model of the hub.
@@ -104,12 +108,15 @@ def check(run: OpenRun) -> Checked:
     model = _collect(mistakes, lambda: model_folder(settings.model))
     result = None
     if isinstance(model, Path):
-        mistakes += folder_mistakes(model)
-        _content(settings, model, texts, manifest, mistakes)
+        lacking = folder_mistakes(model)
+        mistakes += [*lacking, *target_mistakes(settings, model)]
+        if not lacking:
+            _content(settings, model, texts, manifest, mistakes)
         result = _plan(run, model, ESTIMATE, texts, mistakes)
     elif model is not None:
         result = _plan_before_download(run, model, texts, mistakes)
-    return Checked(result, mistakes, notes(settings, prompts))
+    warnings = () if result is None else plan_warnings(result)
+    return Checked(result, mistakes, (*notes(settings, prompts), *warnings))
 
 
 def refuse_by_files(loaded: LoadedRun) -> None:
@@ -136,8 +143,6 @@ def preflight(run: OpenRun) -> Prepared:
     texts = _collect(mistakes, lambda: run_texts(settings))
     mirrored = _collect(mistakes, lambda: look_at_mirror(settings, run.folder))
     checkpoint = _examine_run(run, prompts, mistakes, None if mirrored is None else mirrored.lost)
-    if settings.judge.kind == "function":
-        _collect(mistakes, lambda: load_function(settings.judge.function or ""))
     model = _collect(mistakes, lambda: model_folder(settings.model))
     if isinstance(model, str):
         _plan_before_download(run, model, texts, mistakes)
@@ -147,8 +152,8 @@ def preflight(run: OpenRun) -> Prepared:
     content: Mapping[str, str] = {}
     if model is not None:
         lacking = folder_mistakes(model)
-        mistakes += lacking
-        content = _content(settings, model, texts, checkpoint, mistakes)
+        mistakes += [*lacking, *target_mistakes(settings, model)]
+        content = {} if lacking else _content(settings, model, texts, checkpoint, mistakes)
         if not lacking and texts is not None:
             contexts = _collect(mistakes, lambda: run_contexts(settings, model, texts))
         if contexts is not None:
@@ -156,7 +161,7 @@ def preflight(run: OpenRun) -> Prepared:
         result = _plan(run, model, contexts or ESTIMATE, texts, mistakes)
     if mistakes or model is None or prompts is None or result is None or texts is None:
         raise UserError(mistakes)
-    for note in notes(settings, prompts):
+    for note in (*notes(settings, prompts), *plan_warnings(result)):
         logger.warning(note)
     return Prepared(model, prompts, checkpoint, result, texts, mirrored, content)
 
@@ -193,9 +198,12 @@ def _examine_run(
     Returns the manifest to continue from; None for a new run.
     """
     settings = run.settings
+    owner.read(run.folder.path)  # a damaged one is refused here, not after the imports of `train`
     mistakes += run.folder.mistakes(settings)
     mistakes += host_mistakes(settings)
     mistakes += heldout_mistakes(run, prompts)
+    if settings.judge.kind == "function" and settings.judge.function is not None:
+        mistakes += reward_mistakes(settings.judge.function)
     manifest = lost
     if lost is None and settings.resume == "auto":
         newest = run.folder.newest_checkpoint()
@@ -289,8 +297,9 @@ def _disk_mistakes(result: PlacementPlan, folder: RunFolder) -> list[Mistake]:
 
     One more checkpoint is always needed: it is written before the oldest is removed.
     """
-    there = len(list((folder.path / layout.CHECKPOINTS).glob("step-*")))
-    written = sum(file.stat().st_size for file in (folder.path / layout.EXPERIENCE).glob("*.arrow"))
+    there = len(layout.checkpoint_folders(folder.path / layout.CHECKPOINTS))
+    experience = layout.experience_files(folder.path / layout.EXPERIENCE)
+    written = sum(file.stat().st_size for file in experience.values())
     records = sum(part.size_bytes for part in result.disk if part.name != "checkpoints")
     checkpoints = max(1, result.checkpoints - there) * result.checkpoint.size_bytes
     needed_bytes = checkpoints + max(0, records - written)
@@ -302,34 +311,3 @@ def _disk_mistakes(result: PlacementPlan, folder: RunFolder) -> list[Mistake]:
     rule = f"the disk must hold {gigabytes(needed_bytes)}, most of it for {largest.name} ({largest.formula})"
     remedy = "free some, lower checkpoint.keep_last or experience.keep_steps, or set runs elsewhere"
     return [Mistake(str(nearest), f"{gigabytes(free_bytes)} free", rule, remedy)]
-
-
-class _FourCharacters:
-    """Stands in for a tokenizer in estimates: English has about four characters a token."""
-
-    eos_token_id = 0
-    chat_template: str | Mapping[str, str] | None = None
-    added_tokens_decoder: Mapping[int, Any] = MappingProxyType({})
-
-    def __len__(self) -> int:
-        return 0
-
-    def apply_chat_template(
-        self,
-        conversation: Sequence[Mapping[str, str]],
-        *,
-        add_generation_prompt: bool,
-        tokenize: Literal[False],
-        **variables: object,
-    ) -> str:
-        return "".join(message["content"] for message in conversation)
-
-    def encode(self, text: str, *, add_special_tokens: bool) -> list[int]:
-        return [0] * (len(text) // 4)
-
-    def decode(self, token_ids: Sequence[int], *, skip_special_tokens: bool) -> str:
-        return ""
-
-
-ESTIMATE = Contexts(_FourCharacters(), system_prompt="", date="", system_role="system")
-"""Contexts whose lengths are approximate, since no tokenizer is loaded."""

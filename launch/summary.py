@@ -140,12 +140,15 @@ def read_summary(run_folder: Path) -> Summary | None:
     Raises RecordError if the file holds none.
     """
     path = run_folder / layout.SUMMARY
-    if not path.exists():
-        return None
     try:
         return _FORM.validate_json(path.read_bytes())
+    except FileNotFoundError:
+        return None
     except ValidationError as error:
-        raise RecordError(f"{path}: not a summary ({error.error_count()} fields do not fit)") from error
+        cause = f"{error.error_count()} fields do not fit"
+    except IsADirectoryError:
+        cause = "it is a folder"
+    raise RecordError(f"{path}: not a summary ({cause}); remove it: `dynalign train` writes it again")
 
 
 def summary_lines(summary: Summary) -> list[str]:

@@ -25,7 +25,7 @@ from dynalign.configs.schema import RunSettings
 from dynalign.configs.sections.judge import JudgeSettings
 from dynalign.run_folder import durable, layout
 from dynalign.run_folder.content import content_mistakes
-from dynalign.run_folder.layout import aside_folder, aside_folders, replaced_folder, step_folder, step_of
+from dynalign.run_folder.layout import aside_folder, aside_folders, replaced_folder, step_folder
 
 FORMAT = 1
 CONTENT = "content"
@@ -261,17 +261,10 @@ def verify(folder: Path) -> CheckpointManifest:
     return manifest
 
 
-def _steps(checkpoints: Path) -> dict[int, Path]:
-    """The folders with a final name, newest step first."""
-    named = {step: path for path in checkpoints.glob("step-*") if (step := step_of(path.name)) is not None}
-    return dict(sorted(named.items(), reverse=True))
-
-
 def whole(checkpoints: Path) -> dict[int, Path]:
     """The checkpoints with a manifest, which is written last, newest step first."""
-    return {
-        step: folder for step, folder in _steps(checkpoints).items() if (folder / layout.MANIFEST).is_file()
-    }
+    named = layout.checkpoint_folders(checkpoints)
+    return {step: folder for step, folder in named.items() if (folder / layout.MANIFEST).is_file()}
 
 
 def newest_whole(checkpoints: Path) -> Path | None:
@@ -315,7 +308,8 @@ def prune(
 ) -> list[Path]:
     """Removes all checkpoints but those of `kept`, and those without a manifest. Returns what was removed."""
     staying = kept(whole(checkpoints), keep_last, keep_best, heldout_rewards)
-    doomed = [folder for step, folder in _steps(checkpoints).items() if step not in staying]
+    named = layout.checkpoint_folders(checkpoints)
+    doomed = [folder for step, folder in named.items() if step not in staying]
     for folder in doomed:
         _remove(folder)
     return doomed

@@ -37,15 +37,21 @@ def write(path: Path, content: bytes | memoryview | str) -> None:
 
 
 def publish(
-    aside: Path, folder: Path, replaced: Path, fence: Callable[[], AbstractContextManager[None]] = nullcontext
+    aside: Path,
+    folder: Path,
+    replaced: Path | None = None,
+    fence: Callable[[], AbstractContextManager[None]] = nullcontext,
 ) -> None:
-    """Gives a folder its final name, once everything in it is on the disk. A folder that had this name goes
-    to `replaced`, in the place of what is left there of an earlier one. fence: the context of the renaming,
-    which may refuse it."""
+    """Gives a folder its final name, once everything in it is on the disk.
+
+    replaced: where a folder goes that had this name, in the place of what is left there of an earlier one;
+    None refuses such a folder with OSError, unless it is empty. fence: the context of the renaming, which
+    may refuse it.
+    """
     for path in (*aside.rglob("*"), aside):
         sync(path)
     with fence():
-        if folder.exists():
+        if replaced is not None and folder.exists():
             if replaced.exists():
                 shutil.rmtree(replaced)
             folder.rename(replaced)

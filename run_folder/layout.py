@@ -81,6 +81,12 @@ def step_of(name: str) -> int | None:
     return None if match is None else int(match[1])
 
 
+def checkpoint_folders(checkpoints: Path) -> dict[int, Path]:
+    """Step → folder, of everything with the final name of a checkpoint, newest step first."""
+    named = {step: path for path in checkpoints.glob("step-*") if (step := step_of(path.name)) is not None}
+    return dict(sorted(named.items(), reverse=True))
+
+
 def is_plain_name(name: str) -> bool:
     """Whether a file's name from a manifest is a relative path that stays inside its folder, spelled in the
     one plain way: no "..", no root, no empty part, no backslash."""
@@ -109,6 +115,11 @@ def is_group_file(name: str) -> bool:
     return _GROUP.fullmatch(name) is not None
 
 
+def group_files(spool: Path) -> list[Path]:
+    """The files of groups in the spool, sorted by name."""
+    return sorted(file for file in spool.glob("*.arrow") if is_group_file(file.name))
+
+
 def group_of(name: str) -> int | None:
     """The group of a file in the spool, by its name; None for a name that `group_file` does not give."""
     match = _GROUP.fullmatch(name)
@@ -118,3 +129,8 @@ def group_of(name: str) -> int | None:
 def request_file(run_folder: Path, request: str) -> Path:
     """Where a shell leaves a request for the driver of the run."""
     return run_folder / f"{request}.request"
+
+
+def run_folders(runs: Path) -> list[Path]:
+    """The folders of runs that were started in `runs`, sorted by name."""
+    return sorted(config.parent for config in runs.glob(f"*/{CONFIG}"))

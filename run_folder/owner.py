@@ -19,7 +19,7 @@ from typing import Literal
 
 import psutil
 
-from dynalign.configs.errors import Mistake, RecordError, StaleLineage, UserError
+from dynalign.configs.errors import Mistake, RecordError, StaleLineage, UserError, one_line
 from dynalign.run_folder import durable, layout
 
 FORMAT = 1
@@ -133,7 +133,7 @@ def refuse_occupied(run_folder: Path, now_s: float) -> Stamp | None:
     Raises UserError while another driver is alive, RecordError for a damaged `owner.json`.
     """
     before = read(run_folder)
-    if before is not None and _lives(before, now_s):
+    if before is not None and lives(before, now_s):
         raise UserError([_occupied(run_folder, before, now_s)])
     return before
 
@@ -159,8 +159,9 @@ def read(run_folder: Path) -> Stamp | None:
         return Stamp(**body)
     except FileNotFoundError:
         return None
-    except (ValueError, KeyError, TypeError) as error:
-        raise RecordError(f"{path} is damaged or of another version: {error}") from error
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, IsADirectoryError) as error:
+        remedy = "remove it if no driver of this run is alive"
+        raise RecordError(f"{path} is damaged or of another version ({one_line(error)}); {remedy}") from error
 
 
 def encode(stamp: Stamp) -> bytes:
@@ -170,7 +171,7 @@ def encode(stamp: Stamp) -> bytes:
     return json.dumps({"format": FORMAT, **known}).ljust(LENGTH_BYTES).encode()
 
 
-def _lives(stamp: Stamp, now_s: float) -> bool:
+def lives(stamp: Stamp, now_s: float) -> bool:
     """Whether the driver counts as alive. A beat that is as far in the future as an old one is in the past
     was written before a clock was set back, and says nothing."""
     if stamp.state == "released" or abs(now_s - stamp.beat_s) >= YOUNG_S:

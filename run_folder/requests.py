@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
+from dynalign.configs.errors import RecordError, one_line
 from dynalign.configs.sections.rollout import MOST_WORKERS
 from dynalign.run_folder import durable, layout
 from dynalign.run_folder.run_status import RunStatus
@@ -84,6 +85,12 @@ def write_status(run_folder: Path, status: RunStatus) -> None:
 
 
 def read_status(run_folder: Path) -> RunStatus | None:
-    """The last status written; None before the first one."""
+    """The last status written; None before the first one. Raises RecordError for a file that holds none."""
     file = run_folder / layout.STATUS
-    return RunStatus.from_json(json.loads(file.read_text())) if file.exists() else None
+    try:
+        return RunStatus.from_json(json.loads(file.read_text("utf-8")))
+    except FileNotFoundError:
+        return None
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError, IsADirectoryError) as error:
+        remedy = "remove it: the driver writes it again every second"
+        raise RecordError(f"{file} holds no status of a run ({one_line(error)}); {remedy}") from error

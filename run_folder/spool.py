@@ -61,7 +61,7 @@ def remove(folder: Path, names: Iterable[str]) -> None:
 
 def names(folder: Path) -> tuple[str, ...]:
     """The names of all complete files, sorted."""
-    return tuple(sorted(path.name for path in folder.glob("*.arrow") if layout.is_group_file(path.name)))
+    return tuple(file.name for file in layout.group_files(folder))
 
 
 def scan(folder: Path) -> dict[str, SpoolEntry]:

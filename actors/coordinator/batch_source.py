@@ -2,6 +2,7 @@
 
 import logging
 import time
+from collections.abc import Sequence
 
 from dynalign.actors.coordinator.loop_controls import LoopControls, LoopProgress
 from dynalign.actors.ledger.ledger_spec import Batch
@@ -55,9 +56,9 @@ class BatchSource:
         Raises RunFailed for `stop`, and for `warn` once a step had MOST_REFILLS refills.
         """
         action = self._run.algorithm.on_no_signal
-        if action == "stop":
-            raise RunFailed(f"{no_signal}; algorithm.on_no_signal=stop")
         told = await self._about_signal(no_signal, refills)
+        if action == "stop":
+            raise RunFailed(f"{told}; algorithm.on_no_signal=stop")
         logger.warning(told)
         self._now.notice = told
         if action == "pause":
@@ -71,7 +72,18 @@ class BatchSource:
         return batch
 
     async def _about_signal(self, no_signal: NoSignal, refills: int) -> str:
-        """The step, its refills, and why the groups of this run were withheld."""
-        reasons = (await self._ledger.status()).withheld_by_reason
+        """The step, its refills, of what score its groups are, and why groups of this run were withheld."""
+        status = await self._ledger.status()
+        reasons = status.withheld_by_reason
         counts = ", ".join(f"{reason} {reasons[reason]}" for reason in sorted(LACKS_SIGNAL & reasons.keys()))
-        return f"{no_signal} after {refills} refills (withheld so far: {counts or 'none'})"
+        scored = (
+            f"; their candidates scored {_range(status.withheld_scores)}" if status.withheld_scores else ""
+        )
+        return f"{no_signal}, after {refills} refills{scored} (withheld so far: {counts or 'none'})"
+
+
+def _range(scores: Sequence[float]) -> str:
+    """`3.00 points, all of them`, or `2.90 to 3.10 points`. scores: the lowest and the highest."""
+    low = min(scores)
+    high = max(scores)
+    return f"{low:.2f} points, all of them" if low == high else f"{low:.2f} to {high:.2f} points"

@@ -18,7 +18,7 @@ class GroupFiles:
 
     def keep(self, delivered: Iterable[Delivered]) -> None:
         """Holds the copies of groups that were scored."""
-        self._handles |= {group.group_id: handle for group, handle in delivered if handle is not None}
+        self._handles |= {each.group.group_id: each.handle for each in delivered if each.handle is not None}
 
     def drop(self, group_ids: Iterable[int]) -> None:
         """The copies are not needed any more, or are of no use."""

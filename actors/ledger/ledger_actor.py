@@ -119,6 +119,7 @@ class LedgerActor(WorkerCalls):
             self._log.append(planned, durable=False)
             self._files.train(planned, self._ledger.state)
             self._ledger.apply(planned)
+            self._withheld_scores = ()
         # Repeated commits sync too: the first one may have failed here.
         await asyncio.to_thread(self._log.sync)
         self._log.check()
@@ -196,7 +197,10 @@ class LedgerActor(WorkerCalls):
     async def status(self) -> LedgerStatus:
         """The counts, and what an operator wants to know: why a batch is not there, who works, how old the
         oldest lease is."""
-        return status_of(self._ledger, self._tick(), self._straggler_wait_s, self._workers_seen_s)
+        now_s = self._tick()
+        return status_of(
+            self._ledger, now_s, self._straggler_wait_s, self._workers_seen_s, self._withheld_scores
+        )
 
 
 if TYPE_CHECKING:

@@ -44,12 +44,20 @@ class LedgerStatus:
     """Seconds that full batches have waited for a straggler, in total."""
     workers_seen_s_ago: Mapping[str, float]
     """Worker to the seconds since its last call; the names are sorted."""
+    withheld_scores: tuple[float, ...] = ()
+    """Lowest and highest score, in points, of the candidates that were withheld since the last commit; empty
+    where none had a score, or where the ledger was restarted since."""
 
 
 def status_of(
-    ledger: Ledger, now_s: float, straggler_wait_s: float, workers_seen_s: Mapping[str, float]
+    ledger: Ledger,
+    now_s: float,
+    straggler_wait_s: float,
+    workers_seen_s: Mapping[str, float],
+    withheld_scores: tuple[float, ...],
 ) -> LedgerStatus:
-    """workers_seen_s: worker to the time of its last call, on the clock of `now_s`."""
+    """workers_seen_s: worker to the time of its last call, on the clock of `now_s`. withheld_scores: as in
+    `LedgerStatus`."""
     granted_s = (lease.deadline_s - ledger.leases.lease_s for lease in ledger.state.leased.values())
     oldest_s = min(granted_s, default=None)
     return LedgerStatus(
@@ -62,4 +70,5 @@ def status_of(
         waiting_reason=ledger.waiting_reason(),
         straggler_wait_s=straggler_wait_s,
         workers_seen_s_ago={worker: now_s - seen_s for worker, seen_s in sorted(workers_seen_s.items())},
+        withheld_scores=withheld_scores,
     )

@@ -62,6 +62,8 @@ class WorkerCalls(PackedCalls):
         self._newest = NewestVersion()
         self._straggler_wait_s = 0.0
         self._files = GroupFiles()
+        self._withheld_scores: tuple[float, ...] = ()
+        """Lowest and highest score of the candidates that were withheld since the last commit."""
         self._workers_seen_s: dict[str, float] = {}
         self._workers_gone: set[str] = set()
         """Names are not used twice, so a worker that is gone stays so."""
@@ -131,9 +133,14 @@ class WorkerCalls(PackedCalls):
         """Takes groups whose files are in the spool, then grants up to `max_groups` leases without waiting.
         holds_other_leases: as for `lease`, these groups not counted."""
         self._tick(worker)
-        outcomes = [self._ledger.report(group) for group, _ in delivered]
+        outcomes = [self._ledger.report(each.group) for each in delivered]
+        for each, outcome in zip(delivered, outcomes, strict=True):
+            if outcome == "withheld" and each.scores is not None:
+                self._withheld_scores = (*self._withheld_scores, *each.scores)
+                self._withheld_scores = (min(self._withheld_scores), max(self._withheld_scores))
         scored = [each for each, outcome in zip(delivered, outcomes, strict=True) if outcome == "scored"]
-        self._log.append(*(self._ledger.state.scored[group.group_id] for group, _ in scored), durable=False)
+        kept = [self._ledger.state.scored[each.group.group_id] for each in scored]
+        self._log.append(*kept, durable=False)
         self._files.keep(scored)
         self._notify()
         leases: list[AnyLease] = []

@@ -136,14 +136,19 @@ class LeaseLoop:
         beat.cancel()
 
     async def deliver(
-        self, lease: Lease, payload: bytes, versions: tuple[int, int], withheld_reason: str | None = None
+        self,
+        lease: Lease,
+        payload: bytes,
+        versions: tuple[int, int],
+        withheld_reason: str | None = None,
+        scores: tuple[float, float] | None = None,
     ) -> None:
         """Writes a leased group's bytes to the spool and reports it; returns when the ledger has acknowledged
         the report.
 
         The report names a file that outlives this worker. The object beside it is a cache for a learner on
         another node. versions: of the group's oldest and newest token, in steps. withheld_reason: why it is
-        not to be trained; None if it is. Raises OSError from the disk.
+        not to be trained; None if it is. scores: as in `Delivered`. Raises OSError from the disk.
         """
         name = layout.group_file(lease.group_id, lease.lineage, lease.attempt)
         entry = await asyncio.to_thread(spool.write, self._spool, name, payload)
@@ -151,7 +156,7 @@ class LeaseLoop:
             lease.group_id, lease.attempt, lease.lineage, entry, *versions, withheld_reason=withheld_reason
         )
         handle = ray.put(payload) if self._objects else None
-        sent = _Sent(Delivered(group, handle), asyncio.get_running_loop().create_future())
+        sent = _Sent(Delivered(group, handle, scores), asyncio.get_running_loop().create_future())
         self._outbox.append(sent)
         self._delivering += 1
         self._changed.set()

@@ -173,7 +173,10 @@ class RolloutWorker:
         made = await self._maker.make(draw)
         payload = await asyncio.to_thread(_encode, made)
         versions = (made.version_min, made.version_max)
-        await self._leases.deliver(lease, payload, versions, made.withheld_reason)
+        scores = [score for score in made.scores_G if score is not None]
+        without_signal = made.withheld_reason is not None and scores
+        said = (min(scores), max(scores)) if without_signal else None
+        await self._leases.deliver(lease, payload, versions, made.withheld_reason, said)
 
     async def _evaluate(self, lease: EvaluationLease) -> None:
         await self._holds((lease.lineage, lease.version))

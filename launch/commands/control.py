@@ -10,6 +10,7 @@ cannot be reached. A shell that has RAY_ADDRESS and not the folder asks the coor
 """
 
 import os
+import shlex
 import time
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,9 @@ from typing import Any
 from dynalign.configs.errors import DeadlineExceeded, Mistake, UserError
 from dynalign.configs.sections.rollout import MOST_WORKERS
 from dynalign.launch.resume.open_run import find_run
-from dynalign.launch.summary import read_summary, summary_lines
+from dynalign.launch.summary import duration, read_summary, summary_lines
 from dynalign.run_folder import layout, owner, requests
+from dynalign.run_folder.checkpoint import whole
 from dynalign.run_folder.requests import Request, RequestKind
 from dynalign.run_folder.run_status import RunStatus, SupervisionStatus
 
@@ -64,15 +66,45 @@ def status(run: str, runs: str) -> int:
     folder = _folder(run, runs)
     if folder is None:
         lines = status_lines(run, _ask_cluster(run, "status"))
-    elif _goes_on(folder) and (folder / layout.STATUS).exists():
-        status = requests.read_status(folder)
-        lines = [f"run {run} starting"] if status is None else status_lines(run, status)
-    elif (summary := read_summary(folder)) is not None:
-        lines = summary_lines(summary)
     else:
-        lines = [f"run {run} was interrupted before its first step; `dynalign train` continues it"]
+        lines = _folder_lines(run, folder, time.time())
     print("\n".join(lines))
     return 0
+
+
+def _folder_lines(run: str, folder: Path, now_s: float) -> list[str]:
+    """The lines of a run whose folder is here. now_s: Unix seconds."""
+    stamp = owner.read(folder)
+    if stamp is not None and stamp.state == "running":
+        status = requests.read_status(folder)
+        if not owner.lives(stamp, now_s):
+            return _silent_lines(run, folder, stamp, status, now_s)
+        return [f"run {run} starting"] if status is None else status_lines(run, status)
+    summary = read_summary(folder)
+    if summary is not None:
+        return summary_lines(summary)
+    return [f"run {run} was interrupted before its first step; {_continuing(folder)}"]
+
+
+def _silent_lines(
+    run: str, folder: Path, stamp: owner.Stamp, status: RunStatus | None, now_s: float
+) -> list[str]:
+    """The lines of a run whose driver ended without a word: killed, or with its machine."""
+    since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(stamp.beat_s))
+    ago = duration(max(0.0, now_s - stamp.beat_s))
+    driver = f"its driver, process {stamp.pid} on {stamp.host}"
+    lines = [f"run {run} interrupted: no sign of life of {driver}, since {since}, {ago} ago"]
+    if status is not None:
+        lines.append(f"it was {status.state}: step {status.step} of {status.steps}, lineage {status.lineage}")
+    newest = next(iter(whole(folder / layout.CHECKPOINTS).values()), None)
+    lines.append(f"checkpoint: {newest or 'none yet, so that it begins with step 1'}")
+    return [*lines, _continuing(folder)]
+
+
+def _continuing(folder: Path) -> str:
+    """The command that goes on with the run, in words."""
+    command = ["dynalign", "train", str(folder / layout.CONFIG), f"runs={folder.parent}"]
+    return f"`{shlex.join(command)}` continues it"
 
 
 def status_lines(run: str, status: RunStatus) -> list[str]:
@@ -156,4 +188,4 @@ def _ask_cluster(run: str, method: str, *arguments: object) -> Any:
 def _goes_on(folder: Path) -> bool:
     """Whether a living driver owns the run."""
     stamp = owner.read(folder)
-    return stamp is not None and stamp.state == "running" and time.time() - stamp.beat_s < owner.YOUNG_S
+    return stamp is not None and owner.lives(stamp, time.time())

@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 
 from dynalign.configs.errors import Mistake, UserError
-from dynalign.run_folder import layout
+from dynalign.run_folder import durable, layout
 from dynalign.run_folder.checkpoint import newest_whole, verify
 from dynalign.run_folder.layout import step_folder
 
@@ -19,7 +19,7 @@ def export(run_folder: Path, out: Path, step: int | None) -> None:
     chosen = newest_whole(checkpoints) if step is None else step_folder(checkpoints, step)
     mistakes = []
     if chosen is None or not chosen.is_dir():
-        there = ", ".join(sorted(path.name for path in checkpoints.glob("step-*"))) or "none"
+        there = ", ".join(folder.name for folder in layout.checkpoint_folders(checkpoints).values()) or "none"
         rule = f"has no such checkpoint (there: {there})"
         mistakes.append(Mistake(str(run_folder), None, rule, "name a step that is there"))
     if out.exists():
@@ -31,7 +31,7 @@ def export(run_folder: Path, out: Path, step: int | None) -> None:
     aside = out.with_name(f".{out.name}.{os.getpid()}")
     try:
         shutil.copytree(chosen / layout.EXPORTED_MODEL, aside)
-        aside.rename(out)
+        durable.publish(aside, out)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
     print(f"exported {chosen.name} of {run_folder.name} to {out}")

@@ -29,6 +29,7 @@ from dynalign.launch.doctor.node_facts import NodeFacts, NodeQuestion
 from dynalign.launch.models.folder import model_folder
 from dynalign.launch.plan.machine import this_machine
 from dynalign.launch.plan.nodes import Cluster, from_ray
+from dynalign.launch.plan.plan import PlacementPlan
 from dynalign.launch.plan.refusals import cluster_refusals
 from dynalign.launch.preflight import check
 from dynalign.launch.ray_cluster.connection import asks_for_token, join, node_rows
@@ -80,7 +81,16 @@ def doctor(loaded: LoadedRun | None) -> list[Finding]:
     refused: list[Mistake] = list(checked.mistakes)
     if checked.plan is not None and examined.protected is not None:
         refused += cluster_refusals(checked.plan, examined.cluster)
-    return diagnose(examined, run, refused, checked.plan is not None)
+    return diagnose(examined, run, refused, checked.plan is not None, _needed_bytes(checked.plan, examined))
+
+
+def _needed_bytes(plan: PlacementPlan | None, examined: Examined) -> dict[str, int]:
+    """Node → host memory that the run takes of it."""
+    if plan is None:
+        return {}
+    here = plan.on(examined.cluster)
+    names = list(examined.nodes)
+    return {names[index]: here.host_bytes(index) for index in here.nodes_used}
 
 
 def _this_machine(run: RunSettings | None) -> Examined:

@@ -1,7 +1,7 @@
 """From facts about a cluster to what must be fixed before a run: pure functions, one line per finding."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from dynalign.configs.errors import Mistake
@@ -9,6 +9,7 @@ from dynalign.configs.schema import RunSettings
 from dynalign.launch.doctor.node_facts import NodeFacts
 from dynalign.launch.plan.memory import gigabytes
 from dynalign.launch.plan.nodes import Cluster
+from dynalign.launch.plan.warnings import NO_BFLOAT16, bfloat16_warning, memory_warning
 from dynalign.launch.ray_cluster.ray_job import STOP_WAIT_S, STOP_WAIT_VARIABLE, stop_advice
 
 Level = Literal["ok", "warning", "must fix"]
@@ -59,16 +60,22 @@ class Examined:
 
 
 def diagnose(
-    examined: Examined, run: RunSettings | None, refused: Sequence[Mistake] = (), planned: bool = False
+    examined: Examined,
+    run: RunSettings | None,
+    refused: Sequence[Mistake] = (),
+    planned: bool = False,
+    needed_bytes: Mapping[str, int] | None = None,
 ) -> list[Finding]:
     """Every check with its result.
 
     run: None where no configuration was given.
     refused: the mistakes of its configuration, or of its plan on this cluster.
     planned: whether there is a plan, which needs a known model.
+    needed_bytes: node → host memory that this plan takes of it; None without a plan.
     """
     found = [*_silent(examined), *_versions(examined, run), *_gpus(examined)]
     found += [*_protection(examined), *_clocks(examined), *_limits(examined), *_command(examined)]
+    found += [*_memory(examined, needed_bytes or {}), *_bfloat16(examined, run)]
     if run is not None:
         found += [
             *_storage(examined, run),
@@ -193,6 +200,36 @@ def _limits(examined: Examined) -> list[Finding]:
     if any(stores.values()):
         everywhere += f"; the smallest object store has {gigabytes(min(stores.values()))}"
     return found or [Finding("ok", everywhere)]
+
+
+def _memory(examined: Examined, needed_bytes: Mapping[str, int]) -> list[Finding]:
+    """Where Ray's memory monitor kills actors, and whether the run comes that far."""
+    hosts = {node: facts.host for node, facts in examined.nodes.items() if facts.host is not None}
+    watched = {node: host for node, host in hosts.items() if host.headroom_bytes is not None}
+    found = []
+    for node, host in watched.items():
+        if line := memory_warning(replace(host, name=node), needed_bytes.get(node, 0)):
+            found.append(Finding("warning", line))
+    if found or not watched:
+        return found
+    tightest = min(watched, key=lambda node: watched[node].headroom_bytes or 0)
+    host = watched[tightest]
+    threshold = f"above {host.kill_share:.0%} of {gigabytes(host.total_bytes)}"
+    left = f"after {gigabytes(host.headroom_bytes or 0)} more"
+    return [Finding("ok", f"{tightest}: Ray's memory monitor kills actors {threshold}, {left}")]
+
+
+def _bfloat16(examined: Examined, run: RunSettings | None) -> list[Finding]:
+    """Whether CPUs that compute have instructions for the run's precision."""
+    hosts = [
+        replace(facts.host, name=node) for node, facts in examined.nodes.items() if facts.host is not None
+    ]
+    if run is not None:
+        line = bfloat16_warning(run, hosts)
+        return [Finding("warning", line)] if line else []
+    slow = [host.name for host in hosts if not host.bfloat16 and not examined.nodes[host.name].gpus]
+    remedy = "for runs on these CPUs, set rollout.dtype=float32 learner.precision=float32"
+    return [Finding("warning", f"{', '.join(slow)}: {NO_BFLOAT16}; {remedy}")] if slow else []
 
 
 def _command(examined: Examined) -> list[Finding]:

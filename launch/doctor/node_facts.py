@@ -1,7 +1,4 @@
-"""What `dynalign doctor` finds out on one node.
-
-It runs there before anything else is known to work, so it needs no third-party library.
-"""
+"""What `dynalign doctor` finds out on one node, before anything else is known to work there."""
 
 import json
 import os
@@ -18,6 +15,8 @@ from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
 
+from dynalign.launch.plan.machine import this_machine
+from dynalign.launch.plan.nodes import Node
 from dynalign.run_folder import durable
 
 PACKAGES = {
@@ -89,6 +88,8 @@ class NodeFacts:
     """Variables of the environment that decide how Ray behaves."""
     finds_command: bool = True
     """Whether `dynalign` is on the PATH that Ray was started with, which its jobs have too."""
+    host: Node | None = None
+    """Its cores and memory, as a process there sees them; None where they were not looked at."""
 
 
 def gather(question: NodeQuestion) -> NodeFacts:
@@ -109,6 +110,7 @@ def gather(question: NodeQuestion) -> NodeFacts:
         temporary_free_bytes=temporary[1],
         variables={name: os.environ[name] for name in ("RAY_JOB_STOP_WAIT_TIME_S",) if name in os.environ},
         finds_command=shutil.which("dynalign") is not None,
+        host=this_machine(with_gpus=False),
     )
 
 

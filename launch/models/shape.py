@@ -119,7 +119,7 @@ def read_shape(folder: Path) -> ModelShape:
         raise UserError([Mistake(where, None, rule, remedy)]) from error
     try:
         return shape_of(config, *count(folder, _ELEMENT_BYTES))
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+    except (ArithmeticError, AttributeError, KeyError, TypeError, ValueError) as error:
         rule = f"its config.json describes no causal language model ({error!r})"
         raise UserError([Mistake(where, None, rule, "give a decoder model")]) from error
 
@@ -133,8 +133,13 @@ def shape_of(config: Mapping[str, Any], stored_parameters: int = 0, stored_bytes
     """
     quantization = config.get("quantization_config")
     config = config.get("text_config", config)
+    for name in ("hidden_size", "num_hidden_layers", "num_attention_heads", "vocab_size"):
+        if int(config[name]) < 1:
+            raise ValueError(f"{name} is {config[name]}")
     counted = count_parameters(config)
     hidden = int(config["hidden_size"])
+    if counted.head < 1:
+        raise ValueError(f"attention heads have a width of {counted.head}")
     release = None
     if quantization is not None:
         release = _release(str(quantization.get("quant_method", "")), counted, hidden, stored_bytes)

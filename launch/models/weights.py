@@ -7,6 +7,7 @@ Only headers are read: a model of any size takes milliseconds.
 
 import json
 import math
+import os
 import struct
 from collections.abc import Mapping
 from pathlib import Path
@@ -50,12 +51,13 @@ def tensors(file: Path) -> dict[str, Any] | None:
 def weight_mistakes(folder: Path) -> list[Mistake]:
     """What is wrong with a folder's weights, by the name of the file."""
     place = f"model folder {folder}"
-    if not (folder / SINGLE).exists() and not (folder / INDEX).exists():
+    # A link whose target is gone is there too, and is said to be missing.
+    if not os.path.lexists(folder / SINGLE) and not os.path.lexists(folder / INDEX):
         others = sorted(path.name for path in folder.glob("*.safetensors"))
         rule = f"has no {SINGLE} and no {INDEX} beside {others[0]}" if others else "has no *.safetensors"
         return [Mistake(place, None, rule, "save the model as safetensors")]
-    found = [(SINGLE, _damage(folder / SINGLE))] if (folder / SINGLE).exists() else []
-    if (folder / INDEX).exists():
+    found = [(SINGLE, _damage(folder / SINGLE))] if os.path.lexists(folder / SINGLE) else []
+    if os.path.lexists(folder / INDEX):
         found += _index_damage(folder)
     return [Mistake(place, None, f"{name} {damage[0]}", damage[1]) for name, damage in found if damage]
 

@@ -3,9 +3,11 @@
 Inside a container its limits count, not only the host's figures.
 """
 
+import math
 import os
 import shutil
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 
 import psutil
@@ -15,6 +17,10 @@ from dynalign.launch.plan.nodes import Node
 _CGROUP = Path("/sys/fs/cgroup")
 _NVIDIA_SMI_DEADLINE_S = 30.0
 """A driver that was just loaded takes seconds to answer."""
+_BFLOAT16 = {"avx512_bf16", "amx_bf16", "bf16"}
+"""Names of bfloat16 instructions in /proc/cpuinfo, on x86 and on ARM."""
+KILL_SHARE = 0.95
+"""Ray's default for RAY_memory_usage_threshold."""
 
 
 def this_machine(with_gpus: bool) -> Node:
@@ -23,8 +29,41 @@ def this_machine(with_gpus: bool) -> Node:
     with_gpus: also ask for its GPUs, which takes up to seconds.
     """
     cores = tuple(sorted(os.sched_getaffinity(0)))
-    amx = "amx_tile" in _read(Path("/proc/cpuinfo")).split()
-    return Node("this machine", cores, free_memory_bytes(_CGROUP), _gpus() if with_gpus else (), amx=amx)
+    features = set(_read(Path("/proc/cpuinfo")).split())
+    return Node(
+        "this machine",
+        cores,
+        free_memory_bytes(_CGROUP),
+        _gpus() if with_gpus else (),
+        amx="amx_tile" in features,
+        bfloat16=native_bfloat16(features),
+        total_bytes=total_memory_bytes(_CGROUP),
+        kill_share=kill_share(os.environ),
+    )
+
+
+def native_bfloat16(features: set[str]) -> bool:
+    """Whether a CPU has instructions for bfloat16, by the words of /proc/cpuinfo; True without any."""
+    return not features or bool(features & _BFLOAT16)
+
+
+def kill_share(variables: Mapping[str, str]) -> float | None:
+    """The share of a node's memory above which Ray's memory monitor kills actors, by the variables that Ray
+    is started with; None where they switch it off."""
+    if variables.get("RAY_memory_monitor_refresh_ms", "").strip() == "0":
+        return None
+    try:
+        share = float(variables.get("RAY_memory_usage_threshold", KILL_SHARE))
+    except ValueError:
+        return KILL_SHARE
+    return min(max(share, 0.0), 1.0) if math.isfinite(share) else KILL_SHARE
+
+
+def total_memory_bytes(cgroup: Path) -> int:
+    """Memory of the host, or the container's limit, whichever is less. cgroup: as in `free_memory_bytes`."""
+    total = int(psutil.virtual_memory().total)
+    limit = _read(cgroup / "memory.max")
+    return min(total, int(limit)) if limit.isdigit() else total
 
 
 def free_memory_bytes(cgroup: Path) -> int:

@@ -3,6 +3,7 @@
 Every part has its formula, so that a refusal can name the figure that does not fit.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -195,7 +196,7 @@ def learner_memory(settings: RunSettings, shape: ModelShape, staged: bool = Fals
     reference = Part("initial policy", initial, shape.parameters * element, where)
     asleep_bytes = weights.size_bytes + optimizer.size_bytes
     asleep = Part("states asleep", "while the engine has the GPU: weights, optimizer", asleep_bytes)
-    return (
+    parts = (
         Part("process", "torch and DeepSpeed without a model", LEARNER_PROCESS_BYTES),
         *((asleep,) if in_turn else ()),
         *((_cuda("context, NCCL", in_turn),) if where == "gpu" else ()),
@@ -208,6 +209,21 @@ def learner_memory(settings: RunSettings, shape: ModelShape, staged: bool = Fals
         *_attention_scores(settings, shape, element, where),
         _logits(settings, shape, where),
     )
+    return (*parts, *_packing_probe(shape, parts))
+
+
+def _packing_probe(shape: ModelShape, parts: Sequence[Part]) -> tuple[Part, ...]:
+    """What the rank takes of the host before it trains, beyond what it takes later; empty if that is less.
+
+    It loads the whole model there, and tries in float32 whether its rows can be packed
+    (`learner/packing_probe.py`).
+    """
+    probe_bytes = 4 * shape.parameters
+    later_bytes = sum(part.size_bytes for part in parts[1:] if part.where == "host")
+    if probe_bytes <= later_bytes:
+        return ()
+    formula = f"{count(shape.parameters)} x 4 B before training, less {size(later_bytes)} that come after it"
+    return (Part("packing probe", formula, probe_bytes - later_bytes),)
 
 
 def trained_parameters(settings: RunSettings, shape: ModelShape) -> int:

@@ -24,6 +24,20 @@ class Node:
     """Capacity of Ray's object store; None where the driver starts one."""
     amx: bool = True
     """Whether the cores have Intel's matrix units; True where that is unknown."""
+    bfloat16: bool = True
+    """Whether the cores have instructions for bfloat16; True where that is unknown."""
+    total_bytes: int = 0
+    """Host memory, or the container's limit; 0 where it is unknown."""
+    kill_share: float | None = None
+    """The share of it above which Ray's memory monitor kills actors; None where it kills none, or where
+    that is unknown."""
+
+    @property
+    def headroom_bytes(self) -> int | None:
+        """Memory that may be taken before Ray's memory monitor kills actors; None where it kills none."""
+        if self.kill_share is None or not self.total_bytes:
+            return None
+        return int(self.memory_bytes - (1.0 - self.kill_share) * self.total_bytes)
 
 
 @dataclass(frozen=True)

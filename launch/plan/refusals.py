@@ -113,12 +113,13 @@ def _model_refusals(plan: PlacementPlan) -> list[Mistake]:
     settings = plan.settings
     shape = plan.shape
     mistakes: list[Mistake] = []
-    if shape.release is not None and settings.weights.content != "adapter":
-        rule = f"the model is released in {shape.release.method}, which full weights cannot be loaded into"
+    released = shape.release is not None and shape.release.method == "mxfp4"  # others cannot be trained
+    if released and settings.weights.content != "adapter":
+        rule = "the model is released in mxfp4, which full weights cannot be loaded into"
         remedy = "set learner.lora={} weights.content=adapter, or give an unquantized copy of the model"
         mistakes.append(Mistake("weights.content", settings.weights.content, rule, remedy))
     on_cpu = settings.placement.device == "cpu" and not all(node.amx for node in plan.cluster.nodes)
-    if shape.release is not None and shape.release.method == "mxfp4" and on_cpu:
+    if released and on_cpu:
         rule = (
             "the model is released in mxfp4, whose experts vLLM computes on GPUs, and on CPUs with AMX, "
             "which is not there"

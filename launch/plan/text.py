@@ -58,7 +58,9 @@ def _left_bytes(plan: PlacementPlan, node: int) -> int:
 
 def _free(plan: PlacementPlan, node: int) -> str:
     which = ", the fullest node" if _several(plan) else ""
-    return f"of {gigabytes(plan.cluster.nodes[node].memory_bytes)} free{which}"
+    headroom_bytes = plan.cluster.nodes[node].headroom_bytes
+    kills = "" if headroom_bytes is None else f"; Ray kills actors beyond {gigabytes(headroom_bytes)}"
+    return f"of {gigabytes(plan.cluster.nodes[node].memory_bytes)} free{which}{kills}"
 
 
 def _pool(plan: PlacementPlan) -> list[str]:

@@ -50,8 +50,9 @@ class RunFolder:
             try:
                 if json.loads(summary.read_text("utf-8"))["state"] == "finished":
                     return "finished"
-            except (ValueError, KeyError, TypeError) as error:
-                raise RecordError(f"{summary}: not a summary ({error!r})") from error
+            except (ValueError, KeyError, TypeError, RecursionError, IsADirectoryError) as error:
+                remedy = "remove it: `dynalign train` writes it again"
+                raise RecordError(f"{summary}: not a summary ({one_line(error)}); {remedy}") from error
         return "interrupted" if (self.path / layout.CONFIG).exists() else "new"
 
     def finished(self, settings: RunSettings) -> "Summary | None":
@@ -92,7 +93,7 @@ class RunFolder:
 
         read_metrics(self.path)
         read_heldout(self.path)
-        for file in sorted((self.path / layout.SPOOL).glob("*.arrow")):
+        for file in layout.group_files(self.path / layout.SPOOL):
             arrow_schema.check_schema(file)
         checkpoint = self.newest_checkpoint()
         if checkpoint is not None:
@@ -186,7 +187,7 @@ def find_run(run: str, runs: str) -> Path:
     for folder in (user_path("run", str(parent / run)), user_path("run", run)):
         if (folder / layout.CONFIG).is_file():
             return folder
-    known = sorted(path.parent.name for path in parent.glob(f"*/{layout.CONFIG}"))
+    known = [folder.name for folder in layout.run_folders(parent)]
     close = did_you_mean(run, known)
     remedy = "name the folder of a run, or set --runs"
     if close:

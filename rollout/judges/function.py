@@ -2,13 +2,17 @@
 
 import asyncio
 import importlib
+import inspect
 import logging
 import math
+import traceback
 from collections.abc import Callable, Sequence
 from numbers import Real
+from pathlib import Path
 from typing import cast
 
-from dynalign.configs.errors import Mistake, UserError, one_line
+from dynalign.configs.errors import LONGEST_VALUE, Mistake, UserError, one_line
+from dynalign.configs.refusals import did_you_mean
 from dynalign.rollout.records import HIGHEST_SCORE, Verdict
 
 logger = logging.getLogger(__name__)
@@ -29,6 +33,11 @@ _ERRORS = (
     ValueError,
 )
 """What a user's function may raise without ending the worker. Anything else is no mistake in a reward."""
+
+PLACE = "judge.function"
+
+_IMPORT_ERRORS = (*_ERRORS, EOFError, ImportError, StopIteration, SyntaxError, SystemExit)
+"""What importing a module usually raises. `launch/reward_module.py` sees the rest, before a run."""
 
 
 class FunctionJudge:
@@ -65,14 +74,55 @@ class FunctionJudge:
 
 
 def load_function(name: str) -> RewardFunction:
-    """The callable named `package.module:callable`. Raises UserError when it cannot be imported or called."""
+    """The callable named `package.module:callable`.
+
+    Raises UserError when its module cannot be imported, or when it cannot be called with a prompt and a
+    completion.
+    """
     module_name, _, attribute = name.partition(":")
     try:
-        function = vars(importlib.import_module(module_name))[attribute]
-    except (ImportError, KeyError, ValueError) as error:
-        rule = f"cannot be imported ({error})"
-        raise UserError([Mistake("judge.function", name, rule, "give package.module:callable")]) from error
-    if not callable(function):
+        module = importlib.import_module(module_name)
+    except _IMPORT_ERRORS as error:
+        raise UserError([import_mistake(name, error)]) from error
+    if (function := vars(module).get(attribute)) is None:
+        close = did_you_mean(attribute, [known for known in vars(module) if not known.startswith("_")])
+        remedy = f"did you mean {module_name}:{close}?" if close else "give package.module:callable"
+        raise UserError([Mistake(PLACE, name, f"{module_name} has no {attribute}", remedy)])
+    if wrong := _form(function):
         remedy = "name a function f(prompt, completion) -> score"
-        raise UserError([Mistake("judge.function", name, "is not callable", remedy)])
+        raise UserError([Mistake(PLACE, name, wrong, remedy)])
     return cast(RewardFunction, function)
+
+
+def import_mistake(name: str, error: BaseException) -> Mistake:
+    """What importing the module of the function `name` raised, and in which of its lines."""
+    module = name.partition(":")[0]
+    if isinstance(error, ModuleNotFoundError) and error.name in (module, module.partition(".")[0]):
+        remedy = "run dynalign in the folder of that module, or add it to PYTHONPATH"
+        return Mistake(PLACE, name, f"there is no module {error.name} here", remedy)
+    own = [
+        f" ({Path(frame.filename).name}:{frame.lineno})"
+        for frame in traceback.extract_tb(error.__traceback__)
+        if frame.filename not in (__file__, importlib.__file__) and not frame.filename.startswith("<")
+    ]
+    # The text of a SyntaxError names its line.
+    where = own[0] if own and not isinstance(error, SyntaxError) else ""
+    said = one_line(error)[:LONGEST_VALUE].removesuffix(": ")
+    return Mistake(
+        PLACE, name, f"its import raised {said}{where}", "mend that module: every worker imports it"
+    )
+
+
+def _form(function: object) -> str:
+    """What keeps an object from being a reward function; empty for nothing."""
+    if not callable(function):
+        return "is not callable"
+    if inspect.iscoroutinefunction(function):
+        return "is a coroutine function, whose call gives no score"
+    try:
+        inspect.signature(function).bind("prompt", "completion")
+    except TypeError as error:
+        return f"cannot be called with a prompt and a completion ({error})"
+    except ValueError:  # a function of C says nothing of its arguments
+        return ""
+    return ""

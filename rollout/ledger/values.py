@@ -169,6 +169,9 @@ class Delivered(NamedTuple):
     """What the worker says about it."""
     handle: object | None
     """Reference to a copy of the file's bytes in the object store; None where the file is the only copy."""
+    scores: tuple[float, float] | None = None
+    """Lowest and highest score of its candidates, in points; None for a group that can be trained, or where
+    no candidate has a score."""
 
 
 class Scored(NamedTuple):

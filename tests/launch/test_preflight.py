@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from dynalign.configs.errors import UserError
+from dynalign.configs.errors import RecordError, UserError
 from dynalign.configs.load import LoadedRun, load_run
 from dynalign.launch.commands.check import check_lines, context_lines
 from dynalign.launch.models.folder import folder_mistakes, model_folder
@@ -20,6 +20,7 @@ from dynalign.launch.preflight import check, preflight, run_texts
 from dynalign.launch.resume.open_run import open_run
 from dynalign.rollout.judges import value_texts
 from dynalign.rollout.prompts import load_prompts
+from dynalign.run_folder import layout
 from dynalign.run_folder.checkpoint import fixed_settings, seal
 from dynalign.run_folder.content import model_hashes, values_hashes
 from dynalign.run_folder.layout import aside_folder
@@ -318,6 +319,26 @@ def test_a_function_in_the_user_s_folder_is_found(
         *long, "judge.kind=function", "judge.function=own_reward_of_this_test:reward", model=chat_model
     )
     assert preflight(open_run(loaded)).plan.context_tokens == 2048 + 48
+
+
+def test_what_is_wrong_with_a_folder_is_said_once(tmp_path: Path) -> None:
+    awq = paper_model(tmp_path / "awq", CONFIG | {"quantization_config": {"quant_method": "awq"}})
+    assert places(run(model=awq)) == [f"model folder {awq}"]
+    gone = paper_model(tmp_path / "gone")
+    (gone / "model.safetensors").unlink()
+    (gone / "model.safetensors").symlink_to("nowhere")
+    assert places(run(model=gone)) == [f"model folder {gone}"]
+    heads = paper_model(tmp_path / "heads", CONFIG | {"num_attention_heads": 0})
+    assert places(run(model=heads)) == [f"model folder {heads}"]
+
+
+def test_a_damaged_owner_of_the_run_folder_is_refused_by_check_too() -> None:
+    loaded = run()
+    folder = open_run(loaded).folder.path
+    folder.mkdir(parents=True)
+    (folder / layout.OWNER).write_text("{")
+    with pytest.raises(RecordError, match=f"{layout.OWNER} is damaged .*; remove it"):
+        check(open_run(loaded))
 
 
 def test_both_contexts_of_a_prompt_are_shown(chat_model: Path) -> None:

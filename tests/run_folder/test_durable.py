@@ -1,11 +1,13 @@
 """Durable writing: a reader sees the old content or the new one, and a failed write leaves nothing behind."""
 
+import ast
 import threading
 from pathlib import Path
 
 import pytest
 
 from dynalign.run_folder import durable
+from tests.worlds.product import product, refuse
 from tests.worlds.small_disk import full, small_disk
 
 
@@ -94,3 +96,26 @@ def test_a_folder_can_be_replaced_again_although_the_last_one_that_was_replaced_
 
 def test_leftovers_of_a_folder_that_is_absent_are_none(tmp_path: Path) -> None:
     durable.remove_leftovers(tmp_path / "absent", now_s=1e9)
+
+
+def test_a_folder_that_must_be_new_replaces_none(tmp_path: Path) -> None:
+    (tmp_path / "aside").mkdir()
+    (tmp_path / "aside" / "file").touch()
+    (tmp_path / "there").mkdir()
+    (tmp_path / "there" / "old").touch()
+    with pytest.raises(OSError, match="there"):
+        durable.publish(tmp_path / "aside", tmp_path / "there")
+    durable.publish(tmp_path / "aside", tmp_path / "new")
+    assert names(tmp_path) == ["new", "new/file", "there", "there/old"]
+
+
+def test_no_other_file_of_the_product_gives_a_final_name() -> None:
+    refuse(
+        f"{path}:{node.lineno} renames without a sync: use run_folder/durable.py"
+        for path, tree in product().items()
+        # learner/export.py names files in a folder that is published later
+        if path not in ("run_folder/durable.py", "learner/export.py")
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute)
+        and (node.attr == "rename" or ast.unparse(node) in ("os.replace", "os.renames", "shutil.move"))
+    )

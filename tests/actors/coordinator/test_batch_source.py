@@ -19,6 +19,8 @@ from tests.worlds.supervised_run import STATUS
 class Ledger:
     """Has no signal in the first `times` draws. present: what it has of the batch then."""
 
+    scores: tuple[float, ...] = (3.0, 3.0)
+
     def __init__(self, times: int, present: object = None) -> None:
         self.times = times
         self.present = present
@@ -37,7 +39,11 @@ class Ledger:
         self.refills += 1
 
     async def status(self) -> LedgerStatus:
-        return replace(STATUS, withheld_by_reason={"low_signal": 16 * (self.refills + 1), "poison": 1})
+        return replace(
+            STATUS,
+            withheld_by_reason={"low_signal": 16 * (self.refills + 1), "poison": 1},
+            withheld_scores=self.scores,
+        )
 
 
 class Case:
@@ -79,7 +85,23 @@ def test_a_collapsed_reward_is_warned_of_bounded_and_ends_the_run_with_its_cause
         Case("warn", ledger).take()
     assert ledger.refills == MOST_REFILLS
     assert "change the rubric, the judge or the prompts" in str(failed.value)
+    assert "their candidates scored 3.00 points, all of them" in str(failed.value)
     assert len([line for line in caplog.messages if "step 3" in line]) == MOST_REFILLS + 1
+
+
+@pytest.mark.parametrize(
+    ("scores", "said"),
+    [((2.9, 3.1), "refills; their candidates scored 2.90 to 3.10 points (with"), ((), "refills (with")],
+)
+def test_the_warning_says_of_what_score_the_groups_are(
+    caplog: pytest.LogCaptureFixture, scores: tuple[float, ...], said: str
+) -> None:
+    ledger = Ledger(1)
+    ledger.scores = scores
+    assert Case("warn", ledger).take() == "batch"
+    (line,) = caplog.messages
+    assert line.startswith("step 3: 16 groups without signal were withheld, 0 of 4 groups are there, after 0")
+    assert said in line
 
 
 def test_what_is_there_is_trained_where_that_is_enough() -> None:

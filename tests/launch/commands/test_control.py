@@ -3,12 +3,13 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from dynalign.configs.errors import UserError
+from dynalign.configs.errors import RecordError, UserError
 from dynalign.launch.commands import control
 from dynalign.run_folder import layout, owner, requests
 from dynalign.run_folder.requests import Request
@@ -96,6 +97,68 @@ def test_an_interrupted_run_without_a_summary_says_how_to_go_on(
 ) -> None:
     assert control.status("r", str(runs)) == 0
     assert "`dynalign train` continues it" in capsys.readouterr().out
+
+
+def killed(folder: Path, ago_s: float) -> None:
+    """A driver that wrote its last sign of life `ago_s` seconds ago, and is dead."""
+    owner.acquire(folder, time.time())
+    gone = replace(owner.read(folder) or pytest.fail("no stamp"), pid=2**22 + 1, beat_s=time.time() - ago_s)
+    (folder / layout.OWNER).write_bytes(owner.encode(gone))
+
+
+@pytest.mark.parametrize("ago_s", [3.0, 725.0])
+def test_a_run_whose_driver_was_killed_says_since_when_and_what_continues_it(
+    runs: Path, capsys: pytest.CaptureFixture[str], ago_s: float
+) -> None:
+    folder = runs / "r"
+    killed(folder, ago_s)
+    requests.write_status(folder, status_of())
+    (layout.step_folder(folder / layout.CHECKPOINTS, 2)).mkdir(parents=True)
+    (layout.step_folder(folder / layout.CHECKPOINTS, 2) / layout.MANIFEST).touch()
+    since = time.strftime("%Y-%m-%d %H:%M", time.localtime(time.time() - ago_s))
+    assert control.status("r", str(runs)) == 0
+    first, *others = capsys.readouterr().out.splitlines()
+    assert first.startswith(f"run r interrupted: no sign of life of its driver, process {2**22 + 1} on ")
+    assert f"since {since}" in first
+    assert first.endswith("12 min 05 s ago" if ago_s > 60 else "3 s ago")
+    assert others == [
+        "it was running: step 3 of 8, lineage 1",
+        f"checkpoint: {layout.step_folder(folder / layout.CHECKPOINTS, 2)}",
+        f"`dynalign train {folder / layout.CONFIG} runs={runs}` continues it",
+    ]
+    with pytest.raises(UserError, match="is not running"):
+        control.ask("r", str(runs), "stop")
+
+
+def test_a_driver_that_was_killed_before_its_first_status_leaves_the_same_word(
+    runs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    killed(runs / "r", 100.0)
+    assert control.status("r", str(runs)) == 0
+    first, checkpoint, way_on = capsys.readouterr().out.splitlines()
+    assert "no sign of life" in first
+    assert checkpoint == "checkpoint: none yet, so that it begins with step 1"
+    assert "continues it" in way_on
+
+
+@pytest.mark.parametrize("name", [layout.OWNER, layout.STATUS, layout.SUMMARY])
+@pytest.mark.parametrize("content", ["{", "[]", "3", '"x"', "null", "{}", "[" * 100_000, None])
+def test_a_damaged_file_of_a_run_is_one_line_with_a_remedy(
+    runs: Path, name: str, content: str | None
+) -> None:
+    file = runs / "r" / name
+    if name != layout.SUMMARY:
+        owner.acquire(runs / "r", time.time())
+    file.unlink(missing_ok=True)
+    if content is None:
+        file.mkdir()
+    else:
+        file.write_text(content)
+    if name == layout.STATUS and content == "{}":
+        return  # a status of which nothing is known yet
+    with pytest.raises(RecordError, match=name) as damaged:
+        control.status("r", str(runs))
+    assert "; remove it" in str(damaged.value)
 
 
 @pytest.mark.parametrize("workers", [-1, 0, 901])

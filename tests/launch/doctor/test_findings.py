@@ -33,6 +33,7 @@ WELL = NodeFacts(
     temporary_free_bytes=50 * GB,
     variables={"RAY_JOB_STOP_WAIT_TIME_S": "150"},
 )
+HOST = Node("this machine", (0, 1), 16 * GB, total_bytes=20 * GB, kill_share=0.95)
 HEAD = Node("head", (0, 1), 16 * GB, (), 5 * GB)
 OTHER = Node("other", (0, 1), 16 * GB, (), 5 * GB)
 
@@ -244,3 +245,41 @@ def test_without_a_configuration_only_what_every_run_needs_is_judged() -> None:
     ]
     assert len(said) == 4
     assert not any("runs =" in line or "port" in line for line in said)
+
+
+def test_the_doctor_knows_where_ray_kills_actors_and_whether_the_run_comes_that_far() -> None:
+    tighter = two_nodes(facts(host=replace(HOST, memory_bytes=9 * GB)), facts(host=HOST))
+    found = [str(finding) for finding in diagnose(tighter, settings(), planned=True)]
+    assert (
+        "ok        other: Ray's memory monitor kills actors above 95% of 20.0 GB, after 8.0 GB more" in found
+    )
+    (line,) = unwell(
+        diagnose(tighter, settings(), planned=True, needed_bytes={"head": 9 * GB, "other": 9 * GB})
+    )
+    assert line.startswith(
+        "warning   memory of other: the plan needs 9.0 GB, and with 8.0 GB more in use Ray's"
+    )
+    switched_off = two_nodes(facts(host=replace(HOST, kill_share=None)))
+    assert not any("monitor" in str(finding) for finding in diagnose(switched_off, settings()))
+
+
+def test_the_doctor_names_cpus_without_bfloat16_and_the_settings_that_help() -> None:
+    slow = two_nodes(facts(host=replace(HOST, bfloat16=False)), facts(host=HOST))
+    (line,) = unwell(diagnose(slow, settings()))
+    assert line.startswith("warning   other: the cores have no instructions for bfloat16")
+    assert line.endswith("set rollout.dtype=float32 learner.precision=float32")
+    in_float32 = settings("rollout.dtype=float32", "learner.precision=float32")
+    assert unwell(diagnose(slow, in_float32)) == []
+    assert len(unwell(diagnose(slow, None))) == 1
+    assert (
+        unwell(
+            diagnose(
+                two_nodes(
+                    facts(gpus=1, host=replace(HOST, bfloat16=False)),
+                    cluster=Cluster((HEAD, replace(OTHER, gpus=(0,)))),
+                ),
+                None,
+            )
+        )
+        == []
+    )

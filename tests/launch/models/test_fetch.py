@@ -13,6 +13,7 @@ import pytest
 from dynalign.configs.errors import UserError
 from dynalign.launch.models.fetch import SOURCES, fetch, folder
 from tests.worlds.product import ROOT
+from tests.worlds.small_disk import small_disk
 
 NAME = "smollm2-135m-instruct"
 
@@ -108,6 +109,17 @@ def test_a_cache_that_cannot_be_written_is_named(index: Path, tmp_path: Path) ->
     line = the_mistake(NAME)
     assert str(tmp_path / "cache") in line
     assert "XDG_CACHE_HOME" in line
+
+
+def test_a_disk_that_is_too_small_is_named_and_nothing_is_left_on_it(
+    index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with small_disk(tmp_path / "disk", 1024) as disk:
+        monkeypatch.setenv("XDG_CACHE_HOME", str(disk / "cache"))
+        message = the_mistake(NAME)
+        assert "takes 800 MB while it is made" in message
+        assert str(disk) in message
+        assert list(disk.iterdir()) == []
 
 
 @pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGINT])

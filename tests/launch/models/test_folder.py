@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from dynalign.configs.errors import UserError
+from dynalign.launch.models.architecture import causal_models
 from dynalign.launch.models.folder import download_cause, folder_mistakes, model_folder
 from dynalign.launch.models.shape import read_shape
 from dynalign.launch.models.weights import INDEX, SINGLE
@@ -228,3 +229,53 @@ def test_a_path_without_its_folder_is_not_taken_for_a_hub_id(here: Path) -> None
         model_folder("m/bsae")
     (here / "Qwen").mkdir()
     assert model_folder("Qwen/Qwen3-8B") == "Qwen/Qwen3-8B"  # named by a shipped run
+
+
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        (
+            {"model_type": "foo", "architectures": ["FooForCausalLM"]},
+            "no causal language model of its model_type 'foo'",
+        ),
+        (
+            {"model_type": "bert", "architectures": ["BertForMaskedLM"]},
+            "BertForMaskedLM has no head that generates",
+        ),
+        ({"architectures": ["LlamaModel"]}, "LlamaModel has no head that generates text"),
+    ],
+)
+def test_an_architecture_that_generates_no_text_is_one_line(
+    tmp_path: Path, config: dict[str, object], said: str
+) -> None:
+    (mistake,) = folder_mistakes(model(tmp_path / "m", **config))
+    assert said in mistake.rule
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"architectures": ["LlamaForCausalLM"]},
+        {"model_type": "gpt2", "architectures": ["GPT2LMHeadModel"]},
+        {"model_type": "gemma3", "architectures": ["Gemma3ForConditionalGeneration"]},
+        {"model_type": "gpt_oss"},
+        {"architectures": None},
+        {"model_type": None},
+    ],
+)
+def test_an_architecture_that_transformers_knows_passes(tmp_path: Path, config: dict[str, object]) -> None:
+    assert folder_mistakes(model(tmp_path / "m", **config)) == []
+
+
+def test_the_table_of_architectures_is_found_in_the_installed_transformers() -> None:
+    known = causal_models()
+    assert known["llama"] == "LlamaForCausalLM"
+    assert len(known) > 100
+
+
+def test_a_link_to_weights_that_are_gone_is_one_line(tmp_path: Path) -> None:
+    folder = model(tmp_path / "m")
+    (folder / SINGLE).unlink()
+    (folder / SINGLE).symlink_to("nowhere")
+    (mistake,) = folder_mistakes(folder)
+    assert mistake.rule == f"{SINGLE} is missing"

@@ -1,6 +1,7 @@
 """A model's figures from its folder, against the models that transformers builds from the same config."""
 
 import json
+import math
 import operator
 import struct
 from pathlib import Path
@@ -164,8 +165,36 @@ def test_key_values_are_dealt_over_gpus_down_to_one_head_each() -> None:
     assert [SMOL.kv_bytes_per_token(2, gpus) for gpus in (1, 3, 9)] == [23_040, 7680, 7680]
 
 
+LLAMA = {
+    "hidden_size": 64,
+    "num_attention_heads": 2,
+    "num_hidden_layers": 2,
+    "intermediate_size": 128,
+    "vocab_size": 320,
+}
+
+
 @pytest.mark.parametrize(
-    "text", ["", "[]", "{}", '{"text_config": 3}', '{"hidden_size": "wide", "num_attention_heads": 9}']
+    "text",
+    [
+        "",
+        "[]",
+        "{}",
+        '{"text_config": 3}',
+        '{"hidden_size": "wide", "num_attention_heads": 9}',
+        *(
+            json.dumps(LLAMA | {name: value})
+            for name, value in (
+                ("num_attention_heads", 0),
+                ("num_hidden_layers", -1),
+                ("hidden_size", 0),
+                ("hidden_size", 1),
+                ("vocab_size", 0),
+                ("vocab_size", math.inf),
+                ("head_dim", -64),
+            )
+        ),
+    ],
 )
 def test_a_config_of_something_else_is_refused_by_its_folder(tmp_path: Path, text: str) -> None:
     (tmp_path / "config.json").write_text(text)

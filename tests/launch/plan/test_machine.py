@@ -1,12 +1,19 @@
 """What the machine has to give, with a container's limits and a stand-in for nvidia-smi."""
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 import psutil
 import pytest
 
-from dynalign.launch.plan.machine import free_memory_bytes, this_machine
+from dynalign.launch.plan.machine import (
+    free_memory_bytes,
+    kill_share,
+    native_bfloat16,
+    this_machine,
+    total_memory_bytes,
+)
 
 MIB = 2**20
 
@@ -32,6 +39,44 @@ def test_without_a_limit_the_host_decides(tmp_path: Path) -> None:
     total = psutil.virtual_memory().total
     assert 0 < free_memory_bytes(limits(tmp_path, "max")) <= total
     assert 0 < free_memory_bytes(tmp_path / "absent") <= total
+
+
+def test_a_container_s_limit_is_all_the_memory_there_is(tmp_path: Path) -> None:
+    total = psutil.virtual_memory().total
+    assert total_memory_bytes(limits(tmp_path, str(100 * MIB))) == 100 * MIB
+    assert total_memory_bytes(limits(tmp_path, "max")) == total
+    assert total_memory_bytes(tmp_path / "absent") == total
+
+
+@pytest.mark.parametrize(
+    ("variables", "share"),
+    [
+        ({}, 0.95),
+        ({"RAY_memory_usage_threshold": "0.8"}, 0.8),
+        ({"RAY_memory_usage_threshold": "much"}, 0.95),
+        ({"RAY_memory_usage_threshold": "nan"}, 0.95),
+        ({"RAY_memory_usage_threshold": "7"}, 1.0),
+        ({"RAY_memory_monitor_refresh_ms": "0"}, None),
+        ({"RAY_memory_monitor_refresh_ms": "100"}, 0.95),
+    ],
+)
+def test_ray_s_variables_say_when_it_kills(variables: Mapping[str, str], share: float | None) -> None:
+    assert kill_share(variables) == share
+
+
+@pytest.mark.parametrize(
+    ("features", "native"),
+    [
+        ("fpu avx avx2", False),
+        ("avx512f avx512bw", False),
+        ("avx512f avx512_bf16", True),
+        ("amx_bf16 amx_tile", True),
+        ("fp asimd bf16", True),
+        ("", True),
+    ],
+)
+def test_bfloat16_is_native_where_the_cpu_says_so_or_says_nothing(features: str, native: bool) -> None:
+    assert native_bfloat16(set(features.split())) is native
 
 
 def test_only_cores_that_may_be_used_are_given_out() -> None:

@@ -201,6 +201,21 @@ def test_the_plan_prints_every_part_with_its_formula_in_aligned_columns() -> Non
     ]
 
 
+def test_the_packing_probe_counts_where_it_is_the_learner_s_peak() -> None:
+    """134.5 M x 4 B before training. Full training takes more later; adapters and a GPU leave less on the
+    host."""
+    probe = 4 * 134_515_008
+    names = [item.name for item in planned().learner.memory]
+    assert "packing probe" not in names
+    lora = planned("learner.lora={}", "learner.token_budget=1024", "learner.gradient_checkpointing=true")
+    without = [item for item in lora.learner.memory if item.name not in ("process", "packing probe")]
+    expected = max(0, probe - sum(item.size_bytes for item in without))
+    assert sum(item.size_bytes for item in lora.learner.memory if item.name == "packing probe") == expected
+    gpu = planned("placement.device=gpu", on=machine((0, 1), 16 * 10**9, (GPU_BYTES, GPU_BYTES))).learner
+    assert part(gpu, "packing probe").size_bytes == probe
+    assert gpu.bytes_on("host") == probe + part(gpu, "process").size_bytes
+
+
 @pytest.mark.parametrize(
     ("number", "text"), [(999, "999"), (1500, "1.5 k"), (134_515_008, "134.5 M"), (20_907_927_360, "20.91 G")]
 )
