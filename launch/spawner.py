@@ -89,7 +89,7 @@ class RaySpawner:
     def coordinator(
         self, spec: RunSpec, ranks: tuple[LearnerRankActor, ...], joins: bool, pristine: bool
     ) -> CoordinatorHandle:
-        ledger = LedgerLink(spec.ledger, spec.run.deadlines.start_s)
+        ledger = LedgerLink(spec.ledger, spec.run.deadlines.start_s, spec.lineage)
         actor = self._here(Coordinator, spec.run.name).remote(
             spec, self._ready.prompts, ledger, list(ranks), joins, pristine
         )

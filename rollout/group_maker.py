@@ -1,21 +1,21 @@
 """From a prompt to a scored group: G candidates and one verdict for each.
 
 generate   G requests in the sampling context (s, x), each with its own seed
-score      verdicts, noise probe and gap probe, inside `gate.judging()`: all under ONE policy version
+score      verdicts, noise probe and gap probe, inside `gate.passing()`: all under ONE policy version
            (a weight swap waits for judge batches, which take about a second; it never waits for generation)
 """
 
 import asyncio
-import contextlib
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from dynalign.configs.schema import RunSettings
 from dynalign.rollout.busy_clock import BusyClock
 from dynalign.rollout.contexts import Contexts
 from dynalign.rollout.engine.base import Engine, EngineRequest, EngineResult, request_seed
+from dynalign.rollout.engine.swap_gate import SwapGate
 from dynalign.rollout.judges.base import Judge
 from dynalign.rollout.judges.scoring import carries_signal, enough_parsed, noise_std
 from dynalign.rollout.judges.value_texts import ValueTexts
@@ -27,45 +27,6 @@ _NOISE_PAIRS = 64
 
 _Probe = tuple[tuple[float, ...] | None, float | None, int | None]
 """Of one candidate: behaviour_logprobs_T, gap_sum_nats, gap_tokens."""
-
-
-class SwapGate:
-    """Lets many judge batches run, or one weight swap, never both; a waiting swap goes first.
-
-    So all candidates of a group are scored under one policy version."""
-
-    def __init__(self) -> None:
-        self._changed = asyncio.Condition()
-        self._judging = 0
-        self._swapping = False
-
-    @contextlib.asynccontextmanager
-    async def judging(self) -> AsyncIterator[None]:
-        """Around a judge batch: no swap begins inside."""
-        async with self._changed:
-            await self._changed.wait_for(lambda: not self._swapping)
-            self._judging += 1
-        try:
-            yield
-        finally:
-            async with self._changed:
-                self._judging -= 1
-                self._changed.notify_all()
-
-    @contextlib.asynccontextmanager
-    async def swapping(self) -> AsyncIterator[None]:
-        """Around a weight swap: the batches under way end first, and no other begins."""
-        async with self._changed:
-            await self._changed.wait_for(lambda: not self._swapping)
-            self._swapping = True
-        try:
-            async with self._changed:
-                await self._changed.wait_for(lambda: self._judging == 0)
-            yield
-        finally:
-            async with self._changed:
-                self._swapping = False
-                self._changed.notify_all()
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +116,7 @@ class GroupMaker:
             results_G = await asyncio.gather(*(self._sample(sampling_ids, seed) for seed in seeds))
         generated_s = time.time()
         texts_G = [self.contexts.answer(result.token_ids) for result in results_G]
-        async with self.gate.judging():
+        async with self.gate.passing():
             with self.scoring:
                 judge_version = self.current_step()
                 verdicts_G, noise = await self._verdicts(prompt, texts_G, task.group_id)
@@ -197,7 +158,7 @@ class GroupMaker:
             seed = request_seed(self.run.seed, "heldout", prompt.id)
             result = await self._sample(context(prompt.prompt), seed)
         text = self.contexts.answer(result.token_ids)
-        async with self.gate.judging():
+        async with self.gate.passing():
             with self.scoring:
                 version = self.current_step()
                 seed = request_seed(self.run.seed, "heldout judge", prompt.id)

@@ -9,7 +9,7 @@ from dynalign.configs.sections.rollout import RolloutSettings
 from dynalign.rollout.contexts import load_contexts
 from dynalign.rollout.engine.base import EngineRequest, EngineResult
 from dynalign.rollout.engine.deterministic import DeterministicEngine
-from dynalign.rollout.group_maker import GroupMaker, GroupTask, SwapGate, withheld_reason
+from dynalign.rollout.group_maker import GroupMaker, GroupTask, withheld_reason
 from dynalign.rollout.judges.make import make_judge
 from dynalign.rollout.judges.value_texts import load_value_texts
 from dynalign.rollout.prompts import Prompt
@@ -163,43 +163,3 @@ def test_a_group_that_teaches_nothing_is_withheld_with_its_reason(
     scores: list[float | None], noise: float | None, lengths: list[int], reason: str | None
 ) -> None:
     assert withheld_reason(scores, noise, lengths) == reason
-
-
-def test_a_swap_waits_for_judges_and_later_judges_wait_for_the_swap() -> None:
-    async def in_order() -> list[str]:
-        gate, said = SwapGate(), list[str]()
-
-        async def judge(name: str, seconds: float) -> None:
-            async with gate.judging():
-                said.append(f"{name} begins")
-                await asyncio.sleep(seconds)
-                said.append(f"{name} ends")
-
-        async def swap() -> None:
-            async with gate.swapping():
-                said.append("swap")
-
-        async with asyncio.timeout(5):
-            first = asyncio.create_task(judge("first", 0.05))
-            await asyncio.sleep(0.01)
-            swapping = asyncio.create_task(swap())
-            await asyncio.sleep(0.01)
-            await asyncio.gather(first, swapping, judge("second", 0.0))
-        return said
-
-    assert asyncio.run(in_order()) == ["first begins", "first ends", "swap", "second begins", "second ends"]
-
-
-def test_a_cancelled_swap_lets_judges_in_again() -> None:
-    async def cancelled() -> None:
-        gate = SwapGate()
-        async with asyncio.timeout(5):
-            async with gate.judging():
-                swapping = asyncio.create_task(gate.swapping().__aenter__())
-                await asyncio.sleep(0.01)
-                swapping.cancel()
-                await asyncio.wait([swapping])
-            async with gate.judging():
-                pass
-
-    asyncio.run(cancelled())
