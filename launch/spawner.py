@@ -78,6 +78,7 @@ class RaySpawner:
                 run.learner.ranks,
                 self._ready.cores.get(seat),
                 self._plan.transport.name,
+                self._ready.stop_ids,
             )
             ranks.append(
                 _actor(

@@ -59,18 +59,20 @@ class Learner:
         rank: int,
         world_size: int,
         cores: Collection[int] = (),
+        stop_ids: Sequence[int] = (),
     ) -> None:
         """Load the policy and join the other ranks.
 
         The environment must be set as `deepspeed_engine` describes.
 
         cores: CPU cores that this rank may use while no other process needs them, its own included; only read
-        if `learner.spare_cores` is set.
+        if `learner.spare_cores` is set. stop_ids: see `export_model`.
 
         Raises UserError if the model cannot be trained, or not with these adapters.
         """
         self._settings = settings
         self._model_folder = model_folder
+        self._stop_ids = stop_ids
         self._rank = rank
         self._ranks = world_size
         torch.set_num_threads(settings.learner.threads)
@@ -86,7 +88,8 @@ class Learner:
             frozen = load_policy(model_folder, settings.learner, dtype, settings.seed)
             self._reference = frozen.requires_grad_(False).eval().to(device)
         self._engine = DeepSpeedEngine(self._policy, settings.learner, device, settings.deadlines.step_s)
-        self._grpo = GrpoStep(self._engine, self._reference, settings.algorithm)
+        corrects = settings.rollout.record_behaviour
+        self._grpo = GrpoStep(self._engine, self._reference, settings.algorithm, corrects)
         self._state = LearnerState()
         self._staging: Staging | None = None
         self._plan: _Plan | None = None
@@ -243,7 +246,7 @@ class Learner:
         tensors = self._released_form()
         if self._rank == 0:
             with self._engine.failed.kept():
-                export_model(tensors, self._model_folder, folder)
+                export_model(tensors, self._model_folder, folder, stop_ids=self._stop_ids)
         _exhaust(tensors)
         self._engine.failed.raise_on_all()
 

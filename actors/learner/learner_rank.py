@@ -65,6 +65,8 @@ class LearnerSpec:
     """The CPU cores that the rank may use; None leaves them to the kernel."""
     transport: str = "object_store"
     """How versions travel, as the placement plan has chosen: the name of a module in `actors/transports/`."""
+    stop_ids: tuple[int, ...] = ()
+    """Token ids that end a completion, beside those that the model's files name (`Contexts.stop_ids`)."""
 
 
 class LearnerRank:
@@ -101,7 +103,12 @@ class LearnerRank:
         from dynalign.learner.learner import Learner  # reads the environment set above
 
         self._learner = Learner(
-            spec.run, Path(spec.model_folder), spec.rank, spec.world_size, self._all_cores
+            spec.run,
+            Path(spec.model_folder),
+            spec.rank,
+            spec.world_size,
+            self._all_cores,
+            spec.stop_ids,
         )
         self._publisher = _publisher(spec)
         logs.configure(

@@ -69,8 +69,7 @@ class LedgerLink(LedgerClient):
                     found = self._find(self._name)
                     async with asyncio.timeout(self._give_up_s):
                         serves = await found.started.remote()
-                    if self._lineage is not None and serves > self._lineage:
-                        raise StaleLineage(self._lineage, serves)
+                    self._refuse_other(serves)
                     self._actor = found
                 # wait_for would lose a cancellation that comes together with an answer.
                 async with asyncio.timeout(wait_s + ANSWER_S):
@@ -92,3 +91,11 @@ class LedgerLink(LedgerClient):
             if now_s - alone_s > self._give_up_s:
                 raise DeadlineExceeded(f"a ledger named {self._name}", self._give_up_s)
             await asyncio.sleep(_LOOK_S)
+
+    def _refuse_other(self, serves: int) -> None:
+        """Raises StaleLineage if the ledger serves a newer lineage than the caller's, ValueError if an older
+        one, whose end has begun."""
+        if self._lineage is not None and serves > self._lineage:
+            raise StaleLineage(self._lineage, serves)
+        if self._lineage is not None and serves < self._lineage:
+            raise ValueError(f"the ledger of lineage {serves} is being replaced")

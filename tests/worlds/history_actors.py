@@ -64,7 +64,8 @@ class HistoryWorker:
 
     async def stats(self) -> WorkerStats:
         held = self._held[1]
-        return WorkerStats(self._name, held, self._leases.in_flight, 0, 0, 0.0, 0.0, 0.0, 0.0, 0.0, 0, 0)
+        flight = self._leases.in_flight
+        return WorkerStats(self._name, held, flight, 0, 0, 0, "", 0.0, 0.0, 0.0, 0.0, 0.0, 0, 0)
 
     async def sleep(self) -> None:
         await asyncio.sleep(self._random.uniform(0.0, 0.5))

@@ -100,7 +100,8 @@ def audit_end(folder: Path, run: RunSettings, find: Find) -> None:
     place = folder / "checkpoints" / f"step-{newest:06d}"
     learned = json.loads((place / "deepspeed" / "learner.json").read_text())
     commits = history(folder)
-    find(newest == run.steps == len(learned), f"{run.steps} steps, but {newest} saved, {len(learned)} learned")
+    find(newest == run.steps, f"{run.steps} steps, but the newest checkpoint is of step {newest}")
+    find(len(learned) == run.steps, f"{run.steps} steps, but the learner knows {len(learned)}")
     find(sorted(commits) == list(range(1, run.steps + 1)), f"the log has commits of steps {sorted(commits)}")
     for step, commit in commits.items():
         groups = sorted(record["group"] for record in learned[step - 1])
@@ -116,7 +117,8 @@ def _audit_law(snapshot: Mapping[str, Any], trained: list[int], find: Find) -> N
     left = [*snapshot["pending"], *snapshot["leased"], *(row[1] for row in snapshot["scored"])]
     find(not left, f"after the end {left} are pending, leased or scored")
     everywhere = sorted([*trained, *withheld])
-    find(everywhere == list(range(snapshot["issued"])), f"{snapshot['issued']} issued, but {everywhere} known")
+    issued = snapshot["issued"]
+    find(everywhere == list(range(issued)), f"{issued} groups were issued, but {everywhere} are known")
     find(snapshot["trained"] == len(trained), f"{snapshot['trained']} counted as trained, {len(trained)} are")
 
 
@@ -134,4 +136,4 @@ def _audit_ages(folder: Path, run: RunSettings, learned: list[list[Line]], find:
                 age = step - 1 - version
                 find(age <= run.algorithm.max_staleness, f"step {step} trained an age of {age}: {record}")
                 known = version == 0 or (lineage in until and version <= until[lineage])
-                find(known and age >= 0, f"step {step} trained tokens of a policy that was rolled back: {record}")
+                find(known and age >= 0, f"step {step} trained tokens of a policy that is gone: {record}")

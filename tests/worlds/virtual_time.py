@@ -116,13 +116,19 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self, callback: Callable[..., Any], *args: Any, context: Context | None = None
     ) -> asyncio.Handle:
         context = copy_context() if context is None else context
-        return super().call_soon(self._in_process(callback, args, context), context=context)
+        handle: list[asyncio.Handle] = []
+        handle.append(super().call_soon(self._in_process(callback, args, context, handle), context=context))
+        return handle[0]
 
     def call_at(
         self, when: float, callback: Callable[..., Any], *args: Any, context: Context | None = None
     ) -> asyncio.TimerHandle:
         context = copy_context() if context is None else context
-        return super().call_at(when, self._in_process(callback, args, context), context=context)
+        handle: list[asyncio.Handle] = []
+        call = self._in_process(callback, args, context, handle)
+        timer = super().call_at(when, call, context=context)
+        handle.append(timer)
+        return timer
 
     def create_task(self, coro: Any, **options: Any) -> "asyncio.Task[Any]":
         task: asyncio.Task[Any] = super().create_task(coro, **options)
@@ -151,12 +157,13 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self.close()
 
     def _in_process(
-        self, callback: Callable[..., Any], args: tuple[Any, ...], context: Context
+        self, callback: Callable[..., Any], args: tuple[Any, ...], context: Context, handle: list[asyncio.Handle]
     ) -> Callable[[], None]:
+        """handle: of the callback, which may be cancelled while its process hangs."""
         process = context.get(_PROCESS)
 
         def call() -> None:
-            if self._over or (process is not None and process.dead):
+            if self._over or handle[0].cancelled() or (process is not None and process.dead):
                 return
             if process is not None:
                 if not process.hung:
@@ -170,7 +177,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
                 callback(*args)
 
         def again() -> None:
-            self.call_soon(callback, *args, context=context)
+            asyncio.SelectorEventLoop.call_soon(self, call, context=context)
 
         return call
 
