@@ -11,6 +11,7 @@ All ranks make the same calls in the same order.
 import logging
 import time
 from collections.abc import Collection, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,6 +33,7 @@ from dynalign.learner.schedule import learning_rate
 from dynalign.learner.statistics import batch_statistics
 from dynalign.learner.weights import DTYPES, Bytes, Staging, make_version, stage_version
 from dynalign.rollout.weights.version import Manifest, travelling_adapter
+from dynalign.run_folder.durable import Fence
 
 MIB = 1 << 20
 logger = logging.getLogger(__name__)
@@ -276,13 +278,13 @@ class Learner:
         self._trained = None
         return self.step
 
-    def write_experience(self, step: int, folder: Path) -> Path | None:
+    def write_experience(self, step: int, folder: Path, fence: Fence = nullcontext) -> Path | None:
         """Write the groups of the step trained last with their advantages; None if this process did not train
-        it.
+        it. fence: see `experience.write_step`.
         """
         if step != self.step or self._trained is None:
             return None
-        return experience.write_step(folder, step, self._trained)
+        return experience.write_step(folder, step, self._trained, fence)
 
 
 def _exhaust(tensors: Iterator[tuple[str, Tensor]]) -> None:

@@ -16,6 +16,7 @@ import socket
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -33,7 +34,7 @@ from dynalign.learner import experience
 from dynalign.learner.learner_state import Report
 from dynalign.rollout.ledger.values import ScoredGroup
 from dynalign.rollout.weights.version import WeightVersion, version_label
-from dynalign.run_folder import layout, spool
+from dynalign.run_folder import layout, owner, spool
 
 if TYPE_CHECKING:
     from ray import ObjectRef
@@ -145,12 +146,14 @@ class LearnerRank:
     def run(self, step: int) -> tuple[Report, tuple[int, ...]]:
         """Train `step`; return its metrics and the ids of its groups.
 
-        Rank 0 also writes the step's experience.
+        Rank 0 also writes the step's experience. Raises StaleLineage instead once another driver has taken
+        the run over.
         """
         self._learner.wake()
         report = self._learner.run(step)
         if self._spec.rank == 0 and self._spec.run.experience.keep_steps != 0:
-            self._learner.write_experience(step, self._run_folder / layout.EXPERIENCE)
+            fence = partial(owner.fenced, self._run_folder, self._spec.lineage)
+            self._learner.write_experience(step, self._run_folder / layout.EXPERIENCE, fence)
             experience.prune(self._run_folder / layout.EXPERIENCE, self._spec.run.experience.keep_steps, step)
         return report, self._learner.trained_group_ids(step)
 

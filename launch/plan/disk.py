@@ -1,5 +1,7 @@
 """What a run needs of the disk under its run folder, part by part."""
 
+from math import ceil
+
 from dynalign.configs.schema import RunSettings
 from dynalign.launch.models.shape import ModelShape
 from dynalign.launch.plan.memory import (

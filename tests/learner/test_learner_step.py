@@ -15,9 +15,9 @@ from transformers import AutoModelForCausalLM
 from dynalign.configs.errors import RecordError
 from dynalign.configs.sections.algorithm import AlgorithmSettings
 from dynalign.configs.sections.learner import LoraSettings
+from dynalign.configs.sections.rollout import RolloutSettings
 from dynalign.learner.advantages import group_advantages
 from dynalign.learner.experience import read_step
-from dynalign.configs.sections.rollout import RolloutSettings
 from dynalign.learner.weights import read_version
 from dynalign.rollout.records import Group
 from tests.worlds.one_rank import Learner

@@ -185,9 +185,7 @@ class HistoryLearner:
             return len(self.trained)
 
     def _groups(self, step: int) -> tuple[int, ...]:
-        return (
-            tuple(record["group"] for record in self.trained[-1]) if step == len(self.trained) > 0 else ()
-        )
+        return tuple(record["group"] for record in self.trained[-1]) if step == len(self.trained) > 0 else ()
 
     async def _takes(self, most_s: float) -> None:
         await asyncio.sleep(self._random.uniform(0.0, most_s))

@@ -114,4 +114,3 @@ class ActorHandle:
         self._waiting.pop(reply, None)
         if not reply.done():
             reply.set_exception(ActorDiedError())
-

@@ -157,7 +157,11 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self.close()
 
     def _in_process(
-        self, callback: Callable[..., Any], args: tuple[Any, ...], context: Context, handle: list[asyncio.Handle]
+        self,
+        callback: Callable[..., Any],
+        args: tuple[Any, ...],
+        context: Context,
+        handle: list[asyncio.Handle],
     ) -> Callable[[], None]:
         """handle: of the callback, which may be cancelled while its process hangs."""
         process = context.get(_PROCESS)

@@ -54,7 +54,9 @@ async def loading(engine: VllmEngine) -> "asyncio.Task[float]":
     return task
 
 
-def test_a_load_that_is_cancelled_while_requests_are_being_submitted_blocks_none_and_changes_nothing() -> None:
+def test_a_load_that_is_cancelled_while_requests_are_being_submitted_blocks_none_and_changes_nothing() -> (
+    None
+):
     async def story() -> None:
         llm = ScriptedLlm()
         engine = VllmEngine(cast(Any, llm), "1.0", None)
