@@ -18,7 +18,7 @@ from dynalign.configs.errors import StaleLineage, UserError
 from dynalign.configs.schema import RunSettings
 from dynalign.rollout.prompts import Prompt, PromptSet
 from dynalign.run_folder import layout, owner
-from tests.worlds.history_audit import audit_end, audit_opening
+from tests.worlds.history_audit import audit_end, audit_idempotence, audit_opening
 from tests.worlds.history_chaos import Chaos
 from tests.worlds.history_cluster import Cluster
 from tests.worlds.virtual_time import NOBODY, Process, VirtualLoop, watch_file_system
@@ -192,6 +192,7 @@ class History:
         lineage, acknowledged = self._acknowledged
         acknowledged = acknowledged if lineage == spec.lineage else set()
         audit_opening(self.folder, spec, ledger._ledger, acknowledged, self.find)
+        audit_idempotence(self.folder, spec, ledger._ledger, self.find)
         self._acknowledged = (0, set())
         self._ledger = ledger
 

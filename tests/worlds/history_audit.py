@@ -8,9 +8,12 @@ from typing import Any
 import msgpack
 import xxhash
 
-from dynalign.actors.ledger.ledger_spec import LedgerSpec
+from dynalign.actors.ledger.ledger_spec import LedgerSpec, ledger_settings
 from dynalign.configs.schema import RunSettings
+from dynalign.rollout.ledger.log import read
+from dynalign.rollout.ledger.restore import restore
 from dynalign.rollout.ledger.rules import Ledger
+from dynalign.run_folder import layout, spool
 
 Find = Callable[[bool, str], None]
 Line = dict[str, Any]
@@ -92,6 +95,20 @@ def audit_opening(folder: Path, spec: LedgerSpec, ledger: Ledger, acknowledged: 
     unknown = acknowledged - born.keys() - set(state.withheld)
     trained = {i for i in unknown if i < state.issued and i not in open_ids}
     find(unknown == trained, f"the log has nothing of {sorted(unknown - trained)}, which were acknowledged")
+
+
+def audit_idempotence(folder: Path, spec: LedgerSpec, ledger: Ledger, find: Find) -> None:
+    """To die and to be restored once more changes nothing of a ledger that has just opened."""
+    settings = ledger_settings(spec.run)
+    spooled = spool.scan(folder / layout.SPOOL)
+    lines = read(folder / layout.LEDGER_LOG)
+    state = ledger.state
+    snapshot = snapshot_of(folder, spec.step) or None
+    again = restore(settings, ledger.order, snapshot, lines, spooled, spec.lineage)
+    for name in ("version", "issued", "trained", "pending", "scored", "withheld", "last_group_ids"):
+        before = getattr(state, name)
+        after = getattr(again.state, name)
+        find(before == after, f"restored again, {name} is {after} instead of {before}")
 
 
 def audit_end(folder: Path, run: RunSettings, find: Find) -> None:
