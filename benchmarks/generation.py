@@ -31,7 +31,8 @@ async def _measure(workload: Workload) -> dict[str, list[float]]:
         "judge.function=dynalign.benchmarks.generation:no_verdict",
         "judge.noise_fraction=0",
     )
-    side = await RolloutSide.start(workload, *judge_off, "rollout.gap_probes=0")
+    probes_off = ("rollout.gap_probes=0", "rollout.mismatch_fraction=0")
+    side = await RolloutSide.start(workload, *judge_off, *probes_off)
     draws = workload.draws()
     requests = [request for draw in draws for request in _requests(side, draw)]
 

@@ -16,7 +16,8 @@ def measure(workload: Workload) -> dict[str, list[float]]:
 
 
 async def _record(workload: Workload) -> None:
-    side = await RolloutSide.start(workload, "judge.noise_fraction=0", "rollout.gap_probes=0")
+    probes_off = ("judge.noise_fraction=0", "rollout.gap_probes=0", "rollout.mismatch_fraction=0")
+    side = await RolloutSide.start(workload, *probes_off)
     groups = await asyncio.gather(*map(side.maker.make, workload.draws()))
     workload.groups_file.write_bytes(encode([to_batch(group) for group in groups]))
     await side.engine.close()

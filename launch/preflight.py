@@ -72,6 +72,8 @@ class Prepared:
     """What `checkpoint.mirror` holds, possibly that checkpoint; None for a run without a mirror."""
     content: Mapping[str, str] = field(default_factory=dict)
     """The hashes of the model and of the value texts; a continued run must find the same."""
+    stop_ids: tuple[int, ...] = ()
+    """Token ids that end a turn by the chat template, if the model's files name none of them as its end."""
 
     def on(self, cluster: Cluster) -> "Prepared":
         """The same, planned on another cluster, once it is known."""
@@ -163,7 +165,8 @@ def preflight(run: OpenRun) -> Prepared:
         raise UserError(mistakes)
     for note in (*notes(settings, prompts), *plan_warnings(result)):
         logger.warning(note)
-    return Prepared(model, prompts, checkpoint, result, texts, mirrored, content)
+    stop_ids = () if contexts is None else contexts.stop_ids
+    return Prepared(model, prompts, checkpoint, result, texts, mirrored, content, stop_ids)
 
 
 def run_contexts(settings: RunSettings, model: Path, texts: ValueTexts) -> Contexts:

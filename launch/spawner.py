@@ -78,6 +78,7 @@ class RaySpawner:
                 run.learner.ranks,
                 self._ready.cores.get(seat),
                 self._plan.transport.name,
+                self._ready.stop_ids,
             )
             ranks.append(
                 _actor(
@@ -89,7 +90,7 @@ class RaySpawner:
     def coordinator(
         self, spec: RunSpec, ranks: tuple[LearnerRankActor, ...], joins: bool, pristine: bool
     ) -> CoordinatorHandle:
-        ledger = LedgerLink(spec.ledger, spec.run.deadlines.start_s)
+        ledger = LedgerLink(spec.ledger, spec.run.deadlines.start_s, spec.lineage)
         actor = self._here(Coordinator, spec.run.name).remote(
             spec, self._ready.prompts, ledger, list(ranks), joins, pristine
         )

@@ -4,6 +4,7 @@
 From these files every reward can be derived again offline, and a step can be replayed into the learner alone.
 """
 
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,11 +17,13 @@ from dynalign.run_folder import durable
 from dynalign.run_folder.layout import experience_file, experience_files
 
 
-def write_step(folder: Path, step: int, batch: TrainingBatch) -> Path:
+def write_step(
+    folder: Path, step: int, batch: TrainingBatch, fence: durable.Fence = contextlib.nullcontext
+) -> Path:
     """Write the step's groups with their advantages, and return the file.
 
     The file is written under another name and then renamed, so a file of this name is complete. A second call
-    replaces it.
+    replaces it, unless `fence` refuses that to a learner whose run is another's by now.
     """
     column = SCHEMA.get_field_index("advantage")
     records = [
@@ -28,7 +31,7 @@ def write_step(folder: Path, step: int, batch: TrainingBatch) -> Path:
         for group, advantages_G in zip(batch.groups_P, batch.advantages_PG, strict=True)
     ]
     file = experience_file(folder, step)
-    durable.write(file, encode(records))
+    durable.write(file, encode(records), fence)
     return file
 
 

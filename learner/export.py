@@ -6,8 +6,9 @@ changes nothing about how the model is called.
 
 import json
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import save_file
@@ -70,13 +71,18 @@ class _Shards:
 
 @torch.no_grad()
 def export_model(
-    tensors: Iterable[tuple[str, Tensor]], model_folder: Path, folder: Path, shard_bytes: int = SHARD_BYTES
+    tensors: Iterable[tuple[str, Tensor]],
+    model_folder: Path,
+    folder: Path,
+    shard_bytes: int = SHARD_BYTES,
+    stop_ids: Sequence[int] = (),
 ) -> None:
     """Write `tensors` as bfloat16, and every file of `model_folder` that holds no weights, also additional
     chat templates, into `folder`, and create it.
 
     tensors: name and value of each weight; a value needs to be valid only until the next one is requested.
-    shard_bytes: most bytes of weights in one file.
+    shard_bytes: most bytes of weights in one file. stop_ids: token ids that ended a completion in training,
+    beside those that the model's files name; they become the model's own.
     """
     folder.mkdir(parents=True, exist_ok=True)
     for file in model_folder.iterdir():
@@ -88,8 +94,23 @@ def export_model(
     for stale in ("torch_dtype", "quantization_config"):
         config.pop(stale, None)
     (folder / "config.json").write_text(json.dumps(config | {"dtype": "bfloat16"}, indent=2))
+    if stop_ids:
+        _add_stops(folder / "generation_config.json", config, stop_ids)
     shards = _Shards(folder, shard_bytes)
     for name, tensor in tensors:
         # Copy even if nothing is cast: the tensor is valid only until the next one is requested.
         shards.add(name, tensor.to("cpu", torch.bfloat16, copy=True).contiguous())
     shards.finish()
+
+
+def _add_stops(file: Path, config: Mapping[str, Any], stop_ids: Sequence[int]) -> None:
+    """Add end tokens to the generation settings. Where there are none, a reader takes those of `config`."""
+    of_text = config | (config.get("text_config") or {})
+    names = ("bos_token_id", "eos_token_id", "pad_token_id")
+    settings = {name: of_text[name] for name in names if of_text.get(name) is not None}
+    if file.exists():
+        settings |= json.loads(file.read_text())
+    named = settings.get("eos_token_id")
+    ends = named if isinstance(named, list) else [] if named is None else [named]
+    settings["eos_token_id"] = list(dict.fromkeys([*ends, *stop_ids]))
+    file.write_text(json.dumps(settings, indent=2))

@@ -48,14 +48,20 @@ class GrpoStep:
     """GRPO steps on one rank, whose policy is in `engine`."""
 
     def __init__(
-        self, engine: DeepSpeedEngine, reference: Policy | None, algorithm: AlgorithmSettings
+        self,
+        engine: DeepSpeedEngine,
+        reference: Policy | None,
+        algorithm: AlgorithmSettings,
+        corrects: bool,
     ) -> None:
         """reference: the initial policy of the KL term; None if `engine`'s policy without its adapters is
-        that.
+        that. corrects: whether the loss corrects for the difference to the engine's log-probabilities
+        (`rollout.record_behaviour`); otherwise those that are recorded are only compared.
         """
         self._engine = engine
         self._reference = reference
         self._algorithm = algorithm
+        self._corrects = corrects
 
     def train(self, step: int, rows_of_minibatches: list[list[Row]], learning_rate: float) -> Report:
         """Update the policy once per minibatch, and return the model's metrics over all ranks. Collective.
@@ -117,7 +123,7 @@ class GrpoStep:
             clip_high=clip_high,
             kl_coef=self._algorithm.kl_coef,
             old_logprobs_T=old_logprobs_T,
-            behaviour_logprobs_T=recorded_T,
+            behaviour_logprobs_T=recorded_T if self._corrects else None,
             reference_logprobs_T=reference_T,
         )
         value, logprobs_T, entropy_T = self._engine.forward(*self._inputs(row), loss)

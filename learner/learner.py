@@ -11,6 +11,7 @@ All ranks make the same calls in the same order.
 import logging
 import time
 from collections.abc import Collection, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,6 +33,7 @@ from dynalign.learner.schedule import learning_rate
 from dynalign.learner.statistics import batch_statistics
 from dynalign.learner.weights import DTYPES, Bytes, Staging, make_version, stage_version
 from dynalign.rollout.weights.version import Manifest, travelling_adapter
+from dynalign.run_folder.durable import Fence
 
 MIB = 1 << 20
 logger = logging.getLogger(__name__)
@@ -59,18 +61,20 @@ class Learner:
         rank: int,
         world_size: int,
         cores: Collection[int] = (),
+        stop_ids: Sequence[int] = (),
     ) -> None:
         """Load the policy and join the other ranks.
 
         The environment must be set as `deepspeed_engine` describes.
 
         cores: CPU cores that this rank may use while no other process needs them, its own included; only read
-        if `learner.spare_cores` is set.
+        if `learner.spare_cores` is set. stop_ids: see `export_model`.
 
         Raises UserError if the model cannot be trained, or not with these adapters.
         """
         self._settings = settings
         self._model_folder = model_folder
+        self._stop_ids = stop_ids
         self._rank = rank
         self._ranks = world_size
         torch.set_num_threads(settings.learner.threads)
@@ -86,7 +90,8 @@ class Learner:
             frozen = load_policy(model_folder, settings.learner, dtype, settings.seed)
             self._reference = frozen.requires_grad_(False).eval().to(device)
         self._engine = DeepSpeedEngine(self._policy, settings.learner, device, settings.deadlines.step_s)
-        self._grpo = GrpoStep(self._engine, self._reference, settings.algorithm)
+        corrects = settings.rollout.record_behaviour
+        self._grpo = GrpoStep(self._engine, self._reference, settings.algorithm, corrects)
         self._state = LearnerState()
         self._staging: Staging | None = None
         self._plan: _Plan | None = None
@@ -243,7 +248,7 @@ class Learner:
         tensors = self._released_form()
         if self._rank == 0:
             with self._engine.failed.kept():
-                export_model(tensors, self._model_folder, folder)
+                export_model(tensors, self._model_folder, folder, stop_ids=self._stop_ids)
         _exhaust(tensors)
         self._engine.failed.raise_on_all()
 
@@ -273,13 +278,13 @@ class Learner:
         self._trained = None
         return self.step
 
-    def write_experience(self, step: int, folder: Path) -> Path | None:
+    def write_experience(self, step: int, folder: Path, fence: Fence = nullcontext) -> Path | None:
         """Write the groups of the step trained last with their advantages; None if this process did not train
-        it.
+        it. fence: see `experience.write_step`.
         """
         if step != self.step or self._trained is None:
             return None
-        return experience.write_step(folder, step, self._trained)
+        return experience.write_step(folder, step, self._trained, fence)
 
 
 def _exhaust(tensors: Iterator[tuple[str, Tensor]]) -> None:

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from safetensors import safe_open
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 from transformers.core_model_loading import revert_weight_conversion
@@ -24,6 +23,7 @@ from dynalign.learner.head.spare_cores import DeferredGradients
 from dynalign.learner.packing_probe import packing_mistakes
 from dynalign.learner.rows.attention import PACKED
 from dynalign.learner.rows.rows import Layout
+from dynalign.learner.weight_files import tensors, weight_files
 
 ADAPTER = "default"
 """peft's name for the one adapter of a model."""
@@ -232,10 +232,8 @@ def _names_not_on_disk(policy: Policy, model_folder: Path) -> list[Mistake]:
     folder it loaded.
     """
     on_disk: dict[str, tuple[int, ...]] = {}
-    for file in model_folder.glob("*.safetensors"):
-        with safe_open(file, framework="pt") as tensors:
-            names = tensors.keys()  # `tensors` is no mapping
-            on_disk |= {name: tuple(tensors.get_slice(name).get_shape()) for name in names}
+    for file in weight_files(model_folder):
+        on_disk |= {name: tuple(tensor["shape"]) for name, tensor in (tensors(file) or {}).items()}
     published = policy.on_disk(
         (weight.name, torch.empty_like(weight.value(), device="meta")) for weight in policy.weights()
     )

@@ -1,21 +1,21 @@
 """From a prompt to a scored group: G candidates and one verdict for each.
 
 generate   G requests in the sampling context (s, x), each with its own seed
-score      verdicts, noise probe and gap probe, inside `gate.judging()`: all under ONE policy version
+score      verdicts, noise probe and gap probe, inside `gate.passing()`: all under ONE policy version
            (a weight swap waits for judge batches, which take about a second; it never waits for generation)
 """
 
 import asyncio
-import contextlib
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from dynalign.configs.schema import RunSettings
 from dynalign.rollout.busy_clock import BusyClock
 from dynalign.rollout.contexts import Contexts
 from dynalign.rollout.engine.base import Engine, EngineRequest, EngineResult, request_seed
+from dynalign.rollout.engine.swap_gate import SwapGate
 from dynalign.rollout.judges.base import Judge
 from dynalign.rollout.judges.scoring import carries_signal, enough_parsed, noise_std
 from dynalign.rollout.judges.value_texts import ValueTexts
@@ -27,45 +27,6 @@ _NOISE_PAIRS = 64
 
 _Probe = tuple[tuple[float, ...] | None, float | None, int | None]
 """Of one candidate: behaviour_logprobs_T, gap_sum_nats, gap_tokens."""
-
-
-class SwapGate:
-    """Lets many judge batches run, or one weight swap, never both; a waiting swap goes first.
-
-    So all candidates of a group are scored under one policy version."""
-
-    def __init__(self) -> None:
-        self._changed = asyncio.Condition()
-        self._judging = 0
-        self._swapping = False
-
-    @contextlib.asynccontextmanager
-    async def judging(self) -> AsyncIterator[None]:
-        """Around a judge batch: no swap begins inside."""
-        async with self._changed:
-            await self._changed.wait_for(lambda: not self._swapping)
-            self._judging += 1
-        try:
-            yield
-        finally:
-            async with self._changed:
-                self._judging -= 1
-                self._changed.notify_all()
-
-    @contextlib.asynccontextmanager
-    async def swapping(self) -> AsyncIterator[None]:
-        """Around a weight swap: the batches under way end first, and no other begins."""
-        async with self._changed:
-            await self._changed.wait_for(lambda: not self._swapping)
-            self._swapping = True
-        try:
-            async with self._changed:
-                await self._changed.wait_for(lambda: self._judging == 0)
-            yield
-        finally:
-            async with self._changed:
-                self._swapping = False
-                self._changed.notify_all()
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +102,10 @@ class GroupMaker:
         """Tokens sampled since the start."""
         self.judgements = 0
         """Verdicts since the start."""
+        self.judge_failures = 0
+        """Of these, those for which `judge.function` raised or returned no score."""
+        self.judge_failure = ""
+        """Why, the last time."""
 
     async def make(self, task: GroupTask) -> Group:
         """The scored group of a task; its `withheld_reason` is set if it cannot be trained on.
@@ -155,11 +120,13 @@ class GroupMaker:
             results_G = await asyncio.gather(*(self._sample(sampling_ids, seed) for seed in seeds))
         generated_s = time.time()
         texts_G = [self.contexts.answer(result.token_ids) for result in results_G]
-        async with self.gate.judging():
+        async with self.gate.passing():
             with self.scoring:
                 judge_version = self.current_step()
                 verdicts_G, noise = await self._verdicts(prompt, texts_G, task.group_id)
-                probes_G = await self._probes(sampling_ids, learning_ids, results_G, judge_version)
+                probes_G = await self._probes(
+                    task.group_id, sampling_ids, learning_ids, results_G, judge_version
+                )
         candidates_G = tuple(
             Candidate(r.token_ids, r.logprobs_T, text, r.finish_reason, r.spans, verdict, *probe)
             for r, text, verdict, probe in zip(results_G, texts_G, verdicts_G, probes_G, strict=True)
@@ -197,11 +164,12 @@ class GroupMaker:
             seed = request_seed(self.run.seed, "heldout", prompt.id)
             result = await self._sample(context(prompt.prompt), seed)
         text = self.contexts.answer(result.token_ids)
-        async with self.gate.judging():
+        async with self.gate.passing():
             with self.scoring:
                 version = self.current_step()
                 seed = request_seed(self.run.seed, "heldout judge", prompt.id)
                 (verdict,) = await self.judge.score(prompt.prompt, [text], seed)
+                self._count_failures([verdict])
                 self.judgements += 1
         truncated = result.finish_reason == "length"
         return HeldoutAnswer(verdict.score, text, len(result.token_ids), truncated, version)
@@ -222,6 +190,7 @@ class GroupMaker:
         cached key-values."""
         run_seed = self.run.seed
         verdicts_G = await self.judge.score(prompt, texts_G, request_seed(run_seed, "judge", group_id))
+        self._count_failures(verdicts_G)
         limit = self.run.judge.noise_fraction * 2**31
         indices = reversed(range(len(texts_G)))
         probed = [index for index in indices if request_seed(run_seed, "noise", group_id, index) < limit]
@@ -235,8 +204,16 @@ class GroupMaker:
         self.judgements += len(texts_G) + len(probed)
         return verdicts_G, noise_std(*zip(*self._scored_twice, strict=True)) if self._scored_twice else None
 
+    def _count_failures(self, verdicts: Sequence[Verdict]) -> None:
+        """A function's verdict is unparsed only if the function is at fault, and then says why."""
+        if self.run.judge.kind == "function":
+            causes = [verdict.text or "" for verdict in verdicts if verdict.status == "unparsed"]
+            self.judge_failures += len(causes)
+            self.judge_failure = causes[-1] if causes else self.judge_failure
+
     async def _probes(
         self,
+        group_id: int,
         sampling_ids: tuple[int, ...],
         learning_ids: tuple[int, ...],
         results_G: Sequence[EngineResult],
@@ -246,19 +223,20 @@ class GroupMaker:
 
         version: the one that scores. Each prefill is one more request to the engine."""
         settings = self.run.rollout
+        limit = settings.mismatch_fraction * 2**31
 
         async def probe(index: int, result: EngineResult) -> _Probe:
             gap_wanted = index < settings.gap_probes and len(result.token_ids) > 0
-            if not (gap_wanted or settings.record_behaviour):
+            compared = request_seed(self.run.seed, "mismatch", group_id, index) < limit
+            if not (gap_wanted or compared or settings.record_behaviour):
                 return None, None, None
             plain_T = await self._prefill(learning_ids, result.token_ids)
-            behaviour_T = plain_T if settings.record_behaviour else None
             if not gap_wanted:
-                return behaviour_T, None, None
+                return plain_T, None, None
             # Where the version that scores sampled every token, the sampling log-probabilities are at hand.
             same = all(span.version == version for span in result.spans)
             prompted_T = result.logprobs_T if same else await self._prefill(sampling_ids, result.token_ids)
-            return behaviour_T, sum(prompted_T) - sum(plain_T), len(plain_T)
+            return plain_T, sum(prompted_T) - sum(plain_T), len(plain_T)
 
         return list(await asyncio.gather(*(probe(index, result) for index, result in enumerate(results_G))))
 

@@ -93,7 +93,8 @@ class Candidate:
     behaviour_logprobs_T: tuple[float, ...] | None = None
     """Log-probability of each token in the learning context (b), in nats: log π(y|x).
 
-    By the engine, at the version that scored. None unless `rollout.record_behaviour`."""
+    By the engine, at the version that scored. For every candidate with `rollout.record_behaviour`, else for
+    those of `rollout.gap_probes` and `rollout.mismatch_fraction`; None for the others."""
     gap_sum_nats: float | None = None
     """Sum over the tokens of log π(y|s,x) - log π(y|x), at one version by one engine; None if not probed."""
     gap_tokens: int | None = None

@@ -11,8 +11,8 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterable, Mapping
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -175,7 +175,7 @@ def seal(
     step: int,
     group_ids: tuple[int, ...],
     settings: dict[str, Any],
-    fence: Callable[[], AbstractContextManager[None]] = nullcontext,
+    fence: durable.Fence = nullcontext,
 ) -> Path:
     """Makes the folder aside, in which everything has been written, the checkpoint of `step`. Returns it.
 

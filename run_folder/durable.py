@@ -18,11 +18,14 @@ minute."""
 
 _HOST = os.uname().nodename
 
+Fence = Callable[[], AbstractContextManager[None]]
+"""The context of a renaming, which may refuse it: to a writer whose run is another's by now (`owner.py`)."""
 
-def write(path: Path, content: bytes | memoryview | str) -> None:
+
+def write(path: Path, content: bytes | memoryview | str, fence: Fence = nullcontext) -> None:
     """Replaces `path` in one step. Returns once content and name are on the disk.
 
-    Raises OSError, and then removes what it has written aside.
+    Raises OSError, or what `fence` does, and then removes what it has written aside.
     """
     aside = path.with_name(f"{path.name}.{_HOST}.{os.getpid()}.aside")
     with ExitStack() as failed:
@@ -31,23 +34,17 @@ def write(path: Path, content: bytes | memoryview | str) -> None:
             file.write(content.encode() if isinstance(content, str) else content)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(aside, path)
+        with fence():
+            os.replace(aside, path)
         failed.pop_all()
     sync(path.parent)
 
 
-def publish(
-    aside: Path,
-    folder: Path,
-    replaced: Path | None = None,
-    fence: Callable[[], AbstractContextManager[None]] = nullcontext,
-) -> None:
+def publish(aside: Path, folder: Path, replaced: Path | None = None, fence: Fence = nullcontext) -> None:
     """Gives a folder its final name, once everything in it is on the disk.
 
     replaced: where a folder goes that had this name, in the place of what is left there of an earlier one;
-    None refuses such a folder with OSError, unless it is empty. fence: the context of the renaming, which
-    may refuse it.
-    """
+    None refuses such a folder with OSError, unless it is empty."""
     for path in (*aside.rglob("*"), aside):
         sync(path)
     with fence():

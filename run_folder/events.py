@@ -27,7 +27,7 @@ class Event:
     actor: str
     """Its name."""
     what: str
-    """`died`, `recovered`, `drains` or `scaled`."""
+    """`died`, `recovered`, `drains`, `scaled`, or `judge fails` for the first failure of `judge.function`."""
     cause: str
     """One word, which is also the label of the Prometheus metric."""
     detail: str

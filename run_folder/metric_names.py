@@ -116,7 +116,8 @@ METRICS: tuple[Metric, ...] = (
     Metric(
         "logprob_mismatch_mean",
         "nats",
-        "Mean absolute difference of engine and learner log-probabilities.",
+        "Mean absolute difference of engine and learner log-probabilities, over the tokens for which both "
+        "are known; with max_staleness above 0 it holds what the policy has learned in between.",
         "policy",
     ),
     Metric("completion_tokens", "tokens", "Completion tokens trained in the step.", "completion"),

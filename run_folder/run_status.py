@@ -29,6 +29,10 @@ class WorkerStatus:
     """Tokens sampled."""
     judgements_total: int | None = None
     """Candidates scored."""
+    judge_failures_total: int | None = None
+    """Of these, those for which `judge.function` raised or returned no score."""
+    judge_failure: str = ""
+    """Why, the last time; empty before the first."""
     generate_s: float | None = None
     """Seconds with candidates in generation."""
     score_s: float | None = None

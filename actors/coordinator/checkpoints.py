@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import shutil
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Protocol
@@ -16,6 +17,9 @@ from dynalign.run_folder import checkpoint, layout, owner, spool
 from dynalign.run_folder.metrics import best_rewards
 
 logger = logging.getLogger(__name__)
+
+_REMOVED_AT_ONCE = 100
+"""Files of the spool that are removed under one lock of the owner, for which a heartbeat may wait."""
 
 
 class Saver(Protocol):
@@ -56,12 +60,22 @@ async def write_checkpoint(spec: RunSpec, step: int, learner: Saver, ledger: byt
     return whole
 
 
-async def clear_spool(folder: Path, step: int, ledger: LedgerCalls) -> None:
+async def clear_spool(run_folder: Path, lineage: int, step: int, ledger: LedgerCalls) -> None:
     """The checkpoint of `step` is whole: files that only an older cut could need are removed. ledger: it
     says which they are, and is not held up by thousands of removals. The folder is listed before that, so
-    that no file can appear in between."""
-    listed = await asyncio.to_thread(spool.names, folder)
-    await asyncio.to_thread(spool.remove, folder, await ledger.forget(step, listed))
+    that no file can appear in between.
+
+    Raises StaleLineage once another driver has taken the run over; from then on no file is removed.
+    """
+    listed = await asyncio.to_thread(spool.names, run_folder / layout.SPOOL)
+    doomed = await ledger.forget(step, listed)
+    await asyncio.to_thread(_remove_from_spool, run_folder, lineage, doomed)
+
+
+def _remove_from_spool(run_folder: Path, lineage: int, names: Sequence[str]) -> None:
+    for first in range(0, len(names), _REMOVED_AT_ONCE):
+        with owner.fenced(run_folder, lineage):
+            spool.remove(run_folder / layout.SPOOL, names[first : first + _REMOVED_AT_ONCE])
 
 
 def _room_for(aside: Path) -> None:

@@ -235,7 +235,7 @@ class Coordinator:
         self._checkpoint_failures = 0
         self._now.notice = ""
         self._steps.exporter.checkpointed(self.step)
-        await clear_spool(self.folder / layout.SPOOL, self.step, self._ledger)
+        await clear_spool(self.folder, self.spec.lineage, self.step, self._ledger)
 
     async def _end(self) -> Ending:
         finished = not self._controls.stopping

@@ -16,6 +16,7 @@ import socket
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -33,7 +34,7 @@ from dynalign.learner import experience
 from dynalign.learner.learner_state import Report
 from dynalign.rollout.ledger.values import ScoredGroup
 from dynalign.rollout.weights.version import WeightVersion, version_label
-from dynalign.run_folder import layout, spool
+from dynalign.run_folder import layout, owner, spool
 
 if TYPE_CHECKING:
     from ray import ObjectRef
@@ -65,6 +66,8 @@ class LearnerSpec:
     """The CPU cores that the rank may use; None leaves them to the kernel."""
     transport: str = "object_store"
     """How versions travel, as the placement plan has chosen: the name of a module in `actors/transports/`."""
+    stop_ids: tuple[int, ...] = ()
+    """Token ids that end a completion, beside those that the model's files name (`Contexts.stop_ids`)."""
 
 
 class LearnerRank:
@@ -101,7 +104,12 @@ class LearnerRank:
         from dynalign.learner.learner import Learner  # reads the environment set above
 
         self._learner = Learner(
-            spec.run, Path(spec.model_folder), spec.rank, spec.world_size, self._all_cores
+            spec.run,
+            Path(spec.model_folder),
+            spec.rank,
+            spec.world_size,
+            self._all_cores,
+            spec.stop_ids,
         )
         self._publisher = _publisher(spec)
         logs.configure(
@@ -138,12 +146,14 @@ class LearnerRank:
     def run(self, step: int) -> tuple[Report, tuple[int, ...]]:
         """Train `step`; return its metrics and the ids of its groups.
 
-        Rank 0 also writes the step's experience.
+        Rank 0 also writes the step's experience. Raises StaleLineage instead once another driver has taken
+        the run over.
         """
         self._learner.wake()
         report = self._learner.run(step)
         if self._spec.rank == 0 and self._spec.run.experience.keep_steps != 0:
-            self._learner.write_experience(step, self._run_folder / layout.EXPERIENCE)
+            fence = partial(owner.fenced, self._run_folder, self._spec.lineage)
+            self._learner.write_experience(step, self._run_folder / layout.EXPERIENCE, fence)
             experience.prune(self._run_folder / layout.EXPERIENCE, self._spec.run.experience.keep_steps, step)
         return report, self._learner.trained_group_ids(step)
 

@@ -83,9 +83,10 @@ class WorkerCalls(PackedCalls):
         gc.freeze()  # a collection that walks through all objects of the libraries stops every call for 60 ms
         self._started.set()
 
-    async def started(self) -> None:
-        """Returns once the ledger can be called."""
+    async def started(self) -> int:
+        """The ledger's lineage, once it can be called."""
         await self._started.wait()
+        return self._spec.lineage
 
     # ---- workers
 
@@ -180,7 +181,11 @@ class WorkerCalls(PackedCalls):
 
     async def worker_left(self, worker: str, died: bool) -> list[Break | PoisonedItem]:
         """A worker is gone: what it held waits for another lease at once. died: it did not leave by itself,
-        so a prompt that it held may have broken it. Returns what is withheld as poison for that."""
+        so a prompt that it held may have broken it. Returns what is withheld as poison for that.
+
+        The supervision also calls it while the ledger restores itself; it then waits for that.
+        """
+        await self._started.wait()
         self._tick()
         poisoned: list[Break | PoisonedItem] = []
         if died:

@@ -71,6 +71,7 @@ class WorkerPool:
         # How many workers a seat had that is gone: no two workers of a run have one name.
         self._taken: dict[str, int] = {}
         self._served = False
+        self._judge_fails = False
         self.wanted = run.rollout.workers.min
         self.restarts: Counter[str] = Counter()
 
@@ -134,6 +135,7 @@ class WorkerPool:
                 self._taken[seat.name] = seat.taken
                 del self._seats[seat.name]
                 self._owner.left(seat.worker, died=False)
+        self._look_at_judges()
         self._resize()
         late_s = self._run.deadlines.place_s
         if self._seats and all(
@@ -145,6 +147,16 @@ class WorkerPool:
         """Ends all workers with their children."""
         for seat in self._seats.values():
             seat.clear()
+
+    def _look_at_judges(self) -> None:
+        """The first failure of `judge.function` is told; metrics count all of them."""
+        if self._judge_fails:
+            return
+        for worker in self.stats():
+            if worker.judge_failure:
+                self._judge_fails = True
+                self._events.write("worker", worker.name, "judge fails", "judge", worker.judge_failure)
+                return
 
     def _joined(self, seat: WorkerSeat) -> None:
         assert seat.actor is not None

@@ -58,7 +58,7 @@ class LeaseLoop:
 
     slots: leases in flight at one time. work: makes what one lease asks for and reports it; if it takes
     longer than deadlines.group_s, the loop ends with DeadlineExceeded. news: receives the versions that the
-    ledger's answers bring. several_nodes: see the function.
+    ledger's answers bring. several_nodes: see the function. clock: seconds, that of the event loop.
     """
 
     def __init__(
@@ -71,6 +71,7 @@ class LeaseLoop:
         work: Callable[[AnyLease], Coroutine[Any, Any, None]],
         news: VersionNews,
         several_nodes: Callable[[], bool] = several_nodes,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._worker = worker
         self._ledger = ledger
@@ -85,9 +86,10 @@ class LeaseLoop:
         self._outbox: list[_Sent] = []
         self._delivering = 0
         self._several_nodes = several_nodes
+        self._clock = clock
         self._objects = True
         self._idle_s = 0.0
-        self._idle_from_s = time.monotonic()
+        self._idle_from_s = clock()
         self._answered_s = -REPORTS_APART_S
 
     @property
@@ -98,7 +100,7 @@ class LeaseLoop:
     @property
     def idle_s(self) -> float:
         """Seconds without any lease, since the start."""
-        return self._idle_s + (0.0 if self._tasks else time.monotonic() - self._idle_from_s)
+        return self._idle_s + (0.0 if self._tasks else self._clock() - self._idle_from_s)
 
     def stop(self) -> None:
         """Takes no more leases; what is in flight is finished and reported."""
@@ -121,10 +123,10 @@ class LeaseLoop:
                 break
             working = len(self._tasks) - self._delivering
             free = 0 if self._stopping or waiting is not None else max(0, self._slots - working)
-            early_s = self._answered_s + REPORTS_APART_S - time.monotonic() if working else 0.0
+            early_s = self._answered_s + REPORTS_APART_S - self._clock() if working else 0.0
             if self._outbox and early_s <= 0.0:
                 self._begin(group, await self._report(free, holds_other_leases=working > 0))
-                self._answered_s = time.monotonic()
+                self._answered_s = self._clock()
             elif self._outbox:
                 asyncio.get_running_loop().call_later(early_s, self._changed.set)
                 await self._changed.wait()
@@ -187,7 +189,7 @@ class LeaseLoop:
     def _begin(self, group: asyncio.TaskGroup, leases: Iterable[AnyLease]) -> None:
         for lease in leases:
             if not self._tasks:
-                self._idle_s += time.monotonic() - self._idle_from_s
+                self._idle_s += self._clock() - self._idle_from_s
             task = group.create_task(self._in_time(lease))
             self._tasks[lease.key] = task
             task.add_done_callback(partial(self._task_done, lease.key))
@@ -195,7 +197,7 @@ class LeaseLoop:
     def _task_done(self, key: AnyKey, _: "asyncio.Task[None]") -> None:
         del self._tasks[key]
         if not self._tasks:
-            self._idle_from_s = time.monotonic()
+            self._idle_from_s = self._clock()
         self._changed.set()
 
     async def _in_time(self, lease: AnyLease) -> None:

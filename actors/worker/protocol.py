@@ -17,7 +17,8 @@ class WorkerStats:
 
         WorkerStats(
             name="rollout-0", version=12, groups_in_flight=8, completion_tokens_total=412_000,
-            judgements_total=3_900, generate_s=310.5, score_s=41.0, idle_s=2.25, weight_sync_s=9.5,
+            judgements_total=3_900, judge_failures_total=0, judge_failure="", generate_s=310.5,
+            score_s=41.0, idle_s=2.25, weight_sync_s=9.5,
             weight_sync_pause_s=1.5, weight_syncs=12, weight_fallbacks=0,
         )
     """
@@ -32,6 +33,10 @@ class WorkerStats:
     """Tokens sampled, those of withheld groups and held-out answers included."""
     judgements_total: int
     """Verdicts asked of the judge, second ones of the noise probe included."""
+    judge_failures_total: int
+    """Of these, those for which `judge.function` raised or returned no score."""
+    judge_failure: str
+    """Why, the last time; empty before the first."""
     generate_s: float
     """Seconds in which at least one group was being generated."""
     score_s: float

@@ -142,6 +142,8 @@ class RolloutWorker:
             groups_in_flight=self._leases.in_flight,
             completion_tokens_total=maker.completion_tokens,
             judgements_total=maker.judgements,
+            judge_failures_total=maker.judge_failures,
+            judge_failure=maker.judge_failure,
             generate_s=maker.generating.total_s,
             score_s=maker.scoring.total_s,
             idle_s=self._leases.idle_s,

@@ -27,7 +27,7 @@ from dynalign.actors.transports.object_store import ReceiveBuffer
 from dynalign.actors.transports.shared_memory import FileOffer
 from dynalign.configs.errors import DeadlineExceeded, TransferFailed
 from dynalign.rollout.engine.base import Engine
-from dynalign.rollout.group_maker import SwapGate
+from dynalign.rollout.engine.swap_gate import SwapGate
 from dynalign.rollout.weights.source import Source
 from dynalign.rollout.weights.version import WeightVersion
 

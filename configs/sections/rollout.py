@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from dynalign.configs.section import NotNegative, Positive, Section
+from dynalign.configs.section import Fraction, NotNegative, Positive, Section
 
 MOST_WORKERS = 900
 """The ledger's actor answers about a thousand waiting calls at a time, and each worker has one waiting."""
@@ -61,11 +61,16 @@ class RolloutSettings(Section):
     """Run the model without compilation. On a CPU, compiling takes about 90 s at each start and gains
     little at 32 sequences."""
     record_behaviour: bool = False
-    """Also record the engine's log-probabilities of every candidate without the system prompt, as the
-    learner sees it. The loss then corrects for the difference between engine and learner. Costs one prefill
-    per candidate."""
+    """Record the engine's log-probabilities of every candidate without the system prompt, as the learner
+    sees it. The loss then corrects for the difference between engine and learner. Costs one prefill per
+    candidate."""
     gap_probes: NotNegative = 1
     """Candidates per group whose internalization gap is measured: log-probabilities with and without the
-    system prompt, by one weight version and one engine."""
+    system prompt, by one weight version and one engine. Each costs one prefill of its context and
+    completion, and a second one where a new version came while it was generated."""
+    mismatch_fraction: Fraction = 0.0625
+    """Share of the other candidates whose log-probabilities without the system prompt are recorded too, so
+    that engine and learner can be compared (`logprob_mismatch_mean`) in every run. Each costs one prefill.
+    Those of `gap_probes` are compared at no further cost."""
     engine_threads: Positive = 1
     """CPU threads per engine; each engine is pinned to as many cores where the machine has enough of them."""

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from dynalign.configs.errors import Mistake
-from dynalign.launch.models.weights import file_damage, tensors, weight_files
+from dynalign.launch.models.weights import file_damage
+from dynalign.learner.weight_files import tensors, weight_files
 
 _FILES = (
     "tokenizer.json",

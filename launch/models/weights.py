@@ -1,51 +1,25 @@
-"""The files that hold a model's weights: which ones are loaded, and whether they are complete.
+"""Whether the files that hold a model's weights are complete. Which ones these are is in
+`learner/weight_files.py`."""
 
-transformers loads model.safetensors, or else the shards that model.safetensors.index.json names. Other
-safetensors in the folder (consolidated.safetensors, optimizer.safetensors) are no part of the model.
-Only headers are read: a model of any size takes milliseconds.
-"""
-
-import json
 import math
 import os
 import struct
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from dynalign.configs.errors import Mistake
+from dynalign.learner.weight_files import (
+    INDEX,
+    LONGEST_HEADER_BYTES,
+    SINGLE,
+    tensors,
+    weight_files,
+    weight_map,
+)
 
-SINGLE = "model.safetensors"
-INDEX = "model.safetensors.index.json"
 LFS_POINTER = b"version https://git-lfs"
 """The first bytes of a file that Git LFS has not replaced by its content."""
-_LONGEST_HEADER_BYTES = 100_000_000
-"""The limit of the safetensors format."""
 _AGAIN = "copy or download it again"
-
-
-def weight_files(folder: Path) -> list[Path]:
-    """The files that a folder's weights are loaded from, whether they exist or not; none without weights."""
-    if (folder / SINGLE).is_file():
-        return [folder / SINGLE]
-    return [folder / name for name in sorted(set(_weight_map(folder).values()))]
-
-
-def tensors(file: Path) -> dict[str, Any] | None:
-    """The tensors that a safetensors file declares, by name; None if its header cannot be read.
-
-    The file begins with the length of its header (8 bytes, little-endian), followed by the header as JSON.
-    """
-    try:
-        with file.open("rb") as stream:
-            (length,) = struct.unpack("<Q", stream.read(8))
-            header = json.loads(stream.read(min(length, _LONGEST_HEADER_BYTES)))
-    except (OSError, ValueError, struct.error, RecursionError):
-        return None
-    if not isinstance(header, dict):
-        return None
-    declared = {name: tensor for name, tensor in header.items() if name != "__metadata__"}
-    return declared if all(map(_is_tensor, declared.values())) else None
 
 
 def weight_mistakes(folder: Path) -> list[Mistake]:
@@ -88,7 +62,7 @@ def _damage(file: Path) -> tuple[str, str] | None:
         start = stream.read(8)
     header_bytes = 8 + (struct.unpack("<Q", start)[0] if len(start) == 8 else 0)
     if declared is None:
-        cut = 8 < size_bytes < header_bytes <= _LONGEST_HEADER_BYTES
+        cut = 8 < size_bytes < header_bytes <= LONGEST_HEADER_BYTES
         return ("is cut off within its header" if cut else "is no safetensors file"), _AGAIN
     if not declared:
         return "holds no tensor", "save the model again"
@@ -101,43 +75,25 @@ def _damage(file: Path) -> tuple[str, str] | None:
     return None
 
 
-def _is_tensor(tensor: object) -> bool:
-    match tensor:
-        case {"dtype": str(), "shape": [*shape]}:
-            return all(isinstance(size, int) and size >= 0 for size in shape)
-    return False
-
-
 def _index_damage(folder: Path) -> list[tuple[str, tuple[str, str] | None]]:
     """File name → what is wrong with it, for the index and the shards that it names."""
     if damage := file_damage(folder / INDEX):
         return [(INDEX, damage)]
-    weight_map = _weight_map(folder)
-    if not weight_map:
+    named = weight_map(folder)
+    if not named:
         return [(INDEX, ("is no index: it maps no tensor to a file of this folder", _AGAIN))]
     found: list[tuple[str, tuple[str, str] | None]] = []
-    for name in sorted(set(weight_map.values())):
+    for name in sorted(set(named.values())):
         damage = _damage(folder / name)
-        listed = {tensor for tensor, file in weight_map.items() if file == name}
+        listed = {tensor for tensor, file in named.items() if file == name}
         if damage is None and (absent := sorted(listed - set(tensors(folder / name) or {}))):
             damage = (f"lacks {len(absent)} tensors of {INDEX}, the first is {absent[0]}", _AGAIN)
         found.append((name, damage))
     single = tensors(folder / SINGLE)
-    if single is not None and set(single) != set(weight_map):
+    if single is not None and set(single) != set(named):
         rule = f"holds other tensors than {INDEX} names: the learner loads the one, the engines the other"
         found.append((SINGLE, (rule, "remove the one that is not the model's")))
     return found
-
-
-def _weight_map(folder: Path) -> Mapping[str, str]:
-    """Tensor → file name, as the index says; empty without an index, or with one that names other folders."""
-    try:
-        weight_map = json.loads((folder / INDEX).read_text("utf-8"))["weight_map"]
-        names = set(weight_map.values())
-    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
-        return {}
-    plain = all(isinstance(name, str) and Path(name).name == name for name in names)
-    return weight_map if plain else {}
 
 
 def count(folder: Path, element_bytes: Mapping[str, int]) -> tuple[int, int]:

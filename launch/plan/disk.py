@@ -1,5 +1,7 @@
 """What a run needs of the disk under its run folder, part by part."""
 
+from math import ceil
+
 from dynalign.configs.schema import RunSettings
 from dynalign.launch.models.shape import ModelShape
 from dynalign.launch.plan.memory import (
@@ -48,18 +50,28 @@ def mirror_part(settings: RunSettings, shape: ModelShape) -> Part | None:
 def candidate_bytes(settings: RunSettings) -> int:
     """The most that one row of the Arrow schema takes.
 
-    It holds the plain context with its text, and per completion token an id, text and log-probabilities.
+    It holds the plain context with its text, and per completion token an id, text and log-probabilities,
+    the mean over the candidates of a group.
     """
-    per_token = 4 + 4 + _TEXT_BYTES + (4 if settings.rollout.record_behaviour else 0)
+    per_token = 4 + 4 + _TEXT_BYTES + 4 * _share_recorded(settings)
     judge = settings.judge
     reasoned = judge.kind == "self" and judge.scorer == "sampled"
     verdict = judge.samples * judge.max_rationale_tokens * _TEXT_BYTES if reasoned else 0
     return (
         settings.prompts.max_tokens * (4 + _TEXT_BYTES)
-        + settings.rollout.max_completion_tokens * per_token
+        + ceil(settings.rollout.max_completion_tokens * per_token)
         + verdict
         + _ROW_BYTES
     )
+
+
+def _share_recorded(settings: RunSettings) -> float:
+    """Share of the candidates whose engine's log-probabilities in the learning context are kept."""
+    rollout = settings.rollout
+    if rollout.record_behaviour:
+        return 1.0
+    probed = min(1.0, rollout.gap_probes / rollout.group_size)
+    return probed + (1.0 - probed) * rollout.mismatch_fraction
 
 
 def disk_parts(settings: RunSettings, shape: ModelShape) -> tuple[Part, ...]:

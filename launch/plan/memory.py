@@ -153,7 +153,8 @@ def _engine_logits(settings: RunSettings, shape: ModelShape) -> Part:
     """
     tokens = settings.rollout.max_sequences
     of = "sequences"
-    if settings.rollout.gap_probes or settings.rollout.record_behaviour:
+    rollout = settings.rollout
+    if rollout.gap_probes or rollout.mismatch_fraction or rollout.record_behaviour:
         longest = settings.prompts.max_tokens + settings.rollout.max_completion_tokens
         probed = min(longest, _BATCHED_TOKENS)
         if probed >= tokens:

@@ -44,6 +44,7 @@ from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
 from dynalign.configs.errors import DeadlineExceeded, EngineError, TransferFailed, WeightsError
 from dynalign.configs.sections.rollout import RolloutSettings
 from dynalign.rollout.engine.base import EngineRequest, EngineResult
+from dynalign.rollout.engine.swap_gate import SwapGate
 from dynalign.rollout.engine.vllm_requests import engine_result, sampling_params
 from dynalign.rollout.engine.vllm_weights import BACKEND, EXTENSION
 from dynalign.rollout.weights.source import Source, described
@@ -93,12 +94,8 @@ class VllmEngine:
         self._dead: str | None = None
         """Why the engine ended."""
         self._requests = 0
-        self._changed = asyncio.Condition()
-        """Of the two below."""
-        self._blocked = False
-        """Whether new requests wait, while a version is loaded."""
-        self._submitting = 0
-        """Requests that have passed the block and are not yet in vLLM's queue."""
+        self._gate = SwapGate()
+        """Requests pass it on their way into vLLM's queue, and wait there while a version is loaded."""
 
     @staticmethod
     async def start(
@@ -167,32 +164,26 @@ class VllmEngine:
 
     async def _submit(self, request: EngineRequest) -> Any:
         """Queues a request under the version that is loaded; waits while a version is being loaded."""
-        async with self._changed:
-            await self._changed.wait_for(lambda: not self._blocked)
-            self._submitting += 1
-        try:
+        async with self._gate.passing():
             self._requests += 1
             prompt: Any = {"prompt_token_ids": list(request.token_ids), "cache_salt": self._label}
             lora = None if self._adapter is None else self._adapter.request()
             params = sampling_params(request)
             return await self._llm.add_request(str(self._requests), prompt, params, lora_request=lora)
-        finally:
-            async with self._changed:
-                self._submitting -= 1
-                self._changed.notify_all()
 
     async def load_weights(self, label: str, manifest: bytes, source: Source) -> float:
-        """See `Engine.load_weights`. Any end but success and TransferFailed leaves the engine dead.
-
-        A cancellation does so, too."""
+        """See `Engine.load_weights`. Once no request is being submitted any more, any end but success leaves
+        the engine dead, a cancellation too. Before that, nothing has changed, and requests go on."""
         info: dict[str, Any] = {"source": described(source), "manifest": manifest}
         if not isinstance(source, Path):
             await self._prepare(label, info)
             info["source"] = None
+        async with self._gate.swapping():
+            return await self._load(label, manifest, source, info)
+
+    async def _load(self, label: str, manifest: bytes, source: Source, info: dict[str, Any]) -> float:
+        """The seconds that generation paused."""
         llm = self._llm
-        async with self._changed:
-            self._blocked = True
-            await self._changed.wait_for(lambda: self._submitting == 0)
         try:
             adapter = self._adapter_of(label, manifest)
             # vLLM's `pause_generation` without its sleep of 20 ms. It returns when the step under way has
@@ -213,9 +204,6 @@ class VllmEngine:
         finally:
             if self._label != label:
                 self._end(f"loading version {label} failed half-way")
-            async with self._changed:
-                self._blocked = False
-                self._changed.notify_all()
         return time.monotonic() - paused_s
 
     async def _prepare(self, label: str, info: dict[str, Any]) -> None:

@@ -50,6 +50,7 @@ class FunctionJudge:
         """name: `package.module:callable`, for error messages."""
         self._function = function
         self._name = name
+        self._failed = False
 
     async def score(
         self, prompt: str, texts_G: Sequence[str], seed: int, fresh: bool = False
@@ -69,7 +70,9 @@ class FunctionJudge:
 
     def _unparsed(self, what: str) -> Verdict:
         cause = f"judge.function {self._name} {what}; return a finite number from 0 to 5"
-        logger.warning(cause)
+        if not self._failed:  # the others are counted, and their candidates keep their own causes
+            self._failed = True
+            logger.warning(cause)
         return Verdict(None, "unparsed", text=cause)
 
 

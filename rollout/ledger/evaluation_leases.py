@@ -136,8 +136,11 @@ class EvaluationLeases:
     def open(self, evaluation: int, items: Sequence[EvaluationItem]) -> None:
         """Replaces the evaluation before it, whose leases become void.
 
-        Opening the same one again changes nothing. Raises LedgerError for the same one with other items.
+        Opening the same one again changes nothing. Raises LedgerError for the same one with other items, and
+        for an earlier one, which only a coordinator that was replaced asks for.
         """
+        if self.evaluation is not None and evaluation < self.evaluation:
+            raise LedgerError(f"evaluation {evaluation} is over: {self.evaluation} is open")
         if evaluation == self.evaluation:
             if self._items != tuple(items):
                 raise LedgerError(f"evaluation {evaluation} is open with other items")

@@ -12,7 +12,7 @@ from dynalign.configs.errors import EndpointRefused, EndpointUnreachable
 from dynalign.endpoint.base import Answer, Answers
 from dynalign.endpoint.outcome import FailedCall
 from dynalign.endpoint.pacing import Pace, Pacer
-from tests.worlds.virtual_time import in_virtual_time
+from tests.worlds.jumping_clock import in_virtual_time
 
 ANSWERS = Answers((Answer("yes", "stop"),), "tiny", 3, 2)
 TOO_MANY = FailedCall("status 429", again="until the deadline", billed=False, slow_down=True)

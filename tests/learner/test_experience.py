@@ -1,13 +1,15 @@
 """The audit trail: every trained group with its advantages, readable without the learner."""
 
+from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
 
-from dynalign.configs.errors import RecordError
+from dynalign.configs.errors import RecordError, StaleLineage
 from dynalign.learner.batch import TrainingBatch, decode_groups
 from dynalign.learner.experience import prune, read_step, write_step
+from dynalign.run_folder import owner
 from dynalign.run_folder.layout import experience_file
 from tests.worlds.tiny_groups import payloads, random_groups
 
@@ -38,6 +40,17 @@ def test_a_step_written_again_replaces_the_file(tmp_path: Path) -> None:
         == batch_of(1).advantages_PG
     )
     assert [path.name for path in tmp_path.iterdir()] == ["step-000001.arrow"]
+
+
+def test_a_learner_whose_run_was_taken_over_does_not_replace_its_successor_s_step(tmp_path: Path) -> None:
+    first = owner.acquire(tmp_path, now_s=1.0)
+    second = owner.acquire(tmp_path, now_s=100.0)
+    file = write_step(tmp_path, 1, batch_of(0), partial(owner.fenced, tmp_path, second.lineage))
+    before = file.read_bytes()
+    with pytest.raises(StaleLineage):
+        write_step(tmp_path, 1, batch_of(1), partial(owner.fenced, tmp_path, first.lineage))
+    assert file.read_bytes() == before
+    assert not list(tmp_path.glob("*.aside"))
 
 
 def test_another_schema_is_refused_by_name(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 from dynalign.configs.sections.learner import LearnerSettings, LoraSettings
 from dynalign.learner.export import export_model
@@ -70,6 +70,34 @@ def test_additional_chat_templates_come_along(llama: Path, tmp_path: Path) -> No
     tokenizer.save_pretrained(model)
     export_model([("w", torch.ones(2))], model, tmp_path / "hf")
     assert AutoTokenizer.from_pretrained(tmp_path / "hf").chat_template == tokenizer.chat_template
+
+
+def ends(folder: Path) -> object:
+    return GenerationConfig.from_pretrained(folder).eos_token_id
+
+
+@pytest.mark.parametrize(
+    ("generation", "expected"),
+    [(None, [95, 7]), ({"eos_token_id": 5, "top_p": 0.9}, [5, 7]), ({"eos_token_id": [5, 7]}, [5, 7])],
+)
+def test_a_token_that_ended_completions_in_training_ends_them_in_the_exported_model(
+    llama: Path, tmp_path: Path, generation: dict[str, object] | None, expected: list[int]
+) -> None:
+    model = tmp_path / "model"
+    shutil.copytree(llama, model)
+    config = json.loads((model / "config.json").read_text()) | {"eos_token_id": 95, "bos_token_id": 1}
+    (model / "config.json").write_text(json.dumps(config))
+    (model / "generation_config.json").unlink(missing_ok=True)
+    if generation is not None:
+        (model / "generation_config.json").write_text(json.dumps(generation))
+    before = GenerationConfig.from_pretrained(model).to_dict() if generation else None
+    export_model([("w", torch.ones(2))], model, tmp_path / "plain")
+    assert (tmp_path / "plain" / "generation_config.json").exists() == (generation is not None)
+    export_model([("w", torch.ones(2))], model, tmp_path / "hf", stop_ids=(7,))
+    assert ends(tmp_path / "hf") == expected
+    after = GenerationConfig.from_pretrained(tmp_path / "hf").to_dict()
+    assert after["bos_token_id"] == 1
+    assert before is None or after["top_p"] == before["top_p"]
 
 
 def test_a_large_model_is_written_in_shards(llama: Path, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from transformers import AutoModelForCausalLM
 from dynalign.configs.errors import RecordError
 from dynalign.configs.sections.algorithm import AlgorithmSettings
 from dynalign.configs.sections.learner import LoraSettings
+from dynalign.configs.sections.rollout import RolloutSettings
 from dynalign.learner.advantages import group_advantages
 from dynalign.learner.experience import read_step
 from dynalign.learner.weights import read_version
@@ -213,6 +214,26 @@ def test_the_mismatch_is_the_mean_difference_to_what_the_engine_recorded(llama: 
     mine = WrittenOut.logprobs(policy, group(1, [3, 4], recorded), 0)
     report = trained(learner_of(llama, group_size=2), 1, [group(1, [3, 4], recorded)])
     assert report["logprob_mismatch_mean"] == pytest.approx(float((mine.detach() + 9).abs().mean()), rel=1e-4)
+
+
+def test_what_the_engine_recorded_of_a_sample_is_compared_and_changes_no_weight(llama: Path) -> None:
+    pair = [candidate([5, 6], 1.0), candidate([7], 2.0)]
+    sampled = [candidate([5, 6], 1.0, [-9.0, -9.0]), candidate([7], 2.0)]
+    plain, compared = (learner_of(llama, group_size=2) for _ in range(2))
+    recorded = RolloutSettings(group_size=2, max_completion_tokens=16, dtype="float32", record_behaviour=True)
+    run = settings(llama, group_size=2).model_copy(update={"rollout": recorded})
+    corrected = Learner(run, llama, 0, 1)
+    reports = [
+        trained(learner, 1, [group(1, [3, 4], candidates)])
+        for learner, candidates in ((plain, pair), (compared, sampled), (corrected, sampled))
+    ]
+    mismatches = [report["logprob_mismatch_mean"] for report in reports]
+    assert mismatches[0] is None
+    assert mismatches[1] == mismatches[2] > 1.0
+    weights = [state_of(learner) for learner in (plain, compared, corrected)]
+    name = "model.norm.weight"
+    assert all(torch.equal(tensor, weights[1][each]) for each, tensor in weights[0].items())
+    assert not torch.equal(weights[0][name], weights[2][name])
 
 
 def test_a_step_asked_for_twice_is_answered_twice_and_trained_once(llama: Path) -> None:

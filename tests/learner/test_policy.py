@@ -10,6 +10,7 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 from transformers import (
     AutoModelForCausalLM,
@@ -270,6 +271,15 @@ def test_tensors_whose_names_are_not_on_disk_are_refused(llama: Path, tmp_path: 
     model.config.save_pretrained(tmp_path)
     with pytest.raises(UserError, match="no safetensors entry"):
         load_policy(tmp_path, LearnerSettings(), torch.float32, 0)
+
+
+def test_files_that_the_index_does_not_name_say_nothing_of_the_model(llama: Path, tmp_path: Path) -> None:
+    model = AutoModelForCausalLM.from_pretrained(llama)
+    model.save_pretrained(tmp_path, max_shard_size="20KB")
+    assert not (tmp_path / "model.safetensors").exists()
+    (tmp_path / "consolidated.safetensors").write_bytes(b"cut off")
+    save_file({"model.norm.weight": torch.ones(3)}, tmp_path / "optimizer.safetensors")
+    load_policy(tmp_path, LearnerSettings(), torch.float32, 0)
 
 
 FP4 = torch.tensor([0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, -0.0, -0.5, -1.0, -1.5, -2.0, -3.0, -4.0, -6.0])

@@ -9,7 +9,8 @@ from dynalign.configs.sections.rollout import RolloutSettings
 from dynalign.rollout.contexts import load_contexts
 from dynalign.rollout.engine.base import EngineRequest, EngineResult
 from dynalign.rollout.engine.deterministic import DeterministicEngine
-from dynalign.rollout.group_maker import GroupMaker, GroupTask, SwapGate, withheld_reason
+from dynalign.rollout.group_maker import GroupMaker, GroupTask, withheld_reason
+from dynalign.rollout.judges.function import FunctionJudge
 from dynalign.rollout.judges.make import make_judge
 from dynalign.rollout.judges.value_texts import load_value_texts
 from dynalign.rollout.prompts import Prompt
@@ -44,7 +45,8 @@ def tokenizer_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def maker(folder: Path, version: int = 0, noise_fraction: float = 0.0, **rollout: object) -> GroupMaker:
-    settings = RolloutSettings.model_validate({"group_size": 4, "max_completion_tokens": 12} | rollout)
+    usual = {"group_size": 4, "max_completion_tokens": 12, "mismatch_fraction": 0.0}
+    settings = RolloutSettings.model_validate(usual | rollout)
     run = RunSettings(
         name="r", model="m", seed=5, rollout=settings, judge=JudgeSettings(noise_fraction=noise_fraction)
     )
@@ -125,6 +127,45 @@ def test_a_candidate_sampled_under_an_older_version_has_both_sides_of_its_gap_me
     ]
 
 
+def recorded(group: Group) -> list[bool]:
+    return [candidate.behaviour_logprobs_T is not None for candidate in group.candidates_G]
+
+
+def test_the_engine_s_plain_log_probabilities_of_a_probed_candidate_are_kept_at_no_further_cost(
+    tokenizer_folder: Path,
+) -> None:
+    by = maker(tokenizer_folder, gap_probes=1)
+    group = made(by)
+    assert recorded(group) == [True, False, False, False]
+    assert len([request for request in requests(by) if request.prefill_from is not None]) == 1
+
+
+def test_a_seeded_share_of_the_candidates_is_recorded_in_a_run_without_probes(tokenizer_folder: Path) -> None:
+    by = maker(tokenizer_folder, gap_probes=0, mismatch_fraction=0.25)
+    shares = [recorded(made(by, group_id)) for group_id in range(25)]
+    assert 10 < sum(map(sum, shares)) < 40  # of 100 candidates
+    assert shares[3] == recorded(made(maker(tokenizer_folder, gap_probes=0, mismatch_fraction=0.25), 3))
+    assert not any(recorded(made(maker(tokenizer_folder, gap_probes=0))))
+
+
+def raises(prompt: str, completion: str) -> float:
+    raise ZeroDivisionError(f"{len(completion)} characters")
+
+
+def test_what_a_function_of_the_user_s_does_not_score_is_counted_with_its_last_cause(
+    tokenizer_folder: Path,
+) -> None:
+    judge = JudgeSettings(kind="function", function="tests.rollout.test_group_maker:raises")
+    by = maker(tokenizer_folder)
+    assert (made(by).withheld_reason, by.judge_failures, by.judge_failure) == (None, 0, "")
+    by.run = by.run.model_copy(update={"judge": judge})
+    by.judge = FunctionJudge(raises, "tests.rollout.test_group_maker:raises")
+    group = made(by)
+    assert group.withheld_reason == "unparsed"
+    assert by.judge_failures == 4
+    assert by.judge_failure.startswith("judge.function tests.rollout.test_group_maker:raises raised ZeroDiv")
+
+
 def test_behaviour_is_recorded_for_every_candidate_when_asked_for(tokenizer_folder: Path) -> None:
     group = made(maker(tokenizer_folder, record_behaviour=True, gap_probes=0))
     assert all(len(c.behaviour_logprobs_T or ()) == len(c.token_ids_T) for c in group.candidates_G)
@@ -163,43 +204,3 @@ def test_a_group_that_teaches_nothing_is_withheld_with_its_reason(
     scores: list[float | None], noise: float | None, lengths: list[int], reason: str | None
 ) -> None:
     assert withheld_reason(scores, noise, lengths) == reason
-
-
-def test_a_swap_waits_for_judges_and_later_judges_wait_for_the_swap() -> None:
-    async def in_order() -> list[str]:
-        gate, said = SwapGate(), list[str]()
-
-        async def judge(name: str, seconds: float) -> None:
-            async with gate.judging():
-                said.append(f"{name} begins")
-                await asyncio.sleep(seconds)
-                said.append(f"{name} ends")
-
-        async def swap() -> None:
-            async with gate.swapping():
-                said.append("swap")
-
-        async with asyncio.timeout(5):
-            first = asyncio.create_task(judge("first", 0.05))
-            await asyncio.sleep(0.01)
-            swapping = asyncio.create_task(swap())
-            await asyncio.sleep(0.01)
-            await asyncio.gather(first, swapping, judge("second", 0.0))
-        return said
-
-    assert asyncio.run(in_order()) == ["first begins", "first ends", "swap", "second begins", "second ends"]
-
-
-def test_a_cancelled_swap_lets_judges_in_again() -> None:
-    async def cancelled() -> None:
-        gate = SwapGate()
-        async with asyncio.timeout(5):
-            async with gate.judging():
-                swapping = asyncio.create_task(gate.swapping().__aenter__())
-                await asyncio.sleep(0.01)
-                swapping.cancel()
-                await asyncio.wait([swapping])
-            async with gate.judging():
-                pass
-
-    asyncio.run(cancelled())

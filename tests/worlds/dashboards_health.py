@@ -122,7 +122,7 @@ SELF_REWARD = Dashboard(
                 ),
                 Panel(
                     "Engine against learner",
-                    "Nats per token, with rollout.record_behaviour. 0.03 to 0.04 is usual in bfloat16; far "
+                    "Nats per token, on a sample of the candidates. 0.03 to 0.04 is usual in bfloat16; far "
                     "more is another model.",
                     (of("logprob_mismatch_mean"),),
                     thresholds=bad_above(0.08, 0.15),

@@ -92,8 +92,11 @@ ROLLOUT = Dashboard(
                 ),
                 Panel(
                     "Candidates scored, by worker",
-                    "Per second.",
-                    (rate("worker_judgements_total", "{{run}} {{worker}}"),),
+                    "Per second, and those to which judge.function gave no score.",
+                    (
+                        rate("worker_judgements_total", "{{run}} {{worker}}"),
+                        rate("worker_judge_failures_total", "{{run}} {{worker}}, no score"),
+                    ),
                 ),
                 Panel(
                     "A worker's time",

@@ -40,6 +40,7 @@ def worker(name: str = "rollout-0", state: str = "serving", step: int = 0) -> di
     totals = {
         "completion_tokens_total": 900 * step,
         "judgements_total": 32 * step,
+        "judge_failures_total": step,
         "generate_s": 6.0 * step,
         "score_s": 2.0 * step,
     }

@@ -90,7 +90,7 @@ class LedgerFolder:
 
     async def forget(self, actor: LedgerActor, step: int) -> None:
         """Deletes spool files of steps up to `step`, as the coordinator does after a checkpoint."""
-        await clear_spool(self.folder / "spool", step, actor)
+        await clear_spool(self.folder, self.owner.lineage, step, actor)
 
 
 def version(step: int, lineage: int = 1) -> WeightVersion:

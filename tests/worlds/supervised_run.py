@@ -40,7 +40,7 @@ ACCOUNT: dict[str, Any] = {
     "withheld_by_reason": {"poison": 1},
 }
 """A part of a ledger's status."""
-WORKER_STATS = WorkerStats("", 0, 0, 0, 0, 0.0, 0.0, 0.0, 0.0, 0.0, 0, 0)
+WORKER_STATS = WorkerStats("", 0, 0, 0, 0, 0, "", 0.0, 0.0, 0.0, 0.0, 0.0, 0, 0)
 STATUS = LedgerStatus(4, 0, 0, 1, 2, 1, 0, 0, 0, {"poison": 1}, 1, 0, True, None, "", 0.0, {})
 
 

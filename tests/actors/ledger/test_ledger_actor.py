@@ -99,6 +99,21 @@ def test_a_worker_that_leaves_gives_its_leases_back_at_once(tmp_path: Path) -> N
     tell(tmp_path, story)
 
 
+def test_a_worker_that_leaves_while_the_ledger_restores_itself_is_gone_for_it_too(tmp_path: Path) -> None:
+    async def story(place: LedgerFolder) -> None:
+        spec = LedgerSpec(RUN, str(place.folder), place.owner.lineage, 0, prompts_count=3)
+        actor = LedgerActor(spec, place.clock)
+        left = asyncio.create_task(actor.worker_left("worker-0", died=True))
+        await asyncio.sleep(0)
+        await actor.start()
+        assert await left == []
+        assert await actor.offer(version(0))
+        assert await leases_of(actor, 1) == []
+        assert len(await leases_of(actor, 1, "worker-1")) == 1
+
+    tell(tmp_path, story)
+
+
 def test_a_call_that_outlives_its_worker_gets_no_lease(tmp_path: Path) -> None:
     async def story(place: LedgerFolder) -> None:
         actor = await place.ledger()

@@ -1,6 +1,7 @@
 """One test per row of the supervision's table, with fake actors and a clock: what dies, and what follows."""
 
 import errno
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,8 +9,9 @@ from ray import exceptions
 
 from dynalign.configs.errors import EngineError, LearnerLost, RecordError, RunFailed, WeightsError
 from dynalign.rollout.ledger.values import Break
+from dynalign.run_folder.events import read_events
 from dynalign.run_folder.run_status import PoolStatus, RunStatus
-from tests.worlds.supervised_run import FakeActor, World
+from tests.worlds.supervised_run import WORKER_STATS, FakeActor, World
 
 MEMORY = exceptions.OutOfMemoryError(
     "1 worker(s) were killed due to the node running low on memory.\n"
@@ -297,6 +299,17 @@ def test_a_new_coordinator_is_asked_for_what_still_holds(world: World, asked: li
     world.until(lambda: len(world.created["coordinator"]) == 2)
     wanted = {"pause": ["pause"], "resume": ["resume"], "stop": ["pause", "stop"]}[asked[-1]]
     assert [call[0] for call in world.newest("coordinator").control.asked] == wanted
+
+
+def test_a_reward_function_that_fails_is_told_once_with_its_cause(world: World) -> None:
+    cause = "judge.function m:f raised ZeroDivisionError"
+    failing = replace(WORKER_STATS, judge_failures_total=1, judge_failure=cause)
+    for name in ("rollout-0", "rollout-1"):
+        world.newest(name).methods["stats"].outcome = failing
+    world.look(5)
+    told = [(event.actor, event.detail) for event in read_events(world.folder) if event.what == "judge fails"]
+    assert told == [("rollout-0", cause)]
+    assert [worker.judge_failures_total for worker in world.supervisor.report().workers] == [1, 1]
 
 
 def test_the_coordinator_s_decision_on_the_number_of_workers_is_carried_out(world: World) -> None:

@@ -53,7 +53,7 @@ class Worker:
             self._stopped.set()
 
     async def stats(self) -> WorkerStats:
-        return WorkerStats("", 7, 0, 0, 0, 0.0, 0.0, 0.0, 0.0, 0.0, 0, 0)
+        return WorkerStats("", 7, 0, 0, 0, 0, "", 0.0, 0.0, 0.0, 0.0, 0.0, 0, 0)
 
 
 class World:

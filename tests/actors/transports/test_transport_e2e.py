@@ -14,7 +14,7 @@ from dynalign.actors.transports.nccl import NcclPublisher
 from dynalign.actors.worker.weight_loader import WeightLoader
 from dynalign.configs.sections.rollout import RolloutSettings
 from dynalign.rollout.engine.base import EngineRequest
-from dynalign.rollout.group_maker import SwapGate
+from dynalign.rollout.engine.swap_gate import SwapGate
 from tests.worlds.chat_models import tiny_chat_model
 from tests.worlds.live_engine import TOLERANCE_NATS, LiveEngine, live_engine, mismatch_nats
 from tests.worlds.one_rank import Learner

@@ -19,7 +19,7 @@ from dynalign.actors.worker.weight_loader import WeightLoader
 from dynalign.configs.errors import DeadlineExceeded, EngineError, PublisherGone, TransferFailed
 from dynalign.learner.weights import make_version
 from dynalign.rollout.engine.deterministic import DeterministicEngine
-from dynalign.rollout.group_maker import SwapGate
+from dynalign.rollout.engine.swap_gate import SwapGate
 from dynalign.rollout.weights.broadcast import Root
 from dynalign.rollout.weights.source import BroadcastMember, MemoryHandle, Source
 from dynalign.rollout.weights.version import WeightVersion

@@ -11,7 +11,7 @@ from dynalign.configs.errors import UserError
 from dynalign.launch.models.architecture import causal_models
 from dynalign.launch.models.folder import download_cause, folder_mistakes, model_folder
 from dynalign.launch.models.shape import read_shape
-from dynalign.launch.models.weights import INDEX, SINGLE
+from dynalign.learner.weight_files import INDEX, SINGLE
 
 CONFIG = {
     "model_type": "llama",

@@ -95,6 +95,14 @@ def test_the_next_evaluation_takes_the_place_of_the_one_before() -> None:
         evaluations.results(4)
 
 
+def test_a_coordinator_that_was_replaced_does_not_bring_an_earlier_evaluation_back() -> None:
+    evaluations = opened()
+    evaluations.open(6, ITEMS[:1])
+    with pytest.raises(LedgerError, match="evaluation 4 is over: 6 is open"):
+        evaluations.open(4, ITEMS)
+    assert evaluations.results(6) is None
+
+
 def test_without_an_evaluation_nothing_is_leased() -> None:
     table = table_of()
     EvaluationLeases(table, lineage=1)
