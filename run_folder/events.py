@@ -1,5 +1,5 @@
-"""`events.jsonl`: which actor died, why, what was done, and how long it took. One JSON object per line,
-appended."""
+"""`events.jsonl`: which actor died, why, what was done, and how long it took; and which alarm fired. One JSON
+object per line, appended."""
 
 import json
 import logging
@@ -11,7 +11,7 @@ from typing import Literal
 
 from dynalign.run_folder import layout
 
-Kind = Literal["worker", "ledger", "learner", "coordinator", "pool"]
+Kind = Literal["worker", "ledger", "learner", "coordinator", "pool", "alarm"]
 logger = logging.getLogger(__name__)
 
 
@@ -23,13 +23,13 @@ class Event:
     """
 
     kind: Kind
-    """The kind of actor; `pool`: all workers together."""
+    """The kind of actor; `pool`: all workers together; `alarm`: one of the section `alarms`."""
     actor: str
     """Its name."""
     what: str
-    """`died`, `recovered`, `drains` or `scaled`."""
+    """`died`, `recovered`, `drains` or `scaled`; of an alarm `fired` or `cleared`."""
     cause: str
-    """One word, which is also the label of the Prometheus metric."""
+    """One word, which is also the label of the Prometheus metric; of an alarm its action."""
     detail: str
     """A sentence for people."""
     lost_s: float | None

@@ -2,6 +2,7 @@
 
   train()    take ─► learn ─► publish ─► commit ─► checkpoint when due ─► monitor, one step after the other
              waits for: a whole batch, then the learner     unblocked by: workers' reports; the ranks
+  alarms     after each row; one that asks for it pauses or stops the run as a person would
   controls   set a flag that train() reads between two lines; `stop` also ends a wait for a batch
   look()     every second, from the supervision: takes its report, returns the status; waits for nothing
 
@@ -100,6 +101,7 @@ class Coordinator:
         self._checkpointed = spec.step
         self._checkpoint_failures = 0
         self._skipped_in_a_row = 0
+        self._stopped_by: str | None = None
         self._metrics_address: str | None = None
         self._status: RunStatus | None = None
         logs.configure(self.run, "coordinator", lambda: version_label(spec.lineage, self.step))
@@ -216,6 +218,21 @@ class Coordinator:
             with suppress(StopRequested):  # the step's row then has no held-out figures
                 heldout = await self._controls.or_stop(monitor.evaluate(self.step))
         await monitor.write_row(self.step, learned, self._ages if learned else (), measured, heldout)
+        if not self._done():
+            await self._obey_alarms()
+
+    async def _obey_alarms(self) -> None:
+        """Pauses or stops the run where an alarm that has just begun to fire asks for it."""
+        alarm = self._steps.alarms.asked()
+        if alarm is None:
+            return
+        cause = f"alarm {alarm.name} (alarms.{alarm.name}.action={alarm.action}): {alarm.words}"
+        logger.warning("%s", cause)
+        if alarm.action == "stop":
+            self._stopped_by = cause
+        else:
+            self._now.phase = f"paused by {cause}; then resume the run, or stop it"
+        await self.control(alarm.action)
 
     async def _checkpoint(self) -> None:
         """Where it cannot be written, the one before is whole, a disk can be freed, and the next step tries
@@ -253,7 +270,13 @@ class Coordinator:
         whole = (
             step_folder(self.folder / layout.CHECKPOINTS, self._checkpointed) if self._checkpointed else None
         )
-        return Ending(ended, asdict(await self._ledger.status()), None if whole is None else str(whole))
+        return Ending(
+            ended,
+            asdict(await self._ledger.status()),
+            None if whole is None else str(whole),
+            self._stopped_by,
+            self._steps.alarms.firing,
+        )
 
     # -- what the lines ask ----------------------------------------------------------------------------------
 
@@ -322,6 +345,7 @@ class Coordinator:
             phase=self._now.phase,
             notice=self._now.notice,
             metrics_address=self._metrics_address,
+            alarms=self._steps.alarms.firing,
             pool=PoolStatus(self._steps.decisions, decision.wanted, decision.reason, self._steps.pool_reason),
             supervision=supervision,
         )

@@ -1,0 +1,75 @@
+"""job: how often each alarm fires without a cause, and how soon with one, on simulated runs."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from dynalign.benchmarks.simulated_runs import FAULTS, Fault, Shape, simulate
+from dynalign.benchmarks.workload import Workload
+from dynalign.configs.sections.alarms import AlarmsSettings
+from dynalign.evaluation.alarms.alarms import ALARMS, Alarm, settings_of, statistics
+from dynalign.evaluation.alarms.cusum import firing
+from dynalign.evaluation.alarms.history import History
+
+SOON_STEPS = 10
+"""Steps after the onset within which an alarm has to fire."""
+EARLIEST_ONSET = 60
+LATEST_ONSET = 120
+SHAPES = (Shape(prompts=4), Shape(prompts=8), Shape(prompts=32))
+"""Clean runs of all these sizes are counted together; faults are planted in runs of the middle one."""
+
+
+@dataclass(frozen=True)
+class FalseAlarms:
+    """What fired in clean runs. Example: `FalseAlarms(4000, {"injection": 1, …})`."""
+
+    steps: int
+    """Steps of all runs."""
+    times: Mapping[str, int]
+    """Alarm → how often it began to fire."""
+
+    def per_1000(self, name: str) -> float:
+        """False alarms of one alarm per 1,000 clean steps."""
+        return 1000 * self.times[name] / self.steps
+
+
+def _threshold(alarm: Alarm) -> float:
+    return settings_of(alarm, AlarmsSettings()).threshold
+
+
+def false_alarms(seeds: Iterable[int], shapes: Iterable[Shape]) -> FalseAlarms:
+    """Clean runs, one for each seed and shape, and what fired in them, at the default thresholds."""
+    times = dict.fromkeys((alarm.name for alarm in ALARMS), 0)
+    steps = 0
+    kept = tuple(shapes)
+    for seed in seeds:
+        for index, shape in enumerate(kept):
+            rows = simulate(np.random.default_rng((seed, index)), shape)
+            steps += len(rows)
+            history = History(rows)
+            for alarm in ALARMS:
+                fires_T = firing(statistics(alarm, history), _threshold(alarm))
+                times[alarm.name] += int(np.diff(fires_T.astype(int), prepend=0).clip(0).sum())
+    return FalseAlarms(steps, times)
+
+
+def delays(fault: Fault, seeds: Iterable[int], size: float = 1.0, shape: Shape | None = None) -> list[float]:
+    """Steps from the onset to the alarm of that fault, one for each seed; infinite where it was silent for 60
+    steps. An alarm that fires before the onset counts as silent: it did not fire because of the fault."""
+    [alarm] = [alarm for alarm in ALARMS if alarm.name == fault.alarm]
+    found: list[float] = []
+    for seed in seeds:
+        rng = np.random.default_rng((seed, 7))
+        onset_step = int(rng.integers(EARLIEST_ONSET, LATEST_ONSET))
+        whole = Shape(steps=onset_step + 60) if shape is None else shape
+        rows = simulate(rng, whole, fault, onset_step, size)
+        fires_T = firing(statistics(alarm, History(rows)), _threshold(alarm))
+        first = int(fires_T.argmax()) if fires_T.any() else -1
+        found.append(float(first + 1 - onset_step) if first + 1 >= onset_step else float("inf"))
+    return found
+
+
+def soon_fraction(found: list[float]) -> float:
+    """Share of the seeds in which the alarm fired within SOON_STEPS of the onset."""
+    return float(np.mean([delay <= SOON_STEPS for delay in found]))
