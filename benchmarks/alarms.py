@@ -16,6 +16,8 @@ SOON_STEPS = 10
 """Steps after the onset within which an alarm has to fire."""
 EARLIEST_ONSET = 60
 LATEST_ONSET = 120
+UNNOTICED = 60
+"""Steps after the onset at which a simulated run ends, and an alarm that was silent counts as such."""
 SHAPES = (Shape(prompts=4), Shape(prompts=8), Shape(prompts=32))
 """Clean runs of all these sizes are counted together; faults are planted in runs of the middle one."""
 
@@ -54,16 +56,15 @@ def false_alarms(seeds: Iterable[int], shapes: Iterable[Shape]) -> FalseAlarms:
     return FalseAlarms(steps, times)
 
 
-def delays(fault: Fault, seeds: Iterable[int], size: float = 1.0, shape: Shape | None = None) -> list[float]:
-    """Steps from the onset to the alarm of that fault, one for each seed; infinite where it was silent for 60
-    steps. An alarm that fires before the onset counts as silent: it did not fire because of the fault."""
+def delays(fault: Fault, seeds: Iterable[int], size: float = 1.0) -> list[float]:
+    """Steps from the onset to the alarm of that fault, one for each seed; infinite where it was silent until
+    the run ended. An alarm that fires before the onset counts as silent: not the fault made it fire."""
     [alarm] = [alarm for alarm in ALARMS if alarm.name == fault.alarm]
     found: list[float] = []
     for seed in seeds:
         rng = np.random.default_rng((seed, 7))
         onset_step = int(rng.integers(EARLIEST_ONSET, LATEST_ONSET))
-        whole = Shape(steps=onset_step + 60) if shape is None else shape
-        rows = simulate(rng, whole, fault, onset_step, size)
+        rows = simulate(rng, Shape(steps=onset_step + UNNOTICED), fault, onset_step, size)
         fires_T = firing(statistics(alarm, History(rows)), _threshold(alarm))
         first = int(fires_T.argmax()) if fires_T.any() else -1
         found.append(float(first + 1 - onset_step) if first + 1 >= onset_step else float("inf"))
@@ -73,3 +74,23 @@ def delays(fault: Fault, seeds: Iterable[int], size: float = 1.0, shape: Shape |
 def soon_fraction(found: list[float]) -> float:
     """Share of the seeds in which the alarm fired within SOON_STEPS of the onset."""
     return float(np.mean([delay <= SOON_STEPS for delay in found]))
+
+
+def measure(workload: Workload) -> dict[str, list[float]]:
+    """False alarms per 1,000 clean steps, and per fault the share found soon and the delays."""
+    seeds = range(4 if workload.quick else 100)
+    clean = false_alarms(seeds, SHAPES)
+    rates = {alarm.name: clean.per_1000(alarm.name) for alarm in ALARMS}
+    found = {f"alarm_{name}_false": [rate] for name, rate in rates.items()}
+    found["alarms_false_worst"] = [max(rates.values())]
+    found["alarms_false_together"] = [sum(rates.values())]
+    shares = []
+    for index, fault in enumerate(FAULTS):
+        whole = delays(fault, seeds)
+        shares.append(soon_fraction(whole))
+        name = f"alarm_{fault.alarm}_{index}"
+        found[f"{name}_soon"] = [shares[-1]]
+        found[f"{name}_soon_half"] = [soon_fraction(delays(fault, seeds, size=0.5))]
+        found[f"{name}_delay"] = [delay for delay in whole if np.isfinite(delay)] or [float(UNNOTICED)]
+    found["alarms_soon_worst"] = [min(shares)]
+    return found

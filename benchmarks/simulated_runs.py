@@ -43,8 +43,10 @@ class Shape:
 
 @dataclass(frozen=True)
 class Fault:
-    """One fault, at its full size from the onset on. Example: `Fault("length_gaming", "pays for length", {"length_slope":
-    0.5})`."""
+    """One fault, at its full size from the onset on.
+
+    Example: `Fault("length_gaming", "pays for length", {"length_slope": 0.5})`.
+    """
 
     alarm: str
     """The alarm that has to fire."""
@@ -91,7 +93,7 @@ def simulate(
     columns |= _shares(rng, shape, at)
     lengths_T = 60 + 30 * (1 - np.exp(-np.arange(shape.steps) / 100)) + rng.normal(0, 2, shape.steps)
     candidates = shape.prompts * shape.group_size
-    for name, values_T in columns.items():
+    for values_T in columns.values():
         values_T[rng.random(shape.steps) < MISSING] = np.nan
     columns["completion_length_mean"] = lengths_T
     columns["completion_tokens"] = lengths_T * candidates
@@ -134,7 +136,7 @@ def _difficulties(rng: np.random.Generator, shape: Shape) -> NDArray[np.float64]
 
 
 def _scored(rng: np.random.Generator, shape: Shape, at: Parameter) -> dict[str, NDArray[np.float64]]:
-    """What is measured on the candidates of a step, and on the held-out prompts that the same policy answers."""
+    """What is measured on the candidates of a step, and on the held-out prompts."""
     size = (shape.steps, shape.prompts, shape.group_size)
     level_T = _level(rng, shape.steps) + at("level")
     quality = rng.normal(0, WITHIN_STD, size)

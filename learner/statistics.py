@@ -5,8 +5,8 @@ from collections.abc import Iterable, Sequence
 from itertools import chain
 from statistics import fmean, stdev
 
-from dynalign.learner.batch import TrainingBatch
 from dynalign.learner.attack_shapes import injection_fraction
+from dynalign.learner.batch import TrainingBatch
 from dynalign.learner.score_health import (
     correlation,
     score_saturation_fraction,

@@ -81,7 +81,7 @@ class PoolStatus:
 
 @dataclass(frozen=True, slots=True)
 class AlarmStatus:
-    """An alarm that fires. Example: `AlarmStatus("injection", 81, 85, "pause", "share of answers … 0.11 …")`."""
+    """An alarm that fires. Example: `AlarmStatus("injection", 81, 85, "pause", "share of … 0.11 …")`."""
 
     name: str
     """The alarm's name."""

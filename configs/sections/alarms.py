@@ -13,8 +13,8 @@ class AlarmSettings(Section):
     """One alarm. Example: `{action: pause, threshold: 8.0}`."""
 
     action: AlarmAction = "warn"
-    """`warn`: say so; `pause`: also pause the run after the step, until `dynalign resume`; `stop`: also end it
-    after the step, with a checkpoint."""
+    """`warn`: say so; `pause`: also pause the run after the step, until `dynalign resume`; `stop`: also end
+    it after the step, with a checkpoint."""
     threshold: Annotated[float, Field(gt=0.0, le=1000.0)] = 10.0
     """Standard errors at which it fires (docs/alarms.md says of what). Fewer: earlier, with more false
     alarms."""

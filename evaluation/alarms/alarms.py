@@ -1,6 +1,6 @@
 """The alarms of a run: a table of what each one looks at, and what they all say of a history.
 
-    rows of metrics.jsonl ─► signals (signals.py) ─► windowed CUSUM (cusum.py) ─► fires, since when, what to do
+    rows of metrics.jsonl ─► signals (signals.py) ─► windowed CUSUM (cusum.py) ─► fires, since when, and why
 
 Nothing here keeps a state: the same rows give the same alarms, in a run, after a resume, and in a report.
 How often they fire without a cause, and how soon with one, is measured: docs/alarms.md.
@@ -61,11 +61,11 @@ ALARMS: tuple[Alarm, ...] = (
         "stop, go back to a checkpoint before the onset, and raise algorithm.kl_coef or lower "
         "learner.learning_rate", allowance=0.0, window=1, limit=np.inf),
     Alarm("prompt_overfitting", signals.prompt_overfitting,
-        "the policy learns these prompts and not the value: add prompts, or keep the checkpoint with the best "
+        "the policy learns these prompts, not the value: add prompts, or keep the checkpoint with the best "
         "held-out reward (checkpoint.keep_best)", limit=6.0),
     Alarm("aspect_imbalance", signals.aspect_imbalance,
-        "one aspect is paid for with another: compare samples from before and after the onset, and reword the "
-        "rubric or weigh its aspects anew"),
+        "one aspect is paid for with another: compare samples from before and after the onset, and reword "
+        "the rubric or weigh its aspects anew"),
     Alarm("value_drift", signals.value_drift,
         "the reward moves because the judge does: compare samples that both judges scored, and train on the "
         "second judge if they disagree on what is better"),

@@ -15,8 +15,8 @@ Values = NDArray[np.float64]
 Steps = NDArray[np.int64]
 
 MOST_CORRELATED = 0.7
-"""Bound of the lag-1 correlation that a standard error is widened for. It is estimated from a short reference,
-where a larger estimate is mostly a trend."""
+"""Bound of the lag-1 correlation that a standard error is widened for. It is estimated from a short
+reference, where a larger estimate is mostly a trend."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ def windowed_cusum(deviations_T: Values, allowance: float, window: int, limit: f
 
 
 def firing(statistic_T: Values, threshold: float) -> NDArray[np.bool_]:
-    """Whether an alarm fires after each value: from the threshold on, until the statistic is below half of it.
+    """Whether an alarm fires after each value: from the threshold on, until it is below half of it.
 
     NaN is no statistic, and changes nothing.
     """
@@ -85,8 +85,8 @@ def firing(statistic_T: Values, threshold: float) -> NDArray[np.bool_]:
 def from_reference(
     values_T: Values, reference: int, floor: float, up: bool, bound: float | None = None
 ) -> Values:
-    """Deviations from the mean of the first `reference` values, in their long-run standard deviation, those of
-    the reference itself NaN; all NaN while there are fewer.
+    """Deviations from the mean of the first `reference` values, in their long-run standard deviation; NaN for
+    these values themselves.
 
     floor: the least standard deviation, in the unit of the values. up: a rise is positive, otherwise a fall.
     bound: worse than this is no clean reference: the centre stays on the good side of it.
@@ -105,8 +105,9 @@ def from_reference(
 
 
 def best_levels(values_T: Values, reference: int, gap: int) -> Values:
-    """The best level before each value: the largest mean of `reference` consecutive values that ended at least
-    `gap` values earlier; NaN without any. It follows a level that rises, as rewards do, and never falls."""
+    """The best level before each value: the largest mean of `reference` consecutive values that ended at
+    least `gap` values earlier; NaN without any. It follows a level that rises, as rewards do, and does not
+    fall."""
     best_T = np.full(len(values_T), np.nan)
     first = reference + gap - 1
     if len(values_T) > first:

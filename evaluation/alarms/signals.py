@@ -20,7 +20,7 @@ from dynalign.evaluation.alarms.history import Column, History
 
 REFERENCE = 24
 """Measured steps at the start of a run that an alarm compares with; until then it is silent."""
-REFERENCE_EVALUATIONS = 6
+REFERENCE_EVALUATIONS = 8
 """The same for a figure of the held-out evaluations, which stand several steps apart."""
 BEST_GAP = 10
 """Steps between the newest level that counts as the best one and the step that is compared with it."""
@@ -129,8 +129,8 @@ def prompt_overfitting(history: History) -> list[Signal]:
     if len(gaps) > REFERENCE_EVALUATIONS and len(rewards.values_T) >= REFERENCE:
         until = column.rows_T[REFERENCE_EVALUATIONS - 1]
         each = max(1.0, float((rewards.rows_T <= until).sum()) / REFERENCE_EVALUATIONS)
-        # The mean of the steps between two evaluations, and a held-out mean that is as uncertain.
-        floor = long_run_std(rewards.values_T[:REFERENCE]) * float(np.sqrt(2.0 / each))
+        # The standard error of a mean of the steps between two evaluations.
+        floor = long_run_std(rewards.values_T[:REFERENCE]) / float(np.sqrt(each))
     deviations_T = from_reference(column.values_T, REFERENCE_EVALUATIONS, floor, up=True)
     usual = float(np.mean(gaps[:REFERENCE_EVALUATIONS])) if gaps else None
     return [_signal("training reward less held-out reward", column, deviations_T, usual)]

@@ -1,5 +1,6 @@
 """The Grafana dashboards Self-reward health and Faults."""
 
+from dynalign.configs.sections.alarms import AlarmsSettings
 from tests.worlds.dashboards import RUN, STATE, bad_above, fraction, of, rate, stat
 from tests.worlds.grafana_model import Dashboard, Panel, Query, Row
 
@@ -35,21 +36,68 @@ SELF_REWARD = Dashboard(
                     most=5,
                 ),
                 Panel(
+                    "Alarms",
+                    "1 while an alarm fires (docs/alarms.md); events.jsonl and the report say what was seen "
+                    "and what to do.",
+                    tuple(of(f"alarm_{name}", f"{{{{run}}}} {name}") for name in AlarmsSettings.model_fields),
+                    width=12,
+                    most=1,
+                ),
+                Panel(
                     "Training minus held-out",
                     "Points between training prompts and held-out ones, both with the system prompt. "
-                    "Growing: overfitting.",
+                    "It counts by how much it grows: prompts differ in difficulty.",
                     (Query(f"dynalign_reward_mean{RUN} - dynalign_heldout_prompted_reward_mean{RUN}"),),
                     width=6,
-                    thresholds=bad_above(0.4, 0.75),
                     least=None,
                 ),
                 Panel(
                     "Score follows length",
-                    "Pearson's correlation. Beyond 0.7 the judge rewards length itself; below -0.7 brevity.",
-                    (of("score_length_correlation"),),
+                    "Pearson's correlation, over all candidates and within groups. A rise: length pays.",
+                    (
+                        of("score_length_correlation", "{{run}} all"),
+                        of("score_length_correlation_within", "{{run}} within groups"),
+                    ),
                     width=6,
                     least=-1,
                     most=1,
+                ),
+                Panel(
+                    "Score less the second judge's",
+                    "Points, over the candidates that both have scored. Where it moves, one of them changed.",
+                    (of("second_judge_gap"),),
+                    width=6,
+                    least=None,
+                ),
+                Panel(
+                    "Order and bias",
+                    "Within groups: rank correlation with the second judge, and correlation of the policy's "
+                    "confidence with the score and with the judge's error.",
+                    (
+                        of("second_judge_rank_correlation", "{{run}} second judge's order"),
+                        of("score_confidence_correlation", "{{run}} score and confidence"),
+                        of("self_bias_correlation", "{{run}} error and confidence"),
+                    ),
+                    width=6,
+                    least=-1,
+                    most=1,
+                ),
+                Panel(
+                    "Aspects",
+                    "Points between the rubric's best and worst aspect, where they are scored apart.",
+                    (of("aspect_spread"),),
+                    width=6,
+                ),
+                Panel(
+                    "Capability probe",
+                    "Score less that before training, and its standard error.",
+                    (
+                        of("capability_change", "{{run}} change"),
+                        of("capability_change_se", "{{run}} standard error"),
+                    ),
+                    "percentunit",
+                    width=6,
+                    least=None,
                 ),
             ),
         ),
@@ -78,6 +126,13 @@ SELF_REWARD = Dashboard(
                     (of("reward_std", "{{run}} spread"), of("judge_noise_std", "{{run}} noise")),
                 ),
                 Panel(
+                    "Reliability of the advantages",
+                    "1 - noise / variance within groups, withheld ones too. Below 0.5 it is mostly noise.",
+                    (of("advantage_reliability"),),
+                    thresholds=((0, "red"), (0.5, "orange"), (0.8, "green")),
+                    most=1,
+                ),
+                Panel(
                     "Withheld groups",
                     "Per second, by reason, also between steps.",
                     (rate("groups_withheld_total", "{{run}} {{reason}}"),),
@@ -87,7 +142,7 @@ SELF_REWARD = Dashboard(
                 Panel(
                     "No signal, on time",
                     "Share of the groups settled in the last half hour, steps or no steps; "
-                    "DynalignRewardCollapse reads it.",
+                    "DynalignNoSignal reads it.",
                     (
                         Query(
                             f"{WITHOUT_SIGNAL} / ({WITHOUT_SIGNAL} + sum by (run) "
@@ -107,9 +162,17 @@ SELF_REWARD = Dashboard(
                 fraction(
                     "Unparsed verdicts",
                     "Verdicts that cannot be read. Such a candidate gets no advantage.",
-                    of("unparsed_fraction"),
-                    warn=0.1,
+                    of("unparsed_fraction", "{{run}} trained groups"),
+                    of("unreadable_fraction", "{{run}} withheld ones too"),
+                    warn=0.05,
                     alarm=0.2,
+                ),
+                fraction(
+                    "Answers that look like attacks",
+                    "Shapes of known attacks on judges, spellings of control tokens. Up to 2 % is chance.",
+                    of("injection_fraction"),
+                    warn=0.02,
+                    alarm=0.1,
                 ),
                 Panel(
                     "Digit mass",
