@@ -1,6 +1,6 @@
 """job: how often each alarm fires without a cause, and how soon with one, on simulated runs."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -78,8 +78,12 @@ def soon_fraction(found: list[float]) -> float:
 
 def measure(workload: Workload) -> dict[str, list[float]]:
     """False alarms per 1,000 clean steps, and per fault the share found soon and the delays."""
-    seeds = range(4 if workload.quick else 100)
-    clean = false_alarms(seeds, SHAPES)
+    return figures_over(range(4 if workload.quick else 100), SHAPES)
+
+
+def figures_over(seeds: Sequence[int], shapes: Sequence[Shape]) -> dict[str, list[float]]:
+    """The figures of the catalog over these seeds: clean runs of each shape, and every fault."""
+    clean = false_alarms(seeds, shapes)
     rates = {alarm.name: clean.per_1000(alarm.name) for alarm in ALARMS}
     found = {f"alarm_{name}_false": [rate] for name, rate in rates.items()}
     found["alarms_false_worst"] = [max(rates.values())]
@@ -91,6 +95,6 @@ def measure(workload: Workload) -> dict[str, list[float]]:
         name = f"alarm_{fault.alarm}_{index}"
         found[f"{name}_soon"] = [shares[-1]]
         found[f"{name}_soon_half"] = [soon_fraction(delays(fault, seeds, size=0.5))]
-        found[f"{name}_delay"] = [delay for delay in whole if np.isfinite(delay)] or [float(UNNOTICED)]
+        found[f"{name}_delay"] = [delay if np.isfinite(delay) else float(UNNOTICED) for delay in whole]
     found["alarms_soon_worst"] = [min(shares)]
     return found

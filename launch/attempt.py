@@ -139,7 +139,11 @@ class Attempt:
 
     def _watch(self, supervisor: Supervisor, view: ProgressView) -> State:
         """Until the coordinator's loop ends."""
-        alarms = AlarmEvents(self._folder, EventLog(self._folder, lambda: self._heart.lineage))
+
+        def lineage() -> int:
+            return self._spec.lineage if supervisor.status is None else supervisor.status.lineage
+
+        alarms = AlarmEvents(self._folder, EventLog(self._folder, lineage))
         while supervisor.ending is None:
             supervisor.mirror = None if self._mirror is None else self._mirror.report()
             supervisor.look(_LOOK_S)

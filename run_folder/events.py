@@ -41,7 +41,7 @@ class Event:
 
 
 class EventLog:
-    """The one writer of a run's events. lineage: returns the present one."""
+    """Writes a run's events; its driver alone does. lineage: returns the present one."""
 
     def __init__(self, run_folder: Path, lineage: Callable[[], int]) -> None:
         self._file = run_folder / layout.EVENTS

@@ -12,13 +12,13 @@ from dynalign.run_folder.run_status import AlarmStatus
 class AlarmWatch:
     """It has no memory but the rows, so that a resumed run goes on as one that was never interrupted.
 
-    rows: those of `metrics.jsonl`, by step.
+    rows: those of `metrics.jsonl`, by step. Until the first `look`, it says what the newest of them say.
     """
 
     def __init__(self, settings: AlarmsSettings, rows: Sequence[Mapping[str, Any]]) -> None:
         self._settings = settings
         self._rows = bounded(rows)
-        self._readings: tuple[AlarmReading, ...] = ()
+        self._readings: tuple[AlarmReading, ...] = readings(self._rows, settings) if self._rows else ()
 
     def look(self, row: Mapping[str, Any]) -> dict[str, int | None]:
         """Takes a step's row in, in the place of rows that a return to a checkpoint has undone, and returns

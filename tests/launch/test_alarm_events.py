@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from dynalign.launch.alarm_events import AlarmEvents
+from dynalign.run_folder import layout
 from dynalign.run_folder.events import EventLog, read_events
 from dynalign.run_folder.run_status import AlarmStatus
 
@@ -30,3 +31,9 @@ def test_an_alarm_is_one_line_when_it_fires_and_one_when_it_is_silent_again(tmp_
 def test_the_next_driver_repeats_nothing_and_says_what_is_silent_by_then(tmp_path: Path) -> None:
     told(tmp_path, (LENGTH, DRIFT))
     assert told(tmp_path, (DRIFT,))[2:] == [("length_gaming", "cleared", "")]
+
+
+def test_a_damaged_file_costs_the_memory_of_earlier_drivers_and_no_run(tmp_path: Path) -> None:
+    (tmp_path / layout.EVENTS).write_text("{}\nnot JSON\n")
+    AlarmEvents(tmp_path, EventLog(tmp_path, lambda: 1)).tell((LENGTH,))
+    assert "length_gaming" in (tmp_path / layout.EVENTS).read_text()
