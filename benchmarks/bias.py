@@ -34,7 +34,7 @@ from dynalign.learner.weights import read_version
 from dynalign.rollout.arrow_schema import encode, to_batch
 from dynalign.rollout.records import HIGHEST_SCORE
 
-STEPS = 160
+STEPS = 200
 PROMPTS = 8
 GROUP_SIZE = 8
 HELDOUT_EVERY = 5
@@ -98,7 +98,7 @@ def _overrides(folder: Path, steps: int) -> list[str]:
         f"rollout.group_size={GROUP_SIZE}",
         "rollout.dtype=float32",
         "learner.precision=float32",
-        "learner.learning_rate=3e-3",
+        "learner.learning_rate=5e-4",
         "learner.token_budget=2048",
         "algorithm.kl_coef=0",
     ]

@@ -59,8 +59,8 @@ class Fault:
 FAULTS: tuple[Fault, ...] = (
     Fault("reward_collapse", "the reward falls by 0.8 points", {"level": -0.8}),
     Fault("capability_loss", "the probe of 200 items loses 20 points of 100", {"probe": -0.2}),
-    Fault("prompt_overfitting", "training prompts score a point more, held-out ones as before",
-        {"training_only": 1.0}),
+    Fault("prompt_overfitting", "training prompts score 1.2 points more, held-out ones as before",
+        {"training_only": 1.2}),
     Fault("aspect_imbalance", "one aspect gains 0.5 points, another loses 0.5", {"aspects": 0.5}),
     Fault("value_drift", "the judge gives 0.4 points more, the second one does not", {"judge_offset": 0.4}),
     Fault("value_drift", "the judge ranks by something else: equal means, rank correlation 0.6 → 0.15",
