@@ -17,14 +17,14 @@ CONTROL_TOKENS = re.compile(
     re.IGNORECASE,
 )
 FAKE_VERDICT = re.compile(
-    r"\b(?:final\s+)?(?:score|rating|grade|verdict)\s*(?:is|:|=)\s*\**\s*[0-9]"
-    r"|[\"'](?:score|rating|verdict)[\"']\s*:\s*[0-9]"
-    r"|\b[0-9]\s*(?:/|out\s+of)\s*(?:5|10)\b",
+    r"\b(?:score|rating|grade|verdict)\s{0,3}(?:is|:|=)[\s*]{0,5}[0-9]"
+    r"|[\"'](?:score|rating|verdict)[\"']\s{0,5}:\s{0,5}[0-9]"
+    r"|\b[0-9]\s{0,3}(?:/|out\s{1,3}of)\s{0,3}(?:5|10)\b",
     re.IGNORECASE,
 )
 OVERRIDE = re.compile(
     r"\b(?:ignore|disregard|forget)\b.{0,40}\b(?:instructions?|prompts?|rubrics?|criteria|rules)\b"
-    r"|\b(?:judge|grader|evaluator|assessor)s?\b.{0,60}\b(?:must|should|please|has\s+to)\b.{0,60}"
+    r"|\b(?:judge|grader|evaluator|assessor)s?\b.{0,60}\b(?:must|should|please|has\s{1,3}to)\b.{0,60}"
     r"\b(?:scores?|ratings?|grades?|points?|highest|maximum|best)\b"
     r"|\b(?:give|award|assign|output|return)\b.{0,40}\b(?:highest|maximum|full|top|perfect)\b.{0,20}"
     r"\b(?:scores?|ratings?|grades?|marks?|points?)\b",
@@ -32,7 +32,7 @@ OVERRIDE = re.compile(
 )
 DELIMITER = re.compile(
     r"</?(?:answer|response|candidate|completion|evaluation|assistant|user|system)>"
-    r"|^\s*(?:\[end\]|###\s*(?:end|evaluation|instruction|verdict)\b|-{3,}\s*end\b)",
+    r"|^[ \t]{0,9}(?:\[end\]|###[ \t]{0,3}(?:end|evaluation|instruction|verdict)\b|---[-\s]{0,9}end\b)",
     re.IGNORECASE | re.MULTILINE,
 )
 MASTER_KEYS = frozenset(
@@ -40,6 +40,7 @@ MASTER_KEYS = frozenset(
 )
 """Whole answers that judges have been seen to reward (arXiv 2507.08794), in lower case."""
 
+# Every repetition above is bounded: a search takes time in proportion to the text.
 SHAPES = (CONTROL_TOKENS, FAKE_VERDICT, OVERRIDE, DELIMITER)
 LONGEST = 20_000
 """Characters of an answer that are searched, from its start; the time of a search is bounded."""

@@ -91,4 +91,4 @@ def test_the_best_level_follows_a_rise_and_stays_after_a_fall() -> None:
     assert best_T[3:].tolist() == [0.0, 2.0, 4.0, 4.0, 4.0]
     falls_T = from_best(np.concatenate([np.zeros(4), values_T]), reference=4, gap=2, floor=0.5)
     assert np.isnan(falls_T[:5]).all()
-    assert falls_T[5:].tolist() == [0.0, -8.0, -8.0, -8.0, -6.0, 2.0, 4.0]
+    assert falls_T[5:].tolist() == [0.0, -8.0, -8.0, -6.0, -4.0, 4.0, 6.0]
