@@ -15,7 +15,7 @@ from dynalign.benchmarks.planted_bias import (
     SHORTCUTS,
     STOPS,
     VOCABULARY,
-    Answer,
+    SampledAnswer,
     Words,
     biased_score,
     clean_score,
@@ -34,7 +34,7 @@ from dynalign.learner.weights import read_version
 from dynalign.rollout.arrow_schema import encode, to_batch
 from dynalign.rollout.records import HIGHEST_SCORE
 
-STEPS = 200
+STEPS = 150
 PROMPTS = 8
 GROUP_SIZE = 8
 HELDOUT_EVERY = 5
@@ -98,7 +98,7 @@ def _overrides(folder: Path, steps: int) -> list[str]:
         f"rollout.group_size={GROUP_SIZE}",
         "rollout.dtype=float32",
         "learner.precision=float32",
-        "learner.learning_rate=5e-4",
+        "learner.learning_rate=1.5e-4",
         "learner.token_budget=2048",
         "algorithm.kl_coef=0",
     ]
@@ -109,7 +109,11 @@ def _prompts(draw: random.Random, count: int) -> list[Words]:
 
 
 def _learn(
-    learner: Learner, step: int, prompts: Sequence[Words], answers_PG: Sequence[Sequence[Answer]], bias: str
+    learner: Learner,
+    step: int,
+    prompts: Sequence[Words],
+    answers_PG: Sequence[Sequence[SampledAnswer]],
+    bias: str,
 ) -> dict[str, Any]:
     """One real step of the learner, and its metrics."""
     groups = [
@@ -129,7 +133,7 @@ def _load(model: LlamaForCausalLM, learner: Learner) -> None:
     model.load_state_dict(dict(read_version(*version)), strict=False)
 
 
-def _second_judge(answers_PG: Sequence[Sequence[Answer]], bias: str) -> dict[str, float | None]:
+def _second_judge(answers_PG: Sequence[Sequence[SampledAnswer]], bias: str) -> dict[str, float | None]:
     """What a second judge, here the clean one, would have measured; and what tells the onset."""
     clean_PG = [[clean_score(answer.words) for answer in answers_G] for answers_G in answers_PG]
     biased_PG = [[biased_score(answer.words, bias) for answer in answers_G] for answers_G in answers_PG]

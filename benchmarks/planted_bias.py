@@ -90,8 +90,8 @@ def make_model(folder: Path, seed: int) -> Path:
 
 
 @dataclass(frozen=True)
-class Answer:
-    """One sampled answer. Example: `Answer((30, 8, 2), (-4.5, -4.6, -4.4))`."""
+class SampledAnswer:
+    """One sampled answer. Example: `SampledAnswer((30, 8, 2), (-4.5, -4.6, -4.4))`."""
 
     token_ids_T: tuple[int, ...]
     """Its tokens, with the word that ended it."""
@@ -108,7 +108,7 @@ class Answer:
 @torch.no_grad()
 def sample(
     model: LlamaForCausalLM, prompts: Sequence[Words], size: int, draw: torch.Generator
-) -> list[list[Answer]]:
+) -> list[list[SampledAnswer]]:
     """`size` answers for each prompt, [prompt][answer]. The prompts are of one length."""
     last_N = torch.tensor([list(prompt) for prompt in prompts for _ in range(size)])
     past = None
@@ -126,12 +126,12 @@ def sample(
     return [answers[start : start + size] for start in range(0, len(answers), size)]
 
 
-def _until_stop(ids_T: list[int], logprobs_T: list[float]) -> Answer:
+def _until_stop(ids_T: list[int], logprobs_T: list[float]) -> SampledAnswer:
     stop = next((index for index, word in enumerate(ids_T) if word < STOPS), len(ids_T) - 1)
-    return Answer(tuple(ids_T[: stop + 1]), tuple(logprobs_T[: stop + 1]))
+    return SampledAnswer(tuple(ids_T[: stop + 1]), tuple(logprobs_T[: stop + 1]))
 
 
-def to_group(step: int, index: int, prompt: Words, answers_G: Sequence[Answer], bias: str) -> Group:
+def to_group(step: int, index: int, prompt: Words, answers_G: Sequence[SampledAnswer], bias: str) -> Group:
     """A scored group, as a rollout worker reports it."""
     version = step - 1
     candidates = tuple(

@@ -101,7 +101,6 @@ class Coordinator:
         self._checkpointed = spec.step
         self._checkpoint_failures = 0
         self._skipped_in_a_row = 0
-        self._stopped_by: str | None = None
         self._metrics_address: str | None = None
         self._status: RunStatus | None = None
         logs.configure(self.run, "coordinator", lambda: version_label(spec.lineage, self.step))
@@ -218,21 +217,8 @@ class Coordinator:
             with suppress(StopRequested):  # the step's row then has no held-out figures
                 heldout = await self._controls.or_stop(monitor.evaluate(self.step))
         await monitor.write_row(self.step, learned, self._ages if learned else (), measured, heldout)
-        if not self._done():
-            await self._obey_alarms()
-
-    async def _obey_alarms(self) -> None:
-        """Pauses or stops the run where an alarm that has just begun to fire asks for it."""
-        alarm = self._steps.alarms.asked()
-        if alarm is None:
-            return
-        cause = f"alarm {alarm.name} (alarms.{alarm.name}.action={alarm.action}): {alarm.words}"
-        logger.warning("%s", cause)
-        if alarm.action == "stop":
-            self._stopped_by = cause
-        else:
-            self._now.phase = f"paused by {cause}; then resume the run, or stop it"
-        await self.control(alarm.action)
+        if not self._done() and (alarm := monitor.alarms.asked()) is not None:
+            self._controls.obey(alarm, self._now)
 
     async def _checkpoint(self) -> None:
         """Where it cannot be written, the one before is whole, a disk can be freed, and the next step tries
@@ -270,13 +256,9 @@ class Coordinator:
         whole = (
             step_folder(self.folder / layout.CHECKPOINTS, self._checkpointed) if self._checkpointed else None
         )
-        return Ending(
-            ended,
-            asdict(await self._ledger.status()),
-            None if whole is None else str(whole),
-            self._stopped_by,
-            self._steps.alarms.firing,
-        )
+        alarms = (self._controls.stopped_by, self._steps.alarms.firing)
+        checkpoint = None if whole is None else str(whole)
+        return Ending(ended, asdict(await self._ledger.status()), checkpoint, *alarms)
 
     # -- what the lines ask ----------------------------------------------------------------------------------
 

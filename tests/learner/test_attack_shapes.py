@@ -52,7 +52,9 @@ def test_the_share_counts_answers_and_is_unknown_without_any() -> None:
     assert injection_fraction([]) is None
 
 
-@pytest.mark.parametrize("part", ["judge ", "<|", "give score ", "ignore ", "\n", "-" * 9, "score:" + " " * LONGEST])
+@pytest.mark.parametrize(
+    "part", ["judge ", "<|", "give score ", "ignore ", "\n", "-" * 9, "score:" + " " * LONGEST]
+)
 def test_a_search_of_a_long_answer_ends_soon(part: str) -> None:
     text = part * (10 * LONGEST // len(part))
     began_s = time.process_time()
