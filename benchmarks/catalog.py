@@ -7,8 +7,10 @@ A job is one process that measures some figures; `jobs_for` says which ones the 
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from dynalign.benchmarks.simulated_runs import FAULTS
 from dynalign.configs.errors import Mistake, UserError
 from dynalign.configs.refusals import did_you_mean
+from dynalign.configs.sections.alarms import AlarmsSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,9 +94,15 @@ JOBS = {
     "trl_transformers": Job(None, 1800.0, after=("whole_step", "trl_environment"), elsewhere=_TRL_ON_CPUS),
     "trl_vllm": Job(None, 900.0, after=("whole_step", "trl_environment"), elsewhere=_TRL_ON_CPUS),
     "control_plane": Job(None, 900.0),
+    "alarms": Job(None, 1800.0),
+    "bias": Job(
+        None, 3600.0, elsewhere="a policy of 100,000 weights is compared on CPUs: this machine has a GPU"
+    ),
 }
 """In the order in which they run."""
 
+BIASES = ("verbosity", "self_praise", "lexical", "format")
+"""What is planted in the judge of the job `bias`."""
 CONTROL_WORKERS = (1, 10, 100, 1000)
 _CONTROL = {
     "groups_per_s": Kind("1/s", "reported by {} workers whose engines make 3,000/s, 100 kB each"),
@@ -180,6 +188,35 @@ FIGURES |= {
     ),
     "control_per_worker_of_8": Kind("1/s", "groups of each of 8 workers that make the same 800"),
 }
+FIGURES |= {
+    f"alarm_{name}_false": Kind("1/1,000", "false alarms in 1,000 steps of clean simulated runs")
+    for name in AlarmsSettings.model_fields
+}
+FIGURES |= {
+    f"alarm_{fault.alarm}_{index}_{figure}": Kind(unit, f"{what}: {fault.what}")
+    for index, fault in enumerate(FAULTS)
+    for figure, unit, what in (
+        ("soon", "1", "share of runs in which it fires within 10 steps"),
+        ("soon_half", "1", "the same, the fault half as large"),
+        ("delay", "steps", "from the onset to the alarm"),
+    )
+}
+FIGURES |= {
+    "alarms_false_worst": Kind("1/1,000", "false alarms in 1,000 clean steps, the worst alarm"),
+    "alarms_false_together": Kind("1/1,000", "false alarms in 1,000 clean steps, all alarms together"),
+    "alarms_soon_worst": Kind("1", "share of runs found within 10 steps, the worst fault"),
+    "bias_none_alarms": Kind("1", "alarms that fired under the clean judge"),
+    "bias_found_fraction": Kind("1", "share of the biases with an alarm within 10 steps of the onset"),
+}
+FIGURES |= {
+    f"bias_{bias}_onset_step": Kind("step", "the policy takes the shortcut, by the published definition")
+    for bias in BIASES
+}
+FIGURES |= {
+    f"bias_{bias}_{name}": Kind("steps", "from that onset to the alarm; negative: before it")
+    for bias in BIASES
+    for name in AlarmsSettings.model_fields
+}
 
 RATIOS = {
     "step_vs_trl_transformers": Ratio("trl_transformers", "step_trl_transformers_s", "step_s", at_least=3.0),
@@ -202,6 +239,9 @@ RATIOS = {
     "control_efficiency_8": Ratio(
         "control_plane", "control_per_worker_of_8", "control_per_worker_of_1", at_least=0.95
     ),
+    "alarms": Ratio("alarms", "alarms_false_worst", "", at_most=1.0),
+    "alarms_soon": Ratio("alarms", "alarms_soon_worst", "", at_least=0.9),
+    "bias": Ratio("bias", "bias_found_fraction", "", at_least=0.9),
 }
 
 

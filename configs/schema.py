@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from dynalign.configs.section import Positive, Section
+from dynalign.configs.sections.alarms import AlarmsSettings
 from dynalign.configs.sections.algorithm import AlgorithmSettings
 from dynalign.configs.sections.checkpoint import CheckpointSettings
 from dynalign.configs.sections.convergence import ConvergenceSettings
@@ -79,3 +80,5 @@ class RunSettings(Section):
     """How often an actor that died is replaced."""
     metrics: MetricsSettings = MetricsSettings()
     """The Prometheus endpoint."""
+    alarms: AlarmsSettings = AlarmsSettings()
+    """What is watched after each step, and what follows."""

@@ -10,12 +10,12 @@ from functools import partial
 from dynalign.configs.errors import DynalignError, EndpointRefused, JournalError
 from dynalign.configs.sections.endpoint import EndpointSettings
 from dynalign.endpoint import journal
-from dynalign.endpoint.tally import Tallies
 from dynalign.endpoint.base import Answers, Question
 from dynalign.endpoint.budget import Budget, Wall
 from dynalign.endpoint.outcome import FailedCall, Sender
 from dynalign.endpoint.pacing import Pace, Pacer
 from dynalign.endpoint.store import AnswerFile
+from dynalign.endpoint.tally import Tallies
 
 NOTHING = Answers((), "", 0, 0)
 """What the journal holds of a question that was never answered."""

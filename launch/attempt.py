@@ -15,6 +15,7 @@ from dynalign.actors.supervision.departures import Poisoned
 from dynalign.actors.supervision.supervisor import Supervisor
 from dynalign.configs.errors import DynalignError, Mistake, RunFailed, UserError, one_line
 from dynalign.configs.schema import RunSettings
+from dynalign.launch.alarm_events import AlarmEvents
 from dynalign.launch.closing import Account, close
 from dynalign.launch.heartbeat import Heartbeat
 from dynalign.launch.interrupts import Interrupts
@@ -26,6 +27,7 @@ from dynalign.launch.summary import State
 from dynalign.launch.withheld_prompts import poisoned_prompt
 from dynalign.run_folder import layout, poison, requests
 from dynalign.run_folder.checkpoint import newest_whole, read_manifest, verify
+from dynalign.run_folder.events import EventLog
 from dynalign.run_folder.mirror import Mirror
 from dynalign.run_folder.run_status import RunStatus
 
@@ -68,6 +70,7 @@ class Attempt:
         self._spec = RunSpec(settings, str(folder), lineage, self._step, prompts_hash, ready.content)
         self._supervisor: Supervisor | None = None
         self._cause: str | None = None
+        self._stopped_by: str | None = None
         self._account: dict[str, Any] | None = None
 
     def run(self) -> int:
@@ -136,6 +139,11 @@ class Attempt:
 
     def _watch(self, supervisor: Supervisor, view: ProgressView) -> State:
         """Until the coordinator's loop ends."""
+
+        def lineage() -> int:
+            return self._spec.lineage if supervisor.status is None else supervisor.status.lineage
+
+        alarms = AlarmEvents(self._folder, EventLog(self._folder, lineage))
         while supervisor.ending is None:
             supervisor.mirror = None if self._mirror is None else self._mirror.report()
             supervisor.look(_LOOK_S)
@@ -149,8 +157,11 @@ class Attempt:
                 self._show(view, "starting the ledger, the learner and the workers")
             else:
                 status = replace(supervisor.status, supervision=supervisor.report())
+                alarms.tell(status.alarms)
                 view.update(replace(status, phase=_phase(status)))
                 self._write_status(status)
+        alarms.tell(supervisor.ending.alarms)
+        self._stopped_by = supervisor.ending.cause
         return supervisor.ending.state
 
     def _take_requests(self, supervisor: Supervisor) -> None:
@@ -207,9 +218,10 @@ class Attempt:
             print("nothing was trained; `dynalign train` starts it again")
             return 1
         steps = self._settings.steps
-        close(self._folder, Account(state, self._cause, ledger, steps, self._step > 0, self._started_s))
+        cause = self._cause or self._stopped_by
+        close(self._folder, Account(state, cause, ledger, steps, self._step > 0, self._started_s))
         whole = self._mirror is None or mirrored.finish(self._mirror, *self._last_copy())
-        if state == "failed":
+        if state == "failed" or self._stopped_by:
             return 1
         return EXIT_INTERRUPTED if self._interrupts.count else int(not whole)
 

@@ -25,7 +25,7 @@ class Account:
     """How it ended."""
 
     cause: str | None
-    """Why, for one that failed."""
+    """Why, for one that failed or that an alarm stopped."""
 
     ledger: Mapping[str, Any]
     """The ledger's last status, counts in groups."""

@@ -34,8 +34,8 @@ from dynalign.run_folder.layout import step_folder
 def train(loaded: LoadedRun) -> int:
     """Runs to the end, or continues an interrupted run.
 
-    Returns the exit code: 0 finished, or stopped by `dynalign stop`; 1 failed; 130 interrupted by a signal,
-    with a checkpoint.
+    Returns the exit code: 0 finished, or stopped by `dynalign stop`; 1 failed, or stopped by an alarm; 130
+    interrupted by a signal, with a checkpoint.
 
     Raises UserError, with every mistake, before anything is started.
     """

@@ -19,7 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 from dynalign.launch.summary import duration
-from dynalign.run_folder.run_status import RunStatus, WorkerStatus
+from dynalign.run_folder.run_status import AlarmStatus, RunStatus, WorkerStatus
 
 HEARTBEAT_S = 60.0
 """Longest time without a line in a log: a reader must see that the run is alive, and what it waits for."""
@@ -56,6 +56,7 @@ class ProgressView:
         self._heldout: dict[str, tuple[int, float]] = {}
         self._seen_step = -1
         self._said: tuple[object, ...] = ()
+        self._alarmed: set[tuple[str, int]] = set()
         self._began_s = now()
         self._said_s = self._began_s
         terminal = self._console.is_terminal and not self._console.is_dumb_terminal
@@ -142,6 +143,10 @@ class ProgressView:
             line = f"{state}: {'; '.join(doing) or self._counts()}"
         clock = time.strftime("%H:%M:%S", time.localtime(self._now()))
         self._console.print(Text(f"{clock} {line}"), soft_wrap=True)
+        for alarm in status.alarms:
+            if (alarm.name, alarm.fired_step) not in self._alarmed:
+                self._console.print(Text(f"{clock} {_alarm_line(alarm)}"), soft_wrap=True)
+        self._alarmed = {(alarm.name, alarm.fired_step) for alarm in status.alarms}
         self._said = said
         self._said_s = self._now()
 
@@ -165,6 +170,8 @@ class ProgressView:
                 f"{_number(row, 'step_s', 1)} s ({', '.join(_time_split(row))})",
                 f"trained {ledger['trained']} of {ledger['issued']}, withheld {ledger['withheld']}",
             ]
+        if self._status.alarms:
+            parts.append(f"alarms: {', '.join(alarm.name for alarm in self._status.alarms)}")
         if left := self._left():
             parts.append(left)
         return " · ".join(parts)
@@ -223,6 +230,8 @@ class ProgressView:
         ages = f"mean {_number(row, 'staleness_mean', 1)}, max {_number(row, 'staleness_max', 0)}"
         yield "age", Text(f"{ages} versions")
         yield "time", Text(f"step {_number(row, 'step_s', 1)} s: {' · '.join(_time_split(row))}")
+        if status.alarms:
+            yield "alarms", Text("\n".join(_alarm_line(alarm) for alarm in status.alarms), style="red")
         yield "ledger", _ledger_text(status.ledger)
         yield "workers", _workers_text(status.supervision.workers)
         if phase := status.phase:
@@ -241,6 +250,10 @@ class ProgressView:
         left = Text(self._left() or f"{100 * step // steps} %")
         grid.add_row(Text(f"{step}/{steps}", style="bold"), bar, left)
         return grid
+
+
+def _alarm_line(alarm: AlarmStatus) -> str:
+    return f"alarm {alarm.name}: {alarm.words}"
 
 
 def _number(row: Mapping[str, Any], name: str, digits: int = 2) -> str:

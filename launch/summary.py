@@ -77,7 +77,7 @@ class Summary:
     checkpoint: str | None
     """Path of the newest complete checkpoint; None without one."""
     cause: str | None
-    """Why the run failed, on one line; None for one that did not."""
+    """Why the run failed, or which alarm stopped it, on one line; None otherwise."""
 
     @property
     def withheld(self) -> int:

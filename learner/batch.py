@@ -59,6 +59,18 @@ class TrainingGroup:
         """The score of each candidate in points; None where it was not parsed."""
         return list(self.record.column("score").to_pylist())
 
+    @property
+    def characters_G(self) -> list[int]:
+        """The length of each candidate's answer in characters: what the judge read, without reasoning."""
+        return [len(text) for text in self.record.column("text").to_pylist()]
+
+    @property
+    def confidences_G(self) -> list[float | None]:
+        """The policy's confidence in each candidate: its mean log-probability per token when it was sampled,
+        in nats; None for one without tokens."""
+        logprobs_G: list[Logprobs] = _view(self.record, "sampling_logprobs_T")
+        return [float(logprobs_T.mean()) if len(logprobs_T) else None for logprobs_T in logprobs_G]
+
     @staticmethod
     def read(record: pa.RecordBatch, origin: str) -> "TrainingGroup":
         """Read one group. `origin` names the record in errors.

@@ -2,10 +2,17 @@
 torch."""
 
 from collections.abc import Iterable, Sequence
+from itertools import chain
 from statistics import fmean, stdev
 
+from dynalign.learner.attack_shapes import injection_fraction
 from dynalign.learner.batch import TrainingBatch
-from dynalign.learner.score_health import score_length_correlation, score_saturation_fraction
+from dynalign.learner.score_health import (
+    correlation,
+    score_saturation_fraction,
+    within_group_correlation,
+    within_group_variance,
+)
 
 
 def _mean(values: Iterable[float | None]) -> float | None:
@@ -30,8 +37,10 @@ def batch_statistics(batch: TrainingBatch, step: int) -> dict[str, float | int |
     """
     scores_N = batch.candidates("score")
     lengths_N = batch.lengths_N
-    # The judge reads the answer without the reasoning before it, and so does this correlation.
-    answer_characters_N = [len(text) for text in batch.candidates("text")]
+    # The judge reads the answer without the reasoning before it, and so do these correlations.
+    characters_PG = [group.characters_G for group in batch.groups_P]
+    scores_PG = [group.scores_G for group in batch.groups_P]
+    confidences_PG = [group.confidences_G for group in batch.groups_P]
     ages = _ages(batch, step)
     aged_tokens = sum(tokens for _, tokens in ages)
     probed_tokens = sum(tokens or 0 for tokens in batch.candidates("gap_tokens"))
@@ -45,7 +54,11 @@ def batch_statistics(batch: TrainingBatch, step: int) -> dict[str, float | int |
         "unparsed_fraction": _mean(float(status == "unparsed") for status in batch.candidates("status")),
         "digit_mass_mean": _mean(batch.candidates("digit_mass")),
         "judge_noise_std": _mean(batch.groups("noise_std")),
-        "score_length_correlation": score_length_correlation(scores_N, answer_characters_N),
+        "score_length_correlation": correlation(scores_N, [*chain.from_iterable(characters_PG)]),
+        "score_length_correlation_within": within_group_correlation(scores_PG, characters_PG),
+        "score_confidence_correlation": within_group_correlation(scores_PG, confidences_PG),
+        "score_variance_within": within_group_variance(scores_PG),
+        "injection_fraction": injection_fraction(batch.candidates("text")),
         "internalization_gap": gap_sum_nats / probed_tokens if probed_tokens else None,
         # every token weighs the same
         "staleness_mean": sum(age * tokens for age, tokens in ages) / aged_tokens if aged_tokens else None,

@@ -1,5 +1,5 @@
-"""`events.jsonl`: which actor died, why, what was done, and how long it took. One JSON object per line,
-appended."""
+"""`events.jsonl`: which actor died, why, what was done, and how long it took; and which alarm fired. One JSON
+object per line, appended."""
 
 import json
 import logging
@@ -11,7 +11,7 @@ from typing import Literal
 
 from dynalign.run_folder import layout
 
-Kind = Literal["worker", "ledger", "learner", "coordinator", "pool"]
+Kind = Literal["worker", "ledger", "learner", "coordinator", "pool", "alarm"]
 logger = logging.getLogger(__name__)
 
 
@@ -23,13 +23,14 @@ class Event:
     """
 
     kind: Kind
-    """The kind of actor; `pool`: all workers together."""
+    """The kind of actor; `pool`: all workers together; `alarm`: one of the section `alarms`."""
     actor: str
     """Its name."""
     what: str
-    """`died`, `recovered`, `drains`, `scaled`, or `judge fails` for the first failure of `judge.function`."""
+    """`died`, `recovered`, `drains`, `scaled`; of an alarm `fired` or `cleared`; `judge fails` for the first
+    failure of `judge.function`."""
     cause: str
-    """One word, which is also the label of the Prometheus metric."""
+    """One word, which is also the label of the Prometheus metric; of an alarm its action."""
     detail: str
     """A sentence for people."""
     lost_s: float | None
@@ -41,7 +42,7 @@ class Event:
 
 
 class EventLog:
-    """The one writer of a run's events. lineage: returns the present one."""
+    """Writes a run's events; its driver alone does. lineage: returns the present one."""
 
     def __init__(self, run_folder: Path, lineage: Callable[[], int]) -> None:
         self._file = run_folder / layout.EVENTS

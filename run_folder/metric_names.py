@@ -5,6 +5,8 @@ A metric is added here; `actors/coordinator/exported_metrics.py` exports it to P
 
 from dataclasses import dataclass
 
+from dynalign.configs.sections.alarms import AlarmsSettings
+
 
 @dataclass(frozen=True, slots=True)
 class Metric:
@@ -96,6 +98,72 @@ METRICS: tuple[Metric, ...] = (
         "score_length_correlation", "1", "Pearson's correlation of scores with completion lengths.", "judge"
     ),
     Metric(
+        "score_length_correlation_within",
+        "1",
+        "Pearson's correlation of scores with answer lengths, as deviations from their groups' means.",
+        "judge",
+    ),
+    Metric(
+        "score_confidence_correlation",
+        "1",
+        "Correlation within groups of scores with the policy's mean log-probability per token.",
+        "judge",
+    ),
+    Metric(
+        "advantage_reliability",
+        "fraction",
+        "Share of the variance of scores within groups, withheld ones included, that is not judge noise.",
+        "judge",
+    ),
+    Metric(
+        "unreadable_fraction",
+        "fraction",
+        "As unparsed_fraction, with every candidate of a group withheld as unparsed counted too.",
+        "judge",
+    ),
+    Metric(
+        "injection_fraction",
+        "fraction",
+        "Share of candidates with the shape of a known attack on judges, or a control token's spelling.",
+        "judge",
+    ),
+    Metric(
+        "aspect_spread",
+        "points",
+        "Largest less smallest mean score over the rubric's aspects, where they are scored apart.",
+        "judge",
+    ),
+    Metric(
+        "second_judge_gap",
+        "points",
+        "Mean of score less the second judge's, over the candidates that both have scored.",
+        "judge",
+    ),
+    Metric(
+        "second_judge_rank_correlation",
+        "1",
+        "Mean over groups of Kendall's tau-b of the scores of both judges.",
+        "judge",
+    ),
+    Metric(
+        "self_bias_correlation",
+        "1",
+        "Correlation within groups of score less the second judge's with the policy's confidence.",
+        "judge",
+    ),
+    Metric(
+        "capability_change",
+        "fraction",
+        "Score of the capability probe less that before training, over the same items.",
+        "judge",
+    ),
+    Metric(
+        "capability_change_se",
+        "fraction",
+        "Standard error of capability_change, from the items' paired differences.",
+        "judge",
+    ),
+    Metric(
         "internalization_gap",
         "nats",
         "Mean over tokens of log pi(y|s,x) - log pi(y|x), one version, one engine.",
@@ -179,5 +247,9 @@ METRICS: tuple[Metric, ...] = (
     ),
     Metric("workers", "workers", "Rollout workers that are ready.", "workers"),
     Metric("worker_restarts", "restarts", "Rollout workers replaced after a failure.", "workers"),
+    *(
+        Metric(f"alarm_{name}", "1", f"1 while the alarm {name} fires, 0 while it does not.", "alarms")
+        for name in AlarmsSettings.model_fields
+    ),
 )
 METRIC_NAMES: tuple[str, ...] = tuple(metric.name for metric in METRICS)

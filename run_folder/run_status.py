@@ -84,6 +84,22 @@ class PoolStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class AlarmStatus:
+    """An alarm that fires. Example: `AlarmStatus("injection", 81, 85, "pause", "share of … 0.11 …")`."""
+
+    name: str
+    """The alarm's name."""
+    onset_step: int
+    """The step at which what it saw began."""
+    fired_step: int
+    """The step after which it began to fire."""
+    action: str
+    """What it asked for: `warn`, `pause` or `stop`."""
+    words: str
+    """What was seen and what to do, on one line."""
+
+
+@dataclass(frozen=True, slots=True)
 class SupervisionStatus:
     """What the supervision knows. Example: `SupervisionStatus((WorkerStatus("rollout-0", "serving"),),
     1)`."""
@@ -153,6 +169,8 @@ class RunStatus:
     """What a person should know, such as a checkpoint that was not written; empty for nothing."""
     metrics_address: str | None = None
     """host:port of the Prometheus endpoint; None without one."""
+    alarms: tuple[AlarmStatus, ...] = ()
+    """The alarms that fire after the newest step."""
     pool: PoolStatus = PoolStatus()
     """The sizing of the pool."""
     supervision: SupervisionStatus = SupervisionStatus()
@@ -171,6 +189,9 @@ class RunStatus:
         known = _known(cls, values)
         for text in ("waiting_for", "phase", "notice"):
             known[text] = values.get(text) or ""
+        known["alarms"] = tuple(
+            AlarmStatus(**_known(AlarmStatus, each)) for each in values.get("alarms") or ()
+        )
         known["pool"] = PoolStatus(**_known(PoolStatus, values.get("pool") or {}))
         known["supervision"] = SupervisionStatus.from_json(values)
         return cls(**{"run": "", "state": "starting"} | known)

@@ -2,6 +2,7 @@
 
   train()    take ─► learn ─► publish ─► commit ─► checkpoint when due ─► monitor, one step after the other
              waits for: a whole batch, then the learner     unblocked by: workers' reports; the ranks
+  alarms     after each row; one that asks for it pauses or stops the run as a person would
   controls   set a flag that train() reads between two lines; `stop` also ends a wait for a batch
   look()     every second, from the supervision: takes its report, returns the status; waits for nothing
 
@@ -216,6 +217,8 @@ class Coordinator:
             with suppress(StopRequested):  # the step's row then has no held-out figures
                 heldout = await self._controls.or_stop(monitor.evaluate(self.step))
         await monitor.write_row(self.step, learned, self._ages if learned else (), measured, heldout)
+        if not self._done() and (alarm := monitor.alarms.asked()) is not None:
+            self._controls.obey(alarm, self._now)
 
     async def _checkpoint(self) -> None:
         """Where it cannot be written, the one before is whole, a disk can be freed, and the next step tries
@@ -253,7 +256,9 @@ class Coordinator:
         whole = (
             step_folder(self.folder / layout.CHECKPOINTS, self._checkpointed) if self._checkpointed else None
         )
-        return Ending(ended, asdict(await self._ledger.status()), None if whole is None else str(whole))
+        alarms = (self._controls.stopped_by, self._steps.alarms.firing)
+        checkpoint = None if whole is None else str(whole)
+        return Ending(ended, asdict(await self._ledger.status()), checkpoint, *alarms)
 
     # -- what the lines ask ----------------------------------------------------------------------------------
 
@@ -322,6 +327,7 @@ class Coordinator:
             phase=self._now.phase,
             notice=self._now.notice,
             metrics_address=self._metrics_address,
+            alarms=self._steps.alarms.firing,
             pool=PoolStatus(self._steps.decisions, decision.wanted, decision.reason, self._steps.pool_reason),
             supervision=supervision,
         )

@@ -1,10 +1,14 @@
 """Pause, resume and stop, as the loop reads them between two of its lines, and what it shows of itself."""
 
 import asyncio
+import logging
 from collections.abc import Awaitable
 from dataclasses import dataclass
 from typing import TypeVar
 
+from dynalign.run_folder.run_status import AlarmStatus
+
+logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 
@@ -25,12 +29,14 @@ class LoopProgress:
 
 
 class LoopControls:
-    """A run that neither pauses nor stops, until it is asked to."""
+    """A run that neither pauses nor stops, until it is asked to. `stopped_by`: the alarm that asked for the
+    stop, and why; None where a person did."""
 
     def __init__(self) -> None:
         self._stop = asyncio.Event()
         self._running = asyncio.Event()
         self._running.set()
+        self.stopped_by: str | None = None
 
     @property
     def stopping(self) -> bool:
@@ -53,6 +59,17 @@ class LoopControls:
     def resume(self) -> None:
         """Go on."""
         self._running.set()
+
+    def obey(self, alarm: AlarmStatus, now: LoopProgress) -> None:
+        """Pause or stop after the current step, as the alarm asks for, and say why. now: what is shown."""
+        cause = f"alarm {alarm.name} (alarms.{alarm.name}.action={alarm.action}): {alarm.words}"
+        logger.warning("%s", cause)
+        if alarm.action == "stop":
+            self.stopped_by = cause
+            self.stop()
+        else:
+            now.phase = f"paused by {cause}; then resume the run, or stop it"
+            self.pause()
 
     async def until_running(self) -> None:
         """Returns at once unless the run is paused. Raises StopRequested when it is stopped meanwhile."""

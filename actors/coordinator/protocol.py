@@ -6,7 +6,7 @@ from typing import Any, Literal, Protocol
 
 from dynalign.actors.remote import RemoteMethod
 from dynalign.actors.worker.protocol import RolloutWorkerHandle
-from dynalign.run_folder.run_status import RunStatus, SupervisionStatus
+from dynalign.run_folder.run_status import AlarmStatus, RunStatus, SupervisionStatus
 
 
 @dataclass(frozen=True)
@@ -21,6 +21,12 @@ class Ending:
 
     checkpoint: str | None
     """Path of the newest whole checkpoint; None without one."""
+
+    cause: str | None = None
+    """Which alarm stopped the run, and why; None where none did."""
+
+    alarms: tuple[AlarmStatus, ...] = ()
+    """The alarms that fired after the last step."""
 
 
 class CoordinatorHandle(Protocol):

@@ -1,11 +1,12 @@
-"""What the coordinator measures: a row for each step, held-out evaluations, metrics, and the size of the
-pool."""
+"""What the coordinator measures: a row for each step, held-out evaluations, alarms, metrics, and the size of
+the pool."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from dynalign.actors.coordinator.alarm_watch import AlarmWatch
 from dynalign.actors.coordinator.exporter import Exporter
 from dynalign.actors.coordinator.heldout import converged, evaluate
 from dynalign.actors.coordinator.pool_size import Decision, PoolSize
@@ -23,7 +24,7 @@ class StepMonitor:
     """It reads ledger and workers, and changes neither.
 
     `row` is the newest row of `metrics.jsonl`. `decisions` counts the decisions on the size of the pool, so
-    that the supervision knows which one is new; `decision` is the last one.
+    that the supervision knows which one is new; `decision` is the last one. `alarms` have seen that row.
     """
 
     def __init__(
@@ -44,6 +45,7 @@ class StepMonitor:
         self._workers = workers
         self.exporter = Exporter(run, folder, lineage, node_address)
         self._log = MetricsLog(folder, run.tensorboard, lineage)
+        self.alarms = AlarmWatch(run.alarms, read_metrics(folder))
         self._rewards = reward_by_step(read_heldout(folder))
         self._ledger_before: Mapping[str, Any] = {}
         self._totals_before = WorkerTotals({})
@@ -98,7 +100,8 @@ class StepMonitor:
         self._ledger_before = ledger
         # What an evaluation generates belongs to no step.
         self._totals_before = await self._workers.stats() if heldout else totals
-        self.row = self._log.write(row | {"worker_restarts": self._restarts()})
+        row["worker_restarts"] = self._restarts()
+        self.row = self._log.write(row | self.alarms.look(row))
         self.exporter.trained(ages)
         self.exporter.row(self.row)
         self._size_the_pool(self.row)

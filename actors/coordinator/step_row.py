@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
+from dynalign.learner.score_health import advantage_reliability
 from dynalign.rollout.ledger.values import LACKS_SIGNAL
 from dynalign.run_folder.heldout import HeldoutItem, reward_mean
 from dynalign.run_folder.metric_names import METRIC_NAMES
@@ -47,6 +48,10 @@ def step_row(
     if not learned:
         return row
     row["no_signal_fraction"] = _no_signal_fraction(ledger_before, ledger)
+    row["advantage_reliability"] = advantage_reliability(
+        learned.get("score_variance_within"), learned.get("judge_noise_std"), row["no_signal_fraction"]
+    )
+    row["unreadable_fraction"] = _unreadable_fraction(learned.get("unparsed_fraction"), ledger_before, ledger)
     row["straggler_wait_s"] = ledger["straggler_wait_s"] - ledger_before["straggler_wait_s"]
     step_s = learned["step_s"]
     if after.by_name:
@@ -63,8 +68,25 @@ def step_row(
 
 def _no_signal_fraction(before: Mapping[str, Any], after: Mapping[str, Any]) -> float | None:
     """Share of the groups settled since `before` that lacked signal; None when none was."""
-    was = before["withheld_by_reason"]
-    now = after["withheld_by_reason"]
-    lacking = sum(now.get(reason, 0) - was.get(reason, 0) for reason in LACKS_SIGNAL)
+    lacking = sum(_withheld(reason, before, after) for reason in LACKS_SIGNAL)
     trained = after["trained"] - before["trained"]
     return lacking / (lacking + trained) if lacking + trained else None
+
+
+def _unreadable_fraction(
+    unparsed_fraction: float | None, before: Mapping[str, Any], after: Mapping[str, Any]
+) -> float | None:
+    """Share of unreadable verdicts among the groups settled since `before`. Of a group withheld as unparsed
+    all count: how many they were is not recorded, and none of them is trained. None when no group was
+    settled."""
+    withheld = _withheld("unparsed", before, after)
+    trained = after["trained"] - before["trained"]
+    if not withheld + trained or (trained and unparsed_fraction is None):
+        return None
+    return (withheld + trained * (unparsed_fraction or 0.0)) / (withheld + trained)
+
+
+def _withheld(reason: str, before: Mapping[str, Any], after: Mapping[str, Any]) -> int:
+    """Groups withheld for a reason since `before`."""
+    gained: int = after["withheld_by_reason"].get(reason, 0) - before["withheld_by_reason"].get(reason, 0)
+    return gained

@@ -127,6 +127,7 @@ def status_lines(run: str, status: RunStatus) -> list[str]:
     if status.metrics_address:
         lines.append(f"metrics: http://{status.metrics_address}/metrics")
     lines.append(f"workers wanted: {supervision.workers_wanted} ({supervision.why_wanted})")
+    lines += [f"alarm {alarm.name} since step {alarm.fired_step}: {alarm.words}" for alarm in status.alarms]
     if status.pool.now:
         lines.append(f"sizing after the last step: {status.pool.now}")
     if (mirror := supervision.mirror) is not None:

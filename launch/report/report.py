@@ -17,6 +17,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from dynalign.configs.errors import RecordError
+from dynalign.launch.report.alarm_lines import alarm_lines, ranges
 from dynalign.launch.report.charts import MOST_MARKERS
 from dynalign.launch.report.data import (
     LONGEST_SAMPLED_TEXT,
@@ -110,6 +111,7 @@ def render(runs: Sequence[Run]) -> str:
         facts=_facts(run, summary),
         key_figures=_key_figures(run, summary),
         sections=sections(run),
+        alarms=alarm_lines(run),
         comparison=comparison_charts(list(zip(labels, runs, strict=True))) if len(runs) > 1 else [],
         compared=[_compared(label, each) for label, each in zip(labels, runs, strict=True)],
         smoothed=MOST_MARKERS if max(len(each.rows) for each in runs) > MOST_MARKERS else 0,
@@ -296,7 +298,7 @@ def _sample_note(run: Run) -> str:
         return ""
     steps = [sample["step"] for sample in run.samples]
     total = len(run.experience)
-    which = f"Steps {_ranges(steps)} of {total} steps with records"
+    which = f"Steps {ranges(steps)} of {total} steps with records"
     if len(steps) == total:
         which = f"All {total} steps with records"
     return (
@@ -304,14 +306,3 @@ def _sample_note(run: Run) -> str:
         f"texts cut at {LONGEST_SAMPLED_TEXT:,} characters. "
         "The whole record is in the run folder's experience/."
     )
-
-
-def _ranges(steps: Sequence[int]) -> str:
-    """Ascending numbers as ranges: `1–3, 91–100`."""
-    runs: list[list[int]] = []
-    for step in steps:
-        if runs and step == runs[-1][-1] + 1:
-            runs[-1].append(step)
-        else:
-            runs.append([step])
-    return ", ".join(f"{run[0]}–{run[-1]}" if len(run) > 1 else str(run[0]) for run in runs)

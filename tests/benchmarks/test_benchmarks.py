@@ -114,6 +114,7 @@ def test_the_ratios_have_the_names_that_readers_of_the_file_know() -> None:
     names += " learn_vs_bare_torch learn_vs_padded"
     names += " async_wall_vs_slower_side pause_vs_reload sync_vs_reload"
     names += " control_groups_per_s control_lease_p99_s control_efficiency_8"
+    names += " alarms alarms_soon bias"
     assert list(RATIOS) == names.split()
 
 
@@ -296,7 +297,7 @@ def test_what_is_compared_on_cpus_alone_is_null_on_a_gpu_and_no_failure(tmp_path
     on_gpu = Workload(tmp_path, tmp_path, tmp_path, quick=True, device="gpu")
     ran, failures, impossible = run_jobs(jobs_for(RATIOS), on_gpu, run)
     assert not failures
-    assert set(impossible) == {"whole_step", "trl_environment", "trl_transformers", "trl_vllm"}
+    assert set(impossible) == {"whole_step", "trl_environment", "trl_transformers", "trl_vllm", "bias"}
     assert set(ran) == set(JOBS) - set(impossible)
     _, _, impossible = run_jobs(jobs_for(RATIOS), replace(on_gpu, device="cpu"), run)
     assert not impossible

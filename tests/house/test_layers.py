@@ -23,7 +23,16 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "evaluation": ("configs", "run_folder", "endpoint", "rollout"),
     "actors": ("configs", "run_folder", "endpoint", "rollout", "learner", "dataset", "evaluation"),
     "launch": ("configs", "run_folder", "endpoint", "rollout", "learner", "dataset", "evaluation", "actors"),
-    "benchmarks": ("configs", "run_folder", "endpoint", "rollout", "learner", "actors", "launch"),
+    "benchmarks": (
+        "configs",
+        "run_folder",
+        "endpoint",
+        "rollout",
+        "learner",
+        "evaluation",
+        "actors",
+        "launch",
+    ),
 }
 """Room → the rooms that it may import, besides itself. A room is a folder of the root with product code."""
 

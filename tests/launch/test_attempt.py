@@ -13,6 +13,7 @@ from typing import Any, cast
 import pytest
 from ray import exceptions
 
+from dynalign.actors.coordinator.protocol import Ending
 from dynalign.actors.remote import Calls
 from dynalign.actors.supervision.spawner import Spawner
 from dynalign.configs.errors import LearnerLost, Mistake, RunFailed, UserError
@@ -26,7 +27,8 @@ from dynalign.rollout.ledger.values import Break
 from dynalign.rollout.prompts import Prompt, PromptSet
 from dynalign.run_folder import layout, owner, requests
 from dynalign.run_folder.requests import Request
-from tests.worlds.supervised_run import STATUS, World
+from dynalign.run_folder.run_status import AlarmStatus
+from tests.worlds.supervised_run import ACCOUNT, STATUS, World
 
 PROMPTS = PromptSet((Prompt("a", "boom", "d", "train"),), (Prompt("h", "bang", "d", "heldout"),))
 
@@ -265,3 +267,20 @@ def test_a_run_that_another_driver_took_over_ends(case: Case, capsys: pytest.Cap
     lost = case.lose_coordinator(LearnerLost("died", "learner rank 0 is gone"))
     assert case.run(take_over, lost) == 1
     assert "lineage 1 was replaced by lineage 2" in capsys.readouterr().out
+
+
+def test_a_run_that_an_alarm_stops_says_so_and_returns_1(
+    case: Case, capsys: pytest.CaptureFixture[str]
+) -> None:
+    alarm = AlarmStatus("injection", 2, 3, "stop", "share of answers 0.30 since step 2: read the answers")
+
+    def stop() -> None:
+        cause = "alarm injection (alarms.injection.action=stop): share of answers 0.30"
+        ending = Ending("interrupted", dict(ACCOUNT), None, cause, (alarm,))
+        case.world.newest("coordinator").train.end(ending)
+
+    assert case.run(stop) == 1
+    assert "cause: alarm injection" in capsys.readouterr().out
+    summary = json.loads((case.folder / layout.SUMMARY).read_text())
+    assert summary["state"] == "interrupted"
+    assert ("injection", "fired", "stop") in case.world.events()

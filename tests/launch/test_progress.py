@@ -199,3 +199,27 @@ def test_the_line_of_a_step_shows_the_account_of_that_step() -> None:
     stale = {"issued": 8, "trained": 0, "withheld": 0}
     view.update(status(step=1, row=row_of(1, issued=12, trained=4, withheld=2), ledger=stale))
     assert "trained 4 of 12, withheld 2" in out.getvalue()
+
+
+ALARM = {
+    "name": "injection", "onset_step": 2, "fired_step": 3, "action": "warn",
+    "words": "share of answers that look like attacks 0.30 since step 2: read the answers",
+}  # fmt: skip
+
+
+def test_an_alarm_is_told_once_in_a_log_and_named_on_every_step_while_it_fires() -> None:
+    view, out, _ = log_view()
+    view.update(status(step=2, row=row_of(2)))
+    view.update(status(step=3, row=row_of(3), alarms=[ALARM]))
+    view.update(status(step=4, row=row_of(4), alarms=[ALARM]))
+    lines = [line[9:] for line in out.getvalue().splitlines()]
+    assert [line for line in lines if line.startswith("alarm injection: ")] == [
+        f"alarm injection: {ALARM['words']}"
+    ]
+    assert ["alarms: injection" in line for line in lines if line.startswith("step")] == [False, True, True]
+
+
+def test_a_terminal_shows_the_alarms_that_fire() -> None:
+    text = terminal_text(status(step=3, row=row_of(3), alarms=[ALARM]), width=120)
+    assert f"alarm injection: {ALARM['words']}"[:90] in text
+    assert "alarm" not in terminal_text(status(step=3, row=row_of(3)))

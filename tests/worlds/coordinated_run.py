@@ -52,7 +52,8 @@ class CoordinatedRun(LedgerClient):
     death of ledger or coordinator before or after the call.
     """
 
-    def __init__(self, folder: Path, at: int, die: str) -> None:
+    def __init__(self, folder: Path, at: int, die: str, settings: RunSettings = RUN) -> None:
+        self.settings = settings
         self.place = LedgerFolder(folder)
         self.at = at
         self.die = die
@@ -67,7 +68,7 @@ class CoordinatedRun(LedgerClient):
 
     async def open_ledger(self) -> None:
         place = LedgerSpec(
-            RUN, str(self.place.folder), self.place.owner.lineage, self.newest(), len(PROMPTS.train)
+            self.settings, str(self.place.folder), self.place.owner.lineage, self.newest(), len(PROMPTS.train)
         )
         opened = LedgerActor(place, self.place.clock)
         await opened.start()
@@ -143,7 +144,11 @@ class CoordinatedRun(LedgerClient):
             joins = False
             while True:
                 place = RunSpec(
-                    RUN, str(self.place.folder), self.place.owner.lineage, self.newest(), PROMPTS.content_hash
+                    self.settings,
+                    str(self.place.folder),
+                    self.place.owner.lineage,
+                    self.newest(),
+                    PROMPTS.content_hash,
                 )
                 self.coordinator = Coordinator(
                     place, PROMPTS, cast(LedgerLink, self), cast(list[Any], ranks), joins, pristine=True

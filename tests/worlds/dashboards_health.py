@@ -1,6 +1,7 @@
 """The Grafana dashboards Self-reward health and Faults."""
 
 from tests.worlds.dashboards import RUN, STATE, bad_above, fraction, of, rate, stat
+from tests.worlds.dashboards_judges import JUDGES
 from tests.worlds.grafana_model import Dashboard, Panel, Query, Row
 
 WITHOUT_SIGNAL = (
@@ -22,37 +23,7 @@ SELF_REWARD = Dashboard(
     "dynalign / Self-reward health",
     "Can the scores still be believed.",
     (
-        Row(
-            "Does the reward mean anything",
-            (
-                Panel(
-                    "Live and frozen judge",
-                    "The same candidates scored by the policy of today and by the initial one: where they "
-                    "part, the judge changed. "
-                    "Without a frozen judge there is one line.",
-                    (of("reward_mean", "{{run}} live"), of("frozen_judge_reward_mean", "{{run}} frozen")),
-                    width=12,
-                    most=5,
-                ),
-                Panel(
-                    "Training minus held-out",
-                    "Points between training prompts and held-out ones, both with the system prompt. "
-                    "Growing: overfitting.",
-                    (Query(f"dynalign_reward_mean{RUN} - dynalign_heldout_prompted_reward_mean{RUN}"),),
-                    width=6,
-                    thresholds=bad_above(0.4, 0.75),
-                    least=None,
-                ),
-                Panel(
-                    "Score follows length",
-                    "Pearson's correlation. Beyond 0.7 the judge rewards length itself; below -0.7 brevity.",
-                    (of("score_length_correlation"),),
-                    width=6,
-                    least=-1,
-                    most=1,
-                ),
-            ),
-        ),
+        JUDGES,
         Row(
             "Is there a signal",
             (
@@ -78,6 +49,13 @@ SELF_REWARD = Dashboard(
                     (of("reward_std", "{{run}} spread"), of("judge_noise_std", "{{run}} noise")),
                 ),
                 Panel(
+                    "Reliability of the advantages",
+                    "1 - noise / variance within groups, withheld ones too. Below 0.5 it is mostly noise.",
+                    (of("advantage_reliability"),),
+                    thresholds=((0, "red"), (0.5, "orange"), (0.8, "green")),
+                    most=1,
+                ),
+                Panel(
                     "Withheld groups",
                     "Per second, by reason, also between steps.",
                     (rate("groups_withheld_total", "{{run}} {{reason}}"),),
@@ -87,7 +65,7 @@ SELF_REWARD = Dashboard(
                 Panel(
                     "No signal, on time",
                     "Share of the groups settled in the last half hour, steps or no steps; "
-                    "DynalignRewardCollapse reads it.",
+                    "DynalignNoSignal reads it.",
                     (
                         Query(
                             f"{WITHOUT_SIGNAL} / ({WITHOUT_SIGNAL} + sum by (run) "
@@ -107,9 +85,17 @@ SELF_REWARD = Dashboard(
                 fraction(
                     "Unparsed verdicts",
                     "Verdicts that cannot be read. Such a candidate gets no advantage.",
-                    of("unparsed_fraction"),
-                    warn=0.1,
+                    of("unparsed_fraction", "{{run}} trained groups"),
+                    of("unreadable_fraction", "{{run}} withheld ones too"),
+                    warn=0.05,
                     alarm=0.2,
+                ),
+                fraction(
+                    "Answers that look like attacks",
+                    "Shapes of known attacks on judges, spellings of control tokens. Up to 2 % is chance.",
+                    of("injection_fraction"),
+                    warn=0.02,
+                    alarm=0.1,
                 ),
                 Panel(
                     "Digit mass",

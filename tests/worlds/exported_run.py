@@ -6,6 +6,7 @@ from typing import Any
 
 from dynalign.actors.coordinator.exporter import Exporter
 from dynalign.configs.schema import RunSettings
+from dynalign.configs.sections.alarms import AlarmsSettings
 from dynalign.run_folder.metric_names import METRIC_NAMES
 from dynalign.run_folder.run_status import SupervisionStatus
 from tests.worlds.synthetic_run import group, row
@@ -78,7 +79,14 @@ def whole_row(step: int, **changed: Any) -> dict[str, Any]:
         "clip_high_fraction": 0.0,
         "effective_sample_size": 1.0,
         "logprob_mismatch_mean": 0.03,
+        "aspect_spread": 0.4,
+        "second_judge_gap": 0.1,
+        "second_judge_rank_correlation": 0.7,
+        "self_bias_correlation": 0.05,
+        "capability_change": -0.01,
+        "capability_change_se": 0.02,
     }
+    measured |= {f"alarm_{name}": 0 for name in AlarmsSettings.model_fields}
     return dict.fromkeys(METRIC_NAMES) | measured | {"lineage": 1, "trained": 4 * step} | changed
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,11 @@ import pytest
 
 from dynalign.actors.coordinator.protocol import Ending
 from dynalign.configs.errors import CheckpointWriteFailed, RunFailed, StepNotFinite, UntrainableGroups
+from dynalign.configs.sections.alarms import AlarmSettings, AlarmsSettings
 from dynalign.rollout.ledger.log import committed, read
-from tests.worlds.coordinated_run import CoordinatedRun
+from dynalign.run_folder.metrics import read_metrics
+from dynalign.run_folder.run_status import RunStatus, SupervisionStatus
+from tests.worlds.coordinated_run import RUN, CoordinatedRun
 
 
 def ended(folder: Path, at: int, die: str) -> tuple[CoordinatedRun, Ending]:
@@ -130,5 +134,57 @@ def test_steps_that_are_not_finite_end_the_run_after_three_in_a_row(tmp_path: Pa
             await asyncio.wait_for(run.run(), 20)
         assert run.times == 97
         assert [commit.step for commit in committed(read(tmp_path / "ledger.log"))] == [1]
+
+    asyncio.run(case())
+
+
+class Attacked(CoordinatedRun):
+    """Every answer of every step looks like an attack, and the alarm does what it is set to."""
+
+    def __init__(self, folder: Path, action: str) -> None:
+        injection = AlarmSettings.model_validate({"action": action, "threshold": 1.0})
+        alarms = AlarmsSettings(injection=injection)
+        super().__init__(folder, 0, "nobody", RUN.model_copy(update={"alarms": alarms}))
+
+    def learn(self, method: str, *arguments: Any) -> Any:
+        done = super().learn(method, *arguments)
+        return (done[0] | {"injection_fraction": 1.0}, done[1]) if method == "run" else done
+
+    async def state(self) -> RunStatus:
+        return await self.coordinator.look(SupervisionStatus(), asdict(await self.ledger.status()))
+
+
+def test_an_alarm_that_stops_the_run_ends_it_with_a_checkpoint_and_its_cause(tmp_path: Path) -> None:
+    async def case() -> None:
+        run = Attacked(tmp_path, "stop")
+        ending = await asyncio.wait_for(run.run(), 20)
+        assert (ending.state, run.newest()) == ("interrupted", 1)
+        assert ending.cause is not None
+        assert ending.cause.startswith("alarm injection (alarms.injection.action=stop): share of answers")
+        assert [alarm.name for alarm in ending.alarms] == ["injection"]
+
+    asyncio.run(case())
+
+
+def test_an_alarm_that_pauses_the_run_lets_a_person_resume_it_once_and_for_all(tmp_path: Path) -> None:
+    async def case() -> None:
+        run = Attacked(tmp_path, "pause")
+        training = asyncio.create_task(run.run())
+        while not run.trained or (status := await run.state()).state != "paused":
+            await asyncio.sleep(0.01)
+        assert (status.step, [alarm.fired_step for alarm in status.alarms]) == (1, [1])
+        assert status.phase.startswith("paused by alarm injection (alarms.injection.action=pause): share")
+        await run.coordinator.control("resume")
+        check(run, await training)
+
+    asyncio.run(asyncio.wait_for(case(), 20))
+
+
+def test_an_alarm_that_warns_changes_nothing_but_the_row(tmp_path: Path) -> None:
+    async def case() -> None:
+        run = Attacked(tmp_path, "warn")
+        check(run, await asyncio.wait_for(run.run(), 20))
+        fired = {row["step"]: row["alarm_injection"] for row in read_metrics(run.place.folder)}
+        assert fired == {0: None, 1: 1, 2: 1, 3: 1, 4: 1}
 
     asyncio.run(case())

@@ -196,3 +196,9 @@ def test_a_wanted_number_reaches_the_driver(runs: Path) -> None:
     with taking_requests(runs / "r") as taken:
         assert control.scale("r", str(runs), 5) == 0
     assert taken == [Request("scale", 5)]
+
+
+def test_the_status_names_the_alarms_that_fire_and_what_to_do() -> None:
+    alarm = {"name": "injection", "onset_step": 2, "fired_step": 3, "action": "warn", "words": "read them"}
+    assert "alarm injection since step 3: read them" in control.status_lines("r", status_of(alarms=[alarm]))
+    assert not any("alarm" in line for line in control.status_lines("r", status_of()))

@@ -6,17 +6,22 @@ import json
 import math
 import random
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dynalign.benchmarks.simulated_runs import FAULTS, Shape, simulate
 from dynalign.configs.errors import UserError
+from dynalign.configs.sections.alarms import AlarmsSettings
+from dynalign.launch.report.alarm_lines import alarm_lines
 from dynalign.launch.report.charts import Series, line_chart
 from dynalign.launch.report.data import gap_curve, heldout_change, heldout_curve, load_run, training_curve
 from dynalign.launch.report.intervals import Estimate
@@ -24,6 +29,7 @@ from dynalign.launch.report.report import render, write_report
 from dynalign.launch.report.time_split import learner_split, rollout_split
 from dynalign.rollout.arrow_schema import decode, encode, to_batch
 from dynalign.run_folder.heldout import HeldoutItem
+from dynalign.run_folder.metric_names import METRIC_NAMES
 from dynalign.run_folder.metrics import MetricsLog
 from tests.worlds.synthetic_run import group, synthetic_run
 
@@ -273,3 +279,30 @@ def test_folders_that_are_no_run_folders_are_all_named_at_once(tmp_path: Path) -
         str(tmp_path / "one"),
         str(tmp_path / "two"),
     ]
+
+
+def test_the_alarms_are_a_table_with_what_was_seen_and_what_to_do(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    fault = next(fault for fault in FAULTS if fault.alarm == "injection")
+    with MetricsLog(folder, tensorboard=False, lineage=1) as log:
+        for row in simulate(np.random.default_rng(4), Shape(steps=60), fault, 40):
+            fired = {"alarm_unparsed_verdicts": int(row["step"] in (9, 10, 12))}
+            log.write({name: value for name, value in row.items() if name in METRIC_NAMES} | fired)
+    (folder / "config.yaml").write_text("alarms: {reward_collapse: {threshold: 11.5}}")
+    lines = {line.name: line for line in alarm_lines(load_run(folder))}
+    assert set(lines) == set(AlarmsSettings.model_fields)
+    first = next(iter(lines.values()))
+    assert (first.name, first.fires) == ("injection", True)
+    assert re.fullmatch(r"fires since step 4\d", first.state)
+    assert "read the answers of the last steps" in first.words
+    assert lines["unparsed_verdicts"].state == "silent; fired in steps 9–10, 12"
+    assert lines["reward_collapse"].statistic.endswith(" of 11.5")
+    html = render([load_run(folder)])
+    assert "<b>injection</b>" in html
+    assert "read the answers of the last steps" in html
+
+
+def test_a_run_of_an_earlier_version_has_alarms_that_were_not_measured(run_folder: Path) -> None:
+    states = {line.name: line.state for line in alarm_lines(load_run(run_folder))}
+    assert states["value_drift"] == "not measured"
+    assert alarm_lines(replace(load_run(run_folder), rows=[])) == []

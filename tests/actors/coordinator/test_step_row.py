@@ -1,0 +1,48 @@
+"""What a step's row adds to what learner and ledger say: shares over all settled groups."""
+
+from typing import Any
+
+import pytest
+
+from dynalign.actors.coordinator.step_row import WorkerTotals, step_row
+
+TERMS = ("issued", "pending", "leased", "scored", "trained", "withheld", "requeued", "late", "rolled_back")
+LEARNED = {
+    "step_s": 2.0,
+    "score_variance_within": 1.0,
+    "judge_noise_std": 0.5,
+    "unparsed_fraction": 0.1,
+}
+
+
+def ledger(trained: int, **withheld: int) -> dict[str, Any]:
+    counts = dict.fromkeys(TERMS, 0) | {"trained": trained, "withheld": sum(withheld.values())}
+    return counts | {"withheld_by_reason": withheld, "straggler_wait_s": 0.0}
+
+
+def row(before: dict[str, Any], after: dict[str, Any], **learned: float | None) -> dict[str, Any]:
+    nobody = WorkerTotals({})
+    return step_row(7, 1, LEARNED | learned, before, after, nobody, nobody, [])
+
+
+def test_of_a_group_withheld_as_unparsed_every_verdict_counts_as_unreadable() -> None:
+    found = row(ledger(8, unparsed=2), ledger(12, unparsed=3, low_signal=5))
+    assert found["unreadable_fraction"] == pytest.approx((1 + 4 * 0.1) / 5)
+    assert row(ledger(8), ledger(12))["unreadable_fraction"] == pytest.approx(0.1)
+
+
+def test_without_settled_groups_or_verdicts_the_share_is_unknown() -> None:
+    assert row(ledger(8), ledger(8))["unreadable_fraction"] is None
+    assert row(ledger(8), ledger(12), unparsed_fraction=None)["unreadable_fraction"] is None
+
+
+def test_withheld_groups_without_signal_lower_the_reliability() -> None:
+    assert row(ledger(0), ledger(4))["advantage_reliability"] == pytest.approx(0.75)
+    half = row(ledger(0), ledger(4, low_signal=4))
+    assert half["no_signal_fraction"] == 0.5
+    assert half["advantage_reliability"] == pytest.approx(1 - 0.25 / 0.625)
+    assert row(ledger(0), ledger(4), judge_noise_std=None)["advantage_reliability"] is None
+
+
+def test_what_the_learner_measured_only_for_this_is_no_metric() -> None:
+    assert "score_variance_within" not in row(ledger(0), ledger(4))
