@@ -6,7 +6,7 @@ from itertools import accumulate
 from typing import TypeVar
 
 from dynalign.launch.report.data import Curve
-from dynalign.launch.report.intervals import Estimate
+from dynalign.evaluation.statistics.estimates import Estimate
 
 T = TypeVar("T")
 
