@@ -18,6 +18,7 @@ from dynalign.configs.errors import Mistake, UserError
 from dynalign.configs.load import LoadedRun
 from dynalign.configs.schema import RunSettings
 from dynalign.configs.user_paths import user_path
+from dynalign.launch.checked_judges import judge_notes
 from dynalign.launch.metrics_address import host_mistakes
 from dynalign.launch.models.folder import download, folder_mistakes, model_folder
 from dynalign.launch.models.known_models import known_shape
@@ -103,13 +104,14 @@ def check(run: OpenRun) -> Checked:
     manifest = _examine_run(run, prompts, mistakes)
     model = _collect(mistakes, lambda: model_folder(settings.model))
     result = None
+    content: Mapping[str, str] = {}
     if isinstance(model, Path):
         mistakes += folder_mistakes(model)
-        _content(settings, model, texts, manifest, mistakes)
+        content = _content(settings, model, texts, manifest, mistakes)
         result = _plan(run, model, ESTIMATE, texts, mistakes)
     elif model is not None:
         result = _plan_before_download(run, model, texts, mistakes)
-    return Checked(result, mistakes, notes(settings, prompts))
+    return Checked(result, mistakes, (*notes(settings, prompts), *judge_notes(settings, content)))
 
 
 def refuse_by_files(loaded: LoadedRun) -> None:
@@ -156,7 +158,7 @@ def preflight(run: OpenRun) -> Prepared:
         result = _plan(run, model, contexts or ESTIMATE, texts, mistakes)
     if mistakes or model is None or prompts is None or result is None or texts is None:
         raise UserError(mistakes)
-    for note in notes(settings, prompts):
+    for note in (*notes(settings, prompts), *judge_notes(settings, content)):
         logger.warning(note)
     return Prepared(model, prompts, checkpoint, result, texts, mirrored, content)
 

@@ -82,7 +82,9 @@ class _Pairable:
         return np.asarray(scale_BV - (counts_BV * scale_BV).sum(axis=1, keepdims=True) / totals_B1)
 
     def _apart(self, values_BN: Floats) -> Floats:
-        """Σ (x_i - x_j)² / (m - 1) over the ordered pairs of each unit of m values: 2·m·Σ (x - mean)² / (m - 1)."""
+        """Σ (x_i - x_j)² / (m - 1) over the ordered pairs of each unit's m values.
+
+        It is 2·m·Σ (x - mean)² / (m - 1)."""
         sums_BU = np.add.reduceat(values_BN, self._starts_U, axis=1)
         squares_BU = np.add.reduceat(values_BN**2, self._starts_U, axis=1)
         return np.asarray(2 * (self._sizes_U * squares_BU - sums_BU**2) / (self._sizes_U - 1))

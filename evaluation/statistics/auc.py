@@ -1,12 +1,11 @@
 """How well scores tell better answers from worse ones: the area under the ROC curve, clustered by prompt."""
 
 import math
-from typing import Literal
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 
-from dynalign.evaluation.statistics.bootstrap import Floats
 from dynalign.evaluation.statistics.estimates import Clusters, Estimate, student_t
 
 
@@ -22,7 +21,7 @@ def auc(
     of GRPO does; `all` compares every better with every worse answer (the usual AUC).
 
     The variance is that of the clusters' influence, C/(C - 1)·Σ ψ²: for `all` it is DeLong's for clustered
-    data (Obuchowski 1997, Biometrics 53:567), for `within` that of a ratio. The interval is `share_interval`'s.
+    data (Obuchowski 1997, Biometrics 53:567), for `within` that of a ratio. `share_interval` gives its ends.
     n is the number of prompts with a pair. None without a pair."""
     values = np.asarray(scores, dtype=np.float64)
     better = np.asarray(is_better, dtype=bool)
@@ -44,7 +43,9 @@ def auc(
     influence = np.bincount(owner_better, excess.sum(axis=1), len(numbers))
     if pairs == "all":
         influence += np.bincount(owner_worse, excess.sum(axis=0), len(numbers))
-    taking_part = np.unique(np.concatenate([owner_better[compared.any(axis=1)], owner_worse[compared.any(axis=0)]]))
+    taking_part = np.unique(
+        np.concatenate([owner_better[compared.any(axis=1)], owner_worse[compared.any(axis=0)]])
+    )
     n = len(taking_part)
     variance = n / (n - 1) * float((influence**2).sum()) if n > 1 else math.nan
     return share_interval(area, variance, n, total)

@@ -40,7 +40,7 @@ class Flips:
 
 @dataclass(frozen=True)
 class PositionBias:
-    """Pairwise verdicts in both orders: `PositionBias(Estimate(0.08, …), flips=13, pairs=100, win_rate=0.61)`."""
+    """Pairwise verdicts in both orders: `PositionBias(Estimate(0.08, …), 13, 100, 0.6)`."""
 
     bias: Estimate | None
     """P(first) - ½: 0 without a bias, ½ for a judge that always prefers what it sees first."""
@@ -52,9 +52,7 @@ class PositionBias:
     """Of the first model, mean over both orders; None without pairs."""
 
 
-def change(
-    before: Sequence[float | None], after: Sequence[float | None], clusters: Clusters
-) -> Change:
+def change(before: Sequence[float | None], after: Sequence[float | None], clusters: Clusters) -> Change:
     """How scores change, with intervals clustered by prompt. A pair with a missing score is left out."""
     kept = [
         (b - a, cluster)
@@ -75,7 +73,7 @@ def label_flips(before: Sequence[int | None], after: Sequence[int | None]) -> Fl
 
 
 def mcnemar_p(up: int, down: int) -> float:
-    """McNemar's exact test, two-sided: twice the smaller tail of a binomial distribution with ½, at most 1."""
+    """McNemar's exact test, two-sided: twice the smaller tail of a binomial with ½, at most 1."""
     # Not at the head: SciPy takes a second to load.
     from scipy.special import bdtr
 
@@ -87,8 +85,9 @@ def position_bias(
 ) -> PositionBias:
     """The bias of pairwise verdicts on a model's answer, with an interval clustered by prompt.
 
-    when_first, when_second: for each pair the verdict in the order that shows the model's answer first, and
-    in the other: 1 it wins, ½ a tie, 0 it loses. clusters: of each pair; None: every pair for itself."""
+    when_first, when_second: for each pair the verdict in the order that shows the model's answer first,
+    and in the other: 1 it wins, ½ a tie, 0 it loses. clusters: of each pair; None: every pair for
+    itself."""
     owners = range(len(when_first)) if clusters is None else clusters
     both = list(zip(when_first, when_second, strict=True))
     bias = clustered_mean([(a - b) / 2 for a, b in both], owners)

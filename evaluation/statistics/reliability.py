@@ -61,7 +61,9 @@ def reliability(
     if not len(taking_part):
         return None
     times = repeats.pop()
-    noise, between = (float(value) for value in np.ravel(_variances(np.ones((1, len(taking_part))), taking_part, times)))
+    noise, between = (
+        float(value) for value in np.ravel(_variances(np.ones((1, len(taking_part))), taking_part, times))
+    )
     of_one = None
     if between > 0:
         ends = percentile_interval(

@@ -17,12 +17,12 @@ from dynalign.evaluation.statistics.agreement import (
     tau_within_groups,
 )
 
-O = None
+X = None
 KRIPPENDORFF = [
-    [1, 2, 3, 3, 2, 1, 4, 1, 2, O, O, O],
-    [1, 2, 3, 3, 2, 2, 4, 1, 2, 5, O, 3],
-    [O, 3, 3, 3, 2, 3, 4, 2, 2, 5, 1, O],
-    [1, 2, 3, 3, 2, 4, 4, 1, 2, 5, 1, O],
+    [1, 2, 3, 3, 2, 1, 4, 1, 2, X, X, X],
+    [1, 2, 3, 3, 2, 2, 4, 1, 2, 5, X, 3],
+    [X, 3, 3, 3, 2, 3, 4, 2, 2, 5, 1, X],
+    [1, 2, 3, 3, 2, 4, 4, 1, 2, 5, 1, X],
 ]
 """Section D of "Computing Krippendorff's Alpha-Reliability" (2011): four observers, twelve units, holes."""
 
@@ -49,7 +49,9 @@ def by_definition(ratings_JU: list[list[float | None]], level: Level) -> float:
     return float(1 - (n - 1) * (coincidences * squared).sum() / expected) if expected else math.nan
 
 
-@pytest.mark.parametrize(("level", "published"), [("nominal", 0.743), ("ordinal", 0.815), ("interval", 0.849)])
+@pytest.mark.parametrize(
+    ("level", "published"), [("nominal", 0.743), ("ordinal", 0.815), ("interval", 0.849)]
+)
 def test_alpha_is_what_krippendorff_published(level: Level, published: float) -> None:
     estimate = krippendorff_alpha(KRIPPENDORFF, level)
     assert estimate is not None
@@ -62,7 +64,9 @@ def test_alpha_is_what_krippendorff_published(level: Level, published: float) ->
 
 RATINGS = st.integers(2, 9).flatmap(
     lambda units: st.lists(
-        st.lists(st.sampled_from([None, 0, 1, 2.5, 4]), min_size=units, max_size=units), min_size=2, max_size=4
+        st.lists(st.sampled_from([None, 0, 1, 2.5, 4]), min_size=units, max_size=units),
+        min_size=2,
+        max_size=4,
     )
 )
 
@@ -141,9 +145,15 @@ def test_tau_b_is_scipys(group: tuple[list[int], list[int]]) -> None:
 
 
 def test_tau_within_groups_is_a_mean_over_groups_and_counts_those_without_spread() -> None:
-    # (1, 2, 3) with (1, 3, 2): two pairs concordant, one discordant, 1/3; with itself 1. A missing score leaves
-    # the pair (2, 3), in order: 1.
-    groups = [([1, 2, 3], [1, 3, 2]), ([1, 2], [5, 6]), ([1, 2, 3], [None, 0, 4]), ([3, 3], [1, 2]), ([1], [2])]
+    # (1, 2, 3) with (1, 3, 2): two pairs concordant, one discordant, 1/3; with itself 1. A missing score
+    # leaves the pair (2, 3), in order: 1.
+    groups = [
+        ([1, 2, 3], [1, 3, 2]),
+        ([1, 2], [5, 6]),
+        ([1, 2, 3], [None, 0, 4]),
+        ([3, 3], [1, 2]),
+        ([1], [2]),
+    ]
     found = tau_within_groups(groups)
     assert found.correlation is not None
     assert found.correlation.mean == pytest.approx((1 / 3 + 1 + 1) / 3)

@@ -41,8 +41,10 @@ def test_over_all_pairs_it_is_mann_and_whitneys_u(answers: list[tuple[int, bool]
     assert found.mean == pytest.approx(stats.mannwhitneyu(upper, lower).statistic / len(upper) / len(lower))
 
 
-def simulated(random: np.random.Generator, prompts: int, separation: float) -> tuple[list[float], list[bool], list[int]]:
-    """A good and two worse answers per prompt. Scores: how easy the prompt is, the answer's quality, noise."""
+def simulated(
+    random: np.random.Generator, prompts: int, separation: float
+) -> tuple[list[float], list[bool], list[int]]:
+    """A good and two worse answers per prompt. Scores: ease of the prompt, quality, noise."""
     ease = random.normal(0, 0.7, prompts)
     good = ease + separation + random.normal(size=prompts)
     shared = random.normal(0, 0.6, prompts)  # the worse answers of a prompt resemble each other
@@ -98,7 +100,9 @@ def test_the_variance_of_delong_agrees_with_a_bootstrap_over_prompts() -> None:
 
 def test_without_a_loss_the_interval_still_has_a_width_that_the_prompts_decide() -> None:
     def lower_end(prompts: int) -> float:
-        found = auc([1.0, 0.0] * prompts, [True, False] * prompts, [p for p, _ in product(range(prompts), "gw")])
+        found = auc(
+            [1.0, 0.0] * prompts, [True, False] * prompts, [p for p, _ in product(range(prompts), "gw")]
+        )
         assert found is not None
         assert found.mean == found.high == 1
         assert found.low is not None

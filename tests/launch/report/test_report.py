@@ -17,9 +17,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dynalign.configs.errors import UserError
+from dynalign.evaluation.statistics.estimates import Estimate
 from dynalign.launch.report.charts import Series, line_chart
 from dynalign.launch.report.data import gap_curve, heldout_change, heldout_curve, load_run, training_curve
-from dynalign.evaluation.statistics.estimates import Estimate
 from dynalign.launch.report.report import render, write_report
 from dynalign.launch.report.time_split import learner_split, rollout_split
 from dynalign.rollout.arrow_schema import decode, encode, to_batch
