@@ -48,7 +48,8 @@ def auc(
     )
     n = len(taking_part)
     variance = n / (n - 1) * float((influence**2).sum()) if n > 1 else math.nan
-    return share_interval(area, variance, n, total)
+    most = total if pairs == "within" else min(len(owner_better), len(owner_worse))
+    return share_interval(area, variance, n, most)
 
 
 def share_interval(share: float, variance: float, clusters: int, most: int) -> Estimate:
@@ -56,12 +57,12 @@ def share_interval(share: float, variance: float, clusters: int, most: int) -> E
 
     Wilson's score interval with the effective number of observations share·(1 - share)/variance, and
     Student's t with C - 1 degrees of freedom (Korn & Graubard 1998; Franco et al. 2019). It stays within 0
-    and 1, and has a width also where every observation is the same: then each cluster counts as one.
-    most: observations in all, more than which the effective number cannot be."""
+    and 1, and has a width also where every observation is the same.
+    most: the effective number is not larger than this, and is this where the variance is 0."""
     if clusters < 2:
         return Estimate(share, n=clusters)
     spread = share * (1 - share)
-    effective = min(spread / variance, most) if variance > 0 and spread > 0 else clusters
+    effective = min(spread / variance, most) if variance > 0 and spread > 0 else most
     square = student_t(clusters - 1) ** 2
     centre = (share + square / (2 * effective)) / (1 + square / effective)
     half = math.sqrt(square * (spread / effective + square / (4 * effective**2))) / (1 + square / effective)

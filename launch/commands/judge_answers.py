@@ -41,7 +41,7 @@ class NamedJudge:
 
 @dataclass(frozen=True)
 class CheckedRun:
-    """All that a check starts from: `CheckedRun(run, (NamedJudge(…),), model, contexts, prompts, None)`."""
+    """All that a check starts from: `CheckedRun(run, judges, model, contexts, prompts, folder, None)`."""
 
     run: RunSettings
     """The settings of the run."""
@@ -53,6 +53,8 @@ class CheckedRun:
     """With which candidates are sampled and judges are asked."""
     prompts: tuple[Prompt, ...]
     """Held-out ones."""
+    folder: Path
+    """Where the card goes."""
     good: GoodAnswers | None
     """Good answers that were given; None: the policy's own are used."""
     answers_file: str | None = None

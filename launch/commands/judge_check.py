@@ -12,6 +12,7 @@ import os
 import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -73,8 +74,8 @@ def judge_check(
     """
     for name, value in _NO_WARNINGS.items():
         os.environ.setdefault(name, value)
-    checked = prepared(config, overrides, others, answers)
-    files = CardFiles(_folder(checked.run, out))
+    checked = prepared(config, overrides, others, answers, out)
+    files = CardFiles(checked.folder)
     found = asyncio.run(judge_answers(checked, SlowWork))
     card = make_card(
         _facts(checked), found.groups, found.answers, [_samples(each) for each in checked.judges]
@@ -89,7 +90,9 @@ def judge_check(
     return 0
 
 
-def prepared(config: str, overrides: Sequence[str], others: Sequence[str], answers: str | None) -> CheckedRun:
+def prepared(
+    config: str, overrides: Sequence[str], others: Sequence[str], answers: str | None, out: str | None
+) -> CheckedRun:
     """All that a check starts from. Raises UserError with every mistake."""
     loaded = load_run(config, overrides)
     run = loaded.settings
@@ -106,19 +109,20 @@ def prepared(config: str, overrides: Sequence[str], others: Sequence[str], answe
         rule = "leaves no other prompt, whose answer could be planted"
         mistakes.append(Mistake("heldout.prompts", 1, rule, "set heldout.prompts=16"))
     good = None if answers is None or not heldout else collect(lambda: given_answers(answers, heldout))
+    folder = collect(lambda: _folder(run, out))
     model = collect(lambda: model_folder(run.model))
     if isinstance(model, str):
         model = None if mistakes else collect(lambda: download(str(model)))
     if isinstance(model, Path):
         mistakes += folder_mistakes(model)
-    if mistakes or not isinstance(model, Path) or not judges:
+    if mistakes or not isinstance(model, Path) or folder is None or not judges:
         raise UserError(mistakes)
     contexts = collect(lambda: run_contexts(run, model, judges[0].texts))
     if contexts is not None and any(_asks_for_digits(each.run.judge) for each in judges):
         collect(contexts.digit_ids)
     if mistakes or contexts is None:
         raise UserError(mistakes)
-    return CheckedRun(run, tuple(judges), model, contexts, tuple(heldout), good, answers)
+    return CheckedRun(run, tuple(judges), model, contexts, tuple(heldout), folder, good, answers)
 
 
 class _Collecting:
@@ -148,13 +152,13 @@ def _judges(
     for changed in (None, *others):
         run = loaded.settings
         if changed is not None:
-            other = collect(lambda changed=changed: _changed(config, overrides, changed))  # type: ignore[misc]
+            other = collect(partial(_changed, config, overrides, changed))
             if other is None:
                 continue
             run = other
-        texts = collect(lambda run=run: run_texts(run))  # type: ignore[misc]
+        texts = collect(partial(run_texts, run))
         if run.judge.kind == "function":
-            collect(lambda run=run: load_function(run.judge.function or ""))  # type: ignore[misc]
+            collect(partial(load_function, run.judge.function or ""))
         name = judge_name(run.judge)
         if any(each.name == name for each in found):
             name = f"{name} ({changed})"
