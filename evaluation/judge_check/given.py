@@ -27,7 +27,7 @@ def given_answers(source: str, prompts: Sequence[Prompt]) -> GoodAnswers:
     answers: dict[str, str] = {}
     paraphrases: dict[str, str] = {}
     for place, row in read_rows(source, mistakes):
-        wrong = [name for name in ("answer", "paraphrase") if not isinstance(row.get(name), str | None)]
+        wrong = [name for name in ("answer", "paraphrase") if not _is_text(row.get(name))]
         mistakes += [
             Mistake(place, row[name], f"{name!r} is no text", "write the answer alone") for name in wrong
         ]
@@ -43,6 +43,11 @@ def given_answers(source: str, prompts: Sequence[Prompt]) -> GoodAnswers:
     if mistakes:
         raise UserError(mistakes)
     return GoodAnswers(answers, paraphrases)
+
+
+def _is_text(value: object) -> bool:
+    """Whether a field is absent, or a text that can be written to a file: half of a surrogate pair cannot."""
+    return value is None or (isinstance(value, str) and not any("\ud800" <= c <= "\udfff" for c in value))
 
 
 def _prompt_of(row: Mapping[str, object], known: Mapping[str, str]) -> str | None:

@@ -159,6 +159,9 @@ def _judges(
         texts = collect(partial(run_texts, run))
         if run.judge.kind == "function":
             collect(partial(load_function, run.judge.function or ""))
+        if any(each.run.judge == run.judge for each in found):
+            collect(partial(_refuse_twin, changed or ""))
+            continue
         name = judge_name(run.judge)
         if any(each.name == name for each in found):
             name = f"{name} ({changed})"
@@ -169,13 +172,21 @@ def _judges(
 
 def _changed(config: str, overrides: Sequence[str], changed: str) -> RunSettings:
     """The settings with another judge. Raises UserError for keys of other sections."""
-    keys = shlex.split(changed)
+    try:
+        keys = shlex.split(changed)
+    except ValueError:  # a quotation mark without its second
+        keys = []
     foreign = [key for key in keys if not key.startswith("judge.")]
     if foreign or not keys:
         rule = "changes more than the judge" if foreign else "names no other judge"
         remedy = 'give keys of the section judge, as in --judge "judge.scorer=sampled judge.samples=4"'
         raise UserError([Mistake("--judge", changed, rule, remedy)])
     return load_run(config, [*overrides, *keys]).settings
+
+
+def _refuse_twin(changed: str) -> None:
+    rule = "is a judge that is checked already"
+    raise UserError([Mistake("--judge", changed, rule, "leave it out, or change a setting of it")])
 
 
 def judge_name(judge: JudgeSettings) -> str:

@@ -13,6 +13,8 @@ from dynalign.launch.report.figures import figure, hundredths
 
 ABSENT = "–"
 """Shown for a figure that is not defined."""
+_LONGEST_EXAMPLE = 160
+"""Characters of an answer that could not be read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +106,9 @@ def _verdict(figures: JudgeFigures) -> str:
             f"{bar_in_words()}, and a judge that guesses reaches 0.5."
         )
     if figures.unread:
-        example = f" The first one: {figures.unread_example!r}." if figures.unread_example else ""
+        example = (
+            f" The first: {figures.unread_example[:_LONGEST_EXAMPLE]!r}." if figures.unread_example else ""
+        )
         said.append(f"{figures.unread:,} of {figures.scores:,} scores could not be read.{example}")
     return " ".join(said)
 

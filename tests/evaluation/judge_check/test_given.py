@@ -35,6 +35,7 @@ def test_an_answer_is_found_by_the_prompts_id_or_text(tmp_path: Path) -> None:
     ("rows", "words"),
     [
         ([{"id": "7", "answer": 5}], "'answer' is no text"),
+        ([{"id": "7", "answer": "half a pair: \ud800"}], "'answer' is no text"),
         ([{"id": "7", "answer": "Yes.", "paraphrase": ["a"]}], "'paraphrase' is no text"),
         ([{"id": "z", "answer": "Yes."}], "answers none of the 2 held-out prompts"),
         ([{"id": "7", "answer": " "}], "answers none of the 2 held-out prompts"),

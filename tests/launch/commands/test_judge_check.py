@@ -156,6 +156,8 @@ def test_a_judge_that_is_a_function_needs_no_digits(run_file: Path, tmp_path: Pa
         (["judge.scorer=guess"], "judge.scorer"),
         (["--judge", "rollout.group_size=4"], "--judge"),
         (["--judge", ""], "--judge"),
+        (["--judge", "judge.scorer='expected"], "--judge"),
+        (["--judge", "judge.scorer=expected"], "--judge"),
         (["--judge", "judge.scorer=guess"], "judge.scorer"),
         (["--judge", "judge.kind=function judge.function=absent:f"], "judge.function"),
         (["--judge", "judge.values=absent"], "judge.values"),
