@@ -16,7 +16,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from dynalign.evaluation.statistics.bootstrap import RESAMPLES, Floats, percentile_interval
+from dynalign.evaluation.statistics.bootstrap import RESAMPLES, Floats, percentile_interval, with_ends
 from dynalign.evaluation.statistics.estimates import Clusters, Estimate, clustered_mean
 
 Level = Literal["nominal", "ordinal", "interval"]
@@ -124,7 +124,7 @@ def krippendorff_alpha(
         return np.concatenate([pairable.alpha(weights_BC[at : at + piece, cluster_U]) for at in starts])
 
     ends = percentile_interval(resampled, clusters, seed, resamples)
-    return Estimate(whole, *(ends or (None, None)), clusters)
+    return with_ends(whole, ends, clusters)
 
 
 def kendall_tau_b(first: Sequence[float], second: Sequence[float]) -> float | None:

@@ -48,7 +48,7 @@ def auc(
     )
     n = len(taking_part)
     variance = n / (n - 1) * float((influence**2).sum()) if n > 1 else math.nan
-    most = total if pairs == "within" else min(len(owner_better), len(owner_worse))
+    most = total if pairs == "within" else len(values)
     return share_interval(area, variance, n, most)
 
 

@@ -60,4 +60,10 @@ def bootstrapped_mean(
 
     ends = percentile_interval(mean, len(sums), seed, resamples)
     whole = float(sums.sum() / counts.sum())
-    return Estimate(whole, *(ends or (None, None)), len(sums))
+    return with_ends(whole, ends, len(sums))
+
+
+def with_ends(value: float, ends: tuple[float, float] | None, clusters: int) -> Estimate:
+    """A figure with the ends of its interval; None where it has none."""
+    low, high = ends or (None, None)
+    return Estimate(value, low, high, clusters)

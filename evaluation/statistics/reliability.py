@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dynalign.evaluation.statistics.bootstrap import RESAMPLES, Floats, percentile_interval
+from dynalign.evaluation.statistics.bootstrap import RESAMPLES, Floats, percentile_interval, with_ends
 from dynalign.evaluation.statistics.estimates import Clusters, Estimate
 
 WANTED = 0.8
@@ -69,7 +69,7 @@ def reliability(
         ends = percentile_interval(
             lambda weights: _ratio(weights, taking_part, times), len(taking_part), seed, resamples
         )
-        of_one = Estimate(1 - noise / between, *(ends or (None, None)), len(taking_part))
+        of_one = with_ends(1 - noise / between, ends, len(taking_part))
     return Reliability(of_one, math.sqrt(noise), math.sqrt(between))
 
 
