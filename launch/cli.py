@@ -229,6 +229,28 @@ def replay(run: str, runs: str) -> int:
 
 
 @dynalign.group(cls=Commands)
+def judge() -> None:
+    """Find out what a judge is worth before training on it."""
+
+
+@judge.command("check")
+@config_argument
+@overrides_argument
+@click.option(
+    "--judge", "others", multiple=True, metavar="'judge.KEY=VALUE ...'", help="Another judge beside it."
+)
+@click.option("--answers", metavar="FILE", help="Good answers (.jsonl: prompt or id, answer, paraphrase).")
+@click.option("--out", metavar="FOLDER", help="Folder of the card (default: runs/NAME-judge).")
+def check_judge(
+    config: str, overrides: Sequence[str], others: Sequence[str], answers: str | None, out: str | None
+) -> int:
+    """Measure a judge on held-out prompts: planted order, noise, agreement."""
+    from dynalign.launch.commands.judge_check import judge_check as measure
+
+    return measure(config, overrides, others, answers, out)
+
+
+@dynalign.group(cls=Commands)
 def model() -> None:
     """Get a model without a model hub."""
 

@@ -18,6 +18,7 @@ from dynalign.configs.errors import Mistake, UserError
 from dynalign.configs.load import LoadedRun
 from dynalign.configs.schema import RunSettings
 from dynalign.configs.user_paths import user_path
+from dynalign.launch.checked_judges import judge_notes
 from dynalign.launch.metrics_address import host_mistakes
 from dynalign.launch.models.adapter_targets import target_mistakes
 from dynalign.launch.models.folder import download, folder_mistakes, model_folder
@@ -109,16 +110,18 @@ def check(run: OpenRun) -> Checked:
     manifest = _examine_run(run, prompts, mistakes)
     model = _collect(mistakes, lambda: model_folder(settings.model))
     result = None
+    content: Mapping[str, str] = {}
     if isinstance(model, Path):
         lacking = folder_mistakes(model)
         mistakes += [*lacking, *target_mistakes(settings, model)]
         if not lacking:
-            _content(settings, model, texts, manifest, mistakes)
+            content = _content(settings, model, texts, manifest, mistakes)
         result = _plan(run, model, ESTIMATE, texts, mistakes)
     elif model is not None:
         result = _plan_before_download(run, model, texts, mistakes)
     warnings = () if result is None else plan_warnings(result)
-    return Checked(result, mistakes, (*notes(settings, prompts), *warnings))
+    told = (*notes(settings, prompts), *judge_notes(settings, content), *warnings)
+    return Checked(result, mistakes, told)
 
 
 def refuse_by_files(loaded: LoadedRun) -> None:
@@ -163,7 +166,7 @@ def preflight(run: OpenRun) -> Prepared:
         result = _plan(run, model, contexts or ESTIMATE, texts, mistakes)
     if mistakes or model is None or prompts is None or result is None or texts is None:
         raise UserError(mistakes)
-    for note in (*notes(settings, prompts), *plan_warnings(result)):
+    for note in (*notes(settings, prompts), *judge_notes(settings, content), *plan_warnings(result)):
         logger.warning(note)
     stop_ids = () if contexts is None else contexts.stop_ids
     return Prepared(model, prompts, checkpoint, result, texts, mirrored, content, stop_ids)

@@ -11,8 +11,8 @@ from typing import Any, Literal
 from pydantic import TypeAdapter, ValidationError
 
 from dynalign.configs.errors import RecordError
+from dynalign.evaluation.statistics.estimates import Estimate
 from dynalign.launch.report.data import Curve, heldout_curve, load_run, training_curve
-from dynalign.launch.report.intervals import Estimate
 from dynalign.run_folder import durable, layout
 
 State = Literal["finished", "interrupted", "failed"]

@@ -15,7 +15,7 @@ import pyarrow as pa
 import yaml
 
 from dynalign.configs.errors import Mistake, RecordError, UserError
-from dynalign.launch.report.intervals import Estimate, mean_interval, ratio_interval
+from dynalign.evaluation.statistics.estimates import Estimate, mean_interval, ratio_interval
 from dynalign.rollout.arrow_schema import decode
 from dynalign.run_folder import layout
 from dynalign.run_folder.heldout import HeldoutItem

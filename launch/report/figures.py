@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 
-from dynalign.launch.report.intervals import Estimate
+from dynalign.evaluation.statistics.estimates import Estimate
 
 MINUS = "−"
 """A true minus sign, which is as wide as a plus sign."""

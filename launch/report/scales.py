@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from itertools import accumulate
 from typing import TypeVar
 
+from dynalign.evaluation.statistics.estimates import Estimate
 from dynalign.launch.report.data import Curve
-from dynalign.launch.report.intervals import Estimate
 
 T = TypeVar("T")
 

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from dynalign.evaluation.statistics.estimates import Estimate
 from dynalign.launch.report.charts import Chart, Series, heat_map, line_chart, stacked_bars
 from dynalign.launch.report.data import Curve, Run, gap_curve, heldout_curve, training_curve
-from dynalign.launch.report.intervals import Estimate
 from dynalign.launch.report.time_split import learner_split, rollout_split
 from dynalign.rollout.records import HIGHEST_SCORE
 

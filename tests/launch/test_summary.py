@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from dynalign.configs.errors import RecordError
-from dynalign.launch.report.intervals import Estimate
+from dynalign.evaluation.statistics.estimates import Estimate
 from dynalign.launch.summary import (
     Change,
     Summary,

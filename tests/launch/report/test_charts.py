@@ -1,4 +1,4 @@
-"""The report's arithmetic: intervals against tables and by hand, axes, smoothing, figures."""
+"""The report's arithmetic: axes, smoothing, figures."""
 
 import re
 
@@ -6,50 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dynalign.evaluation.statistics.estimates import Estimate
 from dynalign.launch.report.charts import Series, heat_map, line_chart
 from dynalign.launch.report.figures import figure
-from dynalign.launch.report.intervals import Estimate, mean_interval, ratio_interval, student_t
 from dynalign.launch.report.scales import binned, nice_ticks, running_mean, step_ticks
-
-
-@pytest.mark.parametrize(
-    ("degrees", "expected"),
-    [(1, 12.706), (2, 4.303), (3, 3.182), (4, 2.776), (7, 2.365), (31, 2.040), (1000, 1.962)],
-)
-def test_students_t_agrees_with_the_printed_table(degrees: int, expected: float) -> None:
-    assert student_t(degrees) == pytest.approx(expected, abs=0.004)
-
-
-def test_a_mean_of_two_has_the_interval_worked_by_hand() -> None:
-    # std of (1, 2) is sqrt(1/2), over sqrt(2) it is 1/2; t with one degree is 12.706
-    assert mean_interval([1.0, 2.0]) == Estimate(
-        1.5, pytest.approx(1.5 - 6.353, abs=1e-3), pytest.approx(1.5 + 6.353, abs=1e-3), 2
-    )
-
-
-def test_one_value_has_no_interval_and_none_has_no_mean() -> None:
-    assert mean_interval([2.0]) == Estimate(2.0, None, None, 1)
-    assert mean_interval([]) is None
-    assert ratio_interval([]) is None
-
-
-def test_a_ratio_weighs_clusters_by_their_tokens() -> None:
-    # (1 + 9) / (10 + 30) = 0.25; residuals 1 - 2.5 and 9 - 7.5 are -1.5 and 1.5:
-    # half = 12.706 · sqrt(2 · 4.5) / 40
-    estimate = ratio_interval([(1.0, 10), (9.0, 30)])
-    assert estimate == Estimate(
-        0.25, pytest.approx(0.25 - 0.953, abs=1e-3), pytest.approx(0.25 + 0.953, abs=1e-3), 2
-    )
-
-
-@given(st.lists(st.floats(-50, 50), min_size=2, max_size=20))
-def test_clusters_of_equal_size_have_the_interval_of_a_plain_mean(values: list[float]) -> None:
-    by_ratio = ratio_interval([(7 * value, 7) for value in values])
-    by_mean = mean_interval(values)
-    assert by_ratio is not None
-    assert by_mean is not None
-    assert by_ratio.mean == pytest.approx(by_mean.mean, abs=1e-9)
-    assert by_ratio.low == pytest.approx(by_mean.low, abs=1e-6)
 
 
 @given(st.floats(-1e9, 1e9), st.floats(0, 1e9))

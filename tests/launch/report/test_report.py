@@ -21,10 +21,10 @@ from hypothesis import strategies as st
 from dynalign.benchmarks.simulated_runs import FAULTS, Shape, simulate
 from dynalign.configs.errors import UserError
 from dynalign.configs.sections.alarms import AlarmsSettings
+from dynalign.evaluation.statistics.estimates import Estimate
 from dynalign.launch.report.alarm_lines import alarm_lines
 from dynalign.launch.report.charts import Series, line_chart
 from dynalign.launch.report.data import gap_curve, heldout_change, heldout_curve, load_run, training_curve
-from dynalign.launch.report.intervals import Estimate
 from dynalign.launch.report.report import render, write_report
 from dynalign.launch.report.time_split import learner_split, rollout_split
 from dynalign.rollout.arrow_schema import decode, encode, to_batch

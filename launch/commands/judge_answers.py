@@ -1,0 +1,122 @@
+"""The engine of a judge check: in this process, it writes the policy's candidates and answers the judges."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from dynalign.configs.schema import RunSettings
+from dynalign.evaluation.judge_check.asking import ask
+from dynalign.evaluation.judge_check.candidates import sample_candidates
+from dynalign.evaluation.judge_check.sheet import (
+    AskedGroup,
+    GoodAnswers,
+    JudgeAnswers,
+    first_with_text,
+    sheet,
+)
+from dynalign.evaluation.judge_check.variants import PADDING
+from dynalign.rollout.contexts import Contexts
+from dynalign.rollout.engine.base import Engine
+from dynalign.rollout.judges.base import context_tokens
+from dynalign.rollout.judges.make import make_judge
+from dynalign.rollout.judges.value_texts import ValueTexts
+from dynalign.rollout.prompts import Prompt
+from dynalign.rollout.weights.version import version_label
+
+_FORMS_TOKENS = 64
+"""Bullets, marks and replaced words can make a text this much longer."""
+
+
+@dataclass(frozen=True)
+class NamedJudge:
+    """A judge that is checked: `NamedJudge("self, expected, unified", run, texts)`."""
+
+    name: str
+    """Its name on the card."""
+    run: RunSettings
+    """The settings of the run, with this judge."""
+    texts: ValueTexts
+    """Its rubric and definition."""
+
+
+@dataclass(frozen=True)
+class CheckedRun:
+    """All that a check starts from: `CheckedRun(run, judges, model, contexts, prompts, folder, None)`."""
+
+    run: RunSettings
+    """The settings of the run."""
+    judges: tuple[NamedJudge, ...]
+    """The judge of the run first."""
+    model: Path
+    """The policy's folder."""
+    contexts: Contexts
+    """With which candidates are sampled and judges are asked."""
+    prompts: tuple[Prompt, ...]
+    """Held-out ones."""
+    folder: Path
+    """Where the card goes."""
+    good: GoodAnswers | None
+    """Good answers that were given; None: the policy's own are used."""
+    answers_file: str | None = None
+    """The file of those that were given."""
+
+
+@dataclass(frozen=True)
+class CheckAnswers:
+    """What was judged, and how: `CheckAnswers(groups, (JudgeAnswers(…),))`."""
+
+    groups: tuple[AskedGroup, ...]
+    """The texts."""
+    answers: tuple[JudgeAnswers, ...]
+    """Each judge's scores of them."""
+
+
+async def judge_answers(
+    checked: CheckedRun, progress: Callable[[str], Callable[[int], None]]
+) -> CheckAnswers:
+    """Starts the engine, samples the candidates, asks every judge, and ends the engine.
+
+    progress: from what is counted to a function that takes the number so far. Raises EngineError when the
+    engine fails."""
+    run = checked.run
+    limit = _context_limit(checked)
+    engine = await _engine(checked, limit)
+    try:
+        candidates = await sample_candidates(engine, checked.contexts, run, checked.prompts)
+        good = checked.good or GoodAnswers(first_with_text(candidates), {})
+        groups = sheet(checked.prompts, candidates, good, run.seed)
+        answers = []
+        for each in checked.judges:
+            judge = make_judge(engine, checked.contexts, each.texts, each.run.judge, limit)
+            said = progress(f"of {len(groups)} groups scored by {each.name}")
+            answers.append(await ask(judge, each.name, groups, run.seed, run.rollout.groups_in_flight, said))
+    finally:
+        await engine.close()
+    return CheckAnswers(groups, tuple(answers))
+
+
+def _context_limit(checked: CheckedRun) -> int:
+    """Tokens that the engine holds per sequence: what a run needs, and what the variants add."""
+    longest = max(context_tokens(checked.contexts, each.texts, each.run) for each in checked.judges)
+    given = (
+        () if checked.good is None else (*checked.good.answers.values(), *checked.good.paraphrases.values())
+    )
+    allowed = 2 * checked.run.rollout.max_completion_tokens
+    most = max((len(checked.contexts.encoded(text)) for text in given), default=0)
+    padding = len(checked.contexts.encoded(PADDING))
+    return longest + max(0, most - allowed) + padding + _FORMS_TOKENS
+
+
+async def _engine(checked: CheckedRun, limit: int) -> Engine:
+    """The engine with the initial policy. One of vLLM is imported here, since that takes half a minute."""
+    run = checked.run
+    label = version_label(1, 0)
+    if run.rollout.engine == "deterministic":
+        from dynalign.rollout.engine.deterministic import DeterministicEngine
+
+        tokenizer = checked.contexts.tokenizer
+        size = len(tokenizer)
+        return DeterministicEngine(range(size // 2, size), tokenizer.eos_token_id, label)
+    from dynalign.rollout.engine.vllm import VllmEngine
+
+    return await VllmEngine.start(str(checked.model), run.rollout, limit, label, run.seed)

@@ -1,0 +1,232 @@
+"""The card of a judge check as sentences and tables, which its page and its Markdown both show."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from dynalign.evaluation.judge_check.bar import bar_in_words
+from dynalign.evaluation.judge_check.card import JudgeCard, passes
+from dynalign.evaluation.judge_check.figures import Agreement, JudgeFigures, TierPair
+from dynalign.evaluation.statistics.estimates import Estimate
+from dynalign.evaluation.statistics.paired import Flips
+from dynalign.evaluation.statistics.reliability import WANTED
+from dynalign.launch.report.figures import figure, hundredths
+
+ABSENT = "–"
+"""Shown for a figure that is not defined."""
+_LONGEST_EXAMPLE = 160
+"""Characters of an answer that could not be read."""
+
+
+@dataclass(frozen=True, slots=True)
+class CardTable:
+    """A table: `CardTable("Forms", ("form", "mean |Δ|"), (("padding", "0.31"),), "Points of 5.")`."""
+
+    title: str
+    """What it shows."""
+    head: tuple[str, ...]
+    """The columns' names."""
+    rows: tuple[tuple[str, ...], ...]
+    """The cells; the first of a row is its name."""
+    caption: str
+    """How the figures were computed."""
+
+
+@dataclass(frozen=True, slots=True)
+class CardSection:
+    """What the card says about one judge, or all: `CardSection("self, expected", "below the bar", …)`."""
+
+    title: str
+    """Its heading."""
+    state: str
+    """`above the bar`, `below the bar`, or nothing."""
+    verdict: str
+    """A sentence."""
+    tables: tuple[CardTable, ...]
+    """Its tables."""
+
+
+def card_facts(card: JudgeCard) -> list[tuple[str, str]]:
+    """What was checked, by name."""
+    facts = card.facts
+    return [
+        ("run", facts.run),
+        ("model", facts.model),
+        ("held-out prompts", str(facts.prompts)),
+        ("good answers", facts.good_answers),
+        ("candidates", f"{facts.group_size} per prompt, by the policy"),
+        ("engine", facts.engine),
+        ("day", facts.day),
+    ]
+
+
+def card_sections(card: JudgeCard) -> list[CardSection]:
+    """A section for each judge, and one for their agreement."""
+    sections = [_of_judge(figures) for figures in card.judges]
+    return sections if card.agreement is None else [*sections, _of_all(card.agreement)]
+
+
+def interval(estimate: Estimate | None, sign: str = "") -> str:
+    """`0.83 (0.71 to 0.91, n 16)`, or a dash. sign: "+" to show the sign of a positive figure."""
+    if estimate is None:
+        return ABSENT
+    if estimate.low is None or estimate.high is None:
+        return f"{hundredths(estimate.mean, sign)} (n {estimate.n})"
+    ends = f"{hundredths(estimate.low, sign)} to {hundredths(estimate.high, sign)}"
+    return f"{hundredths(estimate.mean, sign)} ({ends}, n {estimate.n})"
+
+
+def pair_name(pair: TierPair) -> str:
+    """`good above half`."""
+    return f"{pair.better} above {pair.worse}"
+
+
+def _of_judge(figures: JudgeFigures) -> CardSection:
+    state = "above the bar" if passes(figures) else "below the bar"
+    return CardSection(
+        figures.judge,
+        state,
+        _verdict(figures),
+        (_order(figures), _tiers(figures), _forms(figures), _repeats(figures)),
+    )
+
+
+def _verdict(figures: JudgeFigures) -> str:
+    """What the figures say, in a sentence or two."""
+    measured = figures.overall.auc
+    said = []
+    if measured is None:
+        said.append("No good answer could be compared with a spoiled one, so this judge is not measured.")
+    elif passes(figures):
+        said.append(
+            f"Tells a good answer from a spoiled one: AUC {interval(measured)}; the bar is {bar_in_words()}."
+        )
+    else:
+        said.append(
+            f"Its scores say too little about which answer is better: AUC {interval(measured)}; the bar is "
+            f"{bar_in_words()}, and a judge that guesses reaches 0.5."
+        )
+    if figures.unread:
+        example = (
+            f" The first: {figures.unread_example[:_LONGEST_EXAMPLE]!r}." if figures.unread_example else ""
+        )
+        said.append(f"{figures.unread:,} of {figures.scores:,} scores could not be read.{example}")
+    return " ".join(said)
+
+
+def _order(figures: JudgeFigures) -> CardTable:
+    rows = [(pair_name(pair), interval(pair.auc)) for pair in (figures.overall, *figures.adjacent)]
+    rows.insert(1, ("the same, also across prompts", interval(figures.across)))
+    return CardTable(
+        "Planted order",
+        ("comparison", "AUC"),
+        tuple(rows),
+        "Probability that the better of two answers to one prompt gets the higher score; a tie counts half. "
+        "n: prompts. The first line is the bar's. Which of half and shuffled is worse depends on the answer.",
+    )
+
+
+def _tiers(figures: JudgeFigures) -> CardTable:
+    rows = tuple((name, interval(mean)) for name, mean in figures.tiers)
+    return CardTable("Mean scores", ("answer", "points of 5"), rows, "With 95 % intervals over prompts.")
+
+
+def _forms(figures: JudgeFigures) -> CardTable:
+    rows = tuple(
+        (
+            each.name,
+            interval(each.change.size),
+            interval(each.change.shift, "+"),
+            _flips(each.flips),
+            f"{each.flips.p:.2f}" if each.flips.pairs else ABSENT,
+        )
+        for each in figures.variants
+    )
+    return CardTable(
+        "The same answer in another form",
+        ("form", "mean |Δ|", "mean Δ", "labels that changed", "p"),
+        rows,
+        "Points by which the score changes though the answer says the same. A label is the score rounded to "
+        "a "
+        "whole number; p is McNemar's exact one for equally many up and down.",
+    )
+
+
+def _flips(flips: Flips) -> str:
+    return f"{flips.up} up, {flips.down} down, of {flips.pairs}"
+
+
+def _repeats(figures: JudgeFigures) -> CardTable:
+    found = figures.reliability
+    rows: list[tuple[str, str]] = [
+        ("reliability of a score's difference within a group", interval(found.of_one if found else None)),
+        ("noise: std of a repeated score, points", figure(found.noise_std) if found else ABSENT),
+        (
+            "spread of a group's scores, noise included: std, points",
+            figure(found.between_std) if found else ABSENT,
+        ),
+        (f"samples for a reliability of {WANTED:g}", _samples(figures)),
+        ("what the first place in a group gives over the last, points", interval(figures.position, "+")),
+        ("scores asked for, and not read", f"{figures.scores:,}, {figures.unread:,}"),
+        ("time per score, s", figure(figures.seconds / figures.scores) if figures.scores else ABSENT),
+    ]
+    return CardTable(
+        "Repeated scores of the policy's candidates",
+        ("quantity", "figure"),
+        tuple(rows),
+        "Each candidate was scored twice, the second time in the reverse order. Reliability: "
+        "1 − σ²noise/σ²between, "
+        "with a bootstrap interval over prompts. It says that a score repeats, not that it is right.",
+    )
+
+
+def _samples(figures: JudgeFigures) -> str:
+    if figures.reliability is None or figures.reliability.of_one is None:
+        return ABSENT
+    low, high = (_number(each) for each in figures.samples_needed_range)
+    return f"{_number(figures.samples_needed)} ({low} to {high}; now {figures.samples})"
+
+
+def _number(samples: int | None) -> str:
+    return "no number reaches it" if samples is None else f"{samples:,}"
+
+
+def _of_all(found: Agreement) -> CardSection:
+    table = CardTable(
+        "Rank correlation within groups",
+        ("judges", "Kendall's τ-b", "groups", "without spread"),
+        tuple(
+            (
+                f"{pair.first} · {pair.second}",
+                interval(pair.tau.correlation),
+                str(pair.tau.groups),
+                str(pair.tau.without_spread),
+            )
+            for pair in found.pairs
+        ),
+        "Mean over groups, with a 95 % interval over prompts. Without spread: one of the two gave the whole "
+        "group one score.",
+    )
+    verdict = f"Krippendorff's α, ordinal, over the policy's candidates: {interval(found.alpha)}."
+    return CardSection("Agreement of the judges", "", verdict, (table,))
+
+
+def markdown(card: JudgeCard) -> str:
+    """The card in Markdown, for a README or a model card."""
+    lines = [f"# Judge check: {card.facts.run}", ""]
+    lines += [f"- {name}: {_cell(value)}" for name, value in card_facts(card)]
+    for section in card_sections(card):
+        state = f" ({section.state})" if section.state else ""
+        lines += ["", f"## {_cell(section.title)}{state}", "", _cell(section.verdict)]
+        for table in section.tables:
+            lines += ["", f"### {table.title}", "", *_table_lines(table), "", table.caption]
+    return "\n".join(lines) + "\n"
+
+
+def _table_lines(table: CardTable) -> list[str]:
+    rows: Sequence[Sequence[str]] = [table.head, ["---"] * len(table.head), *table.rows]
+    return [f"| {' | '.join(_cell(cell) for cell in row)} |" for row in rows]
+
+
+def _cell(text: str) -> str:
+    """The text on one line, without marks that Markdown would read."""
+    return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")

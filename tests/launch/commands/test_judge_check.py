@@ -1,0 +1,188 @@
+"""`dynalign judge check` as a user calls it, on a tiny model whose engine answers by chance."""
+
+import json
+import re
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from dynalign.evaluation.judge_check.planted import TIERS
+from dynalign.launch.cli import dynalign, run_command
+from dynalign.launch.report.judge_tables import interval
+from tests.worlds.tiny_run import config
+
+PROMPTS = 3
+HEADS = ("comparison", "answer", "form", "quantity", "judges")
+"""The first cells of the rows that name columns."""
+
+
+@pytest.fixture(scope="module")
+def run_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run on a tiny model, with the deterministic engine and three held-out prompts."""
+    return config(tmp_path_factory.mktemp("judge"), heldout={"prompts": PROMPTS})
+
+
+@pytest.fixture(autouse=True)
+def _alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+
+
+def judge_check(*arguments: object) -> int:
+    return run_command(dynalign, ["judge", "check", *map(str, arguments)])
+
+
+class Cells(HTMLParser):
+    """The texts of a page's table cells and headings."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.texts: list[str] = []
+        self._inside = False
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: object) -> None:
+        if tag in ("td", "h2"):
+            self._inside = True
+            self.texts.append("")
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag in ("td", "h2"):
+            self._inside = False
+
+    def handle_data(self, data: str) -> None:
+        if self._inside:
+            self.texts[-1] += data
+
+
+def test_a_check_writes_one_card_in_three_forms_with_the_same_figures(
+    run_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    others = ["--judge", "judge.rubric=factorized", "--judge", "judge.scorer=sampled judge.samples=2"]
+    assert judge_check(run_file, *others, "--out", "card") == 0
+    folder = tmp_path / "card"
+    assert sorted(path.name for path in folder.iterdir()) == ["judge.html", "judge.json", "judge.md"]
+    content = json.loads((folder / "judge.json").read_text())
+    names = ["self, expected, unified", "self, expected, factorized", "self, sampled, unified, 2 samples"]
+    assert [judge["judge"] for judge in content["judges"]] == names
+    assert content["facts"]["prompts"] == PROMPTS
+    markdown = (folder / "judge.md").read_text()
+    cells = Cells((folder / "judge.html").read_text()).texts
+    rows = [
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in markdown.splitlines()
+        if line.startswith("| ") and "---" not in line
+    ]
+    for row in rows:
+        assert all(cell in cells for cell in row) or row[0] in HEADS
+    for judge in content["judges"]:
+        for pair in (judge["overall"], *judge["adjacent"]):
+            if pair["auc"] is None:
+                continue
+            shown = f"{pair['auc']['mean']:.2f} ({pair['auc']['low']:.2f} to {pair['auc']['high']:.2f}, n "
+            assert any(cell.startswith(shown) for row in rows for cell in row), shown
+    printed = capsys.readouterr().out.splitlines()
+    assert len([line for line in printed if line.startswith("self, ")]) == 3
+    assert printed[-1].startswith("the card: ")
+    assert f"({interval(None)}" not in markdown
+
+
+def test_the_texts_that_were_judged_are_in_the_json(run_file: Path, tmp_path: Path) -> None:
+    answers = tmp_path / "answers.jsonl"
+    answers.write_text(
+        "\n".join(
+            json.dumps(
+                {"id": name, "answer": f"First {name}. Then rest. Do not hurry.", "paraphrase": "Slowly."}
+            )
+            for name in ("planning-002", "planning-009", "planning-016", "teaching-006")
+        )
+    )
+    assert judge_check(run_file, "--answers", "answers.jsonl", "heldout.prompts=48") == 0
+    content = json.loads((tmp_path / "runs" / "tiny-judge" / "judge.json").read_text())
+    tiers = [group for group in content["groups"] if group["kind"] == "tiers"]
+    assert len(tiers) == 4
+    assert all(group["names_G"] == list(TIERS) for group in tiers)
+    assert tiers[0]["texts_G"][0].startswith("First ")
+    variants = [group for group in content["groups"] if group["kind"] == "variants"]
+    assert all(group["texts_G"][group["names_G"].index("paraphrase")] == "Slowly." for group in variants)
+    assert content["facts"]["good_answers"] == "4 from answers.jsonl"
+    candidates = [group for group in content["groups"] if group["kind"] == "candidates"]
+    assert len(candidates) == 48
+
+
+def test_train_is_warned_in_one_line_that_names_the_figure(
+    run_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def noted() -> list[str]:
+        assert run_command(dynalign, ["check", str(run_file)]) == 0
+        return [line for line in capsys.readouterr().out.splitlines() if line.startswith("judge.kind=self")]
+
+    (never,) = noted()
+    assert "was never checked; `dynalign judge check`" in never
+    assert judge_check(run_file, "--judge", "judge.rubric=factorized") == 0
+    capsys.readouterr()
+    content = json.loads(Path("runs/tiny-judge/judge.json").read_text())
+    (line,) = noted()
+    found = re.search(r"its AUC is (\S+) \(lower end (\S+), 3 prompts\), and should be 0.75", line)
+    assert found is not None, line
+    auc = content["judges"][0]["overall"]["auc"]
+    assert (found[1], found[2]) == (f"{auc['mean']:.2f}", f"{auc['low']:.2f}")
+    assert run_command(dynalign, ["check", str(run_file), "judge.samples=2", "judge.scorer=sampled"]) == 0
+    assert "was never checked" in capsys.readouterr().out, "another way of scoring is another judge"
+    assert run_command(dynalign, ["check", str(run_file), "judge.noise_fraction=0.5"]) == 0
+    assert "was never checked" not in capsys.readouterr().out, "it changes no score"
+
+
+def test_a_judge_that_is_a_function_needs_no_digits(run_file: Path, tmp_path: Path) -> None:
+    function = "dynalign.rollout.judges.reward_functions:short_question"
+    assert judge_check(run_file, "judge.kind=function", f"judge.function={function}") == 0
+    content = json.loads((tmp_path / "runs" / "tiny-judge" / "judge.json").read_text())
+    (judge,) = content["judges"]
+    assert judge["judge"] == f"function {function}"
+    assert judge["unread"] == 0
+    assert content["agreement"] is None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "place"),
+    [
+        (["heldout.prompts=0"], "heldout.prompts"),
+        (["heldout.prompts=1"], "heldout.prompts"),
+        (["heldout.prompts=49"], "heldout.prompts"),
+        (["judge.scorer=guess"], "judge.scorer"),
+        (["--judge", "rollout.group_size=4"], "--judge"),
+        (["--judge", ""], "--judge"),
+        (["--judge", "judge.scorer='expected"], "--judge"),
+        (["--judge", "judge.scorer=expected"], "--judge"),
+        (["--judge", "judge.scorer=guess"], "judge.scorer"),
+        (["--judge", "judge.kind=function judge.function=absent:f"], "judge.function"),
+        (["--judge", "judge.values=absent"], "judge.values"),
+        (["--answers", "absent.jsonl"], "absent.jsonl"),
+        (["--answers", "answers.csv"], "--answers"),
+        (["model=absent"], "model"),
+        (["--out", "file/card"], "--out"),
+    ],
+)
+def test_a_mistake_is_one_line_and_starts_nothing(
+    run_file: Path, tmp_path: Path, arguments: list[str], place: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    assert judge_check(run_file, *arguments) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    (line,) = err.splitlines()
+    assert line.split(" ")[0].rstrip(":") == place
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_all_mistakes_come_at_once(run_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert judge_check(run_file, "heldout.prompts=0", "model=absent", "--judge", "steps=3") == 2
+    assert [line.split(" ")[0] for line in capsys.readouterr().err.splitlines()] == [
+        "--judge",
+        "heldout.prompts",
+        "model",
+    ]
