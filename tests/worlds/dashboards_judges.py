@@ -1,4 +1,4 @@
-"""Panels of the dashboard `judges`: what a judge is worth while a run goes on, and which alarms are on."""
+"""The first row of the dashboard Self-reward health: what the alarms look at, and which of them fire."""
 
 from dynalign.configs.sections.alarms import AlarmsSettings
 from tests.worlds.dashboards import RUN, of
