@@ -72,7 +72,7 @@ def learned_rows(workload: Workload, bias: str, steps: int) -> Iterator[dict[str
     """The rows of a run of the tiny policy under a judge with that bias, as they are made."""
     folder = make_model(workload.scratch / f"bias-{bias}", seed=0)
     learner = start_learner(workload, *_overrides(folder, steps), model_folder=folder)
-    model = LlamaForCausalLM.from_pretrained(folder).eval()
+    model = LlamaForCausalLM.from_pretrained(folder).eval()  # type: ignore[no-untyped-call]
     draw = torch.Generator().manual_seed(1)
     shuffle = random.Random(2)
     prompts = _prompts(shuffle, 64)

@@ -105,7 +105,7 @@ def export_model(
 
 def _add_stops(file: Path, config: Mapping[str, Any], stop_ids: Sequence[int]) -> None:
     """Add end tokens to the generation settings. Where there are none, a reader takes those of `config`."""
-    of_text = config | (config.get("text_config") or {})
+    of_text = dict(config) | (config.get("text_config") or {})
     names = ("bos_token_id", "eos_token_id", "pad_token_id")
     settings = {name: of_text[name] for name in names if of_text.get(name) is not None}
     if file.exists():

@@ -83,7 +83,7 @@ def _unreadable_fraction(
     trained = after["trained"] - before["trained"]
     if not withheld + trained or (trained and unparsed_fraction is None):
         return None
-    return (withheld + trained * (unparsed_fraction or 0.0)) / (withheld + trained)
+    return float((withheld + trained * (unparsed_fraction or 0.0)) / (withheld + trained))
 
 
 def _withheld(reason: str, before: Mapping[str, Any], after: Mapping[str, Any]) -> int:

@@ -10,7 +10,7 @@ from dynalign.evaluation.judge_check.variants import ORIGINAL, VARIANTS
 from dynalign.evaluation.statistics.agreement import WithinGroups, krippendorff_alpha, tau_within_groups
 from dynalign.evaluation.statistics.auc import auc
 from dynalign.evaluation.statistics.estimates import Estimate, clustered_mean, mean_interval
-from dynalign.evaluation.statistics.paired import Change, Flips, change, label_flips
+from dynalign.evaluation.statistics.paired import Flips, PairedChange, change, label_flips
 from dynalign.evaluation.statistics.reliability import Reliability, reliability, samples_needed
 
 Scored = tuple[AskedGroup, GivenScores]
@@ -37,12 +37,12 @@ class TierPair:
 class VariantFigures:
     """What another form of the same answer does to its score.
 
-    Example: `VariantFigures("padding", Change(…), Flips(up=5, down=1, pairs=16, p=0.219))`.
+    Example: `VariantFigures("padding", PairedChange(…), Flips(up=5, down=1, pairs=16, p=0.219))`.
     """
 
     name: str
     """The variant; its name in `VARIANTS`."""
-    change: Change
+    change: PairedChange
     """Of the score, in points."""
     flips: Flips
     """Of the score rounded to a whole number."""

@@ -8,8 +8,8 @@ from dynalign.evaluation.statistics.estimates import Clusters, Estimate, cluster
 
 
 @dataclass(frozen=True)
-class Change:
-    """Scores before and after a change: `Change(Estimate(0.31, 0.2, 0.42, 16), Estimate(0.1, …), 16)`."""
+class PairedChange:
+    """Scores before and after a change: `PairedChange(Estimate(0.31, 0.2, 0.42, 16), Estimate(0.1, …), 16)`."""
 
     size: Estimate | None
     """Mean |Δ|."""
@@ -52,7 +52,7 @@ class PositionBias:
     """Of the first model, mean over both orders; None without pairs."""
 
 
-def change(before: Sequence[float | None], after: Sequence[float | None], clusters: Clusters) -> Change:
+def change(before: Sequence[float | None], after: Sequence[float | None], clusters: Clusters) -> PairedChange:
     """How scores change, with intervals clustered by prompt. A pair with a missing score is left out."""
     kept = [
         (b - a, cluster)
@@ -61,7 +61,7 @@ def change(before: Sequence[float | None], after: Sequence[float | None], cluste
     ]
     owners = [cluster for _, cluster in kept]
     size = clustered_mean([abs(delta) for delta, _ in kept], owners)
-    return Change(size, clustered_mean([delta for delta, _ in kept], owners), len(kept))
+    return PairedChange(size, clustered_mean([delta for delta, _ in kept], owners), len(kept))
 
 
 def label_flips(before: Sequence[int | None], after: Sequence[int | None]) -> Flips:

@@ -7,7 +7,7 @@ from pathlib import Path
 from dynalign.configs.errors import Mistake
 from dynalign.configs.refusals import did_you_mean
 from dynalign.configs.schema import RunSettings
-from dynalign.launch.models.weights import tensors, weight_files
+from dynalign.learner.weight_files import tensors, weight_files
 
 PLACE = "learner.lora.targets"
 _HEAD = "lm_head"

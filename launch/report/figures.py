@@ -5,6 +5,8 @@ from collections.abc import Sequence
 
 from dynalign.evaluation.statistics.estimates import Estimate
 
+ABSENT = "–"
+"""In the place of a figure that there is none of."""
 MINUS = "−"
 """A true minus sign, which is as wide as a plus sign."""
 

@@ -9,10 +9,8 @@ from dynalign.evaluation.judge_check.figures import Agreement, JudgeFigures, Tie
 from dynalign.evaluation.statistics.estimates import Estimate
 from dynalign.evaluation.statistics.paired import Flips
 from dynalign.evaluation.statistics.reliability import WANTED
-from dynalign.launch.report.figures import figure, hundredths
+from dynalign.launch.report.figures import ABSENT, figure, hundredths
 
-ABSENT = "–"
-"""Shown for a figure that is not defined."""
 _LONGEST_EXAMPLE = 160
 """Characters of an answer that could not be read."""
 

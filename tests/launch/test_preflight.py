@@ -315,9 +315,8 @@ def test_a_function_in_the_user_s_folder_is_found(
     (tmp_path / "own_reward_of_this_test.py").write_text("def reward(prompt, completion):\n    return 1.0\n")
     monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path)])
     long = ["prompts.max_tokens=2048", "learner.token_budget=4096"]
-    loaded = run(
-        *long, "judge.kind=function", "judge.function=own_reward_of_this_test:reward", model=chat_model
-    )
+    function = "judge.function=own_reward_of_this_test:reward"
+    loaded = run(*long, "judge.kind=function", function, model=chat_model)
     assert preflight(open_run(loaded)).plan.context_tokens == 2048 + 48
 
 
@@ -333,12 +332,11 @@ def test_what_is_wrong_with_a_folder_is_said_once(tmp_path: Path) -> None:
 
 
 def test_a_damaged_owner_of_the_run_folder_is_refused_by_check_too() -> None:
-    loaded = run()
-    folder = open_run(loaded).folder.path
+    folder = open_run(run()).folder.path
     folder.mkdir(parents=True)
     (folder / layout.OWNER).write_text("{")
     with pytest.raises(RecordError, match=f"{layout.OWNER} is damaged .*; remove it"):
-        check(open_run(loaded))
+        check(open_run(run()))
 
 
 def test_both_contexts_of_a_prompt_are_shown(chat_model: Path) -> None:
