@@ -157,7 +157,7 @@ def read(run_folder: Path) -> Stamp | None:
         if (found := body.pop("format")) != FORMAT:
             raise ValueError(f"format {found!r}, this version reads {FORMAT}")
         return Stamp(**body)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):  # `runs` is a file: refused elsewhere, by name
         return None
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, IsADirectoryError) as error:
         remedy = "remove it if no driver of this run is alive"

@@ -9,7 +9,9 @@ from dynalign.evaluation.statistics.estimates import Clusters, Estimate, cluster
 
 @dataclass(frozen=True)
 class PairedChange:
-    """Scores before and after a change: `PairedChange(Estimate(0.31, 0.2, 0.42, 16), Estimate(0.1, …), 16)`."""
+    """Scores before and after a change.
+
+    Example: `PairedChange(Estimate(0.31, 0.2, 0.42, 16), Estimate(0.1, 0.0, 0.2, 16), 16)`."""
 
     size: Estimate | None
     """Mean |Δ|."""
