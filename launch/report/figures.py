@@ -7,6 +7,8 @@ from dynalign.launch.report.intervals import Estimate
 
 MINUS = "−"
 """A true minus sign, which is as wide as a plus sign."""
+ABSENT = "–"
+"""Shown for a value that was not measured."""
 
 
 def figure(value: float) -> str:

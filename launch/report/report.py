@@ -30,7 +30,7 @@ from dynalign.launch.report.data import (
     load_runs,
     training_curve,
 )
-from dynalign.launch.report.figures import figure, hundredths, with_interval
+from dynalign.launch.report.figures import ABSENT, figure, hundredths, with_interval
 from dynalign.launch.report.scales import binned
 from dynalign.launch.report.sections import comparison_charts, sections
 from dynalign.launch.report.time_split import learner_split
@@ -56,8 +56,6 @@ LEDGER_TABLE_ROWS = 12
 """Steps in the table of the conservation law."""
 SHOWN_HELDOUT_PROMPTS = 32
 """Held-out prompts whose answers are on the page."""
-ABSENT = "–"
-"""Shown for a value that was not measured."""
 
 
 @dataclass(frozen=True, slots=True)
