@@ -10,12 +10,14 @@ import logging
 import os
 import secrets
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
 import ray
 
 from dynalign.actors.run_spec import NAMESPACE
+from dynalign.actors.supervision.ray_start import started_or_failed
 from dynalign.configs.errors import Mistake, RunFailed, UserError
 from dynalign.configs.schema import RunSettings
 from dynalign.configs.user_paths import home_folder
@@ -42,18 +44,17 @@ def connect(run: RunSettings) -> bool:
         return False
     make_private_token()
     needed = run.rollout.workers.max * run.rollout.engine_threads + run.learner.ranks * run.learner.threads
-    try:
-        ray.init(
-            address="local",
-            num_cpus=max(needed, os.cpu_count() or 1),
-            object_store_memory=int(run.placement.object_store_gib * 2**30),
-            include_dashboard=False,
-            namespace=NAMESPACE,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-        )
-    except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
-        raise RunFailed(f"Ray does not start in this machine: {error}") from error
+    start = partial(
+        ray.init,
+        address="local",
+        num_cpus=max(needed, os.cpu_count() or 1),
+        object_store_memory=int(run.placement.object_store_gib * 2**30),
+        include_dashboard=False,
+        namespace=NAMESPACE,
+        log_to_driver=False,
+        logging_level=logging.ERROR,
+    )
+    started_or_failed(start, "Ray does not start in this machine")
     return True
 
 
@@ -94,18 +95,19 @@ def join() -> bool:
     address = reach()
     if address is None:
         return False
+    start = partial(
+        ray.init,
+        address=address,
+        namespace=NAMESPACE,
+        # Users of a submitted job look for its actors' lines in `ray job logs`.
+        log_to_driver=ray_job.inside(),
+        logging_level=logging.ERROR,
+    )
     try:
-        ray.init(
-            address=address,
-            namespace=NAMESPACE,
-            # Users of a submitted job look for its actors' lines in `ray job logs`.
-            log_to_driver=ray_job.inside(),
-            logging_level=logging.ERROR,
-        )
-    except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
-        cause = str(error.__cause__ or error).strip().splitlines()[0]
+        started_or_failed(start, "could not be joined")
+    except RunFailed as error:
         remedy = "run this on a node of the cluster, or send it there with `ray job submit`"
-        _refuse(f"could not be joined ({cause})", remedy)
+        _refuse(str(error), remedy)
     return True
 
 

@@ -9,6 +9,8 @@ ABSENT = "–"
 """In the place of a figure that there is none of."""
 MINUS = "−"
 """A true minus sign, which is as wide as a plus sign."""
+ABSENT = "–"
+"""Shown for a value that was not measured."""
 
 
 def figure(value: float) -> str:

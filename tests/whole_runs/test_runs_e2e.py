@@ -12,6 +12,7 @@ import yaml
 
 from dynalign.configs.load import load_run
 from dynalign.launch.commands.replay import weight_distances
+from dynalign.launch.plan.machine import this_machine
 from dynalign.learner.experience import read_step
 from dynalign.rollout.ledger.log import committed, read
 from dynalign.run_folder import checkpoint
@@ -163,7 +164,13 @@ def test_the_real_model_with_a_sampled_judge_exports_a_model_that_the_system_loa
     settings = {
         "model": "smollm2-135m-instruct",
         "steps": 1,
-        "rollout": {"prompts_per_step": 1, "group_size": 4, "max_completion_tokens": 32},
+        "rollout": {
+            "prompts_per_step": 1,
+            "group_size": 4,
+            "max_completion_tokens": 32,
+            # Without such instructions bfloat16 takes thirty times as long as float32.
+            "dtype": "bfloat16" if this_machine(with_gpus=False).bfloat16 else "float32",
+        },
         "judge": {"scorer": "sampled", "samples": 2},
         "algorithm": {"max_staleness": 0},
         "heldout": {"prompts": 0},

@@ -1,4 +1,4 @@
-"""The first row of the dashboard Self-reward health: what the alarms look at, and which of them fire."""
+"""The first row of the Grafana dashboard Self-reward health: what the alarms look at, and which fire."""
 
 from dynalign.configs.sections.alarms import AlarmsSettings
 from tests.worlds.dashboards import RUN, of
