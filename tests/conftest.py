@@ -13,7 +13,8 @@ os.environ.setdefault("DS_ACCELERATOR", "cpu")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-# Each process of `pytest -n 2` gets the checkout in PYTHONPATH. A job on a cluster would run that, not its upload.
+# Each process of `pytest -n 2` gets the checkout in PYTHONPATH. A job on a cluster would run that, not its
+# upload.
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.pop("PYTHONPATH", None)
 
