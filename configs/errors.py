@@ -36,7 +36,8 @@ class DynalignError(Exception):
 
 def one_line(error: BaseException) -> str:
     """The error's type and text on one line, for people."""
-    return " ".join(f"{type(error).__name__}: {error}".split())
+    said = " ".join(str(error).split())
+    return f"{type(error).__name__}: {said}" if said else type(error).__name__
 
 
 @dataclass(frozen=True)

@@ -80,14 +80,15 @@ class Learner:
         torch.set_num_threads(settings.learner.threads)
         device = torch.device("cpu") if settings.placement.device == "cpu" else torch.device("cuda", 0)
         dtype = DTYPES[settings.learner.precision]
+        # On rank 0 alone: the ranks of a node together would take too much of its memory. Its error ends all.
         self._policy = load_policy(
-            model_folder, settings.learner, dtype, settings.seed, settings.weights.content
+            model_folder, settings.learner, dtype, settings.seed, settings.weights.content, probed=rank == 0
         )
         if device.type == "cpu":
             self._use_spare_cores(cores)
         self._reference: Policy | None = None
         if settings.algorithm.kl_coef > 0 and settings.learner.lora is None:
-            frozen = load_policy(model_folder, settings.learner, dtype, settings.seed)
+            frozen = load_policy(model_folder, settings.learner, dtype, settings.seed, probed=False)
             self._reference = frozen.requires_grad_(False).eval().to(device)
         self._engine = DeepSpeedEngine(self._policy, settings.learner, device, settings.deadlines.step_s)
         corrects = settings.rollout.record_behaviour

@@ -168,12 +168,14 @@ def load_policy(
     dtype: torch.dtype,
     seed: int,
     content: Literal["full", "adapter"] = "full",
+    probed: bool = True,
 ) -> Policy:
     """Load the policy of `model_folder` in training mode, without dropout, with adapters if the settings ask
     for them.
 
     dtype: of the weights. seed: initializes the adapters.
     content: what is published to the engines: all weights, or the adapters alone.
+    probed: whether the packing is tried, which takes 4 bytes of host memory per parameter for seconds.
 
     Raises UserError if the folder's tensors cannot be published under their names on disk, if the
     architecture cannot be packed, if the weights are not finite, or if a name in `learner.lora.targets` is
@@ -196,7 +198,7 @@ def load_policy(
         if isinstance(module, nn.Dropout):
             module.p = 0.0
     policy = Policy(model, settings.logprob_chunk_tokens)
-    mistakes = packing_mistakes(model, policy, model_folder)
+    mistakes = packing_mistakes(model, policy, model_folder) if probed else []
     if content == "full":
         mistakes += _names_not_on_disk(policy, model_folder)
     if mistakes:

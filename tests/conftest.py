@@ -1,6 +1,8 @@
 """The environment of the libraries that the tests load: quiet, and on few cores."""
 
+import logging
 import os
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -35,6 +37,16 @@ REAL = (
     "tests/whole_runs/test_whole_run.py",
 )
 """Modules that start Ray, vLLM, Prometheus or a whole run. They run one after the other."""
+
+
+@pytest.fixture(autouse=True)
+def _log_levels() -> Iterator[None]:
+    """An actor that is created in this process sets them for itself."""
+    loggers = [logging.getLogger(), logging.getLogger("dynalign")]
+    levels = [each.level for each in loggers]
+    yield
+    for each, level in zip(loggers, levels, strict=True):
+        each.setLevel(level)
 
 
 class ByModule(LoadScopeScheduling):

@@ -50,6 +50,8 @@ class Part:
     """The value of the formula."""
     where: Where = "host"
     """Which memory it takes."""
+    of_the_first: bool = False
+    """Whether only the first actor of its kind takes it."""
 
 
 def precision_bytes(name: str) -> int:
@@ -214,7 +216,7 @@ def learner_memory(settings: RunSettings, shape: ModelShape, staged: bool = Fals
 
 
 def _packing_probe(shape: ModelShape, parts: Sequence[Part]) -> tuple[Part, ...]:
-    """What the rank takes of the host before it trains, beyond what it takes later; empty if that is less.
+    """What rank 0 takes of the host before it trains, beyond what it takes later; empty if that is less.
 
     It loads the whole model there, and tries in float32 whether its rows can be packed
     (`learner/packing_probe.py`).
@@ -223,8 +225,9 @@ def _packing_probe(shape: ModelShape, parts: Sequence[Part]) -> tuple[Part, ...]
     later_bytes = sum(part.size_bytes for part in parts[1:] if part.where == "host")
     if probe_bytes <= later_bytes:
         return ()
-    formula = f"{count(shape.parameters)} x 4 B before training, less {size(later_bytes)} that come after it"
-    return (Part("packing probe", formula, probe_bytes - later_bytes),)
+    later = f"less {size(later_bytes)} that come after it"
+    formula = f"rank 0's: {count(shape.parameters)} x 4 B before training, {later}"
+    return (Part("packing probe", formula, probe_bytes - later_bytes, of_the_first=True),)
 
 
 def trained_parameters(settings: RunSettings, shape: ModelShape) -> int:

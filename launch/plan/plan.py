@@ -34,7 +34,7 @@ class ActorPlan:
     gpu_share: float
     """The share of its only GPU that is reserved for an actor; 1.0 for whole GPUs."""
     memory: tuple[Part, ...]
-    """Of one actor. Its parts on a GPU are those of each of its GPUs."""
+    """Of one actor. Its parts on a GPU are those of each of its GPUs. Some are of the first actor alone."""
 
     @property
     def count(self) -> int:
@@ -109,10 +109,11 @@ class PlacementPlan:
     def host_bytes(self, node: int) -> int:
         """Memory that all actors of a node and the common parts take of it at one time."""
         actors = sum(
-            actor.bytes_on("host")
+            part.size_bytes
             for actor in (self.rollout, self.learner)
-            for placement in actor.placements
-            if placement.node == node
+            for index, placement in enumerate(actor.placements)
+            for part in actor.memory
+            if placement.node == node and part.where == "host" and (index == 0 or not part.of_the_first)
         )
         return actors + sum(part.size_bytes for part in self.common)
 

@@ -103,14 +103,16 @@ def import_mistake(name: str, error: BaseException) -> Mistake:
     if isinstance(error, ModuleNotFoundError) and error.name in (module, module.partition(".")[0]):
         remedy = "run dynalign in the folder of that module, or add it to PYTHONPATH"
         return Mistake(PLACE, name, f"there is no module {error.name} here", remedy)
+    frames = traceback.extract_tb(error.__traceback__)
+    inside = max((index for index, frame in enumerate(frames) if frame.filename == __file__), default=-1)
     own = [
         f" ({Path(frame.filename).name}:{frame.lineno})"
-        for frame in traceback.extract_tb(error.__traceback__)
-        if frame.filename not in (__file__, importlib.__file__) and not frame.filename.startswith("<")
+        for frame in frames[inside + 1 :]
+        if frame.filename != importlib.__file__ and not frame.filename.startswith("<")
     ]
     # The text of a SyntaxError names its line.
     where = own[0] if own and not isinstance(error, SyntaxError) else ""
-    said = one_line(error)[:LONGEST_VALUE].removesuffix(": ")
+    said = one_line(error)[:LONGEST_VALUE]
     return Mistake(
         PLACE, name, f"its import raised {said}{where}", "mend that module: every worker imports it"
     )

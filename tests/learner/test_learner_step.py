@@ -24,6 +24,8 @@ from tests.worlds.one_rank import Learner
 from tests.worlds.tiny_groups import candidate, group, payloads, random_groups
 from tests.worlds.tiny_models import settings, tiny_llama
 
+RECORDED = RolloutSettings(group_size=2, max_completion_tokens=16, dtype="float32", record_behaviour=True)
+"""The loss corrects for the difference between engine and learner."""
 RATE = 1e-2
 CLIP_NORM = 1.0
 
@@ -131,7 +133,10 @@ def agree(learner: Learner, written_out: WrittenOut) -> None:
 @pytest.mark.parametrize("zero_stage", [0, 1, 2, 3])
 def test_a_step_equals_the_same_step_written_out(llama: Path, wide: Path, zero_stage: int) -> None:
     folder = wide if zero_stage == 3 else llama
-    learner, written_out = learner_of(folder, zero_stage=zero_stage), WrittenOut(folder)
+    run = settings(folder, zero_stage=zero_stage)
+    recorded = run.rollout.model_copy(update={"record_behaviour": True})
+    learner = Learner(run.model_copy(update={"rollout": recorded}), folder, 0, 1)
+    written_out = WrittenOut(folder)
     for step in (1, 2):
         groups = random_groups(3, seed=step, behaviour=True)
         report = trained(learner, step, groups)
@@ -220,8 +225,7 @@ def test_what_the_engine_recorded_of_a_sample_is_compared_and_changes_no_weight(
     pair = [candidate([5, 6], 1.0), candidate([7], 2.0)]
     sampled = [candidate([5, 6], 1.0, [-9.0, -9.0]), candidate([7], 2.0)]
     plain, compared = (learner_of(llama, group_size=2) for _ in range(2))
-    recorded = RolloutSettings(group_size=2, max_completion_tokens=16, dtype="float32", record_behaviour=True)
-    run = settings(llama, group_size=2).model_copy(update={"rollout": recorded})
+    run = settings(llama, group_size=2).model_copy(update={"rollout": RECORDED})
     corrected = Learner(run, llama, 0, 1)
     reports = [
         trained(learner, 1, [group(1, [3, 4], candidates)])

@@ -96,7 +96,9 @@ def test_an_interrupted_run_without_a_summary_says_how_to_go_on(
     runs: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert control.status("r", str(runs)) == 0
-    assert "`dynalign train` continues it" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "was interrupted before its first step; `dynalign train " in said
+    assert "continues it" in said
 
 
 def killed(folder: Path, ago_s: float) -> None:

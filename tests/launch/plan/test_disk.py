@@ -61,7 +61,8 @@ def test_a_mirror_holds_as_many_checkpoints_as_the_disk_and_takes_none_of_it() -
 )
 def test_experience_is_kept_for_as_many_steps_as_are_asked_for(overrides: list[str], steps: int) -> None:
     """4 prompts x 8 candidates, each of 512 context tokens (8 B) and 48 completion tokens (12 B): 5,172 B."""
-    settings = run(*overrides, "steps=8", "prompts.max_tokens=512")
+    plain = ("rollout.gap_probes=0", "rollout.mismatch_fraction=0")
+    settings = run(*overrides, *plain, "steps=8", "prompts.max_tokens=512")
     (experience,) = (part for part in disk_parts(settings, SMOL) if part.name == "experience")
     assert experience.size_bytes == steps * 32 * (512 * 8 + 48 * 12 + 500)
 
