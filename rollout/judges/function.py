@@ -7,6 +7,7 @@ import logging
 import math
 import traceback
 from collections.abc import Callable, Sequence
+from itertools import dropwhile
 from numbers import Real
 from pathlib import Path
 from typing import cast
@@ -103,14 +104,18 @@ def import_mistake(name: str, error: BaseException) -> Mistake:
     if isinstance(error, ModuleNotFoundError) and error.name in (module, module.partition(".")[0]):
         remedy = "run dynalign in the folder of that module, or add it to PYTHONPATH"
         return Mistake(PLACE, name, f"there is no module {error.name} here", remedy)
+    # What importlib calls first, past its own frames, is the module itself.
+    frames = dropwhile(
+        lambda frame: frame.filename != importlib.__file__, traceback.extract_tb(error.__traceback__)
+    )
     own = [
         f" ({Path(frame.filename).name}:{frame.lineno})"
-        for frame in traceback.extract_tb(error.__traceback__)
-        if frame.filename not in (__file__, importlib.__file__) and not frame.filename.startswith("<")
+        for frame in frames
+        if frame.filename != importlib.__file__ and not frame.filename.startswith("<")
     ]
     # The text of a SyntaxError names its line.
     where = own[0] if own and not isinstance(error, SyntaxError) else ""
-    said = one_line(error)[:LONGEST_VALUE].removesuffix(": ")
+    said = one_line(error)[:LONGEST_VALUE].removesuffix(":")
     return Mistake(
         PLACE, name, f"its import raised {said}{where}", "mend that module: every worker imports it"
     )

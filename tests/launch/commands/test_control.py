@@ -96,7 +96,8 @@ def test_an_interrupted_run_without_a_summary_says_how_to_go_on(
     runs: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert control.status("r", str(runs)) == 0
-    assert "`dynalign train` continues it" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert f"`dynalign train {runs / 'r' / layout.CONFIG} runs={runs}` continues it" in shown
 
 
 def killed(folder: Path, ago_s: float) -> None:

@@ -265,11 +265,11 @@ def test_the_doctor_knows_where_ray_kills_actors_and_whether_the_run_comes_that_
 
 def test_the_doctor_names_cpus_without_bfloat16_and_the_settings_that_help() -> None:
     slow = two_nodes(facts(host=replace(HOST, bfloat16=False)), facts(host=HOST))
-    (line,) = unwell(diagnose(slow, settings()))
+    (line,) = unwell(diagnose(slow, settings(), planned=True))
     assert line.startswith("warning   other: the cores have no instructions for bfloat16")
     assert line.endswith("set rollout.dtype=float32 learner.precision=float32")
     in_float32 = settings("rollout.dtype=float32", "learner.precision=float32")
-    assert unwell(diagnose(slow, in_float32)) == []
+    assert unwell(diagnose(slow, in_float32, planned=True)) == []
     assert len(unwell(diagnose(slow, None))) == 1
     assert (
         unwell(

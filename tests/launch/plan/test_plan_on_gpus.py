@@ -44,7 +44,7 @@ def test_gpus_are_one_each_taken_in_turn_or_split(
 
 
 def test_actors_that_take_turns_keep_what_sleeps_in_host_memory() -> None:
-    """The engine's 2 bytes per parameter, the learner's 2 + 12.
+    """The engine's 2 bytes per parameter, the learner's 2 + 12, which are more than the 4 of the packing probe.
 
     On the GPU both have their CUDA context all the time, and the version that the engine reads in the
     learner's memory stays.
@@ -52,7 +52,7 @@ def test_actors_that_take_turns_keep_what_sleeps_in_host_memory() -> None:
     here = machine((0,), 64_000_000_000, (GPU_BYTES,))
     shared = planned("placement.device=gpu", "placement.mode=shared", "algorithm.max_staleness=0", on=here)
     split = planned("placement.device=gpu", on=here)
-    assert shared.host_bytes(0) - split.host_bytes(0) == 134_515_008 * (2 + 2 + 12)
+    assert shared.host_bytes(0) - split.host_bytes(0) == 134_515_008 * (2 + 2 + 12 - 4)
     for actor, other in ((shared.rollout, split.rollout), (shared.learner, split.learner)):
         assert actor.bytes_on("gpu") - other.bytes_on("gpu") == 10**9 + (
             134_515_008 * 2 if actor is shared.rollout else 0
