@@ -204,7 +204,8 @@ def _examine_run(
     Returns the manifest to continue from; None for a new run.
     """
     settings = run.settings
-    owner.read(run.folder.path)  # a damaged one is refused here, not after the imports of `train`
+    if os.path.isdir(run.folder.path):
+        owner.read(run.folder.path)  # a damaged one is refused here, not after the imports of `train`
     mistakes += run.folder.mistakes(settings)
     mistakes += host_mistakes(settings)
     mistakes += heldout_mistakes(run, prompts)

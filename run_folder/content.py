@@ -66,7 +66,7 @@ def content_mistakes(
     for name, before in made_with.items():
         if found.get(name, before) != before:
             setting, _, part = name.partition(": ")
-            rule = f"the {part} there differs from what the checkpoint was made with"
+            rule = f"the checkpoint was made with other content there ({part})"
             mistakes.append(
                 Mistake(setting, shown.get(setting), rule, "put the same files back, or start a new run")
             )

@@ -24,7 +24,7 @@ def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path)])
 
 
-def tried(text: str, function: str = "f", deadline_s: float = 60.0) -> list[Mistake]:
+def tried(text: str, function: str = "f", deadline_s: float = 300.0) -> list[Mistake]:
     """What is said of a module with this text. Each has a name of its own."""
     module = f"own_reward_{next(NUMBERS)}"
     Path(f"{module}.py").write_text(text)

@@ -80,7 +80,7 @@ def test_a_collapsed_reward_is_warned_of_bounded_and_ends_the_run_with_its_cause
 ) -> None:
     ledger = Ledger(10_000)
     with pytest.raises(
-        RunFailed, match=f"step 3: .* after {MOST_REFILLS} refills .*low_signal 176"
+        RunFailed, match=f"step 3: .* after {MOST_REFILLS} refills; .*low_signal 176"
     ) as failed:
         Case("warn", ledger).take()
     assert ledger.refills == MOST_REFILLS
