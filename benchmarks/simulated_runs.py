@@ -87,7 +87,8 @@ def simulate(
 
     def at(name: str, clean: float = 0.0) -> NDArray[np.float64]:
         """The parameter at each step, [T]."""
-        return clean + changes.get(name, 0.0) * present_T
+        value_T: NDArray[np.float64] = (clean + changes.get(name, 0.0) * present_T).astype(np.float64)
+        return value_T
 
     columns = _scored(rng, shape, at) | _evaluated(rng, shape, at) | _aspects(rng, shape, at)
     columns |= _shares(rng, shape, at)
@@ -132,7 +133,8 @@ def _difficulties(rng: np.random.Generator, shape: Shape) -> NDArray[np.float64]
     prompts = rng.normal(0, 0.5, 200)
     needed = shape.steps * shape.prompts
     epochs = [rng.permutation(prompts) for _ in range(needed // 200 + 1)]
-    return np.concatenate(epochs)[:needed].reshape(shape.steps, shape.prompts)
+    drawn: NDArray[np.float64] = np.concatenate(epochs)[:needed].reshape(shape.steps, shape.prompts)
+    return drawn
 
 
 def _scored(rng: np.random.Generator, shape: Shape, at: Parameter) -> dict[str, NDArray[np.float64]]:
