@@ -63,7 +63,7 @@ FAULTS: tuple[Fault, ...] = (
         {"training_only": 1.2}),
     Fault("aspect_imbalance", "one aspect gains 0.5 points, another loses 0.5", {"aspects": 0.5}),
     Fault("value_drift", "the judge gives 0.4 points more, the second one does not", {"judge_offset": 0.4}),
-    Fault("value_drift", "the judge ranks by something else: equal means, rank correlation 0.6 → 0.15",
+    Fault("value_drift", "the judge ranks by something else: equal means, rank correlation 0.56 → 0",
         {"foreign": 1.0}),
     Fault("length_gaming", "0.6 points per standard deviation of length", {"length_slope": 0.6}),
     Fault("low_reliability", "the judge's noise rises to 0.9 points", {"noise": 0.75}),
@@ -87,7 +87,8 @@ def simulate(
 
     def at(name: str, clean: float = 0.0) -> NDArray[np.float64]:
         """The parameter at each step, [T]."""
-        return np.asarray(clean + changes.get(name, 0.0) * present_T, dtype=np.float64)
+        value_T: NDArray[np.float64] = (clean + changes.get(name, 0.0) * present_T).astype(np.float64)
+        return value_T
 
     columns = _scored(rng, shape, at) | _evaluated(rng, shape, at) | _aspects(rng, shape, at)
     columns |= _shares(rng, shape, at)
@@ -132,8 +133,8 @@ def _difficulties(rng: np.random.Generator, shape: Shape) -> NDArray[np.float64]
     prompts = rng.normal(0, 0.5, 200)
     needed = shape.steps * shape.prompts
     epochs = [rng.permutation(prompts) for _ in range(needed // 200 + 1)]
-    drawn: NDArray[np.float64] = np.concatenate(epochs)[:needed]
-    return drawn.reshape(shape.steps, shape.prompts)
+    drawn: NDArray[np.float64] = np.concatenate(epochs)[:needed].reshape(shape.steps, shape.prompts)
+    return drawn
 
 
 def _scored(rng: np.random.Generator, shape: Shape, at: Parameter) -> dict[str, NDArray[np.float64]]:
