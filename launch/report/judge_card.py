@@ -94,7 +94,7 @@ def _x(share: float) -> float:
 
 def _rules(height: int) -> Iterator[str]:
     foot = height - _FOOT
-    for share, words in ((0.0, "0"), (0.5, "guessing"), (LEAST_AUC, f"{LEAST_AUC:g}"), (1.0, "1")):
+    for share, words in ((0.0, "0"), (0.5, "0.5"), (LEAST_AUC, f"{LEAST_AUC:g}"), (1.0, "1")):
         x = _x(share)
         kind = "grid" if share in (0.0, 1.0) else "rule"
         yield f'<path class="{kind}" d="M{x:.1f} 0V{foot}"/>'

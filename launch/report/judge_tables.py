@@ -181,8 +181,8 @@ def _repeats(figures: JudgeFigures) -> CardTable:
         ("quantity", "figure"),
         tuple(rows),
         "Each candidate was scored twice, the second time in the reverse order. Reliability is "
-        "1 − σ²noise/σ²between, with a bootstrap interval over prompts. It says that a score repeats, not that "
-        "it is right.",
+        "1 − σ²noise/σ²between, with a bootstrap interval over prompts. It says that a score repeats, not "
+        "that it is right.",
         wide=True,
     )
 
@@ -213,6 +213,7 @@ def _of_all(found: Agreement) -> CardSection:
         ),
         "Mean over groups, with a 95 % interval over prompts. Without spread: one of the two gave the whole "
         "group one score.",
+        wide=True,
     )
     verdict = f"Krippendorff's α, ordinal, over the policy's candidates: {interval(found.alpha)}."
     return CardSection("Agreement of the judges", "", verdict, (table,))
