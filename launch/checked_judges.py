@@ -16,7 +16,7 @@ from dynalign.configs.errors import UserError
 from dynalign.configs.schema import RunSettings
 from dynalign.configs.sections.judge import JudgeSettings
 from dynalign.configs.user_paths import cache_folder
-from dynalign.evaluation.judge_check.bar import bar_in_words, reaches_bar
+from dynalign.evaluation.judge_check.bar import MOST_UNREAD, bar_in_words, orders_well, reaches_bar
 from dynalign.run_folder import durable
 
 _NOT_OF_THE_JUDGE = {"noise_fraction", "values"}
@@ -27,13 +27,15 @@ _NOT_OF_THE_JUDGE = {"noise_fraction", "values"}
 class CheckedJudge:
     """What is remembered of a check.
 
-    Example: `CheckedJudge(0.61, 0.48, 16, "2026-12-01", "runs/quickstart-judge/judge.html")`.
+    Example: `CheckedJudge(0.61, 0.48, 0.0, 16, "2026-12-01", "runs/quickstart-judge/judge.html")`.
     """
 
     auc: float | None
     """Of the good answer against spoiled ones; None where it could not be measured."""
     low: float | None
     """The lower end of its 95 % interval."""
+    unread: float
+    """Share of the scores that could not be read."""
     prompts: int
     """Held-out prompts."""
     day: str
@@ -70,13 +72,20 @@ def judge_notes(settings: RunSettings, content: Mapping[str, str]) -> tuple[str,
         return (
             "judge.kind=self: this judge was never checked; `dynalign judge check` says what it is worth",
         )
-    if reaches_bar(found.auc, found.low):
+    if reaches_bar(found.auc, found.low, found.unread):
         return ()
-    measured = "it could not be measured"
-    if found.auc is not None:
-        low = "unknown" if found.low is None else f"{found.low:.2f}"
-        measured = f"its AUC is {found.auc:.2f} (lower end {low}, {found.prompts} prompts)"
-    return (f"judge.kind=self: {measured}, and should be {bar_in_words()}; see {found.card} of {found.day}",)
+    return (f"judge.kind=self: {_shortfall(found)}; see {found.card} of {found.day}",)
+
+
+def _shortfall(found: CheckedJudge) -> str:
+    """By what a judge is below the bar."""
+    if found.auc is None:
+        return f"its AUC could not be measured, and should be {bar_in_words()}"
+    if orders_well(found.auc, found.low):
+        return f"{found.unread:.0%} of its scores could not be read, and at most {MOST_UNREAD:.0%} should be"
+    low = "unknown" if found.low is None else f"{found.low:.2f}"
+    measured = f"its AUC is {found.auc:.2f} (lower end {low}, {found.prompts} prompts)"
+    return f"{measured}, and should be {bar_in_words()}"
 
 
 def _file(content: Mapping[str, str], judge: JudgeSettings) -> Path | None:

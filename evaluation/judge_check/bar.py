@@ -6,13 +6,23 @@ LEAST_LOW = 0.6
 """The lower end of its 95 % interval has to be above this."""
 
 
-def reaches_bar(auc: float | None, low: float | None) -> bool:
-    """Whether a judge tells a good answer from a spoiled one well enough, and surely enough.
+MOST_UNREAD = 0.05
+"""Share of the scores. The alarm on unparsed verdicts of a run has the same."""
 
-    auc, low: the figure and the lower end of its interval; None where they could not be measured."""
+
+def reaches_bar(auc: float | None, low: float | None, unread: float) -> bool:
+    """Whether a judge tells a good answer from a spoiled one well enough, surely enough, and readably.
+
+    auc, low: the figure and the lower end of its interval; None where they could not be measured. unread:
+    the share of scores that could not be read."""
+    return orders_well(auc, low) and unread <= MOST_UNREAD
+
+
+def orders_well(auc: float | None, low: float | None) -> bool:
+    """The part of the bar that is about the scores which could be read."""
     return auc is not None and low is not None and auc >= LEAST_AUC and low > LEAST_LOW
 
 
 def bar_in_words() -> str:
-    """The bar, for messages and pages."""
+    """That part, for messages and pages."""
     return f"{LEAST_AUC:g} with a lower end above {LEAST_LOW:g}"

@@ -76,4 +76,4 @@ def as_json(card: JudgeCard) -> str:
 def passes(figures: JudgeFigures) -> bool:
     """Whether a judge reaches the bar."""
     overall = figures.overall.auc
-    return overall is not None and reaches_bar(overall.mean, overall.low)
+    return overall is not None and reaches_bar(overall.mean, overall.low, figures.unread_share)

@@ -86,6 +86,11 @@ class JudgeFigures:
     position: Estimate | None
     """Points that the first place in a group gives over the last; None for a single candidate."""
 
+    @property
+    def unread_share(self) -> float:
+        """The share of scores that could not be read."""
+        return self.unread / self.scores if self.scores else 0.0
+
 
 @dataclass(frozen=True)
 class JudgePair:

@@ -242,6 +242,7 @@ def _remember(checked: CheckedRun, card: JudgeCard, files: CardFiles) -> str | N
             kept = CheckedJudge(
                 auc=overall.mean if overall else None,
                 low=overall.low if overall else None,
+                unread=figures.unread_share,
                 prompts=card.facts.prompts,
                 day=card.facts.day,
                 card=str(files.html),

@@ -5,8 +5,6 @@ from collections.abc import Sequence
 
 from dynalign.evaluation.statistics.estimates import Estimate
 
-ABSENT = "–"
-"""In the place of a figure that there is none of."""
 MINUS = "−"
 """A true minus sign, which is as wide as a plus sign."""
 ABSENT = "–"

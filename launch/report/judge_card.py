@@ -14,15 +14,15 @@ from dynalign.evaluation.judge_check.bar import LEAST_AUC
 from dynalign.evaluation.judge_check.card import JudgeCard
 from dynalign.evaluation.judge_check.figures import JudgeFigures
 from dynalign.launch.report.figures import ABSENT, hundredths
-from dynalign.launch.report.judge_tables import card_facts, card_sections, interval, pair_name
+from dynalign.launch.report.judge_tables import card_facts, card_sections, interval, order_rows
 
 HERE = Path(__file__).parent
 SHOWN_PROMPTS = 24
 """Prompts whose texts are on the page; judge.json has all."""
 _WIDTH = 640
-_LABELS = 250
+_LABELS = 235
 """Width for the rows' names, in the drawing's units; one is about a pixel."""
-_READINGS = 170
+_READINGS = 200
 """Width for the figures at the right."""
 _ROW = 30
 _FOOT = 24
@@ -69,24 +69,22 @@ def page(card: JudgeCard) -> str:
 
 def order_chart(figures: JudgeFigures) -> Markup:
     """The AUC of each comparison of planted answers, with its interval, beside guessing and the bar."""
-    pairs = [pair for pair in (figures.overall, *figures.adjacent) if pair.auc is not None]
-    height = _ROW * max(1, len(pairs)) + _FOOT
+    rows = order_rows(figures)
+    height = _ROW * len(rows) + _FOOT
     parts = [*_rules(height)]
-    for row, pair in enumerate(pairs):
+    for row, (name, found) in enumerate(rows):
         y = _ROW * row + _ROW / 2
-        found = pair.auc
+        kind = "c0" if row == 0 else "c5"
+        parts.append(f'<text x="0" y="{y + 5}">{escape(name)}</text>')
+        parts.append(f'<text x="{_WIDTH}" y="{y + 5}" text-anchor="end">{escape(interval(found))}</text>')
         if found is None:
             continue
-        kind = "c0" if row == 0 else "c5"
-        parts.append(f'<text x="0" y="{y + 4}">{escape(pair_name(pair))}</text>')
         if found.low is not None and found.high is not None:
             parts.append(f'<path class="line {kind}" d="M{_x(found.low):.1f} {y}H{_x(found.high):.1f}"/>')
         parts.append(f'<circle class="dot {kind}" cx="{_x(found.mean):.1f}" cy="{y}" r="4.5"/>')
-        parts.append(f'<text x="{_WIDTH}" y="{y + 4}" text-anchor="end">{escape(interval(found))}</text>')
     label = "AUC of planted answers, with 95 % intervals"
-    return Markup(
-        f'<svg viewBox="0 0 {_WIDTH} {height}" role="img" aria-label="{label}">{"".join(parts)}</svg>'
-    )
+    svg = f'<svg viewBox="0 0 {_WIDTH} {height}" role="img" aria-label="{label}">{"".join(parts)}</svg>'
+    return Markup(svg)
 
 
 def _x(share: float) -> float:
@@ -96,7 +94,7 @@ def _x(share: float) -> float:
 
 def _rules(height: int) -> Iterator[str]:
     foot = height - _FOOT
-    for share, words in ((0.0, "0"), (0.5, "guessing"), (LEAST_AUC, f"{LEAST_AUC:g}"), (1.0, "1")):
+    for share, words in ((0.0, "0"), (0.5, "0.5"), (LEAST_AUC, f"{LEAST_AUC:g}"), (1.0, "1")):
         x = _x(share)
         kind = "grid" if share in (0.0, 1.0) else "rule"
         yield f'<path class="{kind}" d="M{x:.1f} 0V{foot}"/>'

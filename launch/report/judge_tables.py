@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from dynalign.evaluation.judge_check.bar import bar_in_words
+from dynalign.evaluation.judge_check.bar import MOST_UNREAD, bar_in_words, orders_well
 from dynalign.evaluation.judge_check.card import JudgeCard, passes
-from dynalign.evaluation.judge_check.figures import Agreement, JudgeFigures, TierPair
+from dynalign.evaluation.judge_check.figures import Agreement, JudgeFigures
 from dynalign.evaluation.statistics.estimates import Estimate
 from dynalign.evaluation.statistics.paired import Flips
 from dynalign.evaluation.statistics.reliability import WANTED
@@ -27,6 +27,8 @@ class CardTable:
     """The cells; the first of a row is its name."""
     caption: str
     """How the figures were computed."""
+    wide: bool = False
+    """Whether it takes the page's whole width."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,19 +65,26 @@ def card_sections(card: JudgeCard) -> list[CardSection]:
     return sections if card.agreement is None else [*sections, _of_all(card.agreement)]
 
 
-def interval(estimate: Estimate | None, sign: str = "") -> str:
+def interval(estimate: Estimate | None, sign: str = "", with_n: bool = True) -> str:
     """`0.83 (0.71 to 0.91, n 16)`, or a dash. sign: "+" to show the sign of a positive figure."""
     if estimate is None:
         return ABSENT
-    if estimate.low is None or estimate.high is None:
-        return f"{hundredths(estimate.mean, sign)} (n {estimate.n})"
-    ends = f"{hundredths(estimate.low, sign)} to {hundredths(estimate.high, sign)}"
-    return f"{hundredths(estimate.mean, sign)} ({ends}, n {estimate.n})"
+    n = f"n {estimate.n}" if with_n else ""
+    ends = ""
+    if estimate.low is not None and estimate.high is not None:
+        ends = f"{_hundredths(estimate.low, sign)} to {_hundredths(estimate.high, sign)}"
+    behind = ", ".join(filter(None, (ends, n)))
+    return _hundredths(estimate.mean, sign) + (f" ({behind})" if behind else "")
 
 
-def pair_name(pair: TierPair) -> str:
-    """`good above half`."""
-    return f"{pair.better} above {pair.worse}"
+def _hundredths(value: float, sign: str) -> str:
+    return hundredths(round(value, 2) + 0.0, sign)  # + 0.0: no minus sign before a zero
+
+
+def order_rows(figures: JudgeFigures) -> list[tuple[str, Estimate | None]]:
+    """The comparisons of planted answers by name, that of the bar first."""
+    pairs = [(f"{pair.better} above {pair.worse}", pair.auc) for pair in (figures.overall, *figures.adjacent)]
+    return [pairs[0], ("the same, across prompts", figures.across), *pairs[1:]]
 
 
 def _of_judge(figures: JudgeFigures) -> CardSection:
@@ -94,30 +103,29 @@ def _verdict(figures: JudgeFigures) -> str:
     said = []
     if measured is None:
         said.append("No good answer could be compared with a spoiled one, so this judge is not measured.")
-    elif passes(figures):
-        said.append(
-            f"Tells a good answer from a spoiled one: AUC {interval(measured)}; the bar is {bar_in_words()}."
-        )
+    elif orders_well(measured.mean, measured.low):
+        order = f"Tells a good answer from a spoiled one: AUC {interval(measured)}"
+        said.append(f"{order}; the bar is {bar_in_words()}.")
     else:
         said.append(
             f"Its scores say too little about which answer is better: AUC {interval(measured)}; the bar is "
             f"{bar_in_words()}, and a judge that guesses reaches 0.5."
         )
     if figures.unread:
+        share = f"{figures.unread:,} of {figures.scores:,} scores could not be read"
+        bar = f", more than {MOST_UNREAD:.0%}" if figures.unread_share > MOST_UNREAD else ""
         example = (
-            f" The first: {figures.unread_example[:_LONGEST_EXAMPLE]!r}." if figures.unread_example else ""
+            f"; the first: {figures.unread_example[:_LONGEST_EXAMPLE]!r}" if figures.unread_example else ""
         )
-        said.append(f"{figures.unread:,} of {figures.scores:,} scores could not be read.{example}")
+        said.append(f"{share}{bar}{example}.")
     return " ".join(said)
 
 
 def _order(figures: JudgeFigures) -> CardTable:
-    rows = [(pair_name(pair), interval(pair.auc)) for pair in (figures.overall, *figures.adjacent)]
-    rows.insert(1, ("the same, also across prompts", interval(figures.across)))
     return CardTable(
         "Planted order",
         ("comparison", "AUC"),
-        tuple(rows),
+        tuple((name, interval(found)) for name, found in order_rows(figures)),
         "Probability that the better of two answers to one prompt gets the higher score; a tie counts half. "
         "n: prompts. The first line is the bar's. Which of half and shuffled is worse depends on the answer.",
     )
@@ -132,8 +140,9 @@ def _forms(figures: JudgeFigures) -> CardTable:
     rows = tuple(
         (
             each.name,
-            interval(each.change.size),
-            interval(each.change.shift, "+"),
+            str(each.change.pairs),
+            interval(each.change.size, with_n=False),
+            interval(each.change.shift, "+", with_n=False),
             _flips(each.flips),
             f"{each.flips.p:.2f}" if each.flips.pairs else ABSENT,
         )
@@ -141,25 +150,25 @@ def _forms(figures: JudgeFigures) -> CardTable:
     )
     return CardTable(
         "The same answer in another form",
-        ("form", "mean |Δ|", "mean Δ", "labels that changed", "p"),
+        ("form", "prompts", "mean |Δ|", "mean Δ", "labels that changed", "p"),
         rows,
         "Points by which the score changes though the answer says the same. A label is the score rounded to "
-        "a "
-        "whole number; p is McNemar's exact one for equally many up and down.",
+        "a whole number; p is McNemar's exact one for equally many up and down.",
+        wide=True,
     )
 
 
 def _flips(flips: Flips) -> str:
-    return f"{flips.up} up, {flips.down} down, of {flips.pairs}"
+    return f"{flips.up} up, {flips.down} down"
 
 
 def _repeats(figures: JudgeFigures) -> CardTable:
     found = figures.reliability
     rows: list[tuple[str, str]] = [
-        ("reliability of a score's difference within a group", interval(found.of_one if found else None)),
+        ("reliability of the differences within a group", interval(found.of_one if found else None)),
         ("noise: std of a repeated score, points", figure(found.noise_std) if found else ABSENT),
         (
-            "spread of a group's scores, noise included: std, points",
+            "spread within a group, noise included: std, points",
             figure(found.between_std) if found else ABSENT,
         ),
         (f"samples for a reliability of {WANTED:g}", _samples(figures)),
@@ -171,9 +180,10 @@ def _repeats(figures: JudgeFigures) -> CardTable:
         "Repeated scores of the policy's candidates",
         ("quantity", "figure"),
         tuple(rows),
-        "Each candidate was scored twice, the second time in the reverse order. Reliability: "
-        "1 − σ²noise/σ²between, "
-        "with a bootstrap interval over prompts. It says that a score repeats, not that it is right.",
+        "Each candidate was scored twice, the second time in the reverse order. Reliability is "
+        "1 − σ²noise/σ²between, with a bootstrap interval over prompts. It says that a score repeats, not "
+        "that it is right.",
+        wide=True,
     )
 
 
@@ -203,6 +213,7 @@ def _of_all(found: Agreement) -> CardSection:
         ),
         "Mean over groups, with a 95 % interval over prompts. Without spread: one of the two gave the whole "
         "group one score.",
+        wide=True,
     )
     verdict = f"Krippendorff's α, ordinal, over the policy's candidates: {interval(found.alpha)}."
     return CardSection("Agreement of the judges", "", verdict, (table,))

@@ -9,7 +9,7 @@ from dynalign.configs.sections.judge import JudgeSettings
 from dynalign.launch.checked_judges import CheckedJudge, judge_notes, recall, remember
 
 CONTENT = {"model: weights": "aa", "judge.values: rubric": "bb"}
-FOUND = CheckedJudge(0.61, 0.48, 16, "2026-12-01", "runs/quickstart-judge/judge.html")
+FOUND = CheckedJudge(0.61, 0.48, 0.0, 16, "2026-12-01", "runs/quickstart-judge/judge.html")
 
 
 @pytest.fixture(autouse=True)
@@ -33,7 +33,7 @@ def test_a_finding_is_recalled_for_the_same_model_rubric_and_way_of_scoring_alon
 def test_the_newest_finding_replaces_the_one_before_and_a_damaged_one_counts_as_none(tmp_path: Path) -> None:
     judge = JudgeSettings()
     remember(CONTENT, judge, FOUND)
-    better = CheckedJudge(0.9, 0.8, 16, "2026-12-02", "card")
+    better = CheckedJudge(0.9, 0.8, 0.0, 16, "2026-12-02", "card")
     remember(CONTENT, judge, better)
     assert recall(CONTENT, judge) == better
     (file,) = (tmp_path / "cache" / "dynalign" / "checked-judges").iterdir()
@@ -52,11 +52,14 @@ def test_a_run_with_its_own_judge_is_told_what_is_known_of_it_in_one_line() -> N
     )
     assert FOUND.card in below
     assert "\n" not in below
-    remember(CONTENT, JudgeSettings(), CheckedJudge(None, None, 16, "2026-12-01", "card"))
+    remember(CONTENT, JudgeSettings(), CheckedJudge(None, None, 1.0, 16, "2026-12-01", "card"))
     (unmeasured,) = notes()
-    assert "it could not be measured, and should be" in unmeasured
-    remember(CONTENT, JudgeSettings(), CheckedJudge(0.8, 0.61, 16, "2026-12-01", "card"))
+    assert "its AUC could not be measured, and should be" in unmeasured
+    remember(CONTENT, JudgeSettings(), CheckedJudge(0.8, 0.61, 0.05, 16, "2026-12-01", "card"))
     assert notes() == ()
+    remember(CONTENT, JudgeSettings(), CheckedJudge(0.8, 0.61, 0.47, 16, "2026-12-01", "card"))
+    (unread,) = notes()
+    assert "47% of its scores could not be read, and at most 5% should be" in unread
 
 
 def test_a_function_is_no_judge_to_warn_of_and_an_unknown_model_is_not_guessed_at() -> None:

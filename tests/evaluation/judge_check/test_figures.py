@@ -171,14 +171,16 @@ def test_what_cannot_be_read_is_counted_and_left_out() -> None:
     assert 0.4 < half.unread / half.scores < 0.6
     assert half.overall.auc is not None
     assert half.overall.auc.mean == 1
+    assert not passes(half)
 
 
-def test_the_bar_needs_both_the_figure_and_its_lower_end() -> None:
-    assert reaches_bar(0.75, 0.61)
-    assert not reaches_bar(0.74, 0.7)
-    assert not reaches_bar(0.8, 0.6)
-    assert not reaches_bar(None, None)
-    assert not reaches_bar(0.9, None)
+def test_the_bar_needs_the_figure_its_lower_end_and_readable_scores() -> None:
+    assert reaches_bar(0.75, 0.61, 0.05)
+    assert not reaches_bar(0.74, 0.7, 0)
+    assert not reaches_bar(0.8, 0.6, 0)
+    assert not reaches_bar(None, None, 0)
+    assert not reaches_bar(0.9, None, 0)
+    assert not reaches_bar(0.9, 0.8, 0.06), "in training, groups with too few scores are withheld"
 
 
 def test_alpha_sees_the_scores_tau_their_order_alone() -> None:

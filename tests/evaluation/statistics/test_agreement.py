@@ -147,7 +147,7 @@ def test_tau_b_is_scipys(group: tuple[list[int], list[int]]) -> None:
 def test_tau_within_groups_is_a_mean_over_groups_and_counts_those_without_spread() -> None:
     # (1, 2, 3) with (1, 3, 2): two pairs concordant, one discordant, 1/3; with itself 1. A missing score
     # leaves the pair (2, 3), in order: 1.
-    groups = [
+    groups: list[tuple[list[float | None], list[float | None]]] = [
         ([1, 2, 3], [1, 3, 2]),
         ([1, 2], [5, 6]),
         ([1, 2, 3], [None, 0, 4]),

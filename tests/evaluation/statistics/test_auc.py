@@ -88,7 +88,7 @@ def test_the_variance_of_delong_agrees_with_a_bootstrap_over_prompts() -> None:
     wins_CC = (upper[None, :, None] > lower[:, None, :]).sum(axis=0).astype(float)
 
     def area(weights_BC: Floats) -> Floats:
-        return np.einsum("bc,cd,bd->b", weights_BC, wins_CC, weights_BC) / (2 * 50 * 50)
+        return np.asarray(np.einsum("bc,cd,bd->b", weights_BC, wins_CC, weights_BC) / (2 * 50 * 50))
 
     ends = percentile_interval(area, 50)
     found = auc(scores, better, prompts, pairs="all")

@@ -37,7 +37,7 @@ def judge_check(*arguments: object) -> int:
 
 
 class Cells(HTMLParser):
-    """The texts of a page's table cells and headings."""
+    """The texts of a page's table cells, chart and headings."""
 
     def __init__(self, page: str) -> None:
         super().__init__()
@@ -46,12 +46,12 @@ class Cells(HTMLParser):
         self.feed(page)
 
     def handle_starttag(self, tag: str, attrs: object) -> None:
-        if tag in ("td", "h2"):
+        if tag in ("td", "h2", "text"):
             self._inside = True
             self.texts.append("")
 
     def handle_endtag(self, tag: str) -> None:
-        if tag in ("td", "h2"):
+        if tag in ("td", "h2", "text"):
             self._inside = False
 
     def handle_data(self, data: str) -> None:
