@@ -131,18 +131,31 @@ class UnreadableGroups(LedgerError):
 
 class NoSignal(LedgerError):
     """A step has used its whole refill (`algorithm.max_refill`) and has too few groups whose scores
-    differ."""
+    differ, or too few that have scores at all.
 
-    def __init__(self, step: int, present: int, wanted: int, withheld: int) -> None:
+    reasons: (reason, groups) of those that were withheld.
+    """
+
+    def __init__(
+        self,
+        step: int,
+        present: int,
+        wanted: int,
+        withheld: int,
+        reasons: tuple[tuple[str, int], ...] = (),
+    ) -> None:
         self.step = step
         self.present = present
         self.wanted = wanted
         self.withheld = withheld
-        super().__init__(step, present, wanted, withheld)
+        self.reasons = reasons
+        super().__init__(step, present, wanted, withheld, reasons)
 
     def __str__(self) -> str:
         there = f"{self.present} of {self.wanted} groups are there"
-        return f"step {self.step}: {self.withheld} groups without signal were withheld, {there}"
+        why = ", ".join(f"{groups} {reason}" for reason, groups in self.reasons)
+        told = f"step {self.step}: {self.withheld} groups without signal were withheld, {there}"
+        return f"{told} ({why})" if why else told
 
 
 class StaleLineage(DynalignError, RuntimeError):

@@ -1,8 +1,7 @@
-"""Rules between settings of the method: judge, batches, learner, evaluation."""
+"""Rules between settings of the method: batches, learner, evaluation."""
 
 import datetime
 import math
-import re
 
 from dynalign.configs.errors import Mistake
 from dynalign.configs.rule_table import RuleTable
@@ -22,64 +21,6 @@ def date_is_a_day_of_the_calendar(settings: RunSettings) -> Mistake | None:
             "date", settings.date, "is no day of the calendar", "write year, month and day, like 2026-01-31"
         )
     return None
-
-
-@RULES.reading("judge.kind", "judge.function")
-def function_judge_needs_function(settings: RunSettings) -> Mistake | None:
-    if settings.judge.kind != "function" or settings.judge.function is not None:
-        return None
-    return Mistake(
-        "judge.function",
-        None,
-        "judge.kind=function needs a function",
-        "set judge.function=package.module:callable",
-    )
-
-
-@RULES.reading("judge.kind", "judge.function")
-def function_needs_function_judge(settings: RunSettings) -> Mistake | None:
-    if settings.judge.kind == "function" or settings.judge.function is None:
-        return None
-    why = f"judge.kind={settings.judge.kind} never calls it"
-    return Mistake(
-        "judge.function", settings.judge.function, why, "set judge.kind=function, or judge.function=null"
-    )
-
-
-@RULES.reading("judge.function")
-def function_is_module_colon_callable(settings: RunSettings) -> Mistake | None:
-    name = settings.judge.function
-    if name is None or len(name) <= 255 and re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*", name):
-        return None
-    return Mistake(
-        "judge.function",
-        name,
-        "is not of the form package.module:callable",
-        "write a dotted module, a colon, a name",
-    )
-
-
-@RULES.reading("judge.samples", "judge.scorer")
-def more_samples_need_sampled_scorer(settings: RunSettings) -> Mistake | None:
-    if settings.judge.samples == 1 or settings.judge.scorer == "sampled":
-        return None
-    why = "judge.scorer=expected gives the same verdict each time, so there is nothing to average"
-    return Mistake(
-        "judge.samples", settings.judge.samples, why, "set judge.samples=1, or judge.scorer=sampled"
-    )
-
-
-@RULES.reading("judge.aggregate", "judge.rubric")
-def aggregate_needs_factorized_rubric(settings: RunSettings) -> Mistake | None:
-    if settings.judge.aggregate == "mean" or settings.judge.rubric == "factorized":
-        return None
-    why = "judge.rubric=unified gives one score, so there is nothing to aggregate"
-    return Mistake(
-        "judge.aggregate",
-        settings.judge.aggregate,
-        why,
-        "set judge.aggregate=mean, or judge.rubric=factorized",
-    )
 
 
 @RULES.reading("learner.token_budget", "prompts.max_tokens", "rollout.max_completion_tokens")

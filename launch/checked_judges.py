@@ -19,7 +19,15 @@ from dynalign.configs.user_paths import cache_folder
 from dynalign.evaluation.judge_check.bar import MOST_UNREAD, bar_in_words, orders_well, reaches_bar
 from dynalign.run_folder import durable
 
-_NOT_OF_THE_JUDGE = {"noise_fraction", "values"}
+_NOT_OF_THE_JUDGE = {
+    "noise_fraction",
+    "values",
+    "probes",
+    "probe_factorized",
+    "probe_fraction",
+    "function_s",
+    "failed_again",
+}
 """Settings that change no score. The texts in the folder `values` are known by their content."""
 
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, TypeVar
 from dynalign.configs.errors import Mistake, UserError
 from dynalign.configs.load import LoadedRun
 from dynalign.configs.schema import RunSettings
+from dynalign.configs.sections.judge import FROZEN
 from dynalign.configs.user_paths import user_path
 from dynalign.launch.checked_judges import judge_notes
 from dynalign.launch.metrics_address import host_mistakes
@@ -35,9 +36,11 @@ from dynalign.launch.resume.open_run import OpenRun, RunFolder, open_run
 from dynalign.launch.reward_module import reward_mistakes
 from dynalign.launch.token_estimate import ESTIMATE
 from dynalign.rollout.contexts import Contexts, load_contexts
-from dynalign.rollout.judges.base import context_tokens
-from dynalign.rollout.judges.value_texts import ValueTexts, load_value_texts
+from dynalign.rollout.judges.base import asks_engine, context_tokens
+from dynalign.rollout.judges.make import missing_askers
+from dynalign.rollout.judges.value_texts import ValueTexts, texts_of
 from dynalign.rollout.prompts import PromptSet
+from dynalign.rollout.weights.version import travelling_adapter
 from dynalign.run_folder import layout, owner
 from dynalign.run_folder.checkpoint import (
     CheckpointManifest,
@@ -180,7 +183,13 @@ def run_contexts(settings: RunSettings, model: Path, texts: ValueTexts) -> Conte
 def run_texts(settings: RunSettings) -> ValueTexts:
     """The value definition and rubrics of a run. Raises UserError like `load_value_texts`."""
     values = user_path("judge.values", settings.judge.values) if settings.judge.values else None
-    return load_value_texts(values, settings.judge.rubric, settings.judge.scorer)
+    return texts_of(values, settings.judge)
+
+
+def asker_names(settings: RunSettings) -> tuple[str, ...]:
+    """The names that a judge of this run can ask besides the policy: `frozen`, where the engines hold the
+    initial policy below an adapter."""
+    return () if travelling_adapter(settings) is None else (FROZEN,)
 
 
 def _collect(mistakes: list[Mistake], call: Callable[[], T]) -> T | None:
@@ -211,6 +220,7 @@ def _examine_run(
     mistakes += heldout_mistakes(run, prompts)
     if settings.judge.kind == "function" and settings.judge.function is not None:
         mistakes += reward_mistakes(settings.judge.function)
+    mistakes += missing_askers(settings.judge, asker_names(settings))
     manifest = lost
     if lost is None and settings.resume == "auto":
         newest = run.folder.newest_checkpoint()
@@ -236,7 +246,7 @@ def _content(
         mistakes.append(Mistake("model", settings.model, rule, "make its files readable"))
         return {}
     if texts is not None:
-        judged = settings.judge.kind != "function"
+        judged = bool(settings.judge.asked)
         hashes |= values_hashes(texts.definition_hash, texts.rubric_hash if judged else None)
     if manifest is not None:
         mistakes += content_contradictions(manifest, settings, hashes)
@@ -248,8 +258,9 @@ def _context_mistakes(
 ) -> list[Mistake]:
     """What only a tokenizer shows: digits that are not single tokens, prompts that are too long."""
     mistakes: list[Mistake] = []
-    if settings.judge.kind != "function" and settings.judge.scorer == "expected":
-        _collect(mistakes, contexts.digit_ids)
+    judge = settings.judge
+    if judge.scorer == "expected" and asks_engine(settings):
+        _collect(mistakes, lambda: contexts.digit_ids(digits=list(map(str, judge.grades))))
     return mistakes if prompts is None else mistakes + long_prompts(settings, model, contexts, prompts)
 
 

@@ -13,6 +13,7 @@ from dynalign.learner.score_health import (
     within_group_correlation,
     within_group_variance,
 )
+from dynalign.learner.second_opinions import second_opinion_statistics
 
 
 def _mean(values: Iterable[float | None]) -> float | None:
@@ -46,7 +47,7 @@ def batch_statistics(batch: TrainingBatch, step: int) -> dict[str, float | int |
     probed_tokens = sum(tokens or 0 for tokens in batch.candidates("gap_tokens"))
     # Σ over the probed tokens of log π(y|s,x) - log π(y|x), nats
     gap_sum_nats = sum(gap or 0.0 for gap in batch.candidates("gap_sum_nats"))
-    return {
+    return second_opinion_statistics(batch) | {
         "reward_mean": _mean(scores_N),
         # the mean over groups of the standard deviation (n - 1) inside the group
         "reward_std": _mean(_std(group.scores_G) for group in batch.groups_P),

@@ -1,7 +1,8 @@
 """The Arrow schema of the groups: one row per candidate, one record batch per group.
 
 One IPC stream holds a group (spool) or the groups of a step (experience). `encode` and `decode` are
-inverse to each other. Records of another schema and damaged ones raise RecordError; nothing is unpickled.
+inverse to each other. Records of the format before are read as well. Others and damaged ones raise
+RecordError; nothing is unpickled.
 """
 
 from collections.abc import Sequence
@@ -12,11 +13,26 @@ from typing import Any
 import pyarrow as pa
 
 from dynalign.configs.errors import RecordError
-from dynalign.rollout.records import Candidate, Group, Verdict, VersionSpan
+from dynalign.rollout.records import Candidate, Group, Opinion, Verdict, VersionSpan
 
-FORMAT = "dynalign.experience/1"
+FORMAT = "dynalign.experience/2"
+_FORMAT_BEFORE = "dynalign.experience/1"
+"""It has no opinions."""
 
 _SPAN = pa.struct([("version", pa.int32()), ("start", pa.int32()), ("end", pa.int32())])
+_OPINION = pa.struct(
+    [
+        pa.field("judge", pa.string(), nullable=False),
+        pa.field("score", pa.float64()),
+        pa.field("status", pa.string(), nullable=False),
+        pa.field("role", pa.string(), nullable=False),
+        pa.field("stance", pa.string(), nullable=False),
+        pa.field("rubric", pa.string(), nullable=False),
+        pa.field("round", pa.int32(), nullable=False),
+        pa.field("position", pa.int32()),
+        pa.field("text", pa.string()),
+    ]
+)
 
 _GROUP_FIELDS: list[pa.Field] = [
     pa.field("run", pa.string(), nullable=False),
@@ -56,12 +72,16 @@ _VERDICT_FIELDS: list[pa.Field] = [
     pa.field("digit_mass", pa.float64()),
     pa.field("verdict_text", pa.string()),
     pa.field("score_again", pa.float64()),
+    pa.field("opinions", pa.list_(_OPINION), nullable=False),
 ]
 _ADVANTAGE = pa.field("advantage", pa.float64())
 """Null in the spool; the learner fills it in when it merges a step's groups into `experience/`."""
 
 _FIELDS = [*_GROUP_FIELDS, *_CANDIDATE_FIELDS, *_VERDICT_FIELDS, _ADVANTAGE]
 SCHEMA = pa.schema(_FIELDS, metadata={"format": FORMAT})
+_SCHEMA_BEFORE = pa.schema(
+    [field for field in _FIELDS if field.name != "opinions"], metadata={"format": _FORMAT_BEFORE}
+)
 
 
 def to_batch(group: Group, advantages_G: Sequence[float] | None = None) -> pa.RecordBatch:
@@ -103,15 +123,25 @@ def check_schema(file: Path) -> None:
 
 def _refuse_other(schema: pa.Schema, origin: str) -> None:
     found = (schema.metadata or {}).get(b"format", b"none").decode(errors="replace")
-    if found != FORMAT or not schema.equals(SCHEMA):
+    known = {FORMAT: SCHEMA, _FORMAT_BEFORE: _SCHEMA_BEFORE}.get(found)
+    if known is None or not schema.equals(known):
         remedy = "use the version that wrote them"
         raise RecordError(f"{origin}: records of schema {found!r}, this version reads {FORMAT!r}; {remedy}")
+
+
+def _present(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """A batch of the format before, with the columns of the present one, without a copy."""
+    if "opinions" in batch.schema.names:
+        return batch
+    none = pa.array([[]] * batch.num_rows, SCHEMA.field("opinions").type)
+    columns = [none if name == "opinions" else batch.column(name) for name in SCHEMA.names]
+    return pa.RecordBatch.from_arrays(columns, schema=SCHEMA)
 
 
 def decode(payload: bytes | memoryview | pa.Buffer, origin: str) -> list[pa.RecordBatch]:
     """The record batches of a stream, without a copy of `payload`. origin: the source's name in errors.
 
-    Raises RecordError when the stream is damaged or its schema is not exactly this one.
+    Raises RecordError when the stream is damaged, or its schema is neither this one nor the one before.
     """
     try:
         with pa.ipc.open_stream(payload) as reader:
@@ -119,7 +149,7 @@ def decode(payload: bytes | memoryview | pa.Buffer, origin: str) -> list[pa.Reco
             batches = list(reader)
             for batch in batches:
                 batch.validate(full=True)
-            return batches
+            return [_present(batch) for batch in batches]
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise RecordError(f"{origin}: damaged Arrow records ({error})") from error
 
@@ -148,6 +178,7 @@ def _candidate(row: dict[str, Any]) -> Candidate:
             digit_mass=row["digit_mass"],
             text=row["verdict_text"],
             score_again=row["score_again"],
+            opinions=tuple(Opinion(**opinion) for opinion in row["opinions"]),
         ),
         behaviour_logprobs_T=None if behaviour is None else tuple(behaviour),
         gap_sum_nats=row["gap_sum_nats"],

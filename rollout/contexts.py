@@ -25,7 +25,7 @@ from dynalign.rollout.control_tokens import ControlTokens, Tokenizer
 from dynalign.rollout.judges.value_texts import JUDGE_PREFILLS
 
 DIGITS = ("0", "1", "2", "3", "4", "5")
-"""The scores that a judge of one token can give."""
+"""The grades of a judge of one token, on the scale of the shipped texts."""
 
 
 @dataclass(frozen=True)
@@ -90,14 +90,16 @@ class Contexts:
         opened = self.tokenizer.encode(opening, add_special_tokens=False) if opening else []
         return (*self._encode([{"role": "user", "content": message}]), *opened)
 
-    def digit_ids(self, prefill: str = JUDGE_PREFILLS["expected"]) -> tuple[int, ...]:
-        """The token ids of the six digits, as they follow `prefill` in the judge's answer.
+    def digit_ids(
+        self, prefill: str = JUDGE_PREFILLS["expected"], digits: Sequence[str] = DIGITS
+    ) -> tuple[int, ...]:
+        """The token ids of the digits, as they follow `prefill` in the judge's answer.
 
         Raises UserError unless each digit adds one token of its own to the tokens of `prefill`."""
         opening = self.form.opening + prefill
         before = self.tokenizer.encode(opening, add_special_tokens=False)
-        added = [self._added(before, opening + digit) for digit in DIGITS]
-        if None in added or len(set(added)) < len(DIGITS):
+        added = [self._added(before, opening + digit) for digit in digits]
+        if None in added or len(set(added)) < len(digits):
             rule = f"its tokenizer does not encode each digit after {prefill!r} as one token of its own"
             raise UserError([Mistake("model", None, rule, "use judge.scorer=sampled")])
         return tuple(token for token in added if token is not None)

@@ -1,11 +1,15 @@
 """From a prompt to a scored group: G candidates and one verdict for each.
 
 generate   G requests in the sampling context (s, x), each with its own seed
-score      verdicts, noise probe and gap probe, inside `gate.passing()`: all under ONE policy version
-           (a weight swap waits for judge batches, which take about a second; it never waits for generation)
+score      verdicts, noise probe and gap probe. Where the policy judges, inside `gate.passing()`: all under
+           ONE policy version (a weight swap waits for such a batch, which takes about a second; it never
+           waits for generation, nor for a judge that is somebody else)
+seconds    judges that may lower the scores, and those that are asked beside on a sample of the groups
 """
 
 import asyncio
+import contextlib
+import logging
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -16,14 +20,23 @@ from dynalign.rollout.busy_clock import BusyClock
 from dynalign.rollout.contexts import Contexts
 from dynalign.rollout.engine.base import Engine, EngineRequest, EngineResult, request_seed
 from dynalign.rollout.engine.swap_gate import SwapGate
-from dynalign.rollout.judges.base import Judge
+from dynalign.rollout.judges.base import RunJudge
+from dynalign.rollout.judges.committee import merged_costs
+from dynalign.rollout.judges.make import NO_SECONDS, SecondJudges
 from dynalign.rollout.judges.scoring import carries_signal, enough_parsed, noise_std
+from dynalign.rollout.judges.second_opinions import with_probe, with_vetoes
 from dynalign.rollout.judges.value_texts import ValueTexts
+from dynalign.rollout.ledger.values import JUDGE_UNREACHABLE
 from dynalign.rollout.prompts import Prompt
 from dynalign.rollout.records import Candidate, Group, Verdict
+from dynalign.run_folder.run_status import JudgeCost
+
+logger = logging.getLogger(__name__)
 
 # The judge's noise is estimated over this many candidates, the last ones that were scored twice.
 _NOISE_PAIRS = 64
+# `request_seed` has 31 bits.
+_SEEDS = 2**31
 
 _Probe = tuple[tuple[float, ...] | None, float | None, int | None]
 """Of one candidate: behaviour_logprobs_T, gap_sum_nats, gap_tokens."""
@@ -81,16 +94,19 @@ class GroupMaker:
         run: RunSettings,
         worker: str,
         engine: Engine,
-        judge: Judge,
+        judge: RunJudge,
         contexts: Contexts,
         texts: ValueTexts,
         current_step: Callable[[], int],
+        seconds: SecondJudges = NO_SECONDS,
     ) -> None:
-        """worker: its name, for the records. current_step: the step of the version in the engine now."""
+        """worker: its name, for the records. current_step: the step of the version in the engine now.
+        seconds: who scores beside the judge."""
         self.run = run
         self.worker = worker
         self.engine = engine
         self.judge = judge
+        self.seconds = seconds
         self.contexts = contexts
         self.texts = texts
         self.current_step = current_step
@@ -120,19 +136,28 @@ class GroupMaker:
             results_G = await asyncio.gather(*(self._sample(sampling_ids, seed) for seed in seeds))
         generated_s = time.time()
         texts_G = [self.contexts.answer(result.token_ids) for result in results_G]
-        async with self.gate.passing():
+        async with contextlib.AsyncExitStack() as held:
+            if self.judge.asks_policy:
+                await held.enter_async_context(self.gate.passing())
+            with self.scoring:
+                verdicts_G, noise = await self._verdicts(prompt, texts_G, task.group_id)
+            if not self.judge.asks_policy:
+                await held.enter_async_context(self.gate.passing())
             with self.scoring:
                 judge_version = self.current_step()
-                verdicts_G, noise = await self._verdicts(prompt, texts_G, task.group_id)
                 probes_G = await self._probes(
                     task.group_id, sampling_ids, learning_ids, results_G, judge_version
                 )
+        with self.scoring:
+            verdicts_G = await self._vetoed(prompt, texts_G, verdicts_G, ("veto", task.group_id))
+            verdicts_G = await self._probed(prompt, texts_G, verdicts_G, task.group_id)
         candidates_G = tuple(
             Candidate(r.token_ids, r.logprobs_T, text, r.finish_reason, r.spans, verdict, *probe)
             for r, text, verdict, probe in zip(results_G, texts_G, verdicts_G, probes_G, strict=True)
         )
-        scores_G = [verdict.score for verdict in verdicts_G]
-        judge = self.run.judge
+        reason = withheld_reason(verdicts_G, noise, [len(text.strip()) for text in texts_G])
+        if reason == JUDGE_UNREACHABLE:
+            logger.warning("group %d has too few scores: %s", task.group_id, _first_failure(verdicts_G))
         return Group(
             run=self.run.name,
             lineage=task.lineage,
@@ -143,7 +168,7 @@ class GroupMaker:
             prompt=prompt,
             learning_context_ids=learning_ids,
             candidates_G=candidates_G,
-            judge=judge.function if judge.kind == "function" and judge.function else judge.kind,
+            judge=self.judge.name,
             judge_version=judge_version,
             definition_hash=self.texts.definition_hash,
             rubric_hash=self.texts.rubric_hash,
@@ -152,7 +177,7 @@ class GroupMaker:
             generated_s=generated_s,
             scored_s=time.time(),
             noise_std=noise,
-            withheld_reason=withheld_reason(scores_G, noise, [len(text.strip()) for text in texts_G]),
+            withheld_reason=reason,
         )
 
     async def heldout(self, prompt: Prompt, prompted: bool) -> HeldoutAnswer:
@@ -164,13 +189,10 @@ class GroupMaker:
             seed = request_seed(self.run.seed, "heldout", prompt.id)
             result = await self._sample(context(prompt.prompt), seed)
         text = self.contexts.answer(result.token_ids)
-        async with self.gate.passing():
-            with self.scoring:
-                version = self.current_step()
-                seed = request_seed(self.run.seed, "heldout judge", prompt.id)
-                (verdict,) = await self.judge.score(prompt.prompt, [text], seed)
-                self._count_failures([verdict])
-                self.judgements += 1
+        seed = request_seed(self.run.seed, "heldout judge", prompt.id)
+        with self.scoring:
+            version, verdicts = await self._by(self.judge, prompt.prompt, [text], seed)
+            (verdict,) = await self._vetoed(prompt.prompt, [text], verdicts, ("heldout veto", prompt.id))
         truncated = result.finish_reason == "length"
         return HeldoutAnswer(verdict.score, text, len(result.token_ids), truncated, version)
 
@@ -187,13 +209,15 @@ class GroupMaker:
         """One verdict per candidate, and this worker's estimate of the judge's noise in points.
 
         A share `judge.noise_fraction` of the candidates is scored twice, in another order and without
-        cached key-values."""
+        cached key-values; of the groups, where the judge compares candidates."""
         run_seed = self.run.seed
         verdicts_G = await self.judge.score(prompt, texts_G, request_seed(run_seed, "judge", group_id))
         self._count_failures(verdicts_G)
-        limit = self.run.judge.noise_fraction * 2**31
-        indices = reversed(range(len(texts_G)))
+        limit = self.run.judge.noise_fraction * _SEEDS
+        indices = list(reversed(range(len(texts_G))))
         probed = [index for index in indices if request_seed(run_seed, "noise", group_id, index) < limit]
+        if self.judge.compares:
+            probed = indices if request_seed(run_seed, "noise", group_id) < limit else []
         if probed:
             texts = [texts_G[index] for index in probed]
             seed = request_seed(run_seed, "judge again", group_id)
@@ -205,11 +229,65 @@ class GroupMaker:
         return verdicts_G, noise_std(*zip(*self._scored_twice, strict=True)) if self._scored_twice else None
 
     def _count_failures(self, verdicts: Sequence[Verdict]) -> None:
-        """A function's verdict is unparsed only if the function is at fault, and then says why."""
+        """A function's verdict is without a score only if the function is at fault, and then says why."""
         if self.run.judge.kind == "function":
-            causes = [verdict.text or "" for verdict in verdicts if verdict.status == "unparsed"]
+            causes = [verdict.text or "" for verdict in verdicts if verdict.score is None]
             self.judge_failures += len(causes)
             self.judge_failure = causes[-1] if causes else self.judge_failure
+
+    async def _by(
+        self, judge: RunJudge, prompt: str, texts: Sequence[str], seed: int
+    ) -> tuple[int, list[Verdict]]:
+        """The step of the policy's version, and a judge's verdicts, all under that version."""
+        held: contextlib.AbstractAsyncContextManager[None] = contextlib.nullcontext()
+        if judge.asks_policy:
+            held = self.gate.passing()
+        async with held:
+            step = self.current_step()
+            verdicts = await judge.score(prompt, texts, seed)
+        self.judgements += len(texts)
+        if judge is self.judge:
+            self._count_failures(verdicts)
+        return step, verdicts
+
+    async def _vetoed(
+        self, prompt: str, texts_G: Sequence[str], verdicts_G: Sequence[Verdict], draw: tuple[str, int | str]
+    ) -> list[Verdict]:
+        """The verdicts under the vetoes of the second judges, who see only candidates with a score.
+
+        draw: what the seeds are made of."""
+        scored = [index for index, verdict in enumerate(verdicts_G) if verdict.status == "parsed"]
+        found = list(verdicts_G)
+        if not scored or not self.seconds.vetoes:
+            return found
+        seed = request_seed(self.run.seed, *draw)
+        texts = [texts_G[index] for index in scored]
+        jobs = (self._by(veto, prompt, texts, seed) for veto in self.seconds.vetoes)
+        by_veto = [verdicts for _, verdicts in await asyncio.gather(*jobs)]
+        names = [veto.name for veto in self.seconds.vetoes]
+        for index, *vetoes in zip(scored, *by_veto, strict=True):
+            said = dict(zip(names, vetoes, strict=True))
+            found[index] = with_vetoes(self.judge.name, found[index], said)
+        return found
+
+    async def _probed(
+        self, prompt: str, texts_G: Sequence[str], verdicts_G: Sequence[Verdict], group_id: int
+    ) -> list[Verdict]:
+        """The verdicts with the opinions of the judges that score a sample of the groups beside."""
+        sampled = request_seed(self.run.seed, "probe", group_id) < self.seconds.probe_fraction * _SEEDS
+        found = list(verdicts_G)
+        if not sampled:
+            return found
+        seed = request_seed(self.run.seed, "probe judge", group_id)
+        jobs = (self._by(probe, prompt, texts_G, seed) for probe in self.seconds.probes)
+        for probe, (_, verdicts) in zip(self.seconds.probes, await asyncio.gather(*jobs), strict=True):
+            pairs = zip(found, verdicts, strict=True)
+            found = [with_probe(verdict, probe.name, beside) for verdict, beside in pairs]
+        return found
+
+    def judge_costs(self) -> dict[str, JudgeCost]:
+        """Who was asked for scores, by name → what that has cost since the start."""
+        return merged_costs([self.judge, *self.seconds.vetoes, *self.seconds.probes])
 
     async def _probes(
         self,
@@ -223,7 +301,7 @@ class GroupMaker:
 
         version: the one that scores. Each prefill is one more request to the engine."""
         settings = self.run.rollout
-        limit = settings.mismatch_fraction * 2**31
+        limit = settings.mismatch_fraction * _SEEDS
 
         async def probe(index: int, result: EngineResult) -> _Probe:
             gap_wanted = index < settings.gap_probes and len(result.token_ids) > 0
@@ -248,17 +326,26 @@ class GroupMaker:
 
 
 def withheld_reason(
-    scores_G: Sequence[float | None], noise: float | None, lengths_G: Sequence[int]
+    verdicts_G: Sequence[Verdict], noise: float | None, lengths_G: Sequence[int]
 ) -> str | None:
     """Why a group cannot be trained on, None if it can.
 
-    scores_G: points, None if unparsed. noise: the judge's own, in points. lengths_G: characters of each
-    answer.
+    noise: the judge's own, in points. lengths_G: characters of each answer.
 
-    `empty`: no candidate has a text. `unparsed`: too few verdicts. `low_signal`: no spread beyond the
-    judge's noise."""
+    `empty`: no candidate has a text. `judge_unreachable`: too few scores, and enough if no call had failed.
+    `unparsed`: too few readable verdicts. `low_signal`: no spread beyond the judge's noise."""
     if not any(lengths_G):
         return "empty"
+    scores_G = [verdict.score for verdict in verdicts_G]
     if not enough_parsed(scores_G):
-        return "unparsed"
+        reached_G = [0.0 if verdict.status == "unreachable" else verdict.score for verdict in verdicts_G]
+        return JUDGE_UNREACHABLE if enough_parsed(reached_G) else "unparsed"
     return None if carries_signal(scores_G, noise) else "low_signal"
+
+
+def _first_failure(verdicts_G: Sequence[Verdict]) -> str | None:
+    """The cause of the first call that failed, of a judge or of one among several."""
+    failed = [verdict for verdict in verdicts_G if verdict.status == "unreachable"]
+    texts = [verdict.text for verdict in failed]
+    texts += [each.text for verdict in failed for each in verdict.opinions if each.status == "unreachable"]
+    return next((text for text in texts if text), None)

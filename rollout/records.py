@@ -10,8 +10,14 @@ from typing import Literal
 HIGHEST_SCORE = 5
 """Scores run from 0 to this."""
 
-ParseStatus = Literal["parsed", "unparsed", "empty"]
-"""`empty`: the candidate has no text and scores 0. `unparsed`: the verdict could not be read; no score."""
+ParseStatus = Literal["parsed", "unparsed", "unreachable", "empty"]
+"""`parsed`: a verdict. `unparsed`: the judge answered, and the answer cannot be read; no score.
+`unreachable`: the call failed, so that there is no answer; no score. `empty`: the candidate has no text and
+scores 0."""
+
+OpinionRole = Literal["part", "veto", "probe"]
+"""`part`: the score is made of it. `veto`: it may lower the score, and never raise it. `probe`: it was taken
+beside, and changes nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +38,35 @@ class VersionSpan:
 
 
 @dataclass(frozen=True, slots=True)
+class Opinion:
+    """One score among several about a candidate: of one judge, stance, rubric and round.
+
+    Example, the second round of a stance in a panel:
+
+        Opinion("gpt-oss-20b", 2.0, "parsed", "veto", stance="harm", round=1, text="It hides a cost.")
+    """
+
+    judge: str
+    """Who gave it: `self`, `frozen`, or the name of a model or function."""
+    score: float | None
+    """Points, 0 to 5; None if there is none."""
+    status: ParseStatus
+    """Whether the call succeeded, and its answer could be read."""
+    role: OpinionRole = "part"
+    """What it counts for."""
+    stance: str = ""
+    """In a panel, the name of the stance; empty otherwise."""
+    rubric: str = ""
+    """The rubric, where only one of several was applied: the aspect; empty for a whole score."""
+    round: int = 0
+    """In a panel, how often the stance had seen the others' reasons before."""
+    position: int | None = None
+    """In a ranking, the place from 0 at which the judge was shown the candidate."""
+    text: str | None = None
+    """The reason, or the raw answer, or why there is no score."""
+
+
+@dataclass(frozen=True, slots=True)
 class Verdict:
     """One candidate's score and everything that led to it.
 
@@ -47,17 +82,20 @@ class Verdict:
     """
 
     score: float | None
-    """Points, 0 to 5; None if unparsed."""
+    """Points, 0 to 5; None if unparsed or unreachable."""
     status: ParseStatus
-    """Whether the judge's answer could be read."""
+    """Whether the judge answered, and its answer could be read."""
     digit_probs_6: tuple[float, ...] | None = None
-    """`expected` with one rubric: the judge's distribution q over the digits 0 to 5, which sums to 1."""
+    """`expected` with one rubric: the judge's distribution q over the grades, which sums to 1. Six of them,
+    0 to 5, unless the settings name another scale."""
     digit_mass: float | None = None
     """`expected`: raw probability that the judge answers with a digit at all; the least over the rubrics."""
     text: str | None = None
     """`sampled`: the judge's raw answers, one per line. Otherwise why there is no score."""
     score_again: float | None = None
     """The second score in points, where the judge's noise was probed."""
+    opinions: tuple[Opinion, ...] = ()
+    """The scores that this one is made of, and those of the probes. Empty where one judge gave one score."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +187,7 @@ class Group:
     candidates_G: tuple[Candidate, ...]
     """The G completions."""
     judge: str
-    """`judge.kind`, or the name of the function that scored."""
+    """Who scored: `self`, `frozen`, the names of the models, the name of the function, or the panel."""
     judge_version: int
     """The policy version, as a learner step, under which all candidates were scored."""
     definition_hash: str
@@ -167,7 +205,8 @@ class Group:
     noise_std: float | None = None
     """The worker's estimate of the judge's own noise in points, as of this group; None before it has one."""
     withheld_reason: str | None = None
-    """Why the group cannot be trained on: `empty`, `unparsed` or `low_signal`; None if it can."""
+    """Why the group cannot be trained on: `empty`, `judge_unreachable`, `unparsed` or `low_signal`; None if
+    it can."""
 
     @property
     def scores_G(self) -> tuple[float | None, ...]:

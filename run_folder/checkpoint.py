@@ -156,8 +156,10 @@ def _present(settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def _judge(settings: JudgeSettings) -> dict[str, Any]:
-    """The settings of the judge that may not change: all but how often its noise is measured."""
-    return settings.model_dump(mode="json", exclude={"noise_fraction"})
+    """The settings of the judge that may not change: all but what is measured beside the scores, and for how
+    long a failed call is tried."""
+    free = {"noise_fraction", "probes", "probe_factorized", "probe_fraction", "function_s", "failed_again"}
+    return settings.model_dump(mode="json", exclude=free)
 
 
 def _checksum(file: Path) -> str:

@@ -164,6 +164,25 @@ METRICS: tuple[Metric, ...] = (
         "judge",
     ),
     Metric(
+        "score_position_correlation",
+        "1",
+        "Of a judge that ranks: Pearson's correlation of scores with the places it was shown.",
+        "judge",
+    ),
+    Metric(
+        "unreachable_fraction",
+        "fraction",
+        "Share of the questions to judges whose call failed, all workers.",
+        "judge",
+    ),
+    Metric("judge_tokens", "tokens", "Tokens that judges read and wrote in the step, all workers.", "judge"),
+    Metric(
+        "judge_money",
+        "1",
+        "What they cost, in the currency of the endpoints' prices; null where nothing has a price.",
+        "judge",
+    ),
+    Metric(
         "internalization_gap",
         "nats",
         "Mean over tokens of log pi(y|s,x) - log pi(y|x), one version, one engine.",

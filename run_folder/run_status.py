@@ -11,6 +11,38 @@ from typing import Any, Self
 
 
 @dataclass(frozen=True, slots=True)
+class JudgeCost:
+    """What one judge has cost. Example: `JudgeCost(questions=3_900, prompt_tokens=1_800_000, seconds=41.0)`.
+
+    Totals over the questions of one respondent or function, since its worker started.
+    """
+
+    questions: int = 0
+    """Questions asked, or calls of the function."""
+    failed: int = 0
+    """Of these, calls that failed."""
+    prompt_tokens: int = 0
+    """Tokens read."""
+    completion_tokens: int = 0
+    """Tokens written."""
+    seconds: float = 0.0
+    """Summed over the questions, which overlap."""
+    money: float | None = None
+    """In the currency of the prices; None where nothing has a price."""
+
+    def __add__(self, other: Self) -> Self:
+        known = [each.money for each in (self, other) if each.money is not None]
+        return type(self)(
+            self.questions + other.questions,
+            self.failed + other.failed,
+            self.prompt_tokens + other.prompt_tokens,
+            self.completion_tokens + other.completion_tokens,
+            self.seconds + other.seconds,
+            sum(known) if known else None,
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class WorkerStatus:
     """One rollout worker. Example: `WorkerStatus("rollout-0", "serving", version=3, groups_in_flight=2)`.
 
@@ -47,11 +79,16 @@ class WorkerStatus:
     """Weight versions loaded."""
     weight_fallbacks: int | None = None
     """Of these, those that the object store had to bring."""
+    judges: Mapping[str, JudgeCost] = field(default_factory=dict)
+    """Who is asked for scores, by name → what that has cost."""
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Self:
         """From a dictionary that may hold more."""
-        return cls(**_known(cls, values))
+        known = _known(cls, values)
+        costs = values.get("judges") or {}
+        known["judges"] = {name: JudgeCost(**_known(JudgeCost, cost)) for name, cost in costs.items()}
+        return cls(**known)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from dynalign.actors.ledger.ledger_spec import Batch
 from dynalign.actors.ledger.protocol import LedgerCalls
 from dynalign.configs.errors import NoSignal, RunFailed
 from dynalign.configs.schema import RunSettings
-from dynalign.rollout.ledger.values import LACKS_SIGNAL
+from dynalign.rollout.ledger.values import JUDGE_UNREACHABLE, REPLACED
 
 logger = logging.getLogger(__name__)
 
@@ -68,14 +68,17 @@ class BatchSource:
             return None
         batch = await self._controls.or_stop(self._ledger.take_present(step, self._run.deadlines.batch_s))
         if batch is None and refills >= MOST_REFILLS:
-            raise RunFailed(f"{told}; change the rubric, the judge or the prompts")
+            remedy = "change the rubric, the judge or the prompts"
+            if JUDGE_UNREACHABLE in dict(no_signal.reasons):
+                remedy = "the workers' log says why the judge cannot be reached; see to it, and run it again"
+            raise RunFailed(f"{told}; {remedy}")
         return batch
 
     async def _about_signal(self, no_signal: NoSignal, refills: int) -> str:
         """The step, its refills, of what score its groups are, and why groups of this run were withheld."""
         status = await self._ledger.status()
         reasons = status.withheld_by_reason
-        counts = ", ".join(f"{reason} {reasons[reason]}" for reason in sorted(LACKS_SIGNAL & reasons.keys()))
+        counts = ", ".join(f"{reason} {reasons[reason]}" for reason in sorted(REPLACED & reasons.keys()))
         scored = (
             f"; their candidates scored {_range(status.withheld_scores)}" if status.withheld_scores else ""
         )

@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from dynalign.configs.schema import RunSettings
-from dynalign.rollout.ledger.values import LACKS_SIGNAL
+from dynalign.rollout.ledger.values import REPLACED
 from dynalign.run_folder.metric_names import Metric
-from dynalign.run_folder.run_status import MirrorStatus, SupervisionStatus, WorkerStatus
+from dynalign.run_folder.run_status import JudgeCost, MirrorStatus, SupervisionStatus, WorkerStatus
 
 Samples = Iterable[tuple[tuple[str, ...], float]]
 """Label values, without that of `run`, and the value."""
@@ -170,7 +170,7 @@ ELSEWHERE = {"step", "lineage", "policy_version", "workers", "worker_restarts"}
 
 def withheld(known: Known) -> Samples:
     if known.ledger:
-        by_reason = dict.fromkeys(sorted(LACKS_SIGNAL), 0) | known.ledger["withheld_by_reason"]
+        by_reason = dict.fromkeys(sorted(REPLACED), 0) | known.ledger["withheld_by_reason"]
         yield from (((reason,), count) for reason, count in by_reason.items())
 
 
@@ -196,6 +196,18 @@ def of_workers(of: Callable[[WorkerStatus], float | None]) -> Callable[[Known], 
         for each in known.supervision.workers if known.supervision else ():
             if (value := of(each)) is not None:
                 yield (each.name,), value
+
+    return samples
+
+
+def of_judges(of: Callable[[JudgeCost], float | None]) -> Callable[[Known], Samples]:
+    """A figure of each judge of each worker; one without such a figure has none."""
+
+    def samples(known: Known) -> Samples:
+        for worker in known.supervision.workers if known.supervision else ():
+            for name, cost in worker.judges.items():
+                if (value := of(cost)) is not None:
+                    yield (worker.name, name), value
 
     return samples
 

@@ -9,6 +9,7 @@ from dynalign.learner.score_health import advantage_reliability
 from dynalign.rollout.ledger.values import LACKS_SIGNAL
 from dynalign.run_folder.heldout import HeldoutItem, reward_mean
 from dynalign.run_folder.metric_names import METRIC_NAMES
+from dynalign.run_folder.run_status import JudgeCost
 
 _TERMS = ("issued", "pending", "leased", "scored", "trained", "withheld", "requeued", "late", "rolled_back")
 
@@ -22,6 +23,12 @@ class WorkerTotals:
     def gained(self, key: str, before: "WorkerTotals") -> list[float]:
         """Each worker's gain since `before`; a worker that was not there then began at 0."""
         return [now[key] - before.by_name.get(name, {key: 0})[key] for name, now in self.by_name.items()]
+
+    @property
+    def judging(self) -> JudgeCost:
+        """What all judges of all workers have cost."""
+        costs = (JudgeCost(**each) for now in self.by_name.values() for each in now["judges"].values())
+        return sum(costs, JudgeCost())
 
 
 def step_row(
@@ -63,7 +70,22 @@ def step_row(
             "rollout_idle_fraction": min(1.0, fmean(after.gained("idle_s", before)) / step_s),
             "weight_sync_pause_s": fmean(after.gained("weight_sync_pause_s", before)),
         }
+        row |= _judging(before, after)
     return row
+
+
+def _judging(before: WorkerTotals, after: WorkerTotals) -> dict[str, float | int | None]:
+    """What judging has cost since `before`, over the workers that are there now."""
+    stayed = {name: totals for name, totals in before.by_name.items() if name in after.by_name}
+    was = WorkerTotals(stayed).judging
+    now = after.judging
+    questions = now.questions - was.questions
+    tokens = now.prompt_tokens + now.completion_tokens - was.prompt_tokens - was.completion_tokens
+    return {
+        "unreachable_fraction": (now.failed - was.failed) / questions if questions else None,
+        "judge_tokens": tokens,
+        "judge_money": None if now.money is None else now.money - (was.money or 0.0),
+    }
 
 
 def _no_signal_fraction(before: Mapping[str, Any], after: Mapping[str, Any]) -> float | None:

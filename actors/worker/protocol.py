@@ -1,9 +1,11 @@
 """A rollout worker's methods, as supervision and coordinator call them, and what `stats` answers."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from dynalign.actors.remote import RemoteMethod
+from dynalign.run_folder.run_status import JudgeCost
 
 WorkerProcess = tuple[str, int, float]
 """Host name, process id, and when the process began (Unix seconds)."""
@@ -51,6 +53,8 @@ class WorkerStats:
     """Versions loaded."""
     weight_fallbacks: int
     """Versions that came through the object store because the transport offered had failed."""
+    judges: Mapping[str, JudgeCost] = field(default_factory=dict)
+    """Who is asked for scores, by name → what that has cost."""
 
 
 class RolloutWorkerHandle(Protocol):

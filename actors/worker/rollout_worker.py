@@ -34,7 +34,8 @@ from dynalign.rollout.contexts import Contexts, load_contexts
 from dynalign.rollout.engine.base import Engine
 from dynalign.rollout.group_maker import GroupMaker, GroupTask
 from dynalign.rollout.judges.base import context_tokens
-from dynalign.rollout.judges.make import make_judge
+from dynalign.rollout.judges.make import NO_ASKERS, make_judge, make_second_judges
+from dynalign.rollout.judges.respondents import Askers
 from dynalign.rollout.judges.value_texts import ValueTexts
 from dynalign.rollout.ledger.evaluation_leases import EvaluationLease, EvaluationResult
 from dynalign.rollout.ledger.kinds import AnyLease
@@ -72,11 +73,13 @@ class RolloutWorker:
     """The actor. Call `start` once, then `serve`, which returns after `stop`; `stats`, `sleep` and `wake` at
     any time between."""
 
-    def __init__(self, spec: WorkerSpec, prompts: PromptSet) -> None:
+    def __init__(self, spec: WorkerSpec, prompts: PromptSet, askers: Askers = NO_ASKERS) -> None:
+        """askers: the endpoints and pools that the judges may ask, by name."""
         if spec.cores:
             os.sched_setaffinity(0, spec.cores)  # before any library counts the cores
         self._spec = spec
         self._prompts = prompts
+        self._askers = askers
         self._ledger = LedgerLink(spec.ledger, spec.run.deadlines.start_s)
         slots = spec.run.rollout.groups_in_flight
         spool_folder = Path(spec.run_folder) / layout.SPOOL
@@ -109,8 +112,12 @@ class RolloutWorker:
         )
         context_limit = context_tokens(contexts, texts, run)
         self._engine = await _start_engine(spec, contexts, context_limit)
-        judge = make_judge(self._engine, contexts, texts, run.judge, context_limit)
-        self._maker = GroupMaker(run, spec.name, self._engine, judge, contexts, texts, lambda: self._held[1])
+        asked = (run.judge, context_limit, self._askers, travelling_adapter(run) is not None)
+        judge = make_judge(self._engine, contexts, texts, *asked)
+        seconds = make_second_judges(self._engine, contexts, texts, *asked)
+        self._maker = GroupMaker(
+            run, spec.name, self._engine, judge, contexts, texts, lambda: self._held[1], seconds
+        )
         gc.freeze()  # a collection that walks through all objects of the libraries would stop every loop here
         self._loader = WeightLoader(
             self._engine, self._maker.gate, spec.name, run.rollout.tensor_parallel, run.weights.deadline_s
@@ -144,6 +151,7 @@ class RolloutWorker:
             judgements_total=maker.judgements,
             judge_failures_total=maker.judge_failures,
             judge_failure=maker.judge_failure,
+            judges=maker.judge_costs(),
             generate_s=maker.generating.total_s,
             score_s=maker.scoring.total_s,
             idle_s=self._leases.idle_s,

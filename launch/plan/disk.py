@@ -3,6 +3,7 @@
 from math import ceil
 
 from dynalign.configs.schema import RunSettings
+from dynalign.configs.sections.judge import JudgeSettings
 from dynalign.launch.models.shape import ModelShape
 from dynalign.launch.plan.memory import (
     OPTIMIZER_BYTES,
@@ -17,6 +18,10 @@ _TEXT_BYTES = 4
 """A token's text: English has about four characters a token."""
 _ROW_BYTES = 500
 """A candidate's names, hashes, digits, times and offsets in the Arrow schema."""
+_OPINION_BYTES = 100
+"""Names, score, status and offsets of one opinion, without its text."""
+_ASPECTS = 4
+"""Of the shipped value."""
 
 
 def checkpoint_size(settings: RunSettings, shape: ModelShape) -> Part:
@@ -54,13 +59,10 @@ def candidate_bytes(settings: RunSettings) -> int:
     the mean over the candidates of a group.
     """
     per_token = 4 + 4 + _TEXT_BYTES + 4 * _share_recorded(settings)
-    judge = settings.judge
-    reasoned = judge.kind == "self" and judge.scorer == "sampled"
-    verdict = judge.samples * judge.max_rationale_tokens * _TEXT_BYTES if reasoned else 0
     return (
         settings.prompts.max_tokens * (4 + _TEXT_BYTES)
         + ceil(settings.rollout.max_completion_tokens * per_token)
-        + verdict
+        + verdict_bytes(settings.judge)
         + _ROW_BYTES
     )
 
@@ -72,6 +74,18 @@ def _share_recorded(settings: RunSettings) -> float:
         return 1.0
     probed = min(1.0, rollout.gap_probes / rollout.group_size)
     return probed + (1.0 - probed) * rollout.mismatch_fraction
+
+
+def verdict_bytes(judge: JudgeSettings) -> int:
+    """The most that the texts and opinions of one candidate's verdict take, probes included."""
+    stances = len(judge.stances) * (judge.rounds + 1)
+    seconds = len(judge.probes) + (0 if judge.kind == "panel" else len(judge.veto))
+    asked = (stances or max(1, len(judge.scorers))) + seconds
+    aspects = _ASPECTS if judge.rubric == "factorized" or judge.probe_factorized else 1
+    reasoned = judge.kind != "function" and (judge.scorer == "sampled" or judge.kind == "ranked")
+    text = judge.samples * judge.max_rationale_tokens * _TEXT_BYTES if reasoned else 0
+    opinions = asked * aspects * judge.samples if asked * aspects > 1 or judge.kind == "ranked" else 0
+    return asked * aspects * text + opinions * _OPINION_BYTES
 
 
 def disk_parts(settings: RunSettings, shape: ModelShape) -> tuple[Part, ...]:

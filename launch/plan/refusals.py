@@ -9,6 +9,7 @@ from dynalign.launch.plan.nodes import Cluster
 from dynalign.launch.plan.placement import gpus_wanted
 from dynalign.launch.plan.plan import PlacementPlan
 from dynalign.launch.plan.transport_choice import transport_mistakes
+from dynalign.rollout.judges.base import asks_engine
 
 _GPU_REMEDIES = {
     "rollout": "lower rollout.kv_cache_gib, set rollout.tensor_parallel higher, or take a smaller model",
@@ -94,8 +95,10 @@ def _context_refusals(plan: PlacementPlan) -> list[Mistake]:
     needed = plan.context_tokens
     positions = plan.shape.positions
     made_of = "prompts.max_tokens and rollout.max_completion_tokens"
-    if plan.settings.judge.kind != "function":
+    if asks_engine(plan.settings):
         made_of = "the judge's text, prompts.max_tokens, twice rollout.max_completion_tokens, and the verdict"
+    if asks_engine(plan.settings) and plan.settings.judge.kind == "ranked":
+        made_of += ", for rollout.group_size candidates at once"
     mistakes = []
     if plan.kv_tokens < needed:
         rule = f"the cache holds {plan.kv_tokens:,} tokens, and one context can have {needed:,} ({made_of})"

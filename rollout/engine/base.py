@@ -47,6 +47,9 @@ class EngineRequest:
     """Token ids that end a sequence, besides those that the model's files name."""
     fresh: bool = False
     """Compute the whole context anew instead of reading key-values that an earlier request has cached."""
+    initial: bool = False
+    """Answer as the initial policy. Only an engine whose versions are adapters can do that: it leaves the
+    adapter out."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,6 +53,8 @@ from dynalign.rollout.weights.version_file import tensors_in, untrained_adapter,
 
 # Longest single request. An engine that answers nothing must not hold a lease for ever.
 _REQUEST_DEADLINE_S = 1800.0
+_INITIAL = "initial"
+"""Salt of the prefix cache of requests to the initial policy; those of versions are `<lineage>.<step>`."""
 
 
 class _Adapter:
@@ -163,11 +165,17 @@ class VllmEngine:
         return engine_result(request, output)
 
     async def _submit(self, request: EngineRequest) -> Any:
-        """Queues a request under the version that is loaded; waits while a version is being loaded."""
+        """Queues a request under the version that is loaded; waits while a version is being loaded.
+
+        Raises EngineError for the initial policy where whole weights have replaced it."""
+        if request.initial and self._adapter is None:
+            raise EngineError("the initial policy is asked, and this engine's versions replace all weights")
         async with self._gate.passing():
             self._requests += 1
-            prompt: Any = {"prompt_token_ids": list(request.token_ids), "cache_salt": self._label}
-            lora = None if self._adapter is None else self._adapter.request()
+            # The weights below the adapter never change, so what they have computed stays valid.
+            salt = _INITIAL if request.initial else self._label
+            prompt: Any = {"prompt_token_ids": list(request.token_ids), "cache_salt": salt}
+            lora = None if self._adapter is None or request.initial else self._adapter.request()
             params = sampling_params(request)
             return await self._llm.add_request(str(self._requests), prompt, params, lora_request=lora)
 

@@ -12,27 +12,46 @@ LEAST_SIGNAL_STD = 1e-3
 """Points. A smaller spread within a group is rounding of the engine's log-probabilities."""
 
 Aggregation = Literal["mean", "min", "geometric_mean"]
+Settlement = Literal["mean", "trimmed_mean"]
+
+GRADES = tuple(range(HIGHEST_SCORE + 1))
+"""The scale of the texts that come with dynalign: grades are points."""
 
 
-def expected_score(digit_logprobs_6: Sequence[float]) -> tuple[float, float, list[float]]:
-    """The expectation of a one-token judge over the digits 0 to 5, which is finer than its most likely digit.
+def points(grade: float, grades: Sequence[int]) -> float:
+    """A grade in points: 5 (g - lowest) / (highest - lowest), linear, the identity on the scale 0 to 5.
 
-    digit_logprobs_6: raw log-probabilities of the tokens "0" to "5", in nats over the whole vocabulary.
+    grades: the scale, ascending."""
+    return HIGHEST_SCORE * (grade - grades[0]) / (grades[-1] - grades[0])
 
-    Returns (score, digit_mass, q_6): q = softmax over the six, score = Σ k·q(k) in [0, 5], and digit_mass
-    = Σ exp, the probability that the judge answers with a digit at all. Raises ValueError unless there are
-    six values, one of them finite, and no NaN or +inf.
+
+def grade_of(score: float, grades: Sequence[int]) -> float:
+    """The inverse of `points`."""
+    return grades[0] + score * (grades[-1] - grades[0]) / HIGHEST_SCORE
+
+
+def expected_score(
+    digit_logprobs_6: Sequence[float], grades: Sequence[int] = GRADES
+) -> tuple[float, float, list[float]]:
+    """The expectation of a one-token judge over the grades, which is finer than its most likely grade.
+
+    digit_logprobs_6: raw log-probabilities of the tokens of the grades ("0" to "5"), in nats over the whole
+    vocabulary. grades: the scale, ascending.
+
+    Returns (score, digit_mass, q_6): q = softmax over the grades, score = Σ k·q(k) in points, in [0, 5], and
+    digit_mass = Σ exp, the probability that the judge answers with a grade at all. Raises ValueError unless
+    there is a value for each grade, one of them finite, and no NaN or +inf.
     """
     highest = max(digit_logprobs_6, default=-math.inf)
-    complete = len(digit_logprobs_6) == HIGHEST_SCORE + 1
+    complete = len(digit_logprobs_6) == len(grades)
     if not complete or not math.isfinite(highest) or any(map(math.isnan, digit_logprobs_6)):
-        rule = "six log-probabilities, one of them finite, are needed"
+        rule = f"{len(grades)} log-probabilities, one of them finite, are needed"
         raise ValueError(f"{rule}; got {list(digit_logprobs_6)}")
     unnormalized_6 = [math.exp(logprob - highest) for logprob in digit_logprobs_6]
     total = math.fsum(unnormalized_6)
     q_6 = [value / total for value in unnormalized_6]
-    score = math.fsum(digit * q for digit, q in enumerate(q_6))
-    return score, math.exp(highest) * total, q_6
+    grade = math.fsum(grade * q for grade, q in zip(grades, q_6, strict=True))
+    return points(grade, grades), math.exp(highest) * total, q_6
 
 
 def _unique_fields(pairs: list[tuple[str, object]]) -> dict[str, object]:
@@ -42,19 +61,39 @@ def _unique_fields(pairs: list[tuple[str, object]]) -> dict[str, object]:
     return fields
 
 
-def parse_verdict(text: str) -> int | None:
-    """The integer 0 to 5 in the field `score` of a verdict; None unless that is one JSON object alone.
-
-    Digits in a rationale, around the object or in a nested one are never read. A verdict with a repeated
-    field is ambiguous, hence unreadable. Booleans, floats and strings are no scores. Never raises,
-    whatever the text.
-    """
+def _field(text: str, name: str) -> object:
+    """A field of a text that is one JSON object alone; None where it is not, or has no such field."""
     try:
-        verdict = json.loads(text, object_pairs_hook=_unique_fields)
+        found = json.loads(text, object_pairs_hook=_unique_fields)
     except (ValueError, RecursionError):  # json reports 100,000 opening brackets as a RecursionError
         return None
-    score = verdict.get("score") if isinstance(verdict, dict) else None
-    return score if type(score) is int and 0 <= score <= HIGHEST_SCORE else None
+    return found.get(name) if isinstance(found, dict) else None
+
+
+def parse_verdict(text: str, grades: Sequence[int] = GRADES) -> int | None:
+    """The grade in the field `score` of a verdict; None unless that is one JSON object alone.
+
+    Digits in a rationale, around the object or in a nested one are never read. A verdict with a repeated
+    field is ambiguous, hence unreadable. Booleans, floats and strings are no grades. Never raises,
+    whatever the text.
+    """
+    score = _field(text, "score")
+    return score if type(score) is int and grades[0] <= score <= grades[-1] else None
+
+
+def parse_order(text: str, candidates: int) -> list[int] | None:
+    """The numbers 1 to `candidates`, best first, in the field `order` of one JSON object alone; None unless
+    each stands there once. Never raises, whatever the text."""
+    order = _field(text, "order")
+    if not isinstance(order, list) or not all(type(number) is int for number in order):
+        return None
+    return order if sorted(order) == list(range(1, candidates + 1)) else None
+
+
+def parse_reason(text: str) -> str:
+    """The field `rationale` of one JSON object alone; empty where there is none. Never raises."""
+    reason = _field(text, "rationale")
+    return reason if isinstance(reason, str) else ""
 
 
 def aggregate_aspects(scores: Sequence[float], how: Aggregation) -> float:
@@ -70,6 +109,21 @@ def aggregate_aspects(scores: Sequence[float], how: Aggregation) -> float:
     if how == "min":
         return float(min(scores))
     return float(math.prod(scores) ** (1 / len(scores)))
+
+
+def settled(scores: Sequence[float], how: Settlement) -> float:
+    """One score from those of several models or stances, in points. `trimmed_mean` leaves out one highest and
+    one lowest.
+
+    Raises ValueError without scores, or with fewer than three to trim."""
+    if len(scores) < (3 if how == "trimmed_mean" else 1):
+        raise ValueError(f"{how} of {len(scores)} scores")
+    return fmean(sorted(scores)[1:-1] if how == "trimmed_mean" else scores)
+
+
+def vetoed(score: float, vetoes: Sequence[float]) -> float:
+    """The score, lowered to the lowest veto where that is lower, and never raised. All in points."""
+    return min([score, *vetoes])
 
 
 def _parsed(scores: Sequence[float | None]) -> list[float]:

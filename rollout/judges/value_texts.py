@@ -6,21 +6,27 @@ of them.
 
 import hashlib
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
 from typing import Literal
 
 from dynalign.configs.errors import Mistake, UserError
+from dynalign.configs.sections.judge import JudgeSettings, stance_parts
 from dynalign.configs.user_files import UnreadableFile, read_file
 
 ASPECTS = ("knowledge", "power", "vitality", "benevolence")
-RUBRIC_NAMES: Mapping[str, tuple[str, ...]] = {"unified": ("unified",), "factorized": ASPECTS}
-"""`judge.rubric` → the names of the rubrics it applies, in the order of their verdicts."""
+"""The aspects of the shipped value, in the order of their verdicts."""
+UNIFIED = "unified"
+"""The rubric of the whole value."""
 
 PLACEHOLDERS = ("definition", "rubric", "task", "candidate")
 """What a judge's template must contain, each once, `{candidate}` last."""
+RANKED_PLACEHOLDERS = ("definition", "rubric", "task", "candidates")
+"""The same for the template of a ranking."""
+ROUND_PLACEHOLDERS = ("own", "others")
+"""The same for the text with which a stance of a panel is asked again."""
 JUDGE_PREFILLS: Mapping[str, str] = {"expected": "Grade: ", "sampled": ""}
 """`judge.scorer` → the text with which the judge's answer begins.
 
@@ -31,8 +37,9 @@ _MOST_BYTES = 1 << 20
 """Of one text. A judge's context of 100,000 tokens has about half of it."""
 _DEFINITION_FILE = "collective_agency.md"
 _SYSTEM_FILE = "generation_system.txt"
+_RANKED_FILE = "judge_ranked.txt"
+_ROUND_FILE = "panel_round.txt"
 _ANY_PLACEHOLDER = re.compile(r"\{([a-z_]+)\}")
-_PLACEHOLDER = re.compile(r"\{(" + "|".join(PLACEHOLDERS) + r")\}")
 _TAG_OPENING = re.compile(r"<(?=\S)|\[(?=/?[a-z]?[A-Z_]+\])")
 
 
@@ -66,13 +73,37 @@ class ValueTexts:
     definition_hash: str
     """16 hexadecimal characters of SHA-256 over the files of the definition and the system prompt."""
     rubric_hash: str
-    """The same over the rubrics in use, the judge's template and `judge_prefill`."""
+    """The same over the rubrics in use, the judge's templates and stances, and `judge_prefill`."""
+    probe_rubrics: Mapping[str, str] = field(default_factory=dict)
+    """Name → text of the rubrics of a factorized probe."""
+    stances: Mapping[str, str] = field(default_factory=dict)
+    """Name → text of each stance of a panel."""
+    round_template: str = ""
+    """What a stance is asked once it has seen the others' reasons, with `ROUND_PLACEHOLDERS`."""
+    ranked_template: str = ""
+    """The message of a judge that ranks, with `RANKED_PLACEHOLDERS`."""
+
+
+def texts_of(folder: Path | None, judge: JudgeSettings) -> ValueTexts:
+    """The texts that a run's judge and its probes read. Otherwise as `load_value_texts`."""
+    stances = [stance_parts(stance)[0] for stance in judge.stances]
+    return load_value_texts(
+        folder, judge.rubric, judge.scorer, stances, judge.kind == "ranked", judge.probe_factorized
+    )
 
 
 def load_value_texts(
-    folder: Path | None, rubric: Literal["unified", "factorized"], scorer: Literal["expected", "sampled"]
+    folder: Path | None,
+    rubric: Literal["unified", "factorized"],
+    scorer: Literal["expected", "sampled"],
+    stances: Sequence[str] = (),
+    ranked: bool = False,
+    probe_factorized: bool = False,
 ) -> ValueTexts:
     """Reads the texts that this rubric and scorer need, from `folder` or, if None, from the package.
+
+    stances: names of a panel's stances. ranked: whether a judge ranks. probe_factorized: whether the aspects
+    are read besides the rubric. The aspects are the folder's own: its files `rubric_<aspect>.txt`.
 
     Raises UserError for an absent folder, or one that lists every missing, unreadable, non-UTF-8 or empty
     file and every wrong placeholder.
@@ -82,39 +113,69 @@ def load_value_texts(
         rule = "is not a folder" if root.exists() else "does not exist"
         remedy = f"name a folder with {_DEFINITION_FILE} and the other texts, as in rollout/values, or null"
         raise UserError([Mistake("judge.values", str(root), rule, remedy)])
-    rubric_files = {name: f"rubric_{name}.txt" for name in RUBRIC_NAMES[rubric]}
-    judge_file = f"judge_{scorer}.txt"
+    rubric_files = _rubric_files(root, rubric)
+    probe_files = _rubric_files(root, "factorized") if probe_factorized else {}
+    stance_files = {name: f"stance_{name}.txt" for name in stances}
+    templates = {f"judge_{scorer}.txt": PLACEHOLDERS}
+    templates |= {_ROUND_FILE: ROUND_PLACEHOLDERS} if stances else {}
+    templates |= {_RANKED_FILE: RANKED_PLACEHOLDERS} if ranked else {}
     mistakes: list[Mistake] = []
     contents: dict[str, bytes] = {}
-    texts: dict[str, str] = {}
-    for name in (_DEFINITION_FILE, _SYSTEM_FILE, *rubric_files.values(), judge_file):
-        try:
-            contents[name] = read_file(root / name, _MOST_BYTES)
-            texts[name] = contents[name].decode("utf-8-sig").strip()
-        except UnreadableFile as error:
-            rule = f"cannot be read ({error})"
-            mistakes.append(Mistake(f"{root}/{name}", None, rule, "add this text file"))
-        except UnicodeDecodeError as error:
-            rule = f"byte {error.start} is not UTF-8"
-            mistakes.append(Mistake(f"{root}/{name}", None, rule, "save the file as UTF-8"))
-        else:
-            if not texts[name]:
-                mistakes.append(Mistake(f"{root}/{name}", None, "is empty", "write the text"))
-    if texts.get(judge_file):
-        mistakes += _template_mistakes(f"{root}/{judge_file}", texts[judge_file])
+    steering = (_DEFINITION_FILE, _SYSTEM_FILE)
+    rubrics = dict.fromkeys((*rubric_files.values(), *probe_files.values()))
+    for name in (*steering, *rubrics, *stance_files.values(), *templates):
+        if (content := _read(root, name, mistakes)) is not None:
+            contents[name] = content
+    texts = {name: content.decode("utf-8-sig").strip() for name, content in contents.items()}
+    for file, placeholders in templates.items():
+        if file in texts:
+            mistakes += _template_mistakes(f"{root}/{file}", texts[file], placeholders)
     if mistakes:
         raise UserError(mistakes)
     prefill = JUDGE_PREFILLS[scorer]
-    judging = [*(contents[name] for name in (*rubric_files.values(), judge_file)), prefill.encode()]
+    judging = [*rubric_files.values(), f"judge_{scorer}.txt"]
+    besides = [*stance_files.values(), *list(templates)[1:]]
     return ValueTexts(
         definition=texts[_DEFINITION_FILE],
         generation_system=texts[_SYSTEM_FILE],
         rubrics={name: texts[file] for name, file in rubric_files.items()},
-        judge_template=texts[judge_file],
+        judge_template=texts[f"judge_{scorer}.txt"],
         judge_prefill=prefill,
-        definition_hash=_hash(contents[name] for name in (_DEFINITION_FILE, _SYSTEM_FILE)),
-        rubric_hash=_hash(judging),
+        definition_hash=_hash(contents[name] for name in steering),
+        rubric_hash=_hash(
+            [*(contents[n] for n in judging), prefill.encode(), *(contents[n] for n in besides)]
+        ),
+        probe_rubrics={name: texts[file] for name, file in probe_files.items()},
+        stances={name: texts[file] for name, file in stance_files.items()},
+        round_template=texts.get(_ROUND_FILE, ""),
+        ranked_template=texts.get(_RANKED_FILE, ""),
     )
+
+
+def _rubric_files(root: Path, rubric: Literal["unified", "factorized"]) -> dict[str, str]:
+    """Name → file of each rubric. A folder's aspects are what it has: the shipped ones in their order, then
+    others by name. A folder without any lacks the shipped ones."""
+    if rubric == "unified":
+        return {UNIFIED: f"rubric_{UNIFIED}.txt"}
+    found = {file.name[len("rubric_") : -len(".txt")] for file in root.glob("rubric_*.txt")} - {UNIFIED}
+    names = [name for name in ASPECTS if name in found] + sorted(found - set(ASPECTS))
+    return {name: f"rubric_{name}.txt" for name in names or ASPECTS}
+
+
+def _read(root: Path, name: str, mistakes: list[Mistake]) -> bytes | None:
+    """The content of a text; None and one more mistake where it cannot be read, or is empty."""
+    try:
+        content = read_file(root / name, _MOST_BYTES)
+        if content.decode("utf-8-sig").strip():
+            return content
+        mistakes.append(Mistake(f"{root}/{name}", None, "is empty", "write the text"))
+    except UnreadableFile as error:
+        rule = f"cannot be read ({error})"
+        mistakes.append(Mistake(f"{root}/{name}", None, rule, "add this text file"))
+    except UnicodeDecodeError as error:
+        rule = f"byte {error.start} is not UTF-8"
+        mistakes.append(Mistake(f"{root}/{name}", None, rule, "save the file as UTF-8"))
+    return None
 
 
 def judge_user_message(texts: ValueTexts, rubric_name: str, task: str, candidate: str) -> str:
@@ -124,11 +185,17 @@ def judge_user_message(texts: ValueTexts, rubric_name: str, task: str, candidate
     them is the same for all. Raises KeyError for a rubric that was not loaded."""
     values = {
         "definition": texts.definition,
-        "rubric": texts.rubrics[rubric_name],
+        "rubric": {**texts.probe_rubrics, **texts.rubrics}[rubric_name],
         "task": as_data(task),
         "candidate": as_data(candidate),
     }
-    return _PLACEHOLDER.sub(lambda found: values[found[1]], texts.judge_template)
+    return filled(texts.judge_template, values)
+
+
+def filled(template: str, values: Mapping[str, str]) -> str:
+    """The template with each `{name}` of `values` replaced. What is put in is not searched again, so that no
+    text in it is taken for a placeholder."""
+    return _ANY_PLACEHOLDER.sub(lambda found: values.get(found[1], found[0]), template)
 
 
 def as_data(text: str) -> str:
@@ -140,20 +207,21 @@ def as_data(text: str) -> str:
     return _TAG_OPENING.sub(lambda found: found[0] + " ", text)
 
 
-def _template_mistakes(file: str, template: str) -> list[Mistake]:
-    found = _PLACEHOLDER.findall(template)
+def _template_mistakes(file: str, template: str, placeholders: Sequence[str]) -> list[Mistake]:
+    found = [name for name in _ANY_PLACEHOLDER.findall(template) if name in placeholders]
     mistakes = []
-    for name in PLACEHOLDERS:
+    for name in placeholders:
         if (times := found.count(name)) != 1:
             rule = f"{{{name}}} stands there {times} times, not once"
             mistakes.append(Mistake(file, None, rule, f"write {{{name}}} once"))
     for name in dict.fromkeys(_ANY_PLACEHOLDER.findall(template)):
-        if name not in PLACEHOLDERS:
+        if name not in placeholders:
             rule = f"{{{name}}} is no placeholder, and the judge would read it as it stands"
-            known = ", ".join(f"{{{each}}}" for each in PLACEHOLDERS)
+            known = ", ".join(f"{{{each}}}" for each in placeholders)
             mistakes.append(Mistake(file, None, rule, f"write one of {known}, or leave out the braces"))
-    if not mistakes and found[-1] != "candidate":
-        rule = "{candidate} must come last: what precedes it is computed once for a whole group"
+    last = placeholders[-1]
+    if not mistakes and found[-1] != last:
+        rule = f"{{{last}}} must come last: what precedes it is computed once for a whole group"
         mistakes.append(Mistake(file, None, rule, f"move {{{found[-1]}}} before it"))
     return mistakes
 

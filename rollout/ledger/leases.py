@@ -9,6 +9,7 @@ A lease is (group, attempt, lineage); a report whose key is not the current one 
 which lease is in `lease_table.py`; the coordinator's side is in `rules.py`.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from itertools import chain
 from math import ceil
@@ -19,8 +20,8 @@ from dynalign.rollout.ledger.state import LedgerState
 from dynalign.rollout.ledger.values import (
     ATTEMPTS_PER_LEDGER,
     FAILED_ATTEMPTS,
-    LACKS_SIGNAL,
     POISON,
+    REPLACED,
     Break,
     Counts,
     DrawOrder,
@@ -73,8 +74,9 @@ class LeaseRules:
         self._withheld_since_commit: dict[int, str] = {}
         self._unreadable_batches = 0
         """Batches since the last commit of which the learner could not read every group."""
-        self._without_signal = 0
-        """Groups without signal since the last reservation: what the next step's refill has used up."""
+        self._without_signal: Counter[str] = Counter()
+        """Reason to groups withheld for it since the last reservation, of those that are replaced: what the
+        next step's refill has used up."""
         self.state.check_law()
 
     # ---- as a kind of lease
@@ -149,8 +151,8 @@ class LeaseRules:
         self._accepted[group_id] = key
         self.state.drop(group_id)
         self._withhold(group_id, reason)
-        if reason in LACKS_SIGNAL:
-            self._without_signal += 1
+        if reason in REPLACED:
+            self._without_signal[reason] += 1
         self.state.check_law()
         return "withheld"
 
@@ -214,4 +216,5 @@ class LeaseRules:
         return self.state.withheld_by_reason()
 
     def _unreplaced(self) -> int:
-        return max(0, ceil(self._without_signal - self.settings.max_refill * self.settings.prompts_per_step))
+        replaced = self.settings.max_refill * self.settings.prompts_per_step
+        return max(0, ceil(self._without_signal.total() - replaced))

@@ -43,7 +43,8 @@ class Ledger(LeaseRules):
             present = len(self.state.scored)
             wanted = self.settings.prompts_per_step
             if present < wanted and self._unreplaced() > 0:
-                raise NoSignal(step, present, wanted, self._without_signal)
+                reasons = tuple(sorted(self._without_signal.items()))
+                raise NoSignal(step, present, wanted, self._without_signal.total(), reasons)
             if present >= wanted:
                 self._reserve(step)
         return self.reservation
@@ -62,7 +63,7 @@ class Ledger(LeaseRules):
 
     def refill(self) -> None:
         """Lets the present step replace another max_refill * P groups without signal."""
-        self._without_signal = 0
+        self._without_signal.clear()
 
     def requeue_missing(self, step: int, group_ids: Iterable[int]) -> list[int]:
         """Groups of the reserved batch whose bytes are lost go back to pending; returns their ids.
@@ -227,7 +228,7 @@ class Ledger(LeaseRules):
                 f"groups {old} are older than {self.settings.max_staleness} versions at version {version}"
             )
         self.reservation = Reservation(step, version, tuple(scored.group for scored in batch))
-        self._without_signal = 0
+        self._without_signal.clear()
 
     def _requeue_unmeetable(self) -> None:
         outstanding = self.state.outstanding(self.settings.max_staleness)

@@ -11,10 +11,13 @@ from typing import Literal, NamedTuple, Protocol
 from dynalign.run_folder.spool import SpoolEntry
 
 LACKS_SIGNAL = frozenset({"low_signal", "unparsed", "empty"})
-"""Withheld reasons that say that the group's scores teach nothing.
+"""Withheld reasons that say that the group's scores teach nothing."""
 
-At most max_refill * P such groups are replaced per step.
-"""
+JUDGE_UNREACHABLE = "judge_unreachable"
+"""Reason of a group with too few scores because calls of the judge failed, which says nothing about it."""
+
+REPLACED = LACKS_SIGNAL | {JUDGE_UNREACHABLE}
+"""Withheld reasons whose groups are replaced by other draws, at most max_refill * P of them per step."""
 
 POISON = "poison"
 """Reason of a group that is withheld because its prompt broke poison_attempts workers."""
@@ -53,7 +56,7 @@ class LedgerSettings:
     max_staleness: int
     """Age that a token may have when it is trained, in steps."""
     max_refill: float
-    """Groups without signal that are replaced per step, as a multiple of P."""
+    """Groups withheld for one of `REPLACED` that are replaced per step, as a multiple of P."""
     lease_s: float
     """Seconds from the grant of a lease, or its last renewal, to its expiry."""
     poison_attempts: int = 3

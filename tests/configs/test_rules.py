@@ -7,6 +7,8 @@ from dynalign.configs.load import load_run
 from dynalign.configs.refusals import FIELDS
 from dynalign.configs.rules import RULES
 
+PANEL = ["judge.kind=panel", "judge.scorer=sampled", "judge.stances=[asker, harm]"]
+
 BROKEN = {
     "shared_placement_needs_zero_staleness": (
         ["placement.mode=shared", "algorithm.max_staleness=1"],
@@ -20,6 +22,42 @@ BROKEN = {
     ),
     "more_samples_need_sampled_scorer": (["judge.samples=2"], "judge.samples"),
     "aggregate_needs_factorized_rubric": (["judge.aggregate=min"], "judge.aggregate"),
+    "external_judge_needs_models": (["judge.kind=external"], "judge.models"),
+    "models_need_a_judge_that_asks_them": (["judge.models=[gpt]"], "judge.models"),
+    "ranked_judge_asks_one_model": (["judge.kind=ranked", "judge.models=[a, b]"], "judge.models"),
+    "asked_names_are_names_and_distinct": (["judge.probes=[gpt, gpt]"], "judge.probes"),
+    "policy_is_no_other_model": (["judge.kind=external", "judge.models=[self]"], "judge.models"),
+    "panel_needs_two_stances": (
+        ["judge.kind=panel", "judge.scorer=sampled", "judge.stances=[harm]"],
+        "judge.stances",
+    ),
+    "stances_need_a_panel": (["judge.stances=[asker, harm]"], "judge.stances"),
+    "stances_are_distinct_names": ([*PANEL, "judge.stances=[harm, harm]"], "judge.stances"),
+    "panel_asks_the_policy_in_all_stances_or_in_none": (
+        [*PANEL, "judge.stances=[asker, 'harm:gpt']"],
+        "judge.stances",
+    ),
+    "panel_needs_sampled_scorer": ([*PANEL, "judge.scorer=expected"], "judge.scorer"),
+    "panel_takes_one_sample": ([*PANEL, "judge.samples=2"], "judge.samples"),
+    "panel_and_ranking_use_one_rubric": (["judge.kind=ranked", "judge.rubric=factorized"], "judge.rubric"),
+    "trimmed_mean_needs_three_scores": (
+        ["judge.kind=external", "judge.models=[a, b]", "judge.settle=trimmed_mean"],
+        "judge.settle",
+    ),
+    "panel_veto_is_a_stance_among_others": ([*PANEL, "judge.veto=[asker, harm]"], "judge.veto"),
+    "veto_is_somebody_else": (["judge.veto=[self]"], "judge.veto"),
+    "ranking_has_no_veto": (["judge.kind=ranked", "judge.veto=[frozen]"], "judge.veto"),
+    "probe_is_somebody_else": (["judge.probes=[self]"], "judge.probes"),
+    "factorized_probe_needs_unified_rubric": (
+        ["judge.rubric=factorized", "judge.probe_factorized=true"],
+        "judge.probe_factorized",
+    ),
+    "grades_ascend": (
+        ["judge.values=./v", "judge.lowest_grade=5", "judge.highest_grade=5"],
+        "judge.lowest_grade",
+    ),
+    "expected_grades_are_one_digit": (["judge.values=./v", "judge.highest_grade=10"], "judge.highest_grade"),
+    "other_grades_need_texts_of_their_own": (["judge.highest_grade=9"], "judge.highest_grade"),
     "token_budget_at_least_longest_sequence": (["learner.token_budget=559"], "learner.token_budget"),
     "minibatches_at_most_prompts_per_step": (["algorithm.minibatches=5"], "algorithm.minibatches"),
     "ranks_at_most_candidates_per_step": (["learner.ranks=33"], "learner.ranks"),
@@ -84,6 +122,15 @@ MENDED = [
     ["judge.kind=function", "judge.function=a.b:c"],
     ["judge.samples=2", "judge.scorer=sampled"],
     ["judge.aggregate=min", "judge.rubric=factorized"],
+    ["judge.kind=external", "judge.models=[gpt, qwen-3.5_x]", "judge.veto=[frozen]"],
+    ["judge.kind=external", "judge.models=[a, b, frozen]", "judge.settle=trimmed_mean"],
+    ["judge.veto=[frozen]", "judge.probes=[gpt]", "judge.probe_factorized=true"],
+    ["judge.kind=ranked", "judge.models=[frozen]", "judge.probes=[self]"],
+    [*PANEL, "judge.veto=[harm]", "judge.rounds=0"],
+    [*PANEL, "judge.stances=['asker:gpt', 'harm:frozen']", "judge.probe_factorized=true"],
+    ["judge.kind=function", "judge.function=a.b:c", "judge.veto=[self]"],
+    ["judge.values=./v", "judge.lowest_grade=1", "judge.highest_grade=9"],
+    ["judge.values=./v", "judge.scorer=sampled", "judge.highest_grade=100"],
     ["learner.token_budget=560"],
     ["algorithm.minibatches=4"],
     ["learner.ranks=32"],

@@ -53,7 +53,6 @@ def tried(text: str, function: str = "f", deadline_s: float = 300.0) -> list[Mis
         ("f = 3\n", r"is not callable"),
         ("def g(p, c): return 1.0\n", r"own_reward_\d+ has no f"),
         ("def f(completion): return 1.0\n", r"cannot be called with a prompt and a completion"),
-        ("async def f(p, c): return 1.0\n", r"is a coroutine function"),
         ("\0", r"raised (SyntaxError|ValueError): "),
     ],
 )
@@ -75,6 +74,7 @@ def test_a_module_that_cannot_be_used_is_one_line(text: str, said: str) -> None:
         "import threading, time\nthreading.Thread(target=time.sleep, args=(3600,)).start()\n" + GOOD,
         "import sys\nsys.stdout.close()\n" + GOOD,
         "f = max\n",
+        "async def f(prompt, completions): return [1.0 for _ in completions]\n",
         "class F:\n    def __call__(self, prompt, completion, more=1): return 1.0\nf = F()\n",
         "def __getattr__(name): raise AttributeError(name)\n" + GOOD,
     ],

@@ -5,9 +5,17 @@ from hypothesis import strategies as st
 
 from dynalign.configs.errors import RecordError
 from dynalign.rollout.arrow_schema import SCHEMA, decode, encode, to_batch, to_group
-from dynalign.rollout.records import Candidate, Group, Verdict, VersionSpan
+from dynalign.rollout.records import Candidate, Group, Opinion, Verdict, VersionSpan
 
 floats = st.floats(-50, 0, width=32)
+opinions = st.builds(
+    Opinion,
+    judge=st.text(),
+    score=st.none() | st.floats(0, 5),
+    round=st.integers(0, 9),
+    position=st.none() | st.integers(0, 99),
+    text=st.none() | st.text(),
+)
 
 
 @st.composite
@@ -24,6 +32,7 @@ def candidates(draw: st.DrawFn) -> Candidate:
             draw(st.floats(0, 5)) if parsed else None,
             "parsed" if parsed else "unparsed",
             text=draw(st.none() | st.text()),
+            opinions=draw(st.lists(opinions, max_size=3).map(tuple)),
         ),
         behaviour_logprobs_T=draw(st.none() | st.lists(floats, min_size=length, max_size=length).map(tuple)),
         gap_sum_nats=draw(st.none() | st.floats(-9, 9)),

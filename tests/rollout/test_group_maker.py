@@ -14,7 +14,7 @@ from dynalign.rollout.judges.function import FunctionJudge
 from dynalign.rollout.judges.make import make_judge
 from dynalign.rollout.judges.value_texts import load_value_texts
 from dynalign.rollout.prompts import Prompt
-from dynalign.rollout.records import Group
+from dynalign.rollout.records import Group, ParseStatus, Verdict
 from tests.worlds.chat_models import chat_tokenizer
 
 PROMPT = Prompt("p-1", "How can we share a well?", "governance", "train")
@@ -161,7 +161,7 @@ def test_what_a_function_of_the_user_s_does_not_score_is_counted_with_its_last_c
     by.run = by.run.model_copy(update={"judge": judge})
     by.judge = FunctionJudge(raises, "tests.rollout.test_group_maker:raises")
     group = made(by)
-    assert group.withheld_reason == "unparsed"
+    assert group.withheld_reason == "judge_unreachable"
     assert by.judge_failures == 4
     assert by.judge_failure.startswith("judge.function tests.rollout.test_group_maker:raises raised ZeroDiv")
 
@@ -190,17 +190,25 @@ def test_the_held_out_answer_depends_on_its_context_and_repeats(tokenizer_folder
     assert plain.completion != prompted.completion
 
 
+def verdict(score: float | ParseStatus) -> Verdict:
+    return Verdict(None, score) if isinstance(score, str) else Verdict(score, "parsed")
+
+
 @pytest.mark.parametrize(
     ("scores", "noise", "lengths", "reason"),
     [
         ([1.0, 2.0, 3.0, 4.0], None, [5] * 4, None),
         ([2.0, 2.0, 2.0, 2.0], None, [5] * 4, "low_signal"),
         ([2.0, 2.1, 2.0, 2.1], 0.1, [5] * 4, "low_signal"),
-        ([2.0, None, None, None], None, [5] * 4, "unparsed"),
+        ([2.0, "unparsed", "unparsed", "unparsed"], None, [5] * 4, "unparsed"),
+        ([2.0, "unreachable", "unreachable", "unreachable"], None, [5] * 4, "judge_unreachable"),
+        ([2.0, "unreachable", "unparsed", "unparsed"], None, [5] * 4, "judge_unreachable"),
+        (["unreachable", "unparsed", "unparsed", "unparsed"], None, [5] * 4, "unparsed"),
+        ([2.0, 3.0, "unreachable", "unparsed"], None, [5] * 4, None),
         ([0.0] * 4, None, [0] * 4, "empty"),
     ],
 )
 def test_a_group_that_teaches_nothing_is_withheld_with_its_reason(
-    scores: list[float | None], noise: float | None, lengths: list[int], reason: str | None
+    scores: list[float | ParseStatus], noise: float | None, lengths: list[int], reason: str | None
 ) -> None:
-    assert withheld_reason(scores, noise, lengths) == reason
+    assert withheld_reason([verdict(score) for score in scores], noise, lengths) == reason

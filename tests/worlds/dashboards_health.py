@@ -1,7 +1,7 @@
 """The Grafana dashboards Self-reward health and Faults."""
 
 from tests.worlds.dashboards import RUN, STATE, bad_above, fraction, of, rate, stat
-from tests.worlds.dashboards_judges import JUDGES
+from tests.worlds.dashboards_judges import JUDGE_COSTS, JUDGES
 from tests.worlds.grafana_model import Dashboard, Panel, Query, Row
 
 WITHOUT_SIGNAL = (
@@ -115,6 +115,7 @@ SELF_REWARD = Dashboard(
                 ),
             ),
         ),
+        JUDGE_COSTS,
         Row(
             "What it does to the policy",
             (

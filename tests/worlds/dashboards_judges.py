@@ -1,7 +1,7 @@
-"""The first row of the Grafana dashboard Self-reward health: what the alarms look at, and which fire."""
+"""Two rows of the Grafana dashboard Self-reward health: what the alarms look at, and what judging costs."""
 
 from dynalign.configs.sections.alarms import AlarmsSettings
-from tests.worlds.dashboards import RUN, of
+from tests.worlds.dashboards import RUN, fraction, of, rate
 from tests.worlds.grafana_model import Panel, Query, Row
 
 JUDGES = Row(
@@ -79,6 +79,58 @@ JUDGES = Row(
             "percentunit",
             width=6,
             least=None,
+        ),
+    ),
+)
+
+JUDGE_COSTS = Row(
+    "Who judges, and what it costs",
+    (
+        fraction(
+            "Failed calls",
+            "Share of the step's questions to judges whose call failed. Such a candidate has no score; "
+            "a group with too few is withheld as judge_unreachable.",
+            of("unreachable_fraction"),
+            warn=0.1,
+            alarm=0.5,
+        ),
+        Panel(
+            "Questions",
+            "Per second, by who is asked, and those whose call failed.",
+            (
+                rate("worker_judge_questions_total", "{{run}} {{worker}} {{judge}}"),
+                rate("worker_judge_failed_calls_total", "{{run}} {{worker}} {{judge}} failed"),
+            ),
+        ),
+        Panel(
+            "Seconds of questions",
+            "Per second, by who is asked: how many questions are under way on average.",
+            (rate("worker_judge_seconds_total", "{{run}} {{worker}} {{judge}}"),),
+        ),
+        Panel(
+            "Judges' tokens",
+            "Read and written per second by who is asked, and per step.",
+            (
+                rate("worker_judge_prompt_tokens_total", "{{run}} {{worker}} {{judge}} read"),
+                rate("worker_judge_completion_tokens_total", "{{run}} {{worker}} {{judge}} written"),
+                of("judge_tokens", "{{run}} per step"),
+            ),
+        ),
+        Panel(
+            "Judges' money",
+            "In the currency of the endpoints' prices: by who is asked so far, and per step.",
+            (
+                of("worker_judge_money_total", "{{run}} {{worker}} {{judge}}"),
+                of("judge_money", "{{run}} per step"),
+            ),
+        ),
+        Panel(
+            "Liking for a place",
+            "Of a judge that ranks: correlation of scores with the places it was shown. Below 0 it "
+            "likes the first; the places are shuffled, so it costs signal and favours nobody.",
+            (of("score_position_correlation"),),
+            least=-1,
+            most=1,
         ),
     ),
 )

@@ -51,10 +51,13 @@ def worker(name: str = "rollout-0", state: str = "serving", step: int = 0) -> di
         "weight_syncs": step,
         "weight_fallbacks": 0,
     }
+    cost = {"questions": 32 * step, "failed": step, "prompt_tokens": 9000 * step, "seconds": 2.5 * step}
+    judges = {"gpt-oss": cost | {"completion_tokens": 32 * step, "money": 0.01 * step}}
     return (
         {"name": name, "state": state, "version": step, "groups_in_flight": 2, "idle_s": 1.0 * step}
         | totals
         | sync
+        | {"judges": judges}
     )
 
 
@@ -85,6 +88,10 @@ def whole_row(step: int, **changed: Any) -> dict[str, Any]:
         "self_bias_correlation": 0.05,
         "capability_change": -0.01,
         "capability_change_se": 0.02,
+        "score_position_correlation": -0.1,
+        "unreachable_fraction": 0.01,
+        "judge_tokens": 90_000,
+        "judge_money": 0.02,
     }
     measured |= {f"alarm_{name}": 0 for name in AlarmsSettings.model_fields}
     return dict.fromkeys(METRIC_NAMES) | measured | {"lineage": 1, "trained": 4 * step} | changed

@@ -7,7 +7,7 @@ that it is still read, or refused by name.
 Two golden files hold the present format as an earlier version wrote it (`WRITTEN_BEFORE`). They stay.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -18,7 +18,7 @@ from dynalign.rollout import arrow_schema
 from dynalign.rollout.ledger.log import encode
 from dynalign.rollout.ledger.state import LedgerState, pack
 from dynalign.rollout.ledger.values import Break, Commit, LineageStart, LogLine, Scored, ScoredGroup
-from dynalign.rollout.records import Candidate, Group, Verdict, VersionSpan
+from dynalign.rollout.records import Candidate, Group, Opinion, Verdict, VersionSpan
 from dynalign.run_folder import checkpoint, layout, owner
 from dynalign.run_folder.heldout import HeldoutItem
 from dynalign.run_folder.metric_names import METRIC_NAMES
@@ -58,13 +58,25 @@ SPAN = VersionSpan(1, 0, 2)
 PARSED = Verdict(
     2.5, "parsed", digit_probs_6=(0.1, 0.1, 0.2, 0.2, 0.2, 0.2), digit_mass=0.75, score_again=2.75
 )
+OPINIONS = (
+    Opinion("self", 3.5, "parsed", rubric="power"),
+    Opinion("gpt", 2.5, "parsed", "veto", stance="harm", round=1, position=0, text="It hides a cost."),
+    Opinion("frozen", None, "unreachable", "probe", text="nothing answered"),
+)
 UNREAD = Verdict(None, "unparsed", text="I would say five")
 GROUP = Group(
     "run", 3, 7, 1, 0, "p1", "a prompt", (5, 6), (
-        Candidate((1, 2), (-0.5, -0.25), "hi", "stop", (SPAN,), PARSED, (-0.5, -0.375), 0.125, 2),
+        Candidate(
+            (1, 2), (-0.5, -0.25), "hi", "stop", (SPAN,), replace(PARSED, opinions=OPINIONS),
+            (-0.5, -0.375), 0.125, 2,
+        ),
         Candidate((), (), "", "length", (), UNREAD),
     ), "self", 2, "d" * 16, "r" * 16, "rollout-0", 1.0, 2.0, 3.0, noise_std=0.25,
 )  # fmt: skip
+BEFORE_OPINIONS = replace(
+    GROUP, candidates_G=(replace(GROUP.candidates_G[0], verdict=PARSED), GROUP.candidates_G[1])
+)
+"""What `step.arrow.1` holds: format 1 had no opinions."""
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from dynalign.rollout.ledger.log import committed
 from dynalign.rollout.ledger.restore import compacted, opening, restore
 from dynalign.rollout.ledger.state import pack
 from dynalign.rollout.ledger.values import (
+    JUDGE_UNREACHABLE,
     POISON,
     Break,
     Commit,
@@ -36,6 +37,9 @@ from tests.worlds.ledger_hand import (
     worker_left,
 )
 from tests.worlds.ledger_invariants import check
+
+REASONS = ("low_signal", "unparsed", JUDGE_UNREACHABLE, "refused")
+"""Why a worker withholds a group; the last one is not replaced within a bound."""
 
 
 class World:
@@ -181,9 +185,7 @@ class World:
         oldest -= self.random.random() < 0.02  # an engine that had not loaded the lease's version
         newest = max(oldest, self.published)
         dull = self.random.random() > (self.signal if signal is None else signal)
-        group = scored_group(
-            lease, oldest, newest, self.random.choice(["low_signal", "unparsed", "refused"]) if dull else None
-        )
+        group = scored_group(lease, oldest, newest, self.random.choice(REASONS) if dull else None)
         if not dull:
             self.spool[group.entry.name] = group.entry
         if self.random.random() > 0.03:  # else it dies between writing and reporting

@@ -21,15 +21,16 @@ class Ledger:
 
     scores: tuple[float, ...] = (3.0, 3.0)
 
-    def __init__(self, times: int, present: object = None) -> None:
+    def __init__(self, times: int, present: object = None, reasons: tuple[tuple[str, int], ...] = ()) -> None:
         self.times = times
+        self.reasons = reasons
         self.present = present
         self.refills = 0
 
     async def take(self, step: int, deadline_s: float) -> object:
         await asyncio.sleep(0)
         if self.refills < self.times:
-            raise NoSignal(step, 0, 4, 16)
+            raise NoSignal(step, 0, 4, 16, self.reasons)
         return "batch"
 
     async def take_present(self, step: int, deadline_s: float) -> object:
@@ -102,6 +103,14 @@ def test_the_warning_says_of_what_score_the_groups_are(
     (line,) = caplog.messages
     assert line.startswith("step 3: 16 groups without signal were withheld, 0 of 4 groups are there, after 0")
     assert said in line
+
+
+def test_a_judge_that_stays_away_ends_the_run_with_another_remedy() -> None:
+    ledger = Ledger(10_000, reasons=(("judge_unreachable", 15), ("low_signal", 1)))
+    with pytest.raises(RunFailed, match="15 judge_unreachable, 1 low_signal") as failed:
+        Case("warn", ledger).take()
+    assert "why the judge cannot be reached" in str(failed.value)
+    assert "change the rubric" not in str(failed.value)
 
 
 def test_what_is_there_is_trained_where_that_is_enough() -> None:

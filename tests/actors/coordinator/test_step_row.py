@@ -1,10 +1,14 @@
-"""What a step's row adds to what learner and ledger say: shares over all settled groups."""
+"""What a step's row adds to what learner and ledger say: shares over all settled groups, and what
+judging costs."""
 
+from dataclasses import asdict, replace
 from typing import Any
 
 import pytest
 
 from dynalign.actors.coordinator.step_row import WorkerTotals, step_row
+from dynalign.run_folder.run_status import JudgeCost
+from tests.worlds.supervised_run import WORKER_STATS
 
 TERMS = ("issued", "pending", "leased", "scored", "trained", "withheld", "requeued", "late", "rolled_back")
 LEARNED = {
@@ -46,3 +50,35 @@ def test_withheld_groups_without_signal_lower_the_reliability() -> None:
 
 def test_what_the_learner_measured_only_for_this_is_no_metric() -> None:
     assert "score_variance_within" not in row(ledger(0), ledger(4))
+
+
+def totals(**judges: JudgeCost) -> dict[str, Any]:
+    return asdict(replace(WORKER_STATS, judges=judges))
+
+
+def judging(before: dict[str, dict[str, Any]], after: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    known = ledger(4)
+    return step_row(7, 1, LEARNED, known, known, WorkerTotals(before), WorkerTotals(after), [])
+
+
+def test_a_step_s_judging_is_what_all_workers_judges_gained() -> None:
+    was = JudgeCost(questions=10, failed=1, prompt_tokens=100, completion_tokens=10, money=1.0)
+    now = JudgeCost(questions=30, failed=6, prompt_tokens=500, completion_tokens=60, money=1.5)
+    own = JudgeCost(questions=5, prompt_tokens=50, completion_tokens=5)
+    found = judging({"a": totals(gpt=was)}, {"a": totals(gpt=now), "b": totals(self=own)})
+    assert found["judge_tokens"] == 500 + 60 - 110 + 55
+    assert found["judge_money"] == 0.5
+    assert found["unreachable_fraction"] == pytest.approx(5 / 25)
+
+
+def test_a_worker_that_has_left_takes_its_totals_with_it() -> None:
+    gone = JudgeCost(questions=1_000, prompt_tokens=9_999)
+    found = judging(
+        {"old": totals(self=gone)}, {"new": totals(self=JudgeCost(questions=2, prompt_tokens=20))}
+    )
+    assert found["judge_tokens"] == 20
+
+
+def test_what_nobody_asked_or_paid_for_is_unknown_and_not_zero() -> None:
+    found = judging({"a": totals()}, {"a": totals()})
+    assert (found["unreachable_fraction"], found["judge_money"]) == (None, None)

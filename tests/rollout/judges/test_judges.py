@@ -1,44 +1,19 @@
-"""The judges on an engine that answers by a script, and the mistakes of a user's own function."""
+"""The judge that asks the policy, on an engine that answers by a script."""
 
 import asyncio
 import math
-from collections.abc import Sequence
-from typing import Any
 
 import pytest
 
-from dynalign.configs.errors import UserError
 from dynalign.configs.sections.judge import JudgeSettings
-from dynalign.rollout.contexts import Contexts, load_contexts
-from dynalign.rollout.engine.base import Engine, EngineRequest, EngineResult
-from dynalign.rollout.judges.expected import ExpectedJudge
-from dynalign.rollout.judges.function import FunctionJudge, load_function
+from dynalign.rollout.contexts import Contexts
+from dynalign.rollout.engine.base import EngineResult
 from dynalign.rollout.judges.make import make_judge
-from dynalign.rollout.judges.sampled import SampledJudge
 from dynalign.rollout.judges.value_texts import load_value_texts
 from dynalign.rollout.records import Verdict
-from tests.worlds.chat_models import chat_tokenizer
+from tests.worlds.scripted_askers import ScriptedEngine
 
 LIMIT = 10_000
-
-
-class ScriptedEngine:
-    """Answers every request with the next scripted result, and keeps the requests."""
-
-    def __init__(self, results: Sequence[EngineResult]) -> None:
-        self.results = list(results)
-        self.requests: list[EngineRequest] = []
-
-    async def generate(self, request: EngineRequest) -> EngineResult:
-        self.requests.append(request)
-        return self.results[(len(self.requests) - 1) % len(self.results)]
-
-
-@pytest.fixture(scope="module")
-def contexts(tmp_path_factory: pytest.TempPathFactory) -> Contexts:
-    folder = tmp_path_factory.mktemp("tokenizer")
-    chat_tokenizer().save_pretrained(folder)
-    return load_contexts(folder, "s", "2026-01-01")
 
 
 def digits(*probabilities_6: float) -> EngineResult:
@@ -134,33 +109,3 @@ def test_a_function_scores_each_candidate(contexts: Contexts) -> None:
     function = "dynalign.rollout.judges.reward_functions:short_question"
     verdicts = judged(contexts, ScriptedEngine([]), ["Why?", ""], kind="function", function=function)
     assert [(verdict.score, verdict.status) for verdict in verdicts] == [(5.0, "parsed"), (0.0, "empty")]
-
-
-@pytest.mark.parametrize("score", [7.0, -1, math.nan, math.inf, None, "5", True])
-def test_what_is_no_score_is_an_unparsed_verdict_with_its_cause(score: Any) -> None:
-    (verdict,) = asyncio.run(FunctionJudge(lambda prompt, completion: score, "mine:f").score("p", ["x"], 0))
-    assert (verdict.score, verdict.status) == (None, "unparsed")
-    assert f"judge.function mine:f returned {score!r}; return a finite number from 0 to 5" == verdict.text
-
-
-def test_a_function_that_raises_gives_an_unparsed_verdict_and_ends_no_worker() -> None:
-    def odd(prompt: str, completion: str) -> float:
-        return {"x": 1.0}[completion]
-
-    verdicts = asyncio.run(FunctionJudge(odd, "mine:f").score("p", ["x", "y"], 0))
-    assert [(verdict.score, verdict.status) for verdict in verdicts] == [(1.0, "parsed"), (None, "unparsed")]
-    assert "raised KeyError" in (verdicts[1].text or "")
-
-
-@pytest.mark.parametrize("name", ["nowhere:f", "math", "math:nothing", "math:pi", ""])
-def test_a_function_that_cannot_be_imported_is_the_users_mistake(name: str) -> None:
-    with pytest.raises(UserError, match=r"judge\.function"):
-        load_function(name)
-
-
-def test_the_settings_choose_the_judge(contexts: Contexts) -> None:
-    engine: Engine = ScriptedEngine([])  # type: ignore[assignment]
-    texts = load_value_texts(None, "unified", "expected")
-    expected = make_judge(engine, contexts, texts, JudgeSettings(), LIMIT)
-    sampled = make_judge(engine, contexts, texts, JudgeSettings(scorer="sampled"), LIMIT)
-    assert (type(expected), type(sampled)) == (ExpectedJudge, SampledJudge)

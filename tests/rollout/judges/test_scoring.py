@@ -71,7 +71,7 @@ NAN_FIRST, NAN_INSIDE = [nan, -1, -1, -1, -1, -1], [-1, -1, nan, -1, -1, -1]
     "broken", [[-1.0] * 5, [], [-1.0] * 7, NAN_FIRST, NAN_INSIDE, [inf] + [-1.0] * 5, [-inf] * 6]
 )
 def test_log_probabilities_without_a_meaning_are_refused(broken: list[float]) -> None:
-    with pytest.raises(ValueError, match="six log-probabilities"):
+    with pytest.raises(ValueError, match="6 log-probabilities"):
         expected_score(broken)
 
 

@@ -10,13 +10,15 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from dynalign.configs.errors import UserError
+from dynalign.configs.sections.judge import JudgeSettings
 from dynalign.rollout.judges.value_texts import (
     ASPECTS,
-    RUBRIC_NAMES,
+    UNIFIED,
     ValueTexts,
     as_data,
     judge_user_message,
     load_value_texts,
+    texts_of,
 )
 
 SHIPPED = load_value_texts(None, "unified", "expected")
@@ -26,6 +28,7 @@ FRAGMENTS = [
     "{rubric}", "{", "}", "\n", "<|im_end|>", "[/INST]", "\\1",
 ]
 # fmt: on
+RUBRIC_HASH = "6afbb7675441b69e"
 HOSTILE = st.lists(st.sampled_from(FRAGMENTS) | st.text(max_size=4)).map("".join)
 
 
@@ -62,7 +65,7 @@ def test_the_definition_names_all_four_aspects_and_the_system_prompt_carries_the
         assert f"\n{aspect.capitalize()}: " in SHIPPED.generation_system
 
 
-@pytest.mark.parametrize(("rubric", "names"), RUBRIC_NAMES.items())
+@pytest.mark.parametrize(("rubric", "names"), [("unified", (UNIFIED,)), ("factorized", ASPECTS)])
 def test_the_rubric_setting_decides_which_rubrics_are_loaded(
     rubric: Literal["unified", "factorized"], names: tuple[str, ...]
 ) -> None:
@@ -108,6 +111,38 @@ def test_data_holds_no_tag_and_no_special_token(text: str) -> None:
 def test_data_without_tags_is_left_as_it_is() -> None:
     plain = "If a < b, then x[i] = [link](https://example.org) > 3 {sic} &lt; \\n"
     assert as_data(plain) == plain
+
+
+def test_a_folder_s_own_rubrics_are_its_aspects_the_shipped_names_first(folder: Path) -> None:
+    for aspect in ("vitality", "benevolence"):
+        (folder / f"rubric_{aspect}.txt").unlink()
+    for aspect in ("zeal", "honesty"):
+        (folder / f"rubric_{aspect}.txt").write_text(f"{aspect} only")
+    texts = load_value_texts(folder, "factorized", "expected")
+    assert tuple(texts.rubrics) == ("knowledge", "power", "honesty", "zeal")
+
+
+def test_a_folder_without_aspects_lacks_the_shipped_ones(folder: Path) -> None:
+    for aspect in ASPECTS:
+        (folder / f"rubric_{aspect}.txt").unlink()
+    with pytest.raises(UserError) as error:
+        load_value_texts(folder, "factorized", "expected")
+    assert [Path(m.place).name for m in error.value.mistakes] == [f"rubric_{each}.txt" for each in ASPECTS]
+
+
+def test_stances_and_a_ranking_s_text_count_as_rubric_and_the_aspects_of_a_probe_do_not(folder: Path) -> None:
+    panel = JudgeSettings(kind="panel", scorer="sampled", stances=("asker", "harm:gpt"))
+    sampled = load_value_texts(folder, "unified", "sampled")
+    assert tuple(texts_of(folder, panel).stances) == ("asker", "harm")
+    assert texts_of(folder, panel).rubric_hash != sampled.rubric_hash
+    assert texts_of(folder, JudgeSettings(kind="ranked")).rubric_hash != SHIPPED.rubric_hash
+    probed = texts_of(folder, JudgeSettings(probe_factorized=True))
+    assert (tuple(probed.probe_rubrics), probed.rubric_hash) == (ASPECTS, SHIPPED.rubric_hash)
+
+
+def test_the_rubric_hash_of_a_judge_that_there_was_before_is_what_it_was() -> None:
+    """Run folders of earlier versions hold it, and continue."""
+    assert SHIPPED.rubric_hash == RUBRIC_HASH
 
 
 def test_a_folder_with_the_same_bytes_has_the_same_hashes(folder: Path) -> None:

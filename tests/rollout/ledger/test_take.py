@@ -1,6 +1,7 @@
 """Which groups a step takes, worked by hand: birth order, the age bound, groups without signal, missing
 groups."""
 
+import pickle
 from collections import Counter
 from dataclasses import replace
 
@@ -9,7 +10,7 @@ import pytest
 from dynalign.configs.errors import NoSignal, UnreadableGroups
 from dynalign.rollout.ledger.age_bound import first_unmeetable, meetable
 from dynalign.rollout.ledger.rules import UNREADABLE_BATCHES
-from dynalign.rollout.ledger.values import GroupKey
+from dynalign.rollout.ledger.values import JUDGE_UNREACHABLE, GroupKey
 from tests.worlds.ledger_hand import (
     TWO_PER_STEP,
     commit_step,
@@ -142,6 +143,23 @@ def test_groups_without_signal_are_replaced_at_most_max_refill_times_p_then_the_
     assert reservation.group_ids == (2,)
     assert lease(ledger, 9) == []  # a short batch keeps both places until it is committed
     commit_step(ledger, 1)
+    assert len(lease(ledger, 9)) == 2
+
+
+def test_groups_whose_judge_is_away_are_replaced_within_the_same_bound_and_the_error_says_so() -> None:
+    ledger = ledger_of(SYNCHRONOUS)  # two replacements per step
+    first, second = lease(ledger, 2)
+    dull(ledger, first)
+    assert ledger.withhold(second.key, JUDGE_UNREACHABLE) == "withheld"
+    for each in lease(ledger, 2):
+        ledger.withhold(each.key, JUDGE_UNREACHABLE)
+    assert lease(ledger, 9) == []
+    told = r"0 of 2 groups are there \(3 judge_unreachable, 1 low_signal\)"
+    with pytest.raises(NoSignal, match=told) as raised:
+        ledger.take(1)
+    assert pickle.loads(pickle.dumps(raised.value)).reasons == raised.value.reasons
+    assert ledger.withheld_by_reason() == {"judge_unreachable": 3, "low_signal": 1}
+    ledger.refill()
     assert len(lease(ledger, 9)) == 2
 
 
