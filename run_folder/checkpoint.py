@@ -131,6 +131,8 @@ def content_contradictions(
 ) -> list[Mistake]:
     """The same for what the run's files hold. content: the hashes of `content.py`, as of now."""
     shown = {"model": settings.model, "judge.values": settings.judge.values}
+    if settings.judge.pool is not None:
+        shown["judge.pool.model"] = settings.judge.pool.model
     return content_mistakes(checkpoint.settings.get(CONTENT, {}), content, shown)
 
 
@@ -156,8 +158,11 @@ def _present(settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def _judge(settings: JudgeSettings) -> dict[str, Any]:
-    """The settings of the judge that may not change: all but how often its noise is measured."""
-    return settings.model_dump(mode="json", exclude={"noise_fraction"})
+    """The settings of the judge that may not change: all but how often its noise is measured, and how many
+    engines with fixed weights there are, of what size."""
+    fixed = settings.model_dump(mode="json", exclude={"noise_fraction", "pool"})
+    pool = settings.pool
+    return fixed | {"pool": None if pool is None else {"engine": pool.engine, "dtype": pool.dtype}}
 
 
 def _checksum(file: Path) -> str:

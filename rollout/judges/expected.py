@@ -49,5 +49,7 @@ class ExpectedJudge(PolicyJudge):
 
     async def _aspect(self, token_ids: tuple[int, ...], fresh: bool) -> tuple[float, float, list[float]]:
         """(score, digit mass, q over the six digits) of one rubric."""
-        result = await self._engine.generate(EngineRequest(token_ids, digit_ids=self._digit_ids, fresh=fresh))
-        return expected_score(result.digit_logprobs_6 or ())
+        result = await self._engine.generate(
+            EngineRequest(token_ids, choice_ids=self._digit_ids, fresh=fresh)
+        )
+        return expected_score(result.choice_logprobs or ())
