@@ -27,7 +27,6 @@ from dynalign.configs.sections.rollout import RolloutSettings, WorkersSettings
 from dynalign.configs.sections.supervision import SupervisionSettings
 from dynalign.endpoint.base import Message, Question
 from dynalign.run_folder.events import EventLog, read_events
-from tests.worlds.chat_models import chat_tokenizer
 
 RUN = RunSettings(
     name="pool",
@@ -217,6 +216,9 @@ class Engines:
     """Two engines with fixed weights, as the supervision keeps them, and whoever asks them."""
 
     def __init__(self, folder: Path) -> None:
+        # Not at the head: each of this module's actors imports it, and this one loads torch.
+        from tests.worlds.chat_models import chat_tokenizer
+
         chat_tokenizer().save_pretrained(folder / "model")
         self._model = str(folder / "model")
         self._settings = PoolSettings(engine="deterministic", engines=2)
