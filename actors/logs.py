@@ -10,13 +10,22 @@ Libraries log from WARNING on.
 import logging
 import os
 from collections.abc import Callable
-
-from dynalign.configs.schema import RunSettings
+from typing import Protocol
 
 logger = logging.getLogger(__name__)
 
 _LINE = "%(asctime)s %(levelname)s run=%(run)s actor=%(actor)s version=%(version)s %(name)s: %(message)s"
 _OURS = "dynalign"
+
+
+class Logged(Protocol):
+    """What log lines are of: the settings of a run, or of a pool without one."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def log_level(self) -> str: ...
 
 
 class _Where(logging.Filter):
@@ -33,7 +42,7 @@ class _Where(logging.Filter):
         return True
 
 
-def configure(run: RunSettings, actor: str, version: Callable[[], str] | None = None) -> None:
+def configure(run: Logged, actor: str, version: Callable[[], str] | None = None) -> None:
     """Sets up this process's log lines: our own from `run.log_level` on, those of libraries from WARNING on.
 
     actor: `coordinator`, `ledger`, `rollout-0`, `learner-0`, `driver`. version: returns the label of the

@@ -31,3 +31,8 @@ class RunSpec:
     def ledger(self) -> str:
         """Ray name of the ledger."""
         return f"{self.run.name}-ledger"
+
+    @property
+    def gateway(self) -> str:
+        """Ray name of the gateway to the endpoint."""
+        return f"{self.run.name}-gateway"

@@ -256,7 +256,11 @@ class TransferFailed(WeightsError):
 
 
 class EngineError(DynalignError, RuntimeError):
-    """The inference engine is dead or refused a request. It is not used again."""
+    """The inference engine is dead. It is not used again."""
+
+
+class RequestRefused(EngineError):
+    """The inference engine refused one request, and would again. It goes on with others."""
 
 
 class EndpointError(DynalignError, RuntimeError):

@@ -122,6 +122,36 @@ def tensor_parallel_needs_separate_gpus(settings: RunSettings) -> Mistake | None
     )
 
 
+@RULES.reading("judge.pool.tensor_parallel", "placement.device")
+def pool_tensor_parallel_needs_gpus(settings: RunSettings) -> Mistake | None:
+    pool = settings.judge.pool
+    if pool is None or pool.tensor_parallel == 1 or settings.placement.device == "gpu":
+        return None
+    why = "placement.device=cpu has no GPUs to split an engine over"
+    remedy = "set judge.pool.tensor_parallel=1, or placement.device=gpu"
+    return Mistake("judge.pool.tensor_parallel", pool.tensor_parallel, why, remedy)
+
+
+@RULES.reading("judge.pool.answer_s", "deadlines.start_s", "deadlines.group_s")
+def pool_answers_before_its_group_is_late(settings: RunSettings) -> Mistake | None:
+    pool = settings.judge.pool
+    group_s = settings.deadlines.group_s
+    if pool is None or pool.answer_s + settings.deadlines.start_s < group_s:
+        return None
+    why = (
+        f"with deadlines.start_s={settings.deadlines.start_s:g} for a new engine, an answer may take longer "
+        f"than deadlines.group_s={group_s:g}, after which the worker that asks counts as hanging"
+    )
+    remedy = "set judge.pool.answer_s or deadlines.start_s lower, or deadlines.group_s higher"
+    return Mistake("judge.pool.answer_s", pool.answer_s, why, remedy)
+
+
+@RULES.reading("judge.pool.model")
+def pool_model_is_a_name_or_a_path(settings: RunSettings) -> Mistake | None:
+    pool = settings.judge.pool
+    return None if pool is None or pool.model is None else _path_mistake("judge.pool.model", pool.model)
+
+
 @RULES.reading("placement.mode", "placement.device", "learner.zero_stage")
 def shared_gpu_needs_zero_stage_1_or_2(settings: RunSettings) -> Mistake | None:
     stage = settings.learner.zero_stage

@@ -31,6 +31,7 @@ from dynalign.launch.plan.nodes import UNKNOWN, Cluster
 from dynalign.launch.plan.plan import PlacementPlan, plan
 from dynalign.launch.plan.refusals import refusals, shortage
 from dynalign.launch.plan.warnings import plan_warnings
+from dynalign.launch.pool_model import pool_folder, pool_hashes, pool_shape
 from dynalign.launch.prompt_check import heldout_mistakes, long_prompts, notes, prompts_of
 from dynalign.launch.resume.open_run import OpenRun, RunFolder, open_run
 from dynalign.launch.reward_module import reward_mistakes
@@ -78,6 +79,8 @@ class Prepared:
     """The hashes of the model and of the value texts; a continued run must find the same."""
     stop_ids: tuple[int, ...] = ()
     """Token ids that end a turn by the chat template, if the model's files name none of them as its end."""
+    pool_folder: Path | None = None
+    """Absolute path of the folder of the pool's model; None for a run without a pool."""
 
     def on(self, cluster: Cluster) -> "Prepared":
         """The same, planned on another cluster, once it is known."""
@@ -119,6 +122,8 @@ def check(run: OpenRun) -> Checked:
         mistakes += [*lacking, *target_mistakes(settings, model)]
         if not lacking:
             content = _content(settings, model, texts, manifest, mistakes)
+        policy = model
+        _collect(mistakes, lambda: pool_folder(settings, policy, fetch=False))
         result = _plan(run, model, ESTIMATE, texts, mistakes)
     elif model is not None:
         result = _plan_before_download(run, model, texts, mistakes)
@@ -157,8 +162,11 @@ def preflight(run: OpenRun) -> Prepared:
         model = None if mistakes else download(model)
     contexts = None
     result = None
+    pool = None
     content: Mapping[str, str] = {}
     if model is not None:
+        policy = model
+        pool = _collect(mistakes, lambda: pool_folder(settings, policy, fetch=not mistakes))
         lacking = folder_mistakes(model)
         mistakes += [*lacking, *target_mistakes(settings, model)]
         content = {} if lacking else _content(settings, model, texts, checkpoint, mistakes)
@@ -172,7 +180,7 @@ def preflight(run: OpenRun) -> Prepared:
     for note in (*notes(settings, prompts), *judge_notes(settings, content), *plan_warnings(result)):
         logger.warning(note)
     stop_ids = () if contexts is None else contexts.stop_ids
-    return Prepared(model, prompts, checkpoint, result, texts, mirrored, content, stop_ids)
+    return Prepared(model, prompts, checkpoint, result, texts, mirrored, content, stop_ids, pool)
 
 
 def run_contexts(settings: RunSettings, model: Path, texts: ValueTexts) -> Contexts:
@@ -240,7 +248,7 @@ def _content(
     """The hashes of what the run is trained with; adds a mistake where the checkpoint was made with other
     content."""
     try:
-        hashes = model_hashes(model)
+        hashes = model_hashes(model) | pool_hashes(settings)
     except OSError as error:
         rule = f"cannot be read ({error.strerror}: {error.filename})"
         mistakes.append(Mistake("model", settings.model, rule, "make its files readable"))
@@ -292,7 +300,8 @@ def _planned(
     mistakes: list[Mistake],
 ) -> PlacementPlan:
     settings = run.settings
-    result = plan(settings, shape, _cluster(settings), _context_tokens(settings, contexts, texts))
+    longest = _context_tokens(settings, contexts, texts)
+    result = plan(settings, shape, _cluster(settings), longest, pool_shape(settings))
     mistakes += refusals(result) + _disk_mistakes(result, run.folder)
     return result
 

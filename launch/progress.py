@@ -234,6 +234,10 @@ class ProgressView:
             yield "alarms", Text("\n".join(_alarm_line(alarm) for alarm in status.alarms), style="red")
         yield "ledger", _ledger_text(status.ledger)
         yield "workers", _workers_text(status.supervision.workers)
+        if engines := status.supervision.engines:
+            yield "judge", Text(", ".join(f"{engine.name} {engine.state}" for engine in engines))
+        if status.supervision.endpoint is not None:
+            yield "endpoint", Text(status.supervision.endpoint.account)
         if phase := status.phase:
             yield "now", Text(phase, style="yellow" if status.state == "paused" else "")
         if batch := self._batch_words():

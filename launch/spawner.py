@@ -17,12 +17,19 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy, Place
 
 from dynalign.actors.coordinator.coordinator import Coordinator
 from dynalign.actors.coordinator.protocol import CoordinatorHandle
+from dynalign.actors.gateway.gateway import CALLS as GATEWAY_CALLS
+from dynalign.actors.gateway.gateway import Gateway, GatewaySpec, Opening
+from dynalign.actors.gateway.protocol import GatewayHandle
 from dynalign.actors.learner.learner_rank import LearnerRank, LearnerSpec
 from dynalign.actors.learner.protocol import LearnerRankActor
 from dynalign.actors.ledger.ledger_actor import CALLS, LedgerActor
 from dynalign.actors.ledger.ledger_link import LedgerLink
 from dynalign.actors.ledger.ledger_spec import LedgerSpec
 from dynalign.actors.ledger.protocol import LedgerHandle
+from dynalign.actors.pool.names import ray_name
+from dynalign.actors.pool.pool_worker import CALLS as POOL_CALLS
+from dynalign.actors.pool.pool_worker import PoolWorker, PoolWorkerSpec
+from dynalign.actors.pool.protocol import PoolWorkerHandle
 from dynalign.actors.run_spec import NAMESPACE, RunSpec
 from dynalign.actors.worker.protocol import RolloutWorkerHandle
 from dynalign.actors.worker.rollout_worker import RolloutWorker, WorkerSpec
@@ -44,10 +51,13 @@ worker."""
 
 class RaySpawner:
     """A `Spawner`. What has to lie together (several ranks, or a rank and the engine it shares a GPU with)
-    is reserved as one placement group; Ray places every other actor by itself."""
+    is reserved as one placement group; Ray places every other actor by itself.
 
-    def __init__(self, ready: Prepared) -> None:
+    opening: opens the endpoint that the run asks; None where it asks none."""
+
+    def __init__(self, ready: Prepared, opening: Opening | None = None) -> None:
         self._ready = ready
+        self._opening = opening
         self._plan = ready.plan
         bundles = self._plan.bundles
         self._group = (
@@ -114,6 +124,43 @@ class RaySpawner:
         )
         return cast(RolloutWorkerHandle, kind.remote(worker_spec, self._ready.prompts))
 
+    @property
+    def asks_endpoint(self) -> bool:
+        return self._opening is not None
+
+    def engine(self, spec: RunSpec, seat: str, name: str) -> PoolWorkerHandle:
+        run = spec.run
+        pool = run.judge.pool
+        assert pool is not None
+        assert self._plan.pool is not None
+        assert self._ready.pool_folder is not None
+        worker_spec = PoolWorkerSpec(
+            name,
+            run.name,
+            run.log_level,
+            pool,
+            str(self._ready.pool_folder),
+            self._plan.pool_context_tokens,
+            run.date or "",
+            run.seed,
+            self._ready.cores.get(seat),
+        )
+        kind = _named(
+            PoolWorker,
+            ray_name(run.name, seat),
+            threads=pool.engine_threads,
+            gpus=self._plan.pool.gpus_per_actor,
+            more=_environment(run),
+            max_concurrency=POOL_CALLS,
+        )
+        return cast(PoolWorkerHandle, kind.remote(worker_spec))
+
+    def gateway(self, spec: RunSpec) -> GatewayHandle:
+        assert self._opening is not None
+        gateway = GatewaySpec(spec.run.name, spec.run.log_level, spec.run_folder)
+        actor = self._here(Gateway, spec.gateway, max_concurrency=GATEWAY_CALLS)
+        return cast(GatewayHandle, actor.remote(gateway, self._opening))
+
     def _placed(self, seat: str) -> dict[str, Any]:
         if self._group is None or seat not in self._bundle_of:
             return {}
@@ -123,17 +170,22 @@ class RaySpawner:
         return {"scheduling_strategy": strategy}
 
     def _here(self, kind: type, name: str, **options: Any) -> Any:
-        """A named actor on this node, once its name is free."""
-        until_s = time.monotonic() + _NAME_S
-        while True:
-            try:
-                ray.get_actor(name, namespace=NAMESPACE)
-            except ValueError:  # nobody has it
-                node = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-                return _actor(kind, name=name, namespace=NAMESPACE, scheduling_strategy=node, **options)
-            if time.monotonic() > until_s:
-                raise DeadlineExceeded(f"Ray to end the actor that was {name}", _NAME_S)
-            time.sleep(0.1)
+        """A named actor on this node."""
+        node = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+        return _named(kind, name, scheduling_strategy=node, **options)
+
+
+def _named(kind: type, name: str, **options: Any) -> Any:
+    """A named actor, once its name is free. options: as of `_actor`."""
+    until_s = time.monotonic() + _NAME_S
+    while True:
+        try:
+            ray.get_actor(name, namespace=NAMESPACE)
+        except ValueError:  # nobody has it
+            return _actor(kind, name=name, namespace=NAMESPACE, **options)
+        if time.monotonic() > until_s:
+            raise DeadlineExceeded(f"Ray to end the actor that was {name}", _NAME_S)
+        time.sleep(0.1)
 
 
 def _environment(run: RunSettings) -> Mapping[str, str]:

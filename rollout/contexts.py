@@ -3,6 +3,7 @@
     sampling_context(x)   with s, the system prompt that carries the value definition, to sample candidates
     learning_context(x)   exactly what a plain user's call yields, to train the policy
     judge_context(m, a)   the judge's message m as the user's text, and the judge's answer begun with a
+    chat_context(m, …)    any other chat: a question to an engine with fixed weights
     answer(y)             what a reader of completion y sees: no thinking, only the final channel
 
 The distance between the first two is the point of the method: the value moves from the prompt into the
@@ -18,9 +19,10 @@ from pathlib import Path
 from typing import Any, cast
 
 from dynalign.configs.errors import Mistake, UserError
+from dynalign.endpoint.base import Message
 from dynalign.rollout import chat_template
 from dynalign.rollout.answer_form import AnswerForm, answer_form
-from dynalign.rollout.chat_template import INSTRUCTION, QUESTION, Messages
+from dynalign.rollout.chat_template import ANSWER, INSTRUCTION, QUESTION, Messages
 from dynalign.rollout.control_tokens import ControlTokens, Tokenizer
 from dynalign.rollout.judges.value_texts import JUDGE_PREFILLS
 
@@ -65,12 +67,21 @@ class Contexts:
         return self._encode(self._sampling_messages(prompt))
 
     def _sampling_messages(self, prompt: str) -> Messages:
-        if self.system_role == "user":
-            return [{"role": "user", "content": f"{self.system_prompt}\n\n{prompt}"}]
-        return [
-            {"role": self.system_role, "content": self.system_prompt},
-            {"role": "user", "content": prompt},
-        ]
+        return self._as_taken([Message("system", self.system_prompt), Message("user", prompt)])
+
+    def _as_taken(self, messages: Sequence[Message]) -> Messages:
+        """The messages in roles that the template takes; a system text without one goes before the user's."""
+        taken: list[dict[str, str]] = []
+        before = ""
+        for message in messages:
+            system = message.role == "system"
+            if system and self.system_role == "user":
+                before += f"{message.content}\n\n"
+                continue
+            role = self.system_role if system else message.role
+            taken.append({"role": role, "content": before + message.content})
+            before = ""
+        return taken
 
     def probes(self) -> tuple[str, str]:
         """The texts of the sampling and of the learning context of `QUESTION`."""
@@ -86,9 +97,24 @@ class Contexts:
 
         A model that thinks before it answers is given an empty thought, so that its next token belongs to
         the answer."""
-        opening = self.form.opening + prefill
-        opened = self.tokenizer.encode(opening, add_special_tokens=False) if opening else []
-        return (*self._encode([{"role": "user", "content": message}]), *opened)
+        return self.chat_context([Message("user", message)], prefill)
+
+    def chat_context(self, messages: Sequence[Message], prefill: str | None) -> tuple[int, ...]:
+        """Token ids of a chat, ready for the assistant's next message.
+
+        prefill: with which its answer begins, after an empty thought; None: the model begins by itself."""
+        asked = self._encode(self._as_taken(messages))
+        return asked if prefill is None else (*asked, *self._opened(prefill))
+
+    def _opened(self, prefill: str) -> list[int]:
+        """Token ids of an answer that begins with a text, of whose spellings none becomes a control token."""
+        opening = self.encoded(self.form.opening) if self.form.opening else []
+        if not prefill:
+            return opening
+        ids = self.encoded(self.form.opening + prefill)
+        if self.controls.among(ids) != self.controls.among(opening):
+            return opening + self.controls.encode(prefill)
+        return ids
 
     def digit_ids(
         self, prefill: str = JUDGE_PREFILLS["expected"], digits: Sequence[str] = DIGITS
@@ -96,18 +122,22 @@ class Contexts:
         """The token ids of the digits, as they follow `prefill` in the judge's answer.
 
         Raises UserError unless each digit adds one token of its own to the tokens of `prefill`."""
-        opening = self.form.opening + prefill
-        before = self.tokenizer.encode(opening, add_special_tokens=False)
-        added = [self._added(before, opening + digit) for digit in digits]
-        if None in added or len(set(added)) < len(digits):
+        ids = self.choice_ids(digits, prefill)
+        if ids is None:
             rule = f"its tokenizer does not encode each digit after {prefill!r} as one token of its own"
             raise UserError([Mistake("model", None, rule, "use judge.scorer=sampled")])
-        return tuple(token for token in added if token is not None)
+        return ids
 
-    def _added(self, before: list[int], text: str) -> int | None:
-        """The one token that a text adds to the tokens `before` of its beginning; None if it adds others."""
-        ids = self.tokenizer.encode(text, add_special_tokens=False)
-        return ids[-1] if ids[:-1] == before else None
+    def choice_ids(self, choices: Sequence[str], prefill: str) -> tuple[int, ...] | None:
+        """The token ids of choices, as they follow `prefill` in an answer.
+
+        None unless each adds one token of its own to the tokens of `prefill`, and no control token."""
+        before = self._opened(prefill)
+        added = [self.encoded(self.form.opening + prefill + choice) for choice in choices]
+        tokens = tuple(ids[-1] for ids in added if ids[:-1] == before and len(ids) > len(before))
+        if len(set(tokens)) < len(choices) or self.controls.among(tokens):
+            return None
+        return tokens
 
     def text(self, token_ids: Sequence[int]) -> str:
         """The whole text, without special tokens."""
@@ -143,7 +173,8 @@ class Contexts:
             ids = self.encoded(self._rendered(attempt))
             if self.controls.among(ids) == wanted:
                 return tuple(ids)
-        texts = {_PROBES[message["role"] == "user"]: message["content"] for message in messages}
+        probes = _probes([message["role"] for message in messages])
+        texts = {probe: message["content"] for probe, message in zip(probes, messages, strict=True)}
         pieces = re.split(f"({'|'.join(texts)})", frame)
         joined = (
             self.controls.encode(texts[piece]) if piece in texts else self.encoded(piece) for piece in pieces
@@ -153,8 +184,8 @@ class Contexts:
     def _frame(self, roles: tuple[str, ...]) -> str:
         """What the template writes around the texts of these roles, with probes in their places."""
         if roles not in self._frames:
-            probes = [{"role": role, "content": _PROBES[role == "user"]} for role in roles]
-            self._frames[roles] = self._rendered(probes)
+            probes = zip(roles, _probes(roles), strict=True)
+            self._frames[roles] = self._rendered([{"role": role, "content": probe} for role, probe in probes])
         return self._frames[roles]
 
     def _rendered(self, messages: Messages) -> str:
@@ -168,8 +199,10 @@ class Contexts:
         return self.tokenizer.encode(text, add_special_tokens=False)
 
 
-_PROBES = (INSTRUCTION, QUESTION)
-"""The probe of a system text, and of a user's."""
+def _probes(roles: Sequence[str]) -> list[str]:
+    """A text for each message that no template contains, and that is part of no other."""
+    texts = {"user": QUESTION, "assistant": ANSWER}
+    return [f"{texts.get(role, INSTRUCTION)} {index:04}" for index, role in enumerate(roles)]
 
 
 def load_contexts(model_folder: Path, system_prompt: str, date: str) -> Contexts:

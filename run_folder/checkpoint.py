@@ -131,6 +131,8 @@ def content_contradictions(
 ) -> list[Mistake]:
     """The same for what the run's files hold. content: the hashes of `content.py`, as of now."""
     shown = {"model": settings.model, "judge.values": settings.judge.values}
+    if settings.judge.pool is not None:
+        shown["judge.pool.model"] = settings.judge.pool.model
     return content_mistakes(checkpoint.settings.get(CONTENT, {}), content, shown)
 
 
@@ -156,10 +158,12 @@ def _present(settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def _judge(settings: JudgeSettings) -> dict[str, Any]:
-    """The settings of the judge that may not change: all but what is measured beside the scores, and for how
-    long a failed call is tried."""
+    """The settings of the judge that may not change: all but what is measured beside the scores, for how long
+    a failed call is tried, and how many engines with fixed weights there are, of what size."""
     free = {"noise_fraction", "probes", "probe_factorized", "probe_fraction", "function_s", "failed_again"}
-    return settings.model_dump(mode="json", exclude=free)
+    fixed = settings.model_dump(mode="json", exclude=free | {"pool"})
+    pool = settings.pool
+    return fixed | {"pool": None if pool is None else {"engine": pool.engine, "dtype": pool.dtype}}
 
 
 def _checksum(file: Path) -> str:

@@ -11,7 +11,7 @@ from typing import Literal
 
 from dynalign.run_folder import layout
 
-Kind = Literal["worker", "ledger", "learner", "coordinator", "pool", "alarm"]
+Kind = Literal["worker", "ledger", "learner", "coordinator", "engine", "gateway", "pool", "alarm"]
 logger = logging.getLogger(__name__)
 
 
@@ -23,7 +23,8 @@ class Event:
     """
 
     kind: Kind
-    """The kind of actor; `pool`: all workers together; `alarm`: one of the section `alarms`."""
+    """The kind of actor. `engine`: one of `judge.pool`. `pool`: all workers together. `alarm`: one of the
+    section `alarms`."""
     actor: str
     """Its name."""
     what: str

@@ -13,6 +13,7 @@ runs/<name>/
   heldout.jsonl      every held-out answer                                  run_folder/metrics.py
   tensorboard/       the same curves for TensorBoard                        run_folder/metrics.py
   events.jsonl       which actor died, why, and how long recovery took      run_folder/events.py
+  answers.sqlite     what an endpoint was asked and has answered            endpoint/journal.py
   poison.jsonl       prompts that were withheld for breaking workers        run_folder/poison.py
   status.json        the state of the run, every second while it lasts      run_folder/requests.py
   *.request          pause, resume, stop, scale: written by a shell         run_folder/requests.py
@@ -34,6 +35,7 @@ METRICS = "metrics.jsonl"
 HELDOUT = "heldout.jsonl"
 TENSORBOARD = "tensorboard"
 EVENTS = "events.jsonl"
+ANSWERS = "answers.sqlite"
 POISON = "poison.jsonl"
 STATUS = "status.json"
 SUMMARY = "summary.json"

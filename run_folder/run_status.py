@@ -92,6 +92,31 @@ class WorkerStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class EndpointStatus:
+    """The account of the endpoint that the workers ask. Example: `EndpointStatus(3, 1_200, 2, 410_000, 0.35,
+    2_100.0)`."""
+
+    questions_in_flight: int
+    """Questions that wait for the endpoint."""
+    questions_total: int
+    """Questions answered or refused since the gateway started, those that the journal answered included."""
+    failures_total: int
+    """Of these, the ones without an answer."""
+    tokens_total: int
+    """Tokens spent since the run began, those reserved for requests in flight included."""
+    cost_total: float
+    """Money spent since the run began, in the currency of the prices, reservations included."""
+    tokens_per_s: float
+    """Tokens spent per second of the last minute."""
+
+    @property
+    def account(self) -> str:
+        """For people, on one line."""
+        spent = f"{self.tokens_total:,} tokens and {self.cost_total:.4g} in money spent"
+        return f"{spent}, {self.tokens_per_s:,.0f} tokens/s, {self.questions_in_flight} questions waiting"
+
+
+@dataclass(frozen=True, slots=True)
 class MirrorStatus:
     """`checkpoint.mirror`. Example: `MirrorStatus("s3://bucket/run", step=10, problem="", failures=0)`."""
 
@@ -161,17 +186,24 @@ class SupervisionStatus:
     """Workers that ended because a weight version could not be loaded."""
     mirror: MirrorStatus | None = None
     """None for a run without a mirror."""
+    engines: tuple[WorkerStatus, ...] = ()
+    """Every engine of `judge.pool`."""
+    endpoint: EndpointStatus | None = None
+    """None for a run that asks no endpoint, and before the first answer."""
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Self:
         """From a dictionary that may hold more."""
         known = _known(cls, values)
-        known["workers"] = tuple(WorkerStatus.from_json(each) for each in values.get("workers") or ())
+        for each in ("workers", "engines"):
+            known[each] = tuple(WorkerStatus.from_json(worker) for worker in values.get(each) or ())
         known["placing"] = tuple(values.get("placing") or ())
         bounds = values.get("workers_range")
         known["workers_range"] = None if bounds is None else (bounds[0], bounds[1])
         mirror = values.get("mirror")
         known["mirror"] = None if mirror is None else MirrorStatus(**_known(MirrorStatus, mirror))
+        endpoint = values.get("endpoint")
+        known["endpoint"] = None if endpoint is None else EndpointStatus(**_known(EndpointStatus, endpoint))
         return cls(**known)
 
 

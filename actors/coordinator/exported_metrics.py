@@ -12,8 +12,10 @@ from dynalign.actors.coordinator.exported_samples import (
     counter,
     decisions,
     disk_bytes,
+    engines,
     gauge,
     learner_wait_fraction,
+    of_endpoint,
     of_judges,
     of_mirror,
     of_row,
@@ -172,7 +174,25 @@ _SUPERVISED: tuple[Exported, ...] = (
         of_workers(lambda worker: worker.weight_sync_pause_s), ("worker",)),
 )  # fmt: skip
 
-EXPORTED: tuple[Exported, ...] = _RUN + _LEDGER + _ROWS + _SUPERVISED
+_ASKED: tuple[Exported, ...] = (
+    Exported("pool_engines", "gauge", "engines",
+        "Engines of `judge.pool` by state.", engines, ("state",)),
+    gauge("endpoint_questions_in_flight", "questions",
+        "Questions that wait for the endpoint, of all workers.",
+        of_endpoint(lambda account: account.questions_in_flight)),
+    counter("endpoint_failures", "questions",
+        "Questions that the endpoint did not answer, since the gateway's start.",
+        of_endpoint(lambda account: account.failures_total)),
+    counter("endpoint_tokens", "tokens",
+        "Tokens spent at the endpoint since the run began, those reserved for requests in flight included.",
+        of_endpoint(lambda account: account.tokens_total)),
+    counter("endpoint_cost", "1",
+        "Money spent at the endpoint since the run began, in the currency of its prices, reservations "
+        "included.",
+        of_endpoint(lambda account: account.cost_total)),
+)  # fmt: skip
+
+EXPORTED: tuple[Exported, ...] = _RUN + _LEDGER + _ROWS + _SUPERVISED + _ASKED
 
 
 def table() -> str:

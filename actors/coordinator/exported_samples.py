@@ -12,7 +12,13 @@ from typing import Any, Literal
 from dynalign.configs.schema import RunSettings
 from dynalign.rollout.ledger.values import REPLACED
 from dynalign.run_folder.metric_names import Metric
-from dynalign.run_folder.run_status import JudgeCost, MirrorStatus, SupervisionStatus, WorkerStatus
+from dynalign.run_folder.run_status import (
+    EndpointStatus,
+    JudgeCost,
+    MirrorStatus,
+    SupervisionStatus,
+    WorkerStatus,
+)
 
 Samples = Iterable[tuple[tuple[str, ...], float]]
 """Label values, without that of `run`, and the value."""
@@ -140,6 +146,14 @@ def of_mirror(of: Callable[[MirrorStatus], int | None]) -> Value:
     return value
 
 
+def of_endpoint(of: Callable[[EndpointStatus], float]) -> Value:
+    def value(known: Known) -> float | None:
+        endpoint = None if known.supervision is None else known.supervision.endpoint
+        return None if endpoint is None else of(endpoint)
+
+    return value
+
+
 def of_supervision(of: Callable[[SupervisionStatus], int]) -> Value:
     return lambda known: None if known.supervision is None else of(known.supervision)
 
@@ -186,6 +200,13 @@ def restarts(known: Known) -> Samples:
 def workers(known: Known) -> Samples:
     if known.supervision is not None:
         counts = Counter(worker.state for worker in known.supervision.workers)
+        yield from (((state,), counts[state]) for state in WORKER_STATES)
+
+
+def engines(known: Known) -> Samples:
+    """Without a pool there is no sample."""
+    if known.supervision is not None and known.supervision.engines:
+        counts = Counter(engine.state for engine in known.supervision.engines)
         yield from (((state,), counts[state]) for state in WORKER_STATES)
 
 

@@ -4,8 +4,10 @@ from collections.abc import Callable
 from typing import Protocol
 
 from dynalign.actors.coordinator.protocol import CoordinatorHandle
+from dynalign.actors.gateway.protocol import GatewayHandle
 from dynalign.actors.learner.protocol import LearnerRankActor
 from dynalign.actors.ledger.protocol import LedgerHandle
+from dynalign.actors.pool.protocol import PoolWorkerHandle
 from dynalign.actors.run_spec import RunSpec
 from dynalign.actors.worker.protocol import RolloutWorkerHandle
 
@@ -16,6 +18,10 @@ Rollback = Callable[[], tuple[int, int]]
 
 class Spawner(Protocol):
     """Creates actors and starts none. `launch/spawner.py` does it on Ray; tests bring fake actors."""
+
+    @property
+    def asks_endpoint(self) -> bool:
+        """Whether the run asks an endpoint, so that it has a gateway."""
 
     def ledger(self, spec: RunSpec) -> LedgerHandle:
         """The ledger, from the checkpoint of `spec.step`."""
@@ -30,3 +36,9 @@ class Spawner(Protocol):
 
     def worker(self, spec: RunSpec, seat: str, name: str) -> RolloutWorkerHandle:
         """A rollout worker. seat: whose cores it takes. name: its own, which no worker before it had."""
+
+    def engine(self, spec: RunSpec, seat: str, name: str) -> PoolWorkerHandle:
+        """An engine of `judge.pool`, which callers find by the name of its seat. name: its own."""
+
+    def gateway(self, spec: RunSpec) -> GatewayHandle:
+        """The gateway to the endpoint."""

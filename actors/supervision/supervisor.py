@@ -12,6 +12,9 @@
                             fails or is silent for silence_s     log and spool; callers retry meanwhile
   the coordinator           `train` ends with an error; `look`   a new one joins the running learner and
                             is silent for silence_s              ledger
+  an engine of judge.pool   as a rollout worker, answer_s for    a new one of the same name; its questions are
+                            group_s                              asked again elsewhere, or of its successor
+  the gateway               as the ledger                        a new one reads the journal; callers retry
   a learner rank            a call to it fails, or exceeds its   ranks, coordinator and ledger start again:
                             deadline                             newest whole checkpoint, new lineage; the
                                                                  workers stay, and load that version
@@ -26,7 +29,6 @@ in what is known.
 """
 
 import time
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -40,10 +42,11 @@ from dynalign.actors.ledger.ledger_status import LedgerStatus
 from dynalign.actors.ledger.protocol import LedgerHandle
 from dynalign.actors.remote import Call, Calls
 from dynalign.actors.run_spec import RunSpec
+from dynalign.actors.supervision.asked_actors import AskedActors
 from dynalign.actors.supervision.controls import Controls
 from dynalign.actors.supervision.deaths import Death, death, root_cause
 from dynalign.actors.supervision.departures import Departures, Poisoned
-from dynalign.actors.supervision.restart_budget import RestartBudget
+from dynalign.actors.supervision.losses import Losses
 from dynalign.actors.supervision.spawner import Rollback, Spawner
 from dynalign.actors.supervision.watched import AnyWatched, Watched
 from dynalign.actors.supervision.worker_pool import WorkerPool
@@ -83,16 +86,23 @@ class Supervisor:
         self._calls = calls
         self._clock = clock
         self._events = EventLog(Path(spec.run_folder), lambda: self._spec.lineage)
-        self._budget = RestartBudget(self.run.supervision.restarts, self.run.supervision.window_s)
-        self._restarts: Counter[str] = Counter()
+        self._losses = Losses(self.run.supervision, self._events, clock)
         self._ledger: Watched[LedgerHandle, None, LedgerStatus] = Watched("ledger", calls, clock)
         self._learner: Watched[LearnerRankActor, None, None] = Watched("learner", calls, clock)
         self._coordinator: Watched[CoordinatorHandle, Ending, RunStatus] = Watched(
             "coordinator", calls, clock
         )
-        self._pool = WorkerPool(
-            self.run, lambda *names: spawn.worker(self._spec, *names), self, self._events, calls, clock
+        self._pool: WorkerPool[RolloutWorkerHandle] = WorkerPool(
+            self.run.rollout.workers.min,
+            self.run.deadlines,
+            self.run.supervision,
+            lambda *names: spawn.worker(self._spec, *names),
+            self,
+            self._events,
+            calls,
+            clock,
         )
+        self._asked = AskedActors(spec, spawn, self.fail, self._events, calls, clock)
         self._departures = Departures(calls, poisoned)
         self._controls = Controls(clock)
         self._why_wanted = "rollout.workers"
@@ -113,12 +123,13 @@ class Supervisor:
         Raises RunFailed, or the error that ends the run, when it cannot even end with a checkpoint.
         """
         core = [call for call in (self._coordinator.call, self._ledger.call) if call is not None]
-        self._calls.wait([*core, *self._pool.calls], timeout_s)
+        self._calls.wait([*core, *self._pool.calls, *self._asked.calls], timeout_s)
         self._create_core()
         self._look_at_ledger()
         self._look_at_coordinator()
         if self.ending is None:
             self._pool.look()
+            self._asked.look()
             self._departures.settle()
             self._controls.keep_deadline(self.run.deadlines.stop_s, self.cause)
 
@@ -142,11 +153,12 @@ class Supervisor:
 
     def report(self) -> SupervisionStatus:
         """What the supervision knows, for the coordinator, status and metrics."""
-        restarts = self._restarts + self._pool.restarts
+        restarts = self._losses.restarts + self._pool.restarts + self._asked.restarts
+        workers = self.run.rollout.workers
         return SupervisionStatus(
             workers=self._pool.stats(),
             workers_wanted=self._pool.wanted,
-            workers_range=self._pool.bounds,
+            workers_range=None if workers.min == workers.max else (workers.min, workers.max),
             why_wanted=self._why_wanted,
             settling=self._pool.settling,
             placing=self._pool.placing(),
@@ -154,15 +166,17 @@ class Supervisor:
             restarts=dict(restarts),
             sync_failures=restarts["worker/weights"],
             mirror=self.mirror,
+            engines=self._asked.engines(),
+            endpoint=self._asked.endpoint,
         )
 
     def _gpus(self) -> float:
-        """GPUs that learner and serving workers hold; in shared placement they hold the same ones."""
-        placement = self.run.placement
-        if placement.device == "cpu":
+        """GPUs that learner and serving engines hold; a shared one counts once."""
+        run = self.run
+        if run.placement.device == "cpu":
             return 0.0
-        engines = 0 if placement.mode == "shared" else len(self._pool.serving())
-        return float(self.run.learner.ranks + engines * self.run.rollout.tensor_parallel)
+        workers = 0 if run.placement.mode == "shared" else len(self._pool.serving())
+        return float(run.learner.ranks + workers * run.rollout.tensor_parallel + self._asked.gpus())
 
     def account(self) -> dict[str, Any] | None:
         """The ledger's counts at the end: its own where it still answers, else the last ones; None without
@@ -177,6 +191,7 @@ class Supervisor:
     def end(self) -> None:
         """Ends all actors with their children."""
         self._pool.clear()
+        self._asked.clear()
         self._end_core()
 
     def _end_core(self) -> None:
@@ -235,7 +250,7 @@ class Supervisor:
         self._ledger.call = None
         if self._ready and self._coordinator.actor is not None:
             self._coordinator.actor.ledger_replaced.remote()
-        self._recovered(self._ledger)
+        self._losses.recovered(self._ledger)
         return True
 
     def _look_at_coordinator(self) -> None:
@@ -269,8 +284,8 @@ class Supervisor:
         self.status = status
         if status.state not in ("starting", "stopping") and status.lineage == self._spec.lineage:
             self._ready = True
-            self._recovered(self._coordinator)
-            self._recovered(self._learner)
+            self._losses.recovered(self._coordinator)
+            self._losses.recovered(self._learner)
         if status.pool.decision > self._decisions:
             self._decisions = status.pool.decision
             self.scale(status.pool.wanted, status.pool.reason)
@@ -301,23 +316,8 @@ class Supervisor:
     def _lost(self, watched: AnyWatched, why: Death) -> None:
         """Counts a death. Raises RunFailed, or has the run end with a checkpoint, where its budget is used
         up."""
-        now_s = self._clock()
-        self._restarts[f"{watched.kind}/{why.cause}"] += 1
-        self._events.write(watched.kind, watched.kind, "died", why.cause, why.detail)
-        watched.died_s = now_s if watched.died_s is None else watched.died_s
-        delay_s = self._budget.spend(watched.kind, now_s)
-        if delay_s is None:
-            budget = self.run.supervision
-            often = f"{budget.restarts + 1} times in {budget.window_s:g} s"
-            self.fail(f"the {watched.kind} ended {often}, the last time by {why.detail}")
-        else:
-            watched.not_before_s = now_s + delay_s
-
-    def _recovered(self, watched: AnyWatched) -> None:
-        if watched.died_s is not None:
-            lost_s = self._clock() - watched.died_s
-            self._events.write(watched.kind, watched.kind, "recovered", "", "serves", lost_s)
-            watched.died_s = None
+        if (ends := self._losses.lost(watched, why)) is not None:
+            self.fail(ends)
 
     # -- what the pool calls ---------------------------------------------------------------------------------
 

@@ -12,13 +12,13 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict
-from typing import Any, Literal
+from typing import Any, Generic, Literal, Protocol, TypeVar
 
 import psutil
 
-from dynalign.actors.remote import Call, Calls
+from dynalign.actors.remote import Call, Calls, RemoteMethod
 from dynalign.actors.supervision.liveness import EVERY_S, Liveness
-from dynalign.actors.worker.protocol import RolloutWorkerHandle, WorkerProcess, WorkerStats
+from dynalign.actors.worker.protocol import WorkerProcess
 from dynalign.configs.errors import WorkerHangs
 from dynalign.configs.sections.deadlines import DeadlineSettings
 from dynalign.run_folder.run_status import WorkerStatus
@@ -30,7 +30,20 @@ terminal."""
 SeatState = Literal["waiting", "placing", "starting", "serving", "draining", "empty"]
 
 
-class WorkerSeat:
+class SeatedActor(Protocol):
+    """What a seat asks of the worker in it: a rollout worker, or an engine with fixed weights."""
+
+    here: RemoteMethod[[], WorkerProcess]
+    start: RemoteMethod[[], None]
+    serve: RemoteMethod[[], None]
+    stop: RemoteMethod[[], None]
+    stats: RemoteMethod[[], Any]
+
+
+Seated = TypeVar("Seated", bound=SeatedActor)
+
+
+class WorkerSeat(Generic[Seated]):
     """name: the seat's (`rollout-0`), whose cores every worker in it takes. create: makes a worker of a
     given name.
 
@@ -40,7 +53,7 @@ class WorkerSeat:
     def __init__(
         self,
         name: str,
-        create: Callable[[str], RolloutWorkerHandle],
+        create: Callable[[str], Seated],
         calls: Calls,
         deadlines: DeadlineSettings,
         clock: Callable[[], float] = time.monotonic,
@@ -54,11 +67,11 @@ class WorkerSeat:
         self.taken = taken
         self.state: SeatState = "waiting"
         self.since_s = 0.0
-        self.actor: RolloutWorkerHandle | None = None
+        self.actor: Seated | None = None
         self.died_s: float | None = None
         self._placed: Call[WorkerProcess] | None = None
         self._working: Call[None] | None = None
-        self._liveness: Liveness[WorkerStats] | None = None
+        self._liveness: Liveness[Any] | None = None
         self._process: WorkerProcess | None = None
 
     @property

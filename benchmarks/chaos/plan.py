@@ -5,13 +5,15 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Literal
 
-Victim = Literal["worker", "ledger", "coordinator", "learner", "node", "driver"]
+Victim = Literal["worker", "engine", "ledger", "coordinator", "learner", "node", "driver"]
 How = Literal["dies", "hangs"]
 Shape = Literal["alone", "together", "during", "again"]
 
 FORMS: tuple[tuple[Victim, How], ...] = (
     ("worker", "dies"),
     ("worker", "hangs"),
+    ("engine", "dies"),
+    ("engine", "hangs"),
     ("ledger", "dies"),
     ("ledger", "hangs"),
     ("coordinator", "dies"),
@@ -42,7 +44,8 @@ class Strike:
     """
 
     victim: Victim
-    """What is struck. The node is the second one, with everything on it."""
+    """What is struck. The engine is that of the judges' pool, the node the second one, with everything on
+    it."""
     how: How
     """`dies`: SIGKILL. `hangs`: SIGSTOP, so that the process holds what it has and does not answer."""
     after_s: float

@@ -31,6 +31,7 @@ MAX_STALENESS = 2
 
 TITLES: dict[Victim, str] = {
     "worker": "ray::RolloutWorker",
+    "engine": "ray::PoolWorker",
     "ledger": "ray::LedgerActor",
     "coordinator": "ray::Coordinator",
     "learner": "ray::LearnerRank",
@@ -82,12 +83,13 @@ class RealRun:
     def started(self) -> Iterator[None]:
         """The cluster and the driver. At the end every process with the mark is killed.
 
-        The first node has a core for each learner rank and two workers, the second one for the third worker.
+        The first node has a core for each learner rank, the judges' engine and two workers, the second one
+        for the third worker.
         """
         with ExitStack() as stack:
             stack.callback(self._clear)
             temporary = self.scratch / "ray"
-            cores = self._plan.ranks + WORKERS - 1
+            cores = self._plan.ranks + WORKERS
             options = (
                 "--port=0",
                 "--include-dashboard=false",
@@ -116,6 +118,7 @@ class RealRun:
             f"algorithm.max_staleness={MAX_STALENESS}", f"heldout.prompts={HELDOUT_PROMPTS}",
             "heldout.every_steps=100", "checkpoint.every_steps=5", "learner.precision=float32",
             "tensorboard=false", "metrics.port=null",
+            "judge.pool.engine=deterministic",
             "placement.object_store_gib=0.2", "supervision.restarts=100", "supervision.window_s=60",
             "supervision.poison_attempts=5", "deadlines.silence_s=8", "deadlines.step_s=30",
             "deadlines.checkpoint_s=60", "weights.deadline_s=40",
@@ -129,10 +132,12 @@ class RealRun:
     def look(self) -> Look:
         status = self._status()
         serving = [worker for worker in status.get("workers", ()) if worker["state"] == "serving"]
+        judging = [engine["state"] == "serving" for engine in status.get("engines", ())]
         serves = (
             status.get("state") == "running"
             and time.time() - (self.folder / "status.json").stat().st_mtime < STATUS_AGE_S
             and len(serving) == WORKERS
+            and judging == [True]
             and status["ledger"]["leasing"]
         )
         return Look(
@@ -234,7 +239,7 @@ class RealRun:
         return Counter(event["kind"] for event in events if event["what"] == "died")
 
     def _missing(self) -> tuple[Victim, ...]:
-        wanted = {"worker": WORKERS, "ledger": 1, "coordinator": 1, "learner": self._plan.ranks}
+        wanted = {"worker": WORKERS, "engine": 1, "ledger": 1, "coordinator": 1, "learner": self._plan.ranks}
         found = Counter(kind for process in self._processes() if (kind := _working_kind(process)) is not None)
         return tuple(kind for kind in TITLES if found[kind] < wanted[kind])
 

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from dynalign.configs.section import Fraction, Seconds, Section
+from dynalign.configs.sections.pool import PoolSettings
 
 SELF = "self"
 """The name of the live policy among those who are asked."""
@@ -85,6 +86,8 @@ class JudgeSettings(Section):
     values: str | None = None
     """Folder with a value definition and rubrics of your own; null: the Collective Agency texts shipped
     with dynalign."""
+    pool: PoolSettings | None = None
+    """Engines with fixed weights that score, beside the engines of the rollout; null: none."""
 
     @property
     def scorers(self) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from dynalign.configs.schema import RunSettings
+from dynalign.configs.sections.pool import PoolSettings
 from dynalign.launch.models.shape import ModelShape
 
 GB = 1e9
@@ -119,6 +120,37 @@ def engine_memory(
         Part("key-values", cache, kv_bytes // gpus, "gpu"),
         _engine_activations(shape, element, gpus),
         _engine_logits(settings, shape),
+    )
+
+
+def pool_memory(pool: PoolSettings, on_gpu: bool, shape: ModelShape) -> tuple[Part, ...]:
+    """The memory of one engine of `judge.pool`, as `engine_memory`. Its weights stay as they are.
+
+    shape: of the pool's model."""
+    if pool.engine == "deterministic":
+        return (Part("process", "tokenizer, no model", SMALL_ENGINE_BYTES),)
+    element = precision_bytes(pool.dtype)
+    gpus = pool.tensor_parallel if on_gpu else 1
+    released = shape.release
+    weights = shape.engine_bytes(element)
+    model = f"as released ({released.method})" if released else f"{count(shape.parameters)} x {element} B"
+    divided = f" / {gpus} GPUs" if gpus > 1 else ""
+    process = Part("process", "vLLM without a model", ACTOR_BYTES + gpus * ENGINE_CORE_BYTES)
+    cache = f"judge.pool.kv_cache_gib{divided}, {shape.kv_bytes_per_token(element, gpus):,} B per token"
+    kv_bytes = int(pool.kv_cache_gib * 2**30) // gpus
+    if not on_gpu:
+        packed = Part("weights", f"2 (plain, and packed for the CPU's kernels) x {model}", 2 * weights)
+        return process, packed, Part("key-values", cache, kv_bytes)
+    padding = 0 if released is None else released.padding_bytes // gpus
+    tokens = f"{pool.max_sequences:,} sequences x {shape.vocabulary:,} x {_SCORED_BYTES} B"
+    return (
+        process,
+        _cuda("context, graphs", in_turn=False),
+        Part("weights", model + divided, weights // gpus, "gpu"),
+        *((Part("padding", "experts in the kernels' tiles", padding, "gpu"),) if padding else ()),
+        Part("key-values", cache, kv_bytes, "gpu"),
+        _engine_activations(shape, element, gpus),
+        Part("logits", tokens, pool.max_sequences * shape.vocabulary * _SCORED_BYTES, "gpu"),
     )
 
 

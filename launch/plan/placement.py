@@ -4,6 +4,8 @@ shared     rank i and engine i take turns on one GPU
 split      rank and engine each have a share of the only GPU
 separate   each has its own: ranks from the first node on, close together; engines from the last node on,
            all GPUs of one engine on one node
+
+The engines of `judge.pool` have GPUs or cores of their own, of what the others leave.
 """
 
 from collections.abc import Sequence
@@ -41,6 +43,8 @@ class Placement:
     """One per learner rank."""
     sharing: Sharing
     """Whether an engine and a rank have a GPU in common."""
+    pool: tuple[ActorPlacement, ...] = ()
+    """One per engine of `judge.pool`."""
     joining: tuple[Cores, ...] = ()
     """Cores of each worker that may join later."""
     more_engines: int | None = None
@@ -61,9 +65,23 @@ def gpus_wanted(settings: RunSettings, cluster: Cluster) -> int:
     """How many GPUs a run needs at one time."""
     if settings.placement.device == "cpu":
         return 0
+    pool = pool_engines(settings) * pool_share(settings)
     if sharing(settings, cluster) != "none":
-        return settings.learner.ranks
-    return settings.learner.ranks + settings.rollout.workers.min * settings.rollout.tensor_parallel
+        return settings.learner.ranks + pool
+    return settings.learner.ranks + settings.rollout.workers.min * settings.rollout.tensor_parallel + pool
+
+
+def pool_engines(settings: RunSettings) -> int:
+    """Engines of `judge.pool`."""
+    return 0 if settings.judge.pool is None else settings.judge.pool.engines
+
+
+def pool_share(settings: RunSettings) -> int:
+    """GPUs that one of them takes, or cores of a run on CPUs; 1 where there is none."""
+    pool = settings.judge.pool
+    if pool is None:
+        return 1
+    return pool.tensor_parallel if settings.placement.device == "gpu" else pool.engine_threads
 
 
 def place_actors(settings: RunSettings, cluster: Cluster) -> Placement:
@@ -74,21 +92,27 @@ def place_actors(settings: RunSettings, cluster: Cluster) -> Placement:
     unpinned: tuple[Cores, ...] = ((),) * (workers.max - workers.min)
     if not cluster.nodes:
         nowhere = ActorPlacement(None)
-        return Placement((nowhere,) * workers.min, (nowhere,) * ranks, shared, unpinned)
+        in_pool = (nowhere,) * pool_engines(settings)
+        return Placement((nowhere,) * workers.min, (nowhere,) * ranks, shared, in_pool, unpinned)
     if settings.placement.device == "cpu":
         return _on_cores(settings, cluster)
     capacities = [len(node.gpus) for node in cluster.nodes]
+    taken = [0] * len(capacities)
     if shared != "none":
-        both = _numbered(_filled(capacities, ranks, 1), 1, [0] * len(capacities))
-        return Placement(tuple(both[: workers.min]), tuple(both), shared, more_engines=0)
+        both = _numbered(_filled(capacities, ranks, 1), 1, taken)
+        free = [each - used for each, used in zip(capacities, taken, strict=True)]
+        pool_nodes, _ = _from_the_last(free, pool_engines(settings), pool_share(settings))
+        in_pool = tuple(_numbered(pool_nodes, pool_share(settings), taken))
+        return Placement(tuple(both[: workers.min]), tuple(both), shared, in_pool, more_engines=0)
     per_engine = settings.rollout.tensor_parallel
     engine_nodes, rank_nodes, left = _side_by_side(capacities, workers.min, per_engine, ranks, 1)
-    taken = [0] * len(capacities)
+    pool_nodes, left = _from_the_last(left, pool_engines(settings), pool_share(settings))
     # Ranks first: they get the lower GPU numbers of a node that both are on.
     rank_placements = tuple(_numbered(rank_nodes, 1, taken))
     engine_placements = tuple(_numbered(engine_nodes, per_engine, taken))
-    more = sum(free // per_engine for free in left)
-    return Placement(engine_placements, rank_placements, shared, unpinned, more)
+    in_pool = tuple(_numbered(pool_nodes, pool_share(settings), taken))
+    more = sum(each // per_engine for each in left)
+    return Placement(engine_placements, rank_placements, shared, in_pool, unpinned, more)
 
 
 def _on_cores(settings: RunSettings, cluster: Cluster) -> Placement:
@@ -103,10 +127,12 @@ def _on_cores(settings: RunSettings, cluster: Cluster) -> Placement:
     if not cluster.started_here:
         capacities = [len(node.cores) for node in cluster.nodes]
         engine_nodes, rank_nodes, left = _side_by_side(capacities, workers.min, threads, ranks, rank_threads)
+        pool_nodes, left = _from_the_last(left, pool_engines(settings), pool_share(settings))
         return Placement(
             tuple(ActorPlacement(node) for node in engine_nodes),
             tuple(ActorPlacement(node) for node in rank_nodes),
             "none",
+            tuple(ActorPlacement(node) for node in pool_nodes),
             ((),) * (workers.max - workers.min),
             sum(free // threads for free in left),
         )
@@ -114,11 +140,15 @@ def _on_cores(settings: RunSettings, cluster: Cluster) -> Placement:
     before_ranks = 0 if settings.placement.mode == "shared" else workers.min * threads
     engine_cores = _dealt(cores, workers.min, threads, 0)
     rank_cores = _dealt(cores, ranks, rank_threads, before_ranks)
-    joining = _dealt(cores, workers.max - workers.min, threads, workers.min * threads + ranks * rank_threads)
+    before_pool = workers.min * threads + ranks * rank_threads
+    pool_cores = _dealt(cores, pool_engines(settings), pool_share(settings), before_pool)
+    before_joining = before_pool + pool_engines(settings) * pool_share(settings)
+    joining = _dealt(cores, workers.max - workers.min, threads, before_joining)
     return Placement(
         tuple(ActorPlacement(0, pinned) for pinned in engine_cores),
         tuple(ActorPlacement(0, pinned) for pinned in rank_cores),
         "none",
+        tuple(ActorPlacement(0, pinned) for pinned in pool_cores),
         tuple(joining),
     )
 
@@ -138,13 +168,18 @@ def _side_by_side(
 
     Engines are placed first: they need the larger piece.
     """
-    reverse = _filled(capacities[::-1], engines, per_engine)
-    engine_nodes = [None if node is None else len(capacities) - 1 - node for node in reverse]
-    engine_nodes.sort(key=lambda node: len(capacities) if node is None else node)
-    beside = [free - per_engine * engine_nodes.count(node) for node, free in enumerate(capacities)]
+    engine_nodes, beside = _from_the_last(capacities, engines, per_engine)
     rank_nodes = _filled(beside, ranks, per_rank)
     left = [free - per_rank * rank_nodes.count(node) for node, free in enumerate(beside)]
     return engine_nodes, rank_nodes, left
+
+
+def _from_the_last(capacities: Sequence[int], engines: int, each: int) -> tuple[list[int | None], list[int]]:
+    """The nodes of engines, from the last node on, and what is left on each node."""
+    reverse = _filled(capacities[::-1], engines, each)
+    nodes = [None if node is None else len(capacities) - 1 - node for node in reverse]
+    nodes.sort(key=lambda node: len(capacities) if node is None else node)
+    return nodes, [free - each * nodes.count(node) for node, free in enumerate(capacities)]
 
 
 def _filled(capacities: Sequence[int], actors: int, each: int) -> list[int | None]:

@@ -5,6 +5,7 @@ It is computed from figures alone, before anything is allocated.
 
 from dataclasses import dataclass
 
+from dynalign.actors.pool.names import POOL
 from dynalign.configs.schema import RunSettings
 from dynalign.launch.models.shape import ModelShape
 from dynalign.launch.plan.disk import checkpoint_size, checkpoints_kept, disk_parts
@@ -14,11 +15,13 @@ from dynalign.launch.plan.memory import (
     common_memory,
     engine_memory,
     learner_memory,
+    pool_memory,
     precision_bytes,
 )
 from dynalign.launch.plan.nodes import Cluster
 from dynalign.launch.plan.placement import ActorPlacement, Cores, Placement, Sharing, place_actors
 from dynalign.launch.plan.transport_choice import Transport, choose_transport
+from dynalign.rollout.engine.base import EngineSettings
 
 
 @dataclass(frozen=True)
@@ -26,7 +29,7 @@ class ActorPlan:
     """Actors of one kind: where each runs, and what one needs."""
 
     name: str
-    """`rollout` or `learner`."""
+    """`rollout`, `learner` or `judge`."""
     placements: tuple[ActorPlacement, ...]
     """`placements[i]` is where actor i runs."""
     gpus_per_actor: int
@@ -77,6 +80,12 @@ class PlacementPlan:
     """The `rollout.workers.min` workers that must fit at one time."""
     learner: ActorPlan
     """The learner ranks."""
+    pool: ActorPlan | None
+    """The engines of `judge.pool`; None without it."""
+    pool_shape: ModelShape
+    """The figures of the pool's model: the policy's, unless the pool names another one."""
+    pool_kv_tokens: int
+    """Tokens that the key-value cache of one of its engines holds; 0 without it."""
     sharing: Sharing
     """Whether an engine and a rank have a GPU in common."""
     joining: tuple[Cores, ...]
@@ -98,19 +107,30 @@ class PlacementPlan:
 
     def on(self, cluster: Cluster) -> "PlacementPlan":
         """Plans the same run on another cluster, once it is known."""
-        return plan(self.settings, self.shape, cluster, self.context_tokens)
+        return plan(self.settings, self.shape, cluster, self.context_tokens, self.pool_shape)
+
+    @property
+    def actors(self) -> tuple[ActorPlan, ...]:
+        """All kinds of actors that compute."""
+        return (self.rollout, self.learner) if self.pool is None else (self.rollout, self.learner, self.pool)
+
+    @property
+    def pool_context_tokens(self) -> int:
+        """The longest context that an engine of `judge.pool` holds, answer included."""
+        pool = self.settings.judge.pool
+        return self.context_tokens if pool is None or pool.context_tokens is None else pool.context_tokens
 
     @property
     def nodes_used(self) -> tuple[int, ...]:
         """Indices of the nodes that run an actor, ascending."""
-        placements = (*self.rollout.placements, *self.learner.placements)
-        return tuple(sorted({placement.node for placement in placements if placement.node is not None}))
+        nodes = {placement.node for actor in self.actors for placement in actor.placements}
+        return tuple(sorted(node for node in nodes if node is not None))
 
     def host_bytes(self, node: int) -> int:
         """Memory that all actors of a node and the common parts take of it at one time."""
         actors = sum(
             part.size_bytes
-            for actor in (self.rollout, self.learner)
+            for actor in self.actors
             for index, placement in enumerate(actor.placements)
             for part in actor.memory
             if placement.node == node and part.where == "host" and (index == 0 or not part.of_the_first)
@@ -158,6 +178,9 @@ class PlacementPlan:
         ranks = [placement.cores for placement in self.learner.placements]
         named = {f"rollout-{index}": cores for index, cores in enumerate(engines)}
         named |= {f"learner-{index}": cores for index, cores in enumerate(ranks)}
+        if self.pool is not None:
+            in_pool = enumerate(self.pool.placements)
+            named |= {f"{self.pool.name}-{index}": placement.cores for index, placement in in_pool}
         return {name: cores for name, cores in named.items() if cores}
 
     @property
@@ -176,30 +199,40 @@ class PlacementPlan:
         )
 
 
-def plan(settings: RunSettings, shape: ModelShape, cluster: Cluster, context_tokens: int) -> PlacementPlan:
+def plan(
+    settings: RunSettings,
+    shape: ModelShape,
+    cluster: Cluster,
+    context_tokens: int,
+    pool_shape: ModelShape | None = None,
+) -> PlacementPlan:
     """The plan of a run on `cluster`. On an unknown one it says what each actor needs, but not where it runs.
 
-    context_tokens: the longest context, from `dynalign.rollout.judges.base.context_tokens`.
+    context_tokens: the longest context, from `dynalign.rollout.judges.base.context_tokens`. pool_shape: of
+    the model of `judge.pool`; None: the policy's.
     """
+    shapes = (shape, pool_shape or shape)
     placement = place_actors(settings, cluster)
     transport = choose_transport(settings, placement.sharing, len(cluster.nodes) <= 1)
-    made = _planned(settings, shape, cluster, context_tokens, placement, transport)
+    made = _planned(settings, shapes, cluster, context_tokens, placement, transport)
     if settings.weights.transport != "auto" or transport.name == "object_store":
         return made
     if not (made.too_large(made.rollout) or made.too_large(made.learner)):
         return made
     reason = f"a GPU has no room for a version to be sent from there by {transport.name}"
-    return _planned(settings, shape, cluster, context_tokens, placement, Transport("object_store", reason))
+    return _planned(settings, shapes, cluster, context_tokens, placement, Transport("object_store", reason))
 
 
 def _planned(
     settings: RunSettings,
-    shape: ModelShape,
+    shapes: tuple[ModelShape, ModelShape],
     cluster: Cluster,
     context_tokens: int,
     placement: Placement,
     transport: Transport,
 ) -> PlacementPlan:
+    """shapes: of the policy, and of the pool's model."""
+    shape, pool_shape = shapes
     on_gpu = settings.placement.device == "gpu"
     engine_shares = {"none": 1.0, "in turn": 0.5, "split": settings.placement.rollout_gpu_fraction}
     engine_share = engine_shares[placement.sharing]
@@ -216,6 +249,9 @@ def _planned(
         context_tokens=context_tokens,
         rollout=ActorPlan("rollout", placement.engines, engine_gpus, engine_share, engine_parts),
         learner=ActorPlan("learner", placement.ranks, 1 if on_gpu else 0, rank_share, rank_parts),
+        pool=_pool(settings, pool_shape, placement),
+        pool_shape=pool_shape,
+        pool_kv_tokens=_kv_tokens(settings.judge.pool, on_gpu, pool_shape) if settings.judge.pool else 0,
         sharing=placement.sharing,
         joining=placement.joining,
         more_engines=placement.more_engines,
@@ -224,13 +260,21 @@ def _planned(
         checkpoint=checkpoint_size(settings, shape),
         checkpoints=checkpoints_kept(settings),
         disk=disk_parts(settings, shape),
-        kv_tokens=_kv_tokens(settings, shape),
+        kv_tokens=_kv_tokens(settings.rollout, on_gpu, shape),
     )
 
 
-def _kv_tokens(settings: RunSettings, shape: ModelShape) -> int:
-    """Whole blocks that fit into `rollout.kv_cache_gib`, in tokens: vLLM hands the cache out in blocks."""
-    gpus = settings.rollout.tensor_parallel if settings.placement.device == "gpu" else 1
-    per_token = shape.kv_bytes_per_token(precision_bytes(settings.rollout.dtype), gpus)
-    block_bytes = per_token * settings.rollout.block_size
-    return int(settings.rollout.kv_cache_gib * 2**30) // gpus // block_bytes * settings.rollout.block_size
+def _pool(settings: RunSettings, shape: ModelShape, placement: Placement) -> ActorPlan | None:
+    pool = settings.judge.pool
+    if pool is None:
+        return None
+    on_gpu = settings.placement.device == "gpu"
+    gpus = pool.tensor_parallel if on_gpu else 0
+    return ActorPlan(POOL, placement.pool, gpus, 1.0, pool_memory(pool, on_gpu, shape))
+
+
+def _kv_tokens(engine: EngineSettings, on_gpu: bool, shape: ModelShape) -> int:
+    """Whole blocks that fit into the engine's cache, in tokens: vLLM hands the cache out in blocks."""
+    gpus = engine.tensor_parallel if on_gpu else 1
+    per_token = shape.kv_bytes_per_token(precision_bytes(engine.dtype), gpus)
+    return int(engine.kv_cache_gib * 2**30) // gpus // (per_token * engine.block_size) * engine.block_size

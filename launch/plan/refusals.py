@@ -2,12 +2,14 @@
 
 from collections.abc import Sequence
 
+from dynalign.actors.pool.names import POOL
 from dynalign.configs.errors import Mistake
 from dynalign.configs.schema import RunSettings
 from dynalign.launch.plan.memory import Part, Where, gigabytes, size, version_bytes
 from dynalign.launch.plan.nodes import Cluster
-from dynalign.launch.plan.placement import gpus_wanted
+from dynalign.launch.plan.placement import gpus_wanted, pool_engines, pool_share
 from dynalign.launch.plan.plan import PlacementPlan
+from dynalign.launch.plan.pool_refusals import pool_refusals, unplaced_in_pool
 from dynalign.launch.plan.transport_choice import transport_mistakes
 from dynalign.rollout.judges.base import asks_engine
 
@@ -16,6 +18,9 @@ _GPU_REMEDIES = {
     "learner": (
         "lower learner.token_budget, set learner.gradient_checkpointing=true, learner.lora={}, "
         "or zero_stage 3 with more ranks"
+    ),
+    POOL: (
+        "lower judge.pool.kv_cache_gib, set judge.pool.tensor_parallel higher, or give it a smaller model"
     ),
 }
 
@@ -28,6 +33,7 @@ def refusals(plan: PlacementPlan) -> list[Mistake]:
     mistakes = transport_mistakes(plan.settings, plan.sharing)
     if plan.settings.rollout.engine == "vllm":
         mistakes += [*_context_refusals(plan), *_model_refusals(plan)]
+    mistakes += pool_refusals(plan)
     if not plan.cluster.nodes:
         return mistakes
     return mistakes + cluster_refusals(plan, plan.cluster)
@@ -36,7 +42,7 @@ def refusals(plan: PlacementPlan) -> list[Mistake]:
 def cluster_refusals(plan: PlacementPlan, cluster: Cluster) -> list[Mistake]:
     """Why `cluster` cannot hold the run: figures that more or larger nodes would change."""
     here = plan if plan.cluster == cluster else plan.on(cluster)
-    if lacking := shortage(here.settings, cluster) or _unplaced(here):
+    if lacking := shortage(here.settings, cluster) or _unplaced(here) or unplaced_in_pool(here):
         return lacking
     return [*_store_refusals(here), *_host_refusals(here), *_gpu_refusals(here)]
 
@@ -49,24 +55,29 @@ def shortage(settings: RunSettings, cluster: Cluster) -> list[Mistake]:
     nodes = f"the cluster's {len(cluster.nodes)} nodes have" if len(cluster.nodes) > 1 else "the cluster has"
     has = "this machine has" if cluster.started_here else nodes
     taken = f"rollout.workers.min={workers}, learner.ranks={ranks}"
+    pool = f", judge.pool.engines={pool_engines(settings)}" if pool_engines(settings) else ""
     if settings.placement.device == "gpu":
         what = "GPU"
         needed = gpus_wanted(settings, cluster)
         there = cluster.gpus
         taken += f", rollout.tensor_parallel={tensor_parallel}" if tensor_parallel > 1 else ""
-        taken += f", placement.mode={settings.placement.mode}"
+        taken += f"{pool}, placement.mode={settings.placement.mode}"
     elif cluster.started_here:
         return []
     else:
         what = "core"
         needed = workers * settings.rollout.engine_threads + ranks * settings.learner.threads
+        needed += pool_engines(settings) * pool_share(settings)
+        taken += pool
         there = cluster.cores
     if needed <= there:
         return []
     elsewhere = "set RAY_ADDRESS to a cluster that has them, " if cluster.started_here else "add nodes, "
     on_cpu = ", or set placement.device=cpu" if what == "GPU" else ""
     rule = f"{taken} take {needed} {what}{'s' if needed > 1 else ''}, and {has} {there}"
-    remedy = f"{elsewhere}lower rollout.workers and learner.ranks{on_cpu}"
+    smaller = "rollout.workers, learner.ranks and judge.pool.engines"
+    lower = smaller if pool else "rollout.workers and learner.ranks"
+    remedy = f"{elsewhere}lower {lower}{on_cpu}"
     return [Mistake("placement.device", settings.placement.device, rule, remedy)]
 
 
@@ -167,15 +178,14 @@ def _host_refusals(plan: PlacementPlan) -> list[Mistake]:
     if excess <= 0:
         return []
     node = plan.cluster.nodes[index]
-    here = [
-        actor
-        for actor in (plan.rollout, plan.learner)
-        if any(placement.node == index for placement in actor.placements)
-    ]
+    here = [actor for actor in plan.actors if any(placement.node == index for placement in actor.placements)]
     largest = _largest([*(part for actor in here for part in actor.memory), *plan.common], "host")
     needed = gigabytes(plan.host_bytes(index))
     rule = f"the plan needs {needed}, most of it for {largest.name} ({largest.formula})"
-    remedy = "lower learner.token_budget, rollout.kv_cache_gib or rollout.workers, or take a smaller model"
+    pool = ", judge.pool.engines" if plan.pool else ""
+    remedy = (
+        f"lower learner.token_budget, rollout.kv_cache_gib{pool} or rollout.workers, or take a smaller model"
+    )
     whose = "memory" if plan.cluster.started_here else f"memory of node {node.name}"
     return [Mistake(whose, f"{gigabytes(node.memory_bytes)} free", rule, remedy)]
 
@@ -183,7 +193,7 @@ def _host_refusals(plan: PlacementPlan) -> list[Mistake]:
 def _gpu_refusals(plan: PlacementPlan) -> list[Mistake]:
     """The mistakes of actors that need more memory than their smallest GPU has."""
     mistakes = []
-    for actor in (plan.rollout, plan.learner):
+    for actor in plan.actors:
         if plan.too_large(actor):
             available = gigabytes(plan.gpu_memory_bytes(actor) or 0)
             needed = gigabytes(actor.bytes_on("gpu"))

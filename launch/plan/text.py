@@ -12,7 +12,7 @@ _WIDTHS = (20, 26, 9)
 def plan_lines(plan: PlacementPlan) -> list[str]:
     """The lines that `dynalign check` prints."""
     lines = [_row("actor", "runs on", "memory", "made of")]
-    for actor in (plan.rollout, plan.learner):
+    for actor in plan.actors:
         lines += [_actor_row(plan, actor), *_parts(actor.memory)]
     here = "this machine" if plan.cluster.started_here else "each node"
     lines += [_row("common", here, size(sum(part.size_bytes for part in plan.common))), *_parts(plan.common)]
@@ -25,7 +25,7 @@ def plan_lines(plan: PlacementPlan) -> list[str]:
                 _free(plan, node),
             )
         )
-    return [*lines, *_pool(plan), *placement_lines(plan), *_flow(plan), *_disk(plan)]
+    return [*lines, *_joining(plan), *placement_lines(plan), *_flow(plan), *_disk(plan)]
 
 
 def placement_lines(plan: PlacementPlan) -> list[str]:
@@ -40,7 +40,7 @@ def _several(plan: PlacementPlan) -> bool:
 
 
 def _on_node(plan: PlacementPlan, node: int) -> Iterator[str]:
-    for actor in (plan.learner, plan.rollout):
+    for actor in sorted(plan.actors, key=lambda each: each is not plan.learner):
         here = [index for index, placement in enumerate(actor.placements) if placement.node == node]
         gpus = sorted({gpu for index in here for gpu in actor.placements[index].gpus})
         if here:
@@ -63,7 +63,7 @@ def _free(plan: PlacementPlan, node: int) -> str:
     return f"of {gigabytes(plan.cluster.nodes[node].memory_bytes)} free{which}{kills}"
 
 
-def _pool(plan: PlacementPlan) -> list[str]:
+def _joining(plan: PlacementPlan) -> list[str]:
     workers = plan.settings.rollout.workers
     more = workers.max - workers.min
     if more == 0:
@@ -123,7 +123,8 @@ def _parts(parts: Iterable[Part]) -> list[str]:
 def _runs_on(plan: PlacementPlan, actor: ActorPlan) -> str:
     nodes = {placement.node for placement in actor.placements if placement.node is not None}
     gpus = sorted({gpu for placement in actor.placements for gpu in placement.gpus})
-    sharing = {"none": "", "in turn": ", in turn", "split": f", {actor.gpu_share:.0%} of it"}[plan.sharing]
+    shared = "none" if actor is plan.pool else plan.sharing
+    sharing = {"none": "", "in turn": ", in turn", "split": f", {actor.gpu_share:.0%} of it"}[shared]
     if not nodes:
         plural = "s" if actor.gpus_per_actor > 1 else ""
         wanted = f"{actor.gpus_per_actor} GPU{plural} each" if actor.gpus_per_actor else ""

@@ -46,10 +46,16 @@ def wait_for_capacity(plan: PlacementPlan, deadline_s: float, waiting: Callable[
 def shapes(plan: PlacementPlan) -> list[dict[str, float]]:
     """Cores and GPUs of all that must run at one time: an entry per bundle and per actor outside them."""
     together = {name for bundle in plan.bundles for name in bundle.actors}
-    threads = {"rollout": plan.settings.rollout.engine_threads, "learner": plan.settings.learner.threads}
+    settings = plan.settings
+    threads = {
+        plan.rollout.name: settings.rollout.engine_threads,
+        plan.learner.name: settings.learner.threads,
+    }
+    if plan.pool is not None and settings.judge.pool is not None:
+        threads[plan.pool.name] = settings.judge.pool.engine_threads
     alone = [
         (threads[actor.name], actor.gpus_per_actor * actor.gpu_share)
-        for actor in (plan.learner, plan.rollout)
+        for actor in sorted(plan.actors, key=lambda each: each is not plan.learner)
         for index in range(actor.count)
         if f"{actor.name}-{index}" not in together
     ]

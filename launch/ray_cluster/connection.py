@@ -44,6 +44,7 @@ def connect(run: RunSettings) -> bool:
         return False
     make_private_token()
     needed = run.rollout.workers.max * run.rollout.engine_threads + run.learner.ranks * run.learner.threads
+    needed += run.judge.pool.engines * run.judge.pool.engine_threads if run.judge.pool else 0
     start = partial(
         ray.init,
         address="local",

@@ -12,23 +12,26 @@ from dynalign.rollout.records import VersionSpan
 from dynalign.rollout.weights.source import Source
 
 TEMPERATURE = 1.0
-"""Of everything that is sampled, with top-p 1 and top-k off.
+"""Of everything that is trained on, with top-p 1 and top-k off.
 
 Not a setting: sampling from a truncated or sharpened distribution would bias the importance ratio."""
+
+MOST_CHOICES = 128
+"""Choices of one verdict: vLLM reports the log-probabilities of no more tokens at one time."""
 
 
 @dataclass(frozen=True, slots=True)
 class EngineRequest:
     """One request to an engine. Its fields decide which of three kinds it is:
 
-        generate   neither `digit_ids` nor `prefill_from`: samples up to `max_tokens` tokens at temperature 1
-        verdict    `digit_ids`: one greedy token among them, with the raw log-probability of each
+        generate   neither `choice_ids` nor `prefill_from`: samples up to `max_tokens` tokens
+        verdict    `choice_ids`: one greedy token among them, with the raw log-probability of each
         prefill    `prefill_from`: generates nothing, returns log-probabilities of the context's last tokens
 
     Example, a candidate that is sampled, and a judge's question about it:
 
         EngineRequest((1, 9906, 30, 2), max_tokens=256, seed=1841260311)
-        EngineRequest((1, 5519, 220, 2), digit_ids=(15, 16, 17, 18, 19, 20))
+        EngineRequest((1, 5519, 220, 2), choice_ids=(15, 16, 17, 18, 19, 20))
     """
 
     token_ids: tuple[int, ...]
@@ -37,14 +40,18 @@ class EngineRequest:
     """Most tokens to generate, the end-of-turn token included."""
     seed: int = 0
     """Seed of the sampling, 31 bits; see `request_seed`."""
-    digit_ids: tuple[int, ...] | None = None
-    """Token ids of the six digits "0" to "5", in this order: makes this a verdict."""
+    choice_ids: tuple[int, ...] | None = None
+    """Token ids of the choices, such as the six digits "0" to "5", MOST_CHOICES at most: makes this a
+    verdict."""
     json_schema: str | None = None
     """JSON schema that a generated answer is constrained to; None: unconstrained."""
     prefill_from: int | None = None
     """Index into `token_ids` of the first token whose log-probability is wanted: makes this a prefill."""
     stop_ids: tuple[int, ...] = ()
     """Token ids that end a sequence, besides those that the model's files name."""
+    temperature: float = TEMPERATURE
+    """Of the sampling; 0: the most likely token each time. Whatever is trained on keeps the default. Only
+    `rollout/engine_asker.py` sets another one, for questions whose answers are no training samples."""
     fresh: bool = False
     """Compute the whole context anew instead of reading key-values that an earlier request has cached."""
     initial: bool = False
@@ -69,14 +76,37 @@ class EngineResult:
     """`stop`: the sequence ended by itself. `length`: it reached `max_tokens`."""
     spans: tuple[VersionSpan, ...]
     """The policy version of every generated token."""
-    digit_logprobs_6: tuple[float, ...] | None = None
-    """Verdict only: log-probability in nats of each digit, over the whole vocabulary."""
+    choice_logprobs: tuple[float, ...] | None = None
+    """Verdict only: log-probability in nats of each of `choice_ids`, over the whole vocabulary."""
     prefill_logprobs_T: tuple[float, ...] | None = None
     """Prefill only: log-probability in nats of each token of `token_ids[prefill_from:]` of the request."""
 
 
+class EngineSettings(Protocol):
+    """What an engine is built by, whatever its weights are for: the sections `rollout` and `judge.pool`."""
+
+    @property
+    def dtype(self) -> Literal["bfloat16", "float32"]: ...
+
+    @property
+    def tensor_parallel(self) -> int: ...
+
+    @property
+    def kv_cache_gib(self) -> float: ...
+
+    @property
+    def block_size(self) -> int: ...
+
+    @property
+    def max_sequences(self) -> int: ...
+
+    @property
+    def eager(self) -> bool: ...
+
+
 class Engine(Protocol):
-    """One running engine. A failed call raises EngineError; the engine is dead then and never used again.
+    """One running engine. A failed call raises EngineError; unless that is a RequestRefused, the engine is
+    dead then and never used again.
 
     A prefix is never served from key-values of older weights: the engine salts its prefix cache with the
     version's label.
@@ -85,7 +115,8 @@ class Engine(Protocol):
     async def generate(self, request: EngineRequest) -> EngineResult:
         """The result of one request.
 
-        Raises EngineError when the engine fails or refuses it, DeadlineExceeded when it does not answer."""
+        Raises RequestRefused when the engine cannot take it, EngineError when the engine fails, and
+        DeadlineExceeded when it does not answer."""
         ...
 
     async def load_weights(self, label: str, manifest: bytes, source: Source) -> float:

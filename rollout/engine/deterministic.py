@@ -31,13 +31,13 @@ class DeterministicEngine:
     async def generate(self, request: EngineRequest) -> EngineResult:
         asked = repr((request.token_ids, request.seed, request.json_schema))
         rng = random.Random(hashlib.sha256(asked.encode()).digest())
-        if request.digit_ids is not None:
-            weights_6 = [rng.random() + 1e-3 for _ in request.digit_ids]
-            logprobs_6 = tuple(math.log(0.9 * weight / sum(weights_6)) for weight in weights_6)
-            best = max(range(len(logprobs_6)), key=logprobs_6.__getitem__)
-            token_ids = (request.digit_ids[best],)
-            chosen = (logprobs_6[best],)
-            return EngineResult(token_ids, chosen, "length", (VersionSpan(self._step, 0, 1),), logprobs_6)
+        if request.choice_ids is not None:
+            weights = [rng.random() + 1e-3 for _ in request.choice_ids]
+            logprobs = tuple(math.log(0.9 * weight / sum(weights)) for weight in weights)
+            best = max(range(len(logprobs)), key=logprobs.__getitem__)
+            token_ids = (request.choice_ids[best],)
+            chosen = (logprobs[best],)
+            return EngineResult(token_ids, chosen, "length", (VersionSpan(self._step, 0, 1),), logprobs)
         if request.prefill_from is not None:
             scored_T = tuple(-rng.random() for _ in request.token_ids[request.prefill_from :])
             return EngineResult((), (), "length", (), prefill_logprobs_T=scored_T)

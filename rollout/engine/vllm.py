@@ -36,14 +36,21 @@ from vllm.config.lora import MaxLoRARanks
 from vllm.config.weight_transfer import WeightTransferConfig
 from vllm.distributed.weight_transfer.base import WeightTransferInitRequest, WeightTransferUpdateRequest
 from vllm.engine.arg_utils import AsyncEngineArgs
+from vllm.exceptions import VLLMClientError
 from vllm.lora.request import LoRARequest
 from vllm.platforms import current_platform
 from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
 
-from dynalign.configs.errors import DeadlineExceeded, EngineError, TransferFailed, WeightsError
-from dynalign.configs.sections.rollout import RolloutSettings
-from dynalign.rollout.engine.base import EngineRequest, EngineResult
+from dynalign.configs.errors import (
+    DeadlineExceeded,
+    EngineError,
+    RequestRefused,
+    TransferFailed,
+    WeightsError,
+    one_line,
+)
+from dynalign.rollout.engine.base import EngineRequest, EngineResult, EngineSettings
 from dynalign.rollout.engine.swap_gate import SwapGate
 from dynalign.rollout.engine.vllm_requests import engine_result, sampling_params
 from dynalign.rollout.engine.vllm_weights import BACKEND, EXTENSION
@@ -102,7 +109,7 @@ class VllmEngine:
     @staticmethod
     async def start(
         model: str,
-        settings: RolloutSettings,
+        settings: EngineSettings,
         max_model_len: int,
         label: str,
         seed: int = 0,
@@ -146,7 +153,7 @@ class VllmEngine:
         return engine
 
     async def generate(self, request: EngineRequest) -> EngineResult:
-        """Raises EngineError when the engine is dead or refuses, DeadlineExceeded when it does not answer."""
+        """See `Engine.generate`."""
         try:
             async with asyncio.timeout(_REQUEST_DEADLINE_S):
                 queue = await self._submit(request)
@@ -159,9 +166,13 @@ class VllmEngine:
             raise DeadlineExceeded("the engine's answer to one request", _REQUEST_DEADLINE_S) from error
         except EngineDeadError as error:
             raise self._died(f"EngineCore died: {error}") from error
-        except (EngineGenerateError, ValueError) as error:
+        except EngineGenerateError as error:
+            raise EngineError(
+                f"vLLM failed at a request of {len(request.token_ids)} tokens: {error}"
+            ) from error
+        except (VLLMClientError, ValueError) as error:
             length = len(request.token_ids)
-            raise EngineError(f"vLLM refused a request of {length} tokens: {error}") from error
+            raise RequestRefused(f"vLLM refused a request of {length} tokens: {one_line(error)}") from error
         return engine_result(request, output)
 
     async def _submit(self, request: EngineRequest) -> Any:

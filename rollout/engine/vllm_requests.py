@@ -7,7 +7,7 @@ from vllm.sampling_params import RequestOutputKind as RequestOutputKind
 from vllm.sampling_params import SamplingParams as SamplingParams
 from vllm.sampling_params import StructuredOutputsParams
 
-from dynalign.rollout.engine.base import TEMPERATURE, EngineRequest, EngineResult
+from dynalign.rollout.engine.base import EngineRequest, EngineResult
 from dynalign.rollout.records import VersionSpan
 from dynalign.rollout.weights.version import label_step
 
@@ -20,11 +20,11 @@ def sampling_params(request: EngineRequest) -> SamplingParams:
         common["skip_reading_prefix_cache"] = True
     if request.prefill_from is not None:
         return SamplingParams(temperature=0.0, max_tokens=1, prompt_logprobs=0, **common)
-    if request.digit_ids is not None:
+    if request.choice_ids is not None:
         # allowed_token_ids leaves the reported log-probabilities raw; a grammar would renormalize them over
-        # the digits.
-        digits = list(request.digit_ids)
-        asked: dict[str, Any] = {"allowed_token_ids": digits, "logprob_token_ids": digits}
+        # the choices.
+        choices = list(request.choice_ids)
+        asked: dict[str, Any] = {"allowed_token_ids": choices, "logprob_token_ids": choices}
         return SamplingParams(temperature=0.0, max_tokens=1, **asked, **common)
     schema = None if request.json_schema is None else StructuredOutputsParams(json=request.json_schema)
     sampled: dict[str, Any] = {
@@ -34,7 +34,7 @@ def sampling_params(request: EngineRequest) -> SamplingParams:
         "structured_outputs": schema,
         "stop_token_ids": list(request.stop_ids),
     }
-    return SamplingParams(temperature=TEMPERATURE, top_p=1.0, top_k=0, **sampled, **common)
+    return SamplingParams(temperature=request.temperature, top_p=1.0, top_k=0, **sampled, **common)
 
 
 def engine_result(request: EngineRequest, output: RequestOutput) -> EngineResult:
@@ -43,10 +43,10 @@ def engine_result(request: EngineRequest, output: RequestOutput) -> EngineResult
     token_ids = tuple(completion.token_ids)
     positions: Any = completion.logprobs or ()
     logprobs_T = tuple(position[token].logprob for position, token in zip(positions, token_ids, strict=False))
-    digits: tuple[float, ...] | None = None
+    choices: tuple[float, ...] | None = None
     prefill: tuple[float, ...] | None = None
-    if request.digit_ids is not None:
-        digits = tuple(positions[0][token].logprob for token in request.digit_ids)
+    if request.choice_ids is not None:
+        choices = tuple(positions[0][token].logprob for token in request.choice_ids)
     if request.prefill_from is not None:
         ids = request.token_ids[request.prefill_from :]
         scored = (output.prompt_logprobs or [])[request.prefill_from :]
@@ -55,4 +55,4 @@ def engine_result(request: EngineRequest, output: RequestOutput) -> EngineResult
     stamped = completion.weight_versions or ()
     spans = tuple(VersionSpan(label_step(span.version), span.start, span.end) for span in stamped)
     reason: Literal["stop", "length"] = "stop" if completion.finish_reason == "stop" else "length"
-    return EngineResult(token_ids, logprobs_T, reason, spans, digits, prefill)
+    return EngineResult(token_ids, logprobs_T, reason, spans, choices, prefill)

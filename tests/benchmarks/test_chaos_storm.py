@@ -59,6 +59,8 @@ def test_the_settings_of_the_run_are_valid_and_keep_what_the_audit_reads(
     run = RealRun(tmp_path, tmp_path / "model", plan)
     settings = load_run("quickstart", run.settings()).settings
     assert settings.experience.keep_steps is None
+    assert settings.judge.pool is not None
+    assert settings.judge.pool.engines == 1
     assert settings.algorithm.max_staleness == MAX_STALENESS
     assert settings.checkpoint.mirror == (f"file://{tmp_path}/mirror" if mirror else None)
     prompts = load_prompts(settings.prompts.source)

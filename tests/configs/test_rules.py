@@ -82,6 +82,9 @@ BROKEN = {
         "rollout.workers",
     ),
     "tensor_parallel_needs_separate_gpus": (["rollout.tensor_parallel=2"], "rollout.tensor_parallel"),
+    "pool_tensor_parallel_needs_gpus": (["judge.pool.tensor_parallel=2"], "judge.pool.tensor_parallel"),
+    "pool_answers_before_its_group_is_late": (["judge.pool.answer_s=1200"], "judge.pool.answer_s"),
+    "pool_model_is_a_name_or_a_path": ([f"judge.pool.model={'x' * 300}"], "judge.pool.model"),
     "shared_gpu_needs_zero_stage_1_or_2": (
         [
             "placement.mode=shared",

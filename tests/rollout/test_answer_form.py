@@ -177,9 +177,9 @@ class TurnsEngine(DeterministicEngine):
         self.contexts = contexts
 
     async def generate(self, request: EngineRequest) -> EngineResult:
-        if request.digit_ids is not None:
+        if request.choice_ids is not None:
             self.shown.append(self.contexts.tokenizer.decode(request.token_ids, skip_special_tokens=False))
-        if request.digit_ids is not None or request.prefill_from is not None:
+        if request.choice_ids is not None or request.prefill_from is not None:
             return await super().generate(request)
         ids = next(self.turns)
         return EngineResult(ids, (-1.0,) * len(ids), "stop", (VersionSpan(0, 0, len(ids)),))

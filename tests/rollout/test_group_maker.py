@@ -80,7 +80,7 @@ def test_candidates_are_sampled_in_the_sampling_context_each_with_its_own_seed(
     by = maker(tokenizer_folder)
     made(by)
     asked = requests(by)
-    sampled = [each for each in asked if each.digit_ids is None and each.prefill_from is None]
+    sampled = [each for each in asked if each.choice_ids is None and each.prefill_from is None]
     assert {request.token_ids for request in sampled} == {by.contexts.sampling_context(PROMPT.prompt)}
     assert len({request.seed for request in sampled}) == 4
 
@@ -89,7 +89,7 @@ def test_candidates_end_at_the_token_that_ends_a_turn_of_the_template(tmp_path: 
     chat_tokenizer(eos="<|endoftext|>").save_pretrained(tmp_path)
     by = maker(tmp_path)
     made(by)
-    sampled = [each for each in requests(by) if each.digit_ids is None and each.prefill_from is None]
+    sampled = [each for each in requests(by) if each.choice_ids is None and each.prefill_from is None]
     assert {request.stop_ids for request in sampled} == {(258,)} == {by.contexts.stop_ids}
 
 
@@ -176,7 +176,7 @@ def test_the_noise_probe_scores_the_same_candidates_again_without_cached_key_val
 ) -> None:
     by = maker(tokenizer_folder, noise_fraction=1.0)
     group = made(by)
-    verdicts = [request for request in requests(by) if request.digit_ids is not None]
+    verdicts = [request for request in requests(by) if request.choice_ids is not None]
     assert [request.fresh for request in verdicts] == [False] * 4 + [True] * 4
     assert [c.verdict.score_again for c in group.candidates_G] == list(group.scores_G)
     assert group.noise_std == 0.0

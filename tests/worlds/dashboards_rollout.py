@@ -311,5 +311,21 @@ ROLLOUT = Dashboard(
                 ),
             ),
         ),
+        Row(
+            "Whom the judges ask",
+            (
+                Panel("Engines of judge.pool", "By state.", (of("pool_engines", "{{run}} {{state}}"),)),
+                Panel(
+                    "Endpoint",
+                    "Tokens per second, questions that wait, and questions without an answer per second.",
+                    (
+                        rate("endpoint_tokens_total", "{{run}} tokens/s"),
+                        of("endpoint_questions_in_flight", "{{run}} waiting"),
+                        rate("endpoint_failures_total", "{{run}} failed"),
+                    ),
+                ),
+                Panel("Money", "Spent at the endpoint since the run began.", (of("endpoint_cost_total"),)),
+            ),
+        ),
     ),
 )

@@ -69,7 +69,16 @@ def supervised(step: int = 0, wanted: int = 2, **changed: Any) -> SupervisionSta
         "why_wanted": "rollout.workers",
     }
     mirror = {"address": "s3://bucket/run", "step": 2, "problem": "", "failures": 0}
+    endpoint = {
+        "questions_in_flight": 2,
+        "questions_total": 90 * step,
+        "failures_total": step,
+        "tokens_total": 9_000 * step,
+        "cost_total": 0.01 * step,
+        "tokens_per_s": 300.0,
+    }
     beside = {"restarts": {"worker/died": 1}, "sync_failures": 0, "mirror": mirror}
+    beside |= {"engines": [{"name": "judge-0", "state": "serving"}], "endpoint": endpoint}
     return SupervisionStatus.from_json(report | beside | changed)
 
 

@@ -10,11 +10,13 @@ from typing import Any, Protocol, cast
 
 from dynalign.actors.coordinator.coordinator import Coordinator
 from dynalign.actors.coordinator.protocol import CoordinatorHandle, Ending
+from dynalign.actors.gateway.protocol import GatewayHandle
 from dynalign.actors.learner.protocol import LearnerRankActor
 from dynalign.actors.ledger.ledger_actor import LedgerActor
 from dynalign.actors.ledger.ledger_link import LedgerLink
 from dynalign.actors.ledger.ledger_spec import LedgerSpec
 from dynalign.actors.ledger.protocol import LedgerHandle
+from dynalign.actors.pool.protocol import PoolWorkerHandle
 from dynalign.actors.run_spec import RunSpec
 from dynalign.actors.supervision.supervisor import Supervisor
 from dynalign.actors.worker.protocol import RolloutWorkerHandle
@@ -113,7 +115,15 @@ class Cluster:
             if not process.dead:
                 process.die()
 
-    # ---- as a `Spawner`
+    # ---- as a `Spawner`, of runs that ask nobody but their own engines
+
+    asks_endpoint = False
+
+    def engine(self, spec: RunSpec, seat: str, name: str) -> PoolWorkerHandle:
+        raise AssertionError(f"{name} is an engine of a pool")
+
+    def gateway(self, spec: RunSpec) -> GatewayHandle:
+        raise AssertionError("a gateway to an endpoint")
 
     def ledger(self, spec: RunSpec) -> LedgerHandle:
         place = LedgerSpec(spec.run, spec.run_folder, spec.lineage, spec.step, len(self.prompts.train))

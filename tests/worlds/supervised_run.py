@@ -9,16 +9,18 @@ from typing import Any, Literal, cast
 from ray.exceptions import ActorDiedError
 
 from dynalign.actors.coordinator.protocol import CoordinatorHandle, Ending
+from dynalign.actors.gateway.protocol import GatewayHandle
 from dynalign.actors.learner.protocol import LearnerRankActor
 from dynalign.actors.ledger.ledger_status import LedgerStatus
 from dynalign.actors.ledger.protocol import LedgerHandle
+from dynalign.actors.pool.protocol import PoolWorkerHandle, PoolWorkerStats
 from dynalign.actors.run_spec import RunSpec
 from dynalign.actors.supervision.departures import Poisoned
 from dynalign.actors.supervision.supervisor import Supervisor
 from dynalign.actors.worker.protocol import RolloutWorkerHandle, WorkerStats
 from dynalign.configs.schema import RunSettings
 from dynalign.run_folder.events import read_events
-from dynalign.run_folder.run_status import RunStatus
+from dynalign.run_folder.run_status import EndpointStatus, RunStatus
 
 SETTINGS: dict[str, Any] = {
     "name": "supervised",
@@ -41,6 +43,7 @@ ACCOUNT: dict[str, Any] = {
 }
 """A part of a ledger's status."""
 WORKER_STATS = WorkerStats("", 0, 0, 0, 0, 0, "", 0.0, 0.0, 0.0, 0.0, 0.0, 0, 0)
+ACCOUNT_OF_ENDPOINT = EndpointStatus(1, 40, 2, 9_000, 0.12, 300.0)
 STATUS = LedgerStatus(4, 0, 0, 1, 2, 1, 0, 0, 0, {"poison": 1}, 1, 0, True, None, "", 0.0, {})
 
 
@@ -111,7 +114,7 @@ class FakeActor:
 class World:
     """The cluster (`Spawner`), Ray (`Calls`), the clock and the disk of a supervised run."""
 
-    def __init__(self, folder: Path, **settings: Any) -> None:
+    def __init__(self, folder: Path, asks_endpoint: bool = False, **settings: Any) -> None:
         self.now_s = 0.0
         self.created: dict[str, list[FakeActor]] = defaultdict(list)
         self.poisoned: list[Poisoned] = []
@@ -125,6 +128,9 @@ class World:
             "start": None,
             "stats": WORKER_STATS,
         }
+        self.engine_methods = self.worker_methods | {"stats": PoolWorkerStats("", 0, 0, 0)}
+        self.gateway_methods: dict[str, Any] = {"start": None, "stats": ACCOUNT_OF_ENDPOINT}
+        self.asks_endpoint = asks_endpoint
         run = RunSettings.model_validate(SETTINGS | settings)
         self.folder = folder
         self.spec = RunSpec(run, str(folder), self.lineage, 0, "hash")
@@ -178,6 +184,12 @@ class World:
 
     def worker(self, spec: RunSpec, seat: str, name: str) -> RolloutWorkerHandle:
         return cast(RolloutWorkerHandle, self._new(name, spec, seat, **self.worker_methods))
+
+    def engine(self, spec: RunSpec, seat: str, name: str) -> PoolWorkerHandle:
+        return cast(PoolWorkerHandle, self._new(name, spec, seat, **self.engine_methods))
+
+    def gateway(self, spec: RunSpec) -> GatewayHandle:
+        return cast(GatewayHandle, self._new("gateway", spec, **self.gateway_methods))
 
     def _new(self, name: str, *arguments: Any, **methods: Any) -> FakeActor:
         actor = FakeActor(name, **methods)

@@ -12,14 +12,20 @@ import psutil
 import pytest
 import ray
 
+from dynalign.actors.pool.names import engine_names, ray_name
+from dynalign.actors.pool.pool import Pool
+from dynalign.actors.pool.pool_worker import CALLS, PoolWorker, PoolWorkerSpec
 from dynalign.actors.remote import RayCalls
+from dynalign.actors.run_spec import NAMESPACE
 from dynalign.actors.supervision.worker_pool import WorkerPool
 from dynalign.actors.worker.protocol import WorkerStats
 from dynalign.configs.errors import DeadlineExceeded, WeightsError
 from dynalign.configs.schema import RunSettings
 from dynalign.configs.sections.deadlines import DeadlineSettings
+from dynalign.configs.sections.pool import PoolSettings
 from dynalign.configs.sections.rollout import RolloutSettings, WorkersSettings
 from dynalign.configs.sections.supervision import SupervisionSettings
+from dynalign.endpoint.base import Message, Question
 from dynalign.run_folder.events import EventLog, read_events
 
 RUN = RunSettings(
@@ -62,7 +68,11 @@ class World:
     def __init__(self, folder: Path, behaviour: str = "", cpus: float = 0.0) -> None:
         self.late_s, self.told, self.created, self.folder = 0.0, list[str](), list[str](), folder
         self._behaviour, self._cpus = behaviour, cpus
-        self.pool = WorkerPool(RUN, self._create, self, EventLog(folder, lambda: 1), RayCalls(), self.clock)
+        events = EventLog(folder, lambda: 1)
+        calls = RayCalls()
+        self.pool: WorkerPool[Any] = WorkerPool(
+            2, RUN.deadlines, RUN.supervision, self._create, self, events, calls, self.clock
+        )
 
     def _create(self, seat: str, worker: str) -> Any:
         self.created.append(worker)
@@ -200,3 +210,75 @@ def test_workers_for_which_the_cluster_has_no_room_are_waited_for_in_sight_and_n
     with pytest.raises(DeadlineExceeded, match="room in the cluster for rollout-0, rollout-1"):
         world.pool.look()
     world.pool.clear()
+
+
+class Engines:
+    """Two engines with fixed weights, as the supervision keeps them, and whoever asks them."""
+
+    def __init__(self, folder: Path) -> None:
+        # Not at the head: each of this module's actors imports it, and this one loads torch.
+        from tests.worlds.chat_models import chat_tokenizer
+
+        chat_tokenizer().save_pretrained(folder / "model")
+        self._model = str(folder / "model")
+        self._settings = PoolSettings(engine="deterministic", engines=2)
+        self.told = list[str]()
+        limits = (RUN.deadlines, RUN.supervision)
+        self.seats: WorkerPool[Any] = WorkerPool(
+            2,
+            *limits,
+            self._create,
+            self,
+            EventLog(folder, lambda: 1),
+            RayCalls(),
+            name="judge",
+            kind="engine",
+        )
+        self.pool = Pool("judge.pool", engine_names("q", 2), 60.0, 3)
+
+    def _create(self, seat: str, name: str) -> Any:
+        spec = PoolWorkerSpec(name, "q", "info", self._settings, self._model, 400, "2026-01-31", 0, None)
+        options: dict[str, Any] = {"name": ray_name("q", seat), "namespace": NAMESPACE}
+        return ray.remote(PoolWorker).options(num_cpus=0, max_concurrency=CALLS, **options).remote(spec)
+
+    def joined(self, worker: str, actor: Any) -> None:
+        self.told.append(f"{worker} joined")
+
+    def leaving(self, worker: str) -> None: ...
+
+    def left(self, worker: str, died: bool) -> None:
+        self.told.append(f"{worker} died")
+
+    def fail(self, cause: str) -> None:
+        self.told.append(f"failed: {cause}")
+
+    async def until_told(self, *lines: str) -> None:
+        async with asyncio.timeout(90):
+            while not set(lines) <= set(self.told):
+                self.seats.look()
+                await asyncio.sleep(0.02)
+
+
+def test_an_engine_with_fixed_weights_that_is_killed_is_replaced_under_its_name_and_nobody_loses_an_answer(
+    local_ray: None, tmp_path: Path
+) -> None:
+    def question(seed: int) -> Question:
+        return Question("judge", (Message("user", "Hi"),), max_tokens=8, seed=seed)
+
+    async def work() -> None:
+        engines = Engines(tmp_path)
+        await engines.until_told("judge-0 joined", "judge-1 joined")
+        first = await engines.pool.ask(question(0))
+        actor: Any = ray.get_actor(ray_name("q", "judge-0"), namespace=NAMESPACE)
+        asking = [asyncio.create_task(engines.pool.ask(question(seed))) for seed in range(20)]
+        os.kill((await actor.here.remote())[1], signal.SIGKILL)
+        answers = await asyncio.gather(*asking)
+        assert answers[0] == first
+        await engines.until_told("judge-0 died", "judge-0.2 joined")
+        assert engines.seats.restarts == {"engine/died": 1}
+        renewed: Any = ray.get_actor(ray_name("q", "judge-0"), namespace=NAMESPACE)
+        assert (await renewed.stats.remote()).name == "judge-0.2"
+        assert await asyncio.gather(*(engines.pool.ask(question(seed)) for seed in range(20))) == answers
+        engines.seats.clear()
+
+    asyncio.run(work())

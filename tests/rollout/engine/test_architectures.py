@@ -68,7 +68,7 @@ class Aloud:
 
     async def generate(self, request: EngineRequest) -> EngineResult:
         self.asked.append(request)
-        if request.digit_ids is not None:
+        if request.choice_ids is not None:
             return await self.engine.generate(request)
         said = await self.engine.generate(replace(request, token_ids=request.token_ids + self.thought))
         spans = tuple(replace(span, start=0, end=span.end + len(self.thought)) for span in said.spans)
@@ -230,7 +230,7 @@ def test_the_judge_is_asked_behind_the_opening_of_an_answer_and_shown_no_thought
     shown = [
         steps.contexts.tokenizer.decode(asked.token_ids, skip_special_tokens=False)
         for asked in steps.asked
-        if asked.digit_ids
+        if asked.choice_ids
     ]
     assert len(shown) == sum(
         bool(candidate.text.strip()) for group in steps.groups for candidate in group.candidates_G

@@ -84,19 +84,19 @@ def test_what_is_generated_and_judged_is_what_peft_computes_under_the_pushed_ada
 ) -> None:
     contexts = load_contexts(live.folder, "Be kind.", "2026-01-01")
     ids, digits = contexts.sampling_context("A prefix that is cached " * 6), contexts.digit_ids()
-    (before,) = live.ask(EngineRequest(ids, digit_ids=digits))
+    (before,) = live.ask(EngineRequest(ids, choice_ids=digits))
     for seed in (1, 2):  # the second replaces the first
         policy = trained(live.folder, seed)
         live.load(factors(policy).items())
         reference = by_peft(live.folder, policy, tmp_path)
         verdict, sampled, greedy = live.ask(
-            EngineRequest(ids, digit_ids=digits),
+            EngineRequest(ids, choice_ids=digits),
             EngineRequest(ids, max_tokens=20, seed=seed),
             EngineRequest(ids + digits, prefill_from=len(ids)),
         )
         expected_6 = log_softmax(reference, ids)[-1][list(digits)]
-        assert np.abs(expected_6 - np.array(before.digit_logprobs_6)).max() > 10 * TOLERANCE_NATS
-        assert np.abs(expected_6 - np.array(verdict.digit_logprobs_6)).max() < 3 * TOLERANCE_NATS
+        assert np.abs(expected_6 - np.array(before.choice_logprobs)).max() > 10 * TOLERANCE_NATS
+        assert np.abs(expected_6 - np.array(verdict.choice_logprobs)).max() < 3 * TOLERANCE_NATS
         # Factors this large make bfloat16 coarser.
         assert mismatch_nats(reference, ids, sampled) < 2 * TOLERANCE_NATS
         rows = log_softmax(reference, ids + digits)[len(ids) - 1 : -1]

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from transformers import AutoModelForCausalLM
 
-from dynalign.configs.errors import EngineError, TransferFailed
+from dynalign.configs.errors import EngineError, RequestRefused, TransferFailed
 from dynalign.learner.weights import Staging, stage_version
 from dynalign.rollout.contexts import Contexts, load_contexts
 from dynalign.rollout.engine.base import EngineRequest, EngineResult
@@ -92,10 +92,36 @@ def test_a_request_repeats_with_its_seed_and_differs_with_another(live: Live) ->
 
 def test_a_verdict_is_one_digit_with_the_raw_log_probabilities_of_all_six(live: Live) -> None:
     ids, digits = context(live, "Judge"), live.contexts.digit_ids()
-    (result,) = live.ask(EngineRequest(ids, digit_ids=digits))
+    (result,) = live.ask(EngineRequest(ids, choice_ids=digits))
     expected_6 = live.log_softmax(ids)[-1][list(digits)]
-    assert np.abs(expected_6 - np.array(result.digit_logprobs_6)).max() < 2 * TOLERANCE_NATS
-    assert result.token_ids[0] == digits[int(np.argmax(result.digit_logprobs_6 or ()))]
+    assert np.abs(expected_6 - np.array(result.choice_logprobs)).max() < 2 * TOLERANCE_NATS
+    assert result.token_ids[0] == digits[int(np.argmax(result.choice_logprobs or ()))]
+
+
+def test_at_temperature_0_each_token_is_the_likeliest_beside_requests_at_temperature_1(live: Live) -> None:
+    ids = context(live, "Greedy")
+    greedy, again, sampled = live.ask(
+        EngineRequest(ids, max_tokens=8, seed=1, temperature=0.0),
+        EngineRequest(ids, max_tokens=8, seed=2, temperature=0.0),
+        EngineRequest(ids, max_tokens=8, seed=2),
+    )
+    assert greedy.token_ids == again.token_ids != sampled.token_ids
+    rows = live.log_softmax(ids + greedy.token_ids)[len(ids) - 1 : -1]
+    short_of_the_best = rows.max(-1) - rows[range(len(greedy.token_ids)), greedy.token_ids]
+    assert short_of_the_best.max() < TOLERANCE_NATS
+
+
+def test_a_request_that_vllm_refuses_leaves_the_engine_as_it_was(live: Live) -> None:
+    ids = context(live, "Refused")
+    for refused in (
+        EngineRequest(ids, max_tokens=2, temperature=9.0),
+        EngineRequest(ids, max_tokens=2, json_schema='{"type": "no such type"}'),
+        EngineRequest(ids * 50, max_tokens=2),
+    ):
+        with pytest.raises(RequestRefused, match="vLLM refused a request of"):
+            live.ask(refused)
+    (result,) = live.ask(EngineRequest(ids, max_tokens=2))
+    assert result.token_ids
 
 
 def test_a_prefill_scores_the_given_tokens_and_no_others(live: Live) -> None:
@@ -112,19 +138,19 @@ def test_new_weights_are_really_the_new_weights_the_tied_head_included(live: Liv
     before = live.log_softmax(ids)[-1]
     live.push(seed=1)
     after = live.log_softmax(ids)[-1]
-    (verdict,) = live.ask(EngineRequest(ids, digit_ids=digits))
+    (verdict,) = live.ask(EngineRequest(ids, choice_ids=digits))
     assert np.abs(after - before)[list(digits)].max() > 10 * TOLERANCE_NATS
-    assert np.abs(after[list(digits)] - np.array(verdict.digit_logprobs_6)).max() < 2 * TOLERANCE_NATS
+    assert np.abs(after[list(digits)] - np.array(verdict.choice_logprobs)).max() < 2 * TOLERANCE_NATS
     assert verdict.spans[0].version == live.engine.step
 
 
 def test_a_prefix_cached_under_old_weights_is_not_served_under_new_ones(live: Live) -> None:
     ids, digits = context(live, "A long shared prefix " * 8), live.contexts.digit_ids()
-    live.ask(EngineRequest(ids, digit_ids=digits))  # fills the cache
+    live.ask(EngineRequest(ids, choice_ids=digits))  # fills the cache
     live.push(seed=2)
-    (verdict,) = live.ask(EngineRequest(ids, digit_ids=digits))
+    (verdict,) = live.ask(EngineRequest(ids, choice_ids=digits))
     expected_6 = live.log_softmax(ids)[-1][list(digits)]
-    assert np.abs(expected_6 - np.array(verdict.digit_logprobs_6)).max() < 2 * TOLERANCE_NATS
+    assert np.abs(expected_6 - np.array(verdict.choice_logprobs)).max() < 2 * TOLERANCE_NATS
 
 
 def test_sequences_in_flight_go_on_under_the_new_weights_with_every_token_stamped(live: Live) -> None:
@@ -155,7 +181,7 @@ def test_a_version_comes_by_broadcast_and_one_whose_epoch_fails_leaves_the_engin
     live: Live,
 ) -> None:
     ids, digits = context(live, "By broadcast"), live.contexts.digit_ids()
-    (before,) = live.ask(EngineRequest(ids, digit_ids=digits))
+    (before,) = live.ask(EngineRequest(ids, choice_ids=digits))
     root = Root("127.0.0.1", deadline_s=4.0, gather_s=0.5)
 
     def members(*names: str) -> list[BroadcastMember]:
@@ -167,18 +193,18 @@ def test_a_version_comes_by_broadcast_and_one_whose_epoch_fails_leaves_the_engin
     member, _ = members("rollout-0", "one that dies")
     with pytest.raises(TransferFailed, match="another member"):
         live.engine.run(live.engine.engine.load_weights(label, manifest, member))
-    (still,) = live.ask(EngineRequest(ids, digit_ids=digits))
-    assert (still.spans, still.digit_logprobs_6) == (before.spans, before.digit_logprobs_6)
+    (still,) = live.ask(EngineRequest(ids, choice_ids=digits))
+    assert (still.spans, still.choice_logprobs) == (before.spans, before.choice_logprobs)
     root.settle()
     label, manifest, buckets = live.staged(seed=7)
     root.send(label, buckets)
     (member,) = members("rollout-0")
     pause_s = live.engine.run(live.engine.engine.load_weights(label, manifest, member))
     root.settle()
-    (after,) = live.ask(EngineRequest(ids, digit_ids=digits))
+    (after,) = live.ask(EngineRequest(ids, choice_ids=digits))
     expected_6 = live.log_softmax(ids)[-1][list(digits)]
-    assert np.abs(expected_6 - np.array(after.digit_logprobs_6)).max() < 2 * TOLERANCE_NATS
-    assert np.abs(np.array(after.digit_logprobs_6) - before.digit_logprobs_6).max() > 10 * TOLERANCE_NATS
+    assert np.abs(expected_6 - np.array(after.choice_logprobs)).max() < 2 * TOLERANCE_NATS
+    assert np.abs(np.array(after.choice_logprobs) - before.choice_logprobs).max() > 10 * TOLERANCE_NATS
     assert after.spans[0].version == live.engine.step
     assert 0 < pause_s < 30
 

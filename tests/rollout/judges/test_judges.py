@@ -18,7 +18,7 @@ LIMIT = 10_000
 
 def digits(*probabilities_6: float) -> EngineResult:
     logprobs_6 = tuple(math.log(p) if p else -math.inf for p in probabilities_6)
-    return EngineResult((1,), (0.0,), "length", (), digit_logprobs_6=logprobs_6)
+    return EngineResult((1,), (0.0,), "length", (), choice_logprobs=logprobs_6)
 
 
 def answer(contexts: Contexts, text: str) -> EngineResult:

@@ -1,0 +1,78 @@
+"""From the settings of a run's endpoints to what its gateway opens: journal, pacing, budget, client."""
+
+import os
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from dynalign.actors.gateway.protocol import OpenEndpoint
+from dynalign.configs.sections.endpoint import EndpointSettings
+from dynalign.endpoint.ask import Endpoint
+from dynalign.endpoint.base import Answers, Question
+from dynalign.endpoint.budget import Amount
+from dynalign.endpoint.opening import open_endpoint
+from dynalign.endpoint.preflight import Need
+
+PURPOSE = "judge"
+"""Under which questions of a run are accounted."""
+
+
+@dataclass(frozen=True)
+class EndpointUse:
+    """One endpoint of a run.
+
+    Example: `EndpointUse("judge.endpoints.big", settings, needs=("logprobs",))`.
+    """
+
+    place: str
+    """The dotted path of its settings, for mistakes."""
+    settings: EndpointSettings
+    """Which model is asked where, how fast, and what it may cost."""
+    needs: tuple[Need, ...] = ()
+    """What it has to do besides answering."""
+
+
+@dataclass(frozen=True)
+class Endpoints:
+    """The endpoints of a run, by name: an `Opening`. It travels from the driver to the gateway.
+
+    Example: `Endpoints({"big": EndpointUse("judge.endpoints.big", settings)}, {"JUDGE_KEY": "…"})`.
+    """
+
+    uses: Mapping[str, EndpointUse]
+    """Name → endpoint."""
+    environment: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """The variables that hold their keys; never shown."""
+
+    @asynccontextmanager
+    async def __call__(self, file: Path) -> AsyncIterator[Mapping[str, OpenEndpoint]]:
+        """All of them, open, with one file for their answers and bills. Raises UserError for one that cannot
+        be used."""
+        async with AsyncExitStack() as opened:
+            endpoints: dict[str, OpenEndpoint] = {}
+            for name, use in self.uses.items():
+                opening = open_endpoint(use.place, use.settings, file, use.needs, self.environment)
+                endpoints[name] = _Opened(await opened.enter_async_context(opening))
+            yield endpoints
+
+
+def endpoints_of(uses: Mapping[str, EndpointUse], environment: Mapping[str, str] = os.environ) -> Endpoints:
+    """With the keys from the driver's environment, and nothing else of it."""
+    names = {use.settings.key_variable for use in uses.values()} & environment.keys()
+    return Endpoints(uses, {name: environment[name] for name in names if name is not None})
+
+
+class _Opened:
+    """An `OpenEndpoint`."""
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        self._endpoint = endpoint
+
+    async def ask(self, question: Question) -> Answers:
+        """See `Asker.ask`. Raises JournalError, too, if the answer cannot be kept."""
+        return await self._endpoint.answers(question, PURPOSE)
+
+    async def spent(self) -> Amount:
+        """By all processes, reservations included."""
+        return await self._endpoint.budget.spent()

@@ -1,0 +1,52 @@
+"""A gateway in front of a server that counts and bills: what was answered is not paid for after its death."""
+
+import asyncio
+import pickle
+from pathlib import Path
+
+import pytest
+
+from dynalign.actors.gateway.endpoints import Endpoints, EndpointUse, endpoints_of
+from dynalign.actors.gateway.gateway import Gateway, GatewaySpec
+from dynalign.configs.errors import UserError
+from dynalign.run_folder import layout
+from tests.worlds.asked_endpoint import question, settings
+from tests.worlds.scripted_endpoint import KEY, ScriptedEndpoint, scripted_endpoint
+
+
+def opening(server: ScriptedEndpoint) -> Endpoints:
+    """As the gateway gets it: pickled, with the driver's key."""
+    use = EndpointUse("judge.endpoints.big", settings(server.address, key_variable="JUDGE_KEY"))
+    made = endpoints_of({"big": use}, {"JUDGE_KEY": KEY, "HOME": "elsewhere"})
+    assert made.environment == {"JUDGE_KEY": KEY}
+    assert KEY not in repr(made)
+    sent: Endpoints = pickle.loads(pickle.dumps(made))
+    return sent
+
+
+def test_a_replaced_gateway_reads_what_was_answered_and_keeps_the_account(tmp_path: Path) -> None:
+    async def asked(server: ScriptedEndpoint) -> tuple[str, int]:
+        gateway = Gateway(GatewaySpec("q", "info", str(tmp_path)), opening(server))
+        await gateway.start()
+        answers = await gateway.ask("big", question(1))
+        return answers.answers_N[0].text, (await gateway.stats()).tokens_total
+
+    with scripted_endpoint(key=KEY) as server:
+        first, before = asyncio.run(asked(server))
+        billed = server.billed_tokens
+        assert before == billed
+        again, after = asyncio.run(asked(server))
+        assert again == first
+        assert (
+            after == server.billed_tokens
+        )  # the second gateway has examined the endpoint, and asked no more
+        assert sum(body["messages"][-1]["content"] == "question 1" for body in server.billed) == 1
+    assert (tmp_path / layout.ANSWERS).is_file()
+
+
+def test_an_endpoint_that_takes_another_key_is_refused_in_one_line_without_it(tmp_path: Path) -> None:
+    with scripted_endpoint(key="another") as server:
+        gateway = Gateway(GatewaySpec("q", "info", str(tmp_path)), opening(server))
+        with pytest.raises(UserError, match="judge.endpoints.big.key_variable = 'JUDGE_KEY'") as refused:
+            asyncio.run(gateway.start())
+    assert KEY not in str(refused.value)
