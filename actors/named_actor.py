@@ -54,7 +54,12 @@ class NamedActor:
         self._name = name
         self._give_up_s = give_up_s
         self._replaced = replaced
-        self._expected = (ray.exceptions.RayError, ValueError, TimeoutError, *replaced)
+        self._expected: tuple[type[BaseException], ...] = (
+            ray.exceptions.RayError,
+            ValueError,
+            TimeoutError,
+            *replaced,
+        )
         self._accept = accept
         self._find = find
         self._clock = clock

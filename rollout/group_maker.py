@@ -23,12 +23,13 @@ from dynalign.rollout.engine.swap_gate import SwapGate
 from dynalign.rollout.judges.base import RunJudge
 from dynalign.rollout.judges.committee import merged_costs
 from dynalign.rollout.judges.make import NO_SECONDS, SecondJudges
-from dynalign.rollout.judges.scoring import carries_signal, enough_parsed, noise_std
+from dynalign.rollout.judges.scoring import noise_std
 from dynalign.rollout.judges.second_opinions import with_probe, with_vetoes
 from dynalign.rollout.judges.value_texts import ValueTexts
 from dynalign.rollout.ledger.values import JUDGE_UNREACHABLE
 from dynalign.rollout.prompts import Prompt
 from dynalign.rollout.records import Candidate, Group, Verdict
+from dynalign.rollout.withheld import first_failed_call, withheld_reason
 from dynalign.run_folder.run_status import JudgeCost
 
 logger = logging.getLogger(__name__)
@@ -157,7 +158,7 @@ class GroupMaker:
         )
         reason = withheld_reason(verdicts_G, noise, [len(text.strip()) for text in texts_G])
         if reason == JUDGE_UNREACHABLE:
-            logger.warning("group %d has too few scores: %s", task.group_id, _first_failure(verdicts_G))
+            logger.warning("group %d has too few scores: %s", task.group_id, first_failed_call(verdicts_G))
         return Group(
             run=self.run.name,
             lineage=task.lineage,
@@ -323,29 +324,3 @@ class GroupMaker:
         request = EngineRequest(context_ids + token_ids, prefill_from=len(context_ids))
         result = await self.engine.generate(request)
         return result.prefill_logprobs_T or ()
-
-
-def withheld_reason(
-    verdicts_G: Sequence[Verdict], noise: float | None, lengths_G: Sequence[int]
-) -> str | None:
-    """Why a group cannot be trained on, None if it can.
-
-    noise: the judge's own, in points. lengths_G: characters of each answer.
-
-    `empty`: no candidate has a text. `judge_unreachable`: too few scores, and enough if no call had failed.
-    `unparsed`: too few readable verdicts. `low_signal`: no spread beyond the judge's noise."""
-    if not any(lengths_G):
-        return "empty"
-    scores_G = [verdict.score for verdict in verdicts_G]
-    if not enough_parsed(scores_G):
-        reached_G = [0.0 if verdict.status == "unreachable" else verdict.score for verdict in verdicts_G]
-        return JUDGE_UNREACHABLE if enough_parsed(reached_G) else "unparsed"
-    return None if carries_signal(scores_G, noise) else "low_signal"
-
-
-def _first_failure(verdicts_G: Sequence[Verdict]) -> str | None:
-    """The cause of the first call that failed, of a judge or of one among several."""
-    failed = [verdict for verdict in verdicts_G if verdict.status == "unreachable"]
-    texts = [verdict.text for verdict in failed]
-    texts += [each.text for verdict in failed for each in verdict.opinions if each.status == "unreachable"]
-    return next((text for text in texts if text), None)

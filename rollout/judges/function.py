@@ -127,11 +127,12 @@ class FunctionJudge:
     def _verdict(self, score: object, text: str) -> Verdict:
         if isinstance(score, Verdict):
             return score
-        number = isinstance(score, Real) and not isinstance(score, bool)
-        if not number or not (math.isfinite(score) and 0.0 <= score <= HIGHEST_SCORE):
-            cause = f"returned {repr(score)[:200]}; return a finite number from 0 to 5"
-            return self._without_score("unparsed", cause)
-        return Verdict(float(score), "parsed" if text.strip() else "empty")
+        if isinstance(score, Real) and not isinstance(score, bool):
+            value = float(score)
+            if math.isfinite(value) and 0.0 <= value <= HIGHEST_SCORE:
+                return Verdict(value, "parsed" if text.strip() else "empty")
+        cause = f"returned {repr(score)[:200]}; return a finite number from 0 to 5"
+        return self._without_score("unparsed", cause)
 
     def _failed(self, what: str) -> Verdict:
         self._meter.failed()

@@ -140,8 +140,8 @@ class EngineRespondent:
         token_ids = self._context(message, JUDGE_PREFILLS["expected"], 1)
         if isinstance(token_ids, NoAnswer):
             return token_ids
-        request = EngineRequest(token_ids, digit_ids=self._digit_ids, fresh=fresh, initial=self._initial)
-        return (await self._asked(request)).digit_logprobs_6 or ()
+        request = EngineRequest(token_ids, choice_ids=self._digit_ids, fresh=fresh, initial=self._initial)
+        return (await self._asked(request)).choice_logprobs or ()
 
     async def write(
         self, message: str, n: int, max_tokens: int, seed: int, schema: str

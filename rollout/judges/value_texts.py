@@ -116,7 +116,7 @@ def load_value_texts(
     rubric_files = _rubric_files(root, rubric)
     probe_files = _rubric_files(root, "factorized") if probe_factorized else {}
     stance_files = {name: f"stance_{name}.txt" for name in stances}
-    templates = {f"judge_{scorer}.txt": PLACEHOLDERS}
+    templates: dict[str, tuple[str, ...]] = {f"judge_{scorer}.txt": PLACEHOLDERS}
     templates |= {_ROUND_FILE: ROUND_PLACEHOLDERS} if stances else {}
     templates |= {_RANKED_FILE: RANKED_PLACEHOLDERS} if ranked else {}
     mistakes: list[Mistake] = []

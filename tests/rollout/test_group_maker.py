@@ -9,12 +9,12 @@ from dynalign.configs.sections.rollout import RolloutSettings
 from dynalign.rollout.contexts import load_contexts
 from dynalign.rollout.engine.base import EngineRequest, EngineResult
 from dynalign.rollout.engine.deterministic import DeterministicEngine
-from dynalign.rollout.group_maker import GroupMaker, GroupTask, withheld_reason
+from dynalign.rollout.group_maker import GroupMaker, GroupTask
 from dynalign.rollout.judges.function import FunctionJudge
 from dynalign.rollout.judges.make import make_judge
 from dynalign.rollout.judges.value_texts import load_value_texts
 from dynalign.rollout.prompts import Prompt
-from dynalign.rollout.records import Group, ParseStatus, Verdict
+from dynalign.rollout.records import Group
 from tests.worlds.chat_models import chat_tokenizer
 
 PROMPT = Prompt("p-1", "How can we share a well?", "governance", "train")
@@ -188,27 +188,3 @@ def test_the_held_out_answer_depends_on_its_context_and_repeats(tokenizer_folder
     plain, again, prompted = (asyncio.run(by.heldout(PROMPT, flag)) for flag in (False, False, True))
     assert plain == again
     assert plain.completion != prompted.completion
-
-
-def verdict(score: float | ParseStatus) -> Verdict:
-    return Verdict(None, score) if isinstance(score, str) else Verdict(score, "parsed")
-
-
-@pytest.mark.parametrize(
-    ("scores", "noise", "lengths", "reason"),
-    [
-        ([1.0, 2.0, 3.0, 4.0], None, [5] * 4, None),
-        ([2.0, 2.0, 2.0, 2.0], None, [5] * 4, "low_signal"),
-        ([2.0, 2.1, 2.0, 2.1], 0.1, [5] * 4, "low_signal"),
-        ([2.0, "unparsed", "unparsed", "unparsed"], None, [5] * 4, "unparsed"),
-        ([2.0, "unreachable", "unreachable", "unreachable"], None, [5] * 4, "judge_unreachable"),
-        ([2.0, "unreachable", "unparsed", "unparsed"], None, [5] * 4, "judge_unreachable"),
-        (["unreachable", "unparsed", "unparsed", "unparsed"], None, [5] * 4, "unparsed"),
-        ([2.0, 3.0, "unreachable", "unparsed"], None, [5] * 4, None),
-        ([0.0] * 4, None, [0] * 4, "empty"),
-    ],
-)
-def test_a_group_that_teaches_nothing_is_withheld_with_its_reason(
-    scores: list[float | ParseStatus], noise: float | None, lengths: list[int], reason: str | None
-) -> None:
-    assert withheld_reason([verdict(score) for score in scores], noise, lengths) == reason

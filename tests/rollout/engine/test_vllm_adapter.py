@@ -164,12 +164,12 @@ def test_the_initial_policy_answers_without_the_adapter_beside_requests_that_car
     ids, digits = contexts.sampling_context("A shared prefix " * 6), contexts.digit_ids()
     live.load(factors(trained(live.folder, 8)).items())
     policy, initial, again = live.ask(
-        EngineRequest(ids, digit_ids=digits),
-        EngineRequest(ids, digit_ids=digits, initial=True),
-        EngineRequest(ids, digit_ids=digits, initial=True),
+        EngineRequest(ids, choice_ids=digits),
+        EngineRequest(ids, choice_ids=digits, initial=True),
+        EngineRequest(ids, choice_ids=digits, initial=True),
     )
     released = AutoModelForCausalLM.from_pretrained(live.folder, dtype=torch.bfloat16)
     expected_6 = log_softmax(released, ids)[-1][list(digits)]
     for answered in (initial, again):
-        assert np.abs(expected_6 - np.array(answered.digit_logprobs_6)).max() < 3 * TOLERANCE_NATS
-    assert np.abs(expected_6 - np.array(policy.digit_logprobs_6)).max() > 10 * TOLERANCE_NATS
+        assert np.abs(expected_6 - np.array(answered.choice_logprobs)).max() < 3 * TOLERANCE_NATS
+    assert np.abs(expected_6 - np.array(policy.choice_logprobs)).max() > 10 * TOLERANCE_NATS
