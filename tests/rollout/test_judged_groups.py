@@ -46,7 +46,8 @@ def maker(contexts: Contexts, askers: Askers, **judge: object) -> GroupMaker:
         }
     )  # fmt: skip
     texts = texts_of(None, run.judge)
-    engine = DeterministicEngine(range(97, 123), contexts.tokenizer.eos_token_id, "1.4")
+    # It ends with a letter: an empty answer would have a score without a question.
+    engine = DeterministicEngine(range(97, 123), 97, "1.4")
     side = (engine, contexts, texts, run.judge, LIMIT, askers)
     judges = make_judge(*side), make_second_judges(*side)
     return GroupMaker(run, "w", engine, judges[0], contexts, texts, lambda: 4, judges[1])
