@@ -1,11 +1,9 @@
 """Whom the workers of a run may ask besides their own engine: filled from the settings, by name."""
 
-from collections.abc import Mapping
-
 from dynalign.actors.pool.names import engine_names
 from dynalign.actors.pool.pool import Pool
 from dynalign.configs.schema import RunSettings
-from dynalign.endpoint.base import Asker
+from dynalign.rollout.judges.respondents import AskedModel, Askers
 
 FROZEN = "frozen"
 """The name of a pool that holds the initial policy."""
@@ -19,11 +17,11 @@ def asker_names(run: RunSettings) -> tuple[str, ...]:
     return () if pool is None else (FROZEN if pool.model is None else OTHER,)
 
 
-def askers(run: RunSettings) -> Mapping[str, Asker]:
-    """Name → asker. They can be pickled, and begin to look for their actors with the first question.
+def askers(run: RunSettings) -> Askers:
+    """Name → the model that is asked under it.
 
-    A question to a pool may wait for a new engine to load, and then for its answer. As many engines may end
-    over one as workers over a prompt.
+    They can be pickled, and look for their actors with the first question. A question to a pool may wait for
+    a new engine to load, and then for its answer. As many engines may end over one as workers over a prompt.
     """
     pool = run.judge.pool
     if pool is None:
@@ -31,4 +29,4 @@ def askers(run: RunSettings) -> Mapping[str, Asker]:
     deadline_s = pool.answer_s + run.deadlines.start_s
     names = engine_names(run.name, pool.engines)
     asked = Pool(f"{run.name}'s judge.pool", names, deadline_s, run.supervision.poison_attempts)
-    return dict.fromkeys(asker_names(run), asked)
+    return dict.fromkeys(asker_names(run), AskedModel(asked, pool.model or run.model))

@@ -15,6 +15,7 @@ from typing import Any, cast
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy, PlacementGroupSchedulingStrategy
 
+from dynalign.actors.askers import askers
 from dynalign.actors.coordinator.coordinator import Coordinator
 from dynalign.actors.coordinator.protocol import CoordinatorHandle
 from dynalign.actors.gateway.gateway import CALLS as GATEWAY_CALLS
@@ -122,7 +123,7 @@ class RaySpawner:
         kind = _actor(
             RolloutWorker, run.rollout.engine_threads, gpus, _environment(run), **self._placed(seat)
         )
-        return cast(RolloutWorkerHandle, kind.remote(worker_spec, self._ready.prompts))
+        return cast(RolloutWorkerHandle, kind.remote(worker_spec, self._ready.prompts, askers(run)))
 
     @property
     def asks_endpoint(self) -> bool:
