@@ -1,20 +1,9 @@
 """Whom the workers of a run may ask besides their own engine: filled from the settings, by name."""
 
-from dynalign.actors.pool.names import engine_names
+from dynalign.actors.pool.names import engine_names, pool_names
 from dynalign.actors.pool.pool import Pool
 from dynalign.configs.schema import RunSettings
 from dynalign.rollout.judges.respondents import AskedModel, Askers
-
-FROZEN = "frozen"
-"""The name of a pool that holds the initial policy."""
-OTHER = "pool"
-"""The name of a pool that holds another model."""
-
-
-def asker_names(run: RunSettings) -> tuple[str, ...]:
-    """The names under which judges may ask somebody."""
-    pool = run.judge.pool
-    return () if pool is None else (FROZEN if pool.model is None else OTHER,)
 
 
 def askers(run: RunSettings) -> Askers:
@@ -29,4 +18,4 @@ def askers(run: RunSettings) -> Askers:
     deadline_s = pool.answer_s + run.deadlines.start_s
     names = engine_names(run.name, pool.engines)
     asked = Pool(f"{run.name}'s judge.pool", names, deadline_s, run.supervision.poison_attempts)
-    return dict.fromkeys(asker_names(run), AskedModel(asked, pool.model or run.model))
+    return dict.fromkeys(pool_names(run), AskedModel(asked, pool.model or run.model))

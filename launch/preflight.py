@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from dynalign.actors.pool.names import pool_names
 from dynalign.configs.errors import Mistake, UserError
 from dynalign.configs.load import LoadedRun
 from dynalign.configs.schema import RunSettings
@@ -195,9 +196,10 @@ def run_texts(settings: RunSettings) -> ValueTexts:
 
 
 def asker_names(settings: RunSettings) -> tuple[str, ...]:
-    """The names that a judge of this run can ask besides the policy: `frozen`, where the engines hold the
-    initial policy below an adapter."""
-    return () if travelling_adapter(settings) is None else (FROZEN,)
+    """The names that a judge of this run can ask besides the policy: its pool, and `frozen` where the engines
+    hold the initial policy below an adapter."""
+    below = () if travelling_adapter(settings) is None else (FROZEN,)
+    return (*below, *pool_names(settings))
 
 
 def _collect(mistakes: list[Mistake], call: Callable[[], T]) -> T | None:

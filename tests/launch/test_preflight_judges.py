@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from dynalign.launch.preflight import check
+from dynalign.launch.preflight import asker_names, check
 from dynalign.launch.resume.open_run import open_run
 from tests.launch.test_preflight import _alone, run
 
@@ -33,6 +33,12 @@ def test_a_judge_that_nobody_can_ask_is_one_line_and_nothing_starts(
 def test_with_an_adapter_the_engines_hold_the_initial_policy_and_need_no_pool() -> None:
     adapter = ["learner.lora={}", "weights.content=adapter", "weights.transport=object_store"]
     assert check(open_run(run("judge.kind=frozen", *adapter))).mistakes == []
+
+
+def test_a_pool_holds_the_initial_policy_for_a_frozen_judge() -> None:
+    assert check(open_run(run("judge.kind=frozen", "judge.pool={}"))).mistakes == []
+    assert asker_names(run("judge.pool={}").settings) == ("frozen",)
+    assert asker_names(run("judge.pool={model: other}").settings) == ("pool",)
 
 
 def test_every_text_of_a_panel_that_is_missing_empty_or_no_text_is_a_line(tmp_path: Path) -> None:
