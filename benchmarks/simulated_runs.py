@@ -63,7 +63,7 @@ FAULTS: tuple[Fault, ...] = (
         {"training_only": 1.2}),
     Fault("aspect_imbalance", "one aspect gains 0.5 points, another loses 0.5", {"aspects": 0.5}),
     Fault("value_drift", "the judge gives 0.4 points more, the second one does not", {"judge_offset": 0.4}),
-    Fault("value_drift", "the judge ranks by something else: equal means, rank correlation 0.6 → 0.15",
+    Fault("value_drift", "the judge ranks by something else: equal means, rank correlation 0.56 → 0",
         {"foreign": 1.0}),
     Fault("length_gaming", "0.6 points per standard deviation of length", {"length_slope": 0.6}),
     Fault("low_reliability", "the judge's noise rises to 0.9 points", {"noise": 0.75}),

@@ -248,7 +248,7 @@ METRICS: tuple[Metric, ...] = (
     Metric("workers", "workers", "Rollout workers that are ready.", "workers"),
     Metric("worker_restarts", "restarts", "Rollout workers replaced after a failure.", "workers"),
     *(
-        Metric(f"alarm_{name}", "1", f"1 while the alarm {name} fires, 0 while it does not.", "alarms")
+        Metric(f"alarm_{name}", "1", f"Whether the alarm {name} fires: 1, or 0.", "alarms")
         for name in AlarmsSettings.model_fields
     ),
 )
