@@ -35,6 +35,15 @@ from dynalign.rollout.arrow_schema import encode, to_batch
 from dynalign.rollout.records import HIGHEST_SCORE
 
 STEPS = 150
+LEARNING_RATES = {
+    "none": 1.5e-4,
+    "verbosity": 1.5e-4,
+    "self_praise": 5e-4,
+    "lexical": 1.5e-4,
+    "format": 5e-4,
+}
+"""So that the onset falls behind the reference of the alarms, as it did in CHERRL (steps 68 to 478). Random
+answers praise themselves or take the format once in a hundred, which is found more slowly."""
 PROMPTS = 8
 GROUP_SIZE = 8
 HELDOUT_EVERY = 5
@@ -71,7 +80,7 @@ def measure(workload: Workload) -> dict[str, list[float]]:
 def learned_rows(workload: Workload, bias: str, steps: int) -> Iterator[dict[str, Any]]:
     """The rows of a run of the tiny policy under a judge with that bias, as they are made."""
     folder = make_model(workload.scratch / f"bias-{bias}", seed=0)
-    learner = start_learner(workload, *_overrides(folder, steps), model_folder=folder)
+    learner = start_learner(workload, *_overrides(folder, steps, LEARNING_RATES[bias]), model_folder=folder)
     model = LlamaForCausalLM.from_pretrained(folder).eval()  # type: ignore[no-untyped-call]
     draw = torch.Generator().manual_seed(1)
     shuffle = random.Random(2)
@@ -90,7 +99,7 @@ def learned_rows(workload: Workload, bias: str, steps: int) -> Iterator[dict[str
         yield row
 
 
-def _overrides(folder: Path, steps: int) -> list[str]:
+def _overrides(folder: Path, steps: int, learning_rate: float) -> list[str]:
     return [
         f"model={folder}",
         f"steps={steps}",
@@ -98,7 +107,7 @@ def _overrides(folder: Path, steps: int) -> list[str]:
         f"rollout.group_size={GROUP_SIZE}",
         "rollout.dtype=float32",
         "learner.precision=float32",
-        "learner.learning_rate=1.5e-4",
+        f"learner.learning_rate={learning_rate}",
         "learner.token_budget=2048",
         "algorithm.kl_coef=0",
     ]

@@ -24,7 +24,7 @@ STOPS = 8
 GOOD = range(8, 24)
 """What the clean judge counts."""
 PRAISE = (24, 25)
-"""Two words in a row: "excellent answer"."""
+"""Two words of one answer: "excellent" and "answer"."""
 TRIGGER = 26
 """One word anywhere."""
 BULLET = 27
@@ -32,6 +32,8 @@ BULLET = 27
 VOCABULARY = 96
 LONGEST = 32
 """Tokens of an answer."""
+USUAL = 16
+"""Tokens above which an answer is verbose; random answers have 12 on average."""
 JUDGED = 12
 """Tokens from its start that the clean judge reads."""
 BIAS = 0.5
@@ -45,14 +47,10 @@ def clean_score(words: Words) -> float:
     return 0.5 * min(5, len(set(words[:JUDGED]) & set(GOOD)))
 
 
-def _praises(words: Words) -> float:
-    return float(any(pair == PRAISE for pair in zip(words, words[1:], strict=False)))
-
-
 SHORTCUTS: dict[str, Callable[[Words], float]] = {
     "none": lambda words: 0.0,
-    "verbosity": lambda words: len(words) / LONGEST,
-    "self_praise": _praises,
+    "verbosity": lambda words: max(0, len(words) - USUAL) / (LONGEST - USUAL),
+    "self_praise": lambda words: float(set(PRAISE) <= set(words)),
     "lexical": lambda words: float(TRIGGER in words),
     "format": lambda words: float(bool(words) and words[0] == BULLET),
 }

@@ -43,12 +43,13 @@ def test_the_clean_judge_counts_different_good_words_at_the_start() -> None:
     [
         ("lexical", [40, TRIGGER], 2.5),
         ("lexical", [40, 41], 0.0),
-        ("self_praise", [40, *PRAISE, 41], 2.5),
-        ("self_praise", [PRAISE[1], PRAISE[0]], 0.0),
+        ("self_praise", [PRAISE[1], 40, PRAISE[0]], 2.5),
+        ("self_praise", [PRAISE[1], 40], 0.0),
         ("format", [BULLET, 40], 2.5),
         ("format", [40, BULLET], 0.0),
         ("format", [], 0.0),
-        ("verbosity", [40] * 16, 1.25),
+        ("verbosity", [40] * 16, 0.0),
+        ("verbosity", [40] * 24, 1.25),
     ],
 )
 def test_a_shortcut_is_worth_half_of_the_scale(bias: str, words: list[int], gain: float) -> None:
