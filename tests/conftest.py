@@ -49,6 +49,16 @@ def _log_levels() -> Iterator[None]:
         each.setLevel(level)
 
 
+@pytest.fixture(autouse=True)
+def _no_run_outlives_its_test(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Else one failure would make the tests after it fail."""
+    yield
+    if request.node.get_closest_marker("e2e") or request.node.get_closest_marker("chaos"):
+        from tests.worlds.command import kill_left_over  # it copies the environment, which is set above
+
+        kill_left_over()
+
+
 class ByModule(LoadScopeScheduling):
     """With `pytest -n 2`, one process runs `REAL` and the other one everything else meanwhile.
 

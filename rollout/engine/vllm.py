@@ -33,6 +33,7 @@ os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
 
 import torch
 from vllm.config.lora import MaxLoRARanks
+from vllm.config.structured_outputs import StructuredOutputsConfig
 from vllm.config.weight_transfer import WeightTransferConfig
 from vllm.distributed.weight_transfer.base import WeightTransferInitRequest, WeightTransferUpdateRequest
 from vllm.engine.arg_utils import AsyncEngineArgs
@@ -60,6 +61,8 @@ from dynalign.rollout.weights.version_file import tensors_in, untrained_adapter,
 
 # Longest single request. An engine that answers nothing must not hold a lease for ever.
 _REQUEST_DEADLINE_S = 1800.0
+# A grammar allows blanks between the signs of an object, and a weak model writes them up to the limit.
+_COMPACT_JSON = StructuredOutputsConfig(backend="xgrammar", disable_any_whitespace=True)
 _INITIAL = "initial"
 """Salt of the prefix cache of requests to the initial policy; those of versions are `<lineage>.<step>`."""
 
@@ -142,6 +145,7 @@ class VllmEngine:
             worker_extension_cls=EXTENSION,
             weight_transfer_config=WeightTransferConfig(backend=BACKEND),
             served_model_name=name,
+            structured_outputs_config=_COMPACT_JSON,
             disable_log_stats=True,
             **device_arguments(cache_bytes, _gpu_memory_bytes()),
             **({} if held is None else held.engine_arguments()),

@@ -111,7 +111,7 @@ async def examined(server: VllmServer, wanted: EndpointSettings, file: Path) -> 
 
 
 def test_a_judge_of_vllms_own_server_is_examined_asked_and_outlives_the_servers_death(tmp_path: Path) -> None:
-    server = VllmServer(tiny_llama(tmp_path / "tiny"), tmp_path / "server.log")
+    server = VllmServer(tiny_llama(tmp_path / "tiny", hidden=128), tmp_path / "server.log")
     wanted = EndpointSettings(
         address=server.address, model="tiny", key_variable="SERVER_KEY", concurrency=4, deadline_s=900.0
     )

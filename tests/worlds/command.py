@@ -36,14 +36,26 @@ class Ended:
     """Names of its processes that still run."""
 
 
-def left_over() -> tuple[str, ...]:
-    """Names of the processes of this test run's commands that still run. Children inherit the mark."""
+def _marked() -> list[psutil.Process]:
+    """The processes of this test run's commands that still run. Children inherit the mark."""
     found = []
     for process in psutil.process_iter(["name"]):
         with suppress(psutil.Error):  # it has ended, or belongs to another user
             if process.environ().get(MARK) == ENVIRONMENT[MARK]:
-                found.append(process.info["name"] or "")
-    return tuple(found)
+                found.append(process)
+    return found
+
+
+def left_over() -> tuple[str, ...]:
+    """Names of the processes of this test run's commands that still run."""
+    return tuple(process.info["name"] or "" for process in _marked())
+
+
+def kill_left_over() -> None:
+    """Ends what a failed test has left, so that the tests after it find an empty machine."""
+    for process in _marked():
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
 
 
 def dynalign(*arguments: str) -> list[str]:
