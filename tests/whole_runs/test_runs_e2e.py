@@ -135,7 +135,8 @@ def test_a_damaged_checkpoint_is_refused_by_its_file_and_nothing_is_started(tmp_
     refused = train(file)
     assert refused.code == 2, refused.output
     assert weights.name in refused.output
-    assert len(refused.output.strip().splitlines()) == 1
+    told = [line for line in refused.output.splitlines() if " WARNING " not in line]  # of the judge's worth
+    assert len(told) == 1, told
 
 
 def test_two_zero_3_ranks_lora_adapters_and_a_shared_device_run_through_the_whole_system(
@@ -174,6 +175,7 @@ def test_the_real_model_with_a_sampled_judge_exports_a_model_that_the_system_loa
         "judge": {"scorer": "sampled", "samples": 2},
         "algorithm": {"max_staleness": 0},
         "heldout": {"prompts": 0},
+        "placement": {"object_store_gib": 2.0},
     }
     assert subprocess.run(dynalign("model", "fetch", "smollm2-135m-instruct"), timeout=600).returncode == 0
     file = tmp_path / "sampled.yaml"
