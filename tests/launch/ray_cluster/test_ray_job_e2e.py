@@ -115,15 +115,16 @@ def test_a_submitted_run_trains_to_its_end_with_an_engine_on_each_node(nodes: Tw
 
 
 def test_what_is_uploaded_is_the_product_alone_and_what_runs(nodes: TwoNodes) -> None:
-    job = nodes.submit(
-        "--version", before="python -c 'import actors, os; print(os.path.dirname(actors.__path__[0]))'; "
-    )
+    where = "from dynalign import actors; print(actors.__path__[0])"
+    job = nodes.submit("--version", before=f"python -c '{where}'; ")
     assert nodes.ended(job) == JobStatus.SUCCEEDED
-    unpacked = Path(nodes.client.get_job_logs(job).splitlines()[-2])
+    product = Path(nodes.client.get_job_logs(job).splitlines()[-2]).parent
+    unpacked = product.parent
     assert unpacked.parent.name == "working_dir_files"
+    assert {"actors", "configs", "launch", "learner", "rollout"} <= {path.name for path in product.iterdir()}
     there = {path.name for path in unpacked.iterdir()}
-    assert {"actors", "configs", "launch", "learner", "rollout", "pyproject.toml"} <= there
-    assert not there & {".venv", ".git", "tests", "docs", "runs", ".mypy_cache"}
+    assert {"dynalign", "pyproject.toml"} <= there
+    assert not there & {"actors", ".venv", ".git", "tests", "docs", "runs", ".mypy_cache"}
     assert sum(file.stat().st_size for file in unpacked.rglob("*") if file.is_file()) < 5_000_000
 
 
