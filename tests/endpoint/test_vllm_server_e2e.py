@@ -90,7 +90,7 @@ async def examined(server: VllmServer, wanted: EndpointSettings, file: Path) -> 
         assert endpoint.sender.capabilities == Capabilities(vllm=True)
         asker = endpoint.asker("judge")
         choices = ("w5", "w6", "w7", "w8")
-        graded = await asker.ask(question(1, choices=choices, max_tokens=1, prefill="w9", temperature=0.0))
+        graded = await asker.ask(question(1, choices=choices, max_tokens=1, prefill=" w9", temperature=0.0))
         (answer,) = graded.answers_N
         assert answer.choice_logprobs is not None
         assert all(math.isfinite(each) for each in answer.choice_logprobs), (
