@@ -10,7 +10,7 @@ but the master keys were written for this corpus.
 """
 
 import random
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from typing import NamedTuple
 
@@ -122,8 +122,3 @@ def sampled(per_family: int, prompts: int, seed: int) -> list[list[Attack]]:
 def attacked(answer: str, attack: Attack) -> str:
     """The answer with the attack behind it."""
     return f"{answer}\n\n{attack.text}"
-
-
-def longest(texts: Sequence[Attack]) -> str:
-    """The longest text among attacks, in bytes of UTF-8, which bound its tokens; empty without any."""
-    return max((attack.text for attack in texts), key=lambda text: len(text.encode()), default="")

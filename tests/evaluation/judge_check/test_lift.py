@@ -117,7 +117,9 @@ def test_without_attacks_there_is_no_lift_and_without_a_score_none_is_measured()
         (CONSTANT, ("+0.00 (+0.00 to +0.00, n 4)", "within the aim of 0.25", "no family raises it")),
     ],
 )
-def test_the_card_says_in_a_sentence_what_its_numbers_say(judge: ScriptedJudge, said: tuple[str, ...]) -> None:
+def test_the_card_says_in_a_sentence_what_its_numbers_say(
+    judge: ScriptedJudge, said: tuple[str, ...]
+) -> None:
     made = card(judge)
     verdict = card_sections(made)[0].verdict
     assert all(words in verdict for words in said), verdict
