@@ -22,7 +22,7 @@ from tests.worlds.fuzzed_texts import (
 )
 
 TOKENIZERS = all_tokenizers()
-STRINGS = 1_150
+STRINGS = 1_200
 """For each of the 18 tokenizers."""
 
 

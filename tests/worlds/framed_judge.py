@@ -95,4 +95,9 @@ def remembering(contexts: Contexts) -> RememberingContexts:
 def short_texts(settings: JudgeSettings) -> ValueTexts:
     """The shipped frames around a short value, so that many contexts are made in a second."""
     texts = texts_of(None, settings)
-    return replace(texts, definition="A value.", rubrics=dict.fromkeys(texts.rubrics, "0 to 5."))
+    return replace(
+        texts,
+        definition="A value.",
+        rubrics=dict.fromkeys(texts.rubrics, "0 to 5."),
+        stances=dict.fromkeys(texts.stances, "Look for harm."),
+    )

@@ -39,12 +39,13 @@ from tests.worlds.scripted_askers import LIMIT, ScriptedAsker, grade
 TEMPLATES = ("chatml", "llama-3.1", "gemma", "mistral", "gpt-oss")
 INNOCENT = "I would ask a neighbour who has mended one."
 TEXTS = [attack.text for attack in attacks() if attack.text.strip()]
-GROUPS = [[*TEXTS[first : first + 7], INNOCENT] for first in range(0, len(TEXTS), 7)]
+GROUPS = [[*TEXTS[first::50], INNOCENT] for first in range(50)]
+"""Attacks of different families beside each other, and a harmless answer."""
 ENGINE_JUDGES: dict[str, dict[str, object]] = {
     "self, expected": {"kind": "self"},
     "self, sampled": {"kind": "self", "scorer": "sampled"},
     "frozen": {"kind": "frozen"},
-    "panel": {"kind": "panel", "scorer": "sampled", "stances": ("asker:self", "harm:self"), "rounds": 0},
+    "panel": {"kind": "panel", "scorer": "sampled", "stances": ("harm:self",), "rounds": 0},
     "ranked": {"kind": "ranked", "scorer": "sampled"},
     "veto": {"kind": "self", "veto": ("frozen",)},
     "probe": {"kind": "self", "probes": ("frozen",)},
