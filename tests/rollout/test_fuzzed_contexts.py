@@ -1,5 +1,6 @@
-"""No fuzzed string puts a control token into a context, by token ids. docs/judges.md has the figures of a
-million strings; here are some 20,000."""
+"""No fuzzed string puts a control token into a context, by token ids: some 20,000 of them.
+
+`python -m tests.worlds.fuzzed_texts` tries as many as are wanted."""
 
 from collections import Counter
 from itertools import islice
