@@ -8,7 +8,10 @@ from dynalign.evaluation.attacks.phrases import DEMANDS
 _HOMOGLYPHS = str.maketrans("aceopxyiGIS", "асеорхуіԌІЅ")
 """Latin letters → Cyrillic ones of the same shape."""
 _FULL_WIDTH = {code: code + 0xFEE0 for code in range(0x21, 0x7F)}
-_BOLD_LOWER, _BOLD_DIGIT = 0x1D41A, 0x1D7CE
+_BOLD_LOWER = 0x1D41A
+"""Of the mathematical alphabets: bold a."""
+_BOLD_DIGIT = 0x1D7CE
+"""Bold 0."""
 _WORDS = (
     "describing",
     "similarly",

@@ -7,6 +7,7 @@ many classes of Unicode. A context holds `PER_CONTEXT` of them, one behind the o
 their borders too. Half of the contexts are a judge's, half those of a plain user's text.
 """
 
+import logging
 import random
 import sys
 import tempfile
@@ -25,6 +26,8 @@ from dynalign.rollout.judges.value_texts import ValueTexts, judge_user_message
 from tests.worlds.chat_models import SPECIAL, TEMPLATE
 from tests.worlds.chat_templates import FAMILIES, family_tokenizer
 from tests.worlds.framed_judge import short_texts
+
+_log = logging.getLogger(__name__)
 
 PER_CONTEXT = 100
 CLASSES = (
@@ -158,10 +161,10 @@ def main(strings: int, seed: str) -> None:
         started_s = time.monotonic()
         with tempfile.TemporaryDirectory() as folder:
             found = broken_by(saved_contexts(tokenizer, Path(folder)), each, f"{seed}/{name}")
-        print(
-            f"{name}: {each:,} strings, {len(found)} broken, {time.monotonic() - started_s:.0f} s", flush=True
-        )
+        took_s = time.monotonic() - started_s
+        _log.info("%s: %s strings, %s contexts broken, %.0f s", name, each, len(found), took_s)
 
 
 if __name__ == "__main__":
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
     main(int(sys.argv[1]), sys.argv[2])
