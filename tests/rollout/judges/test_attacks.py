@@ -10,14 +10,16 @@ import json
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from dynalign.configs.sections.judge import JudgeSettings
+from dynalign.endpoint.base import Question
 from dynalign.evaluation.attacks.corpus import attacks
 from dynalign.rollout.contexts import load_contexts
 from dynalign.rollout.judges.base import RunJudge
-from dynalign.rollout.judges.make import make_judge, make_second_judges
+from dynalign.rollout.judges.make import NO_ASKERS, make_judge, make_second_judges
 from dynalign.rollout.judges.messages import Said, ranked_message, stance_message
 from dynalign.rollout.judges.respondents import AskedModel
 from dynalign.rollout.judges.scoring import parse_order, parse_verdict
@@ -94,11 +96,11 @@ def given(judge: str, texts_G: Sequence[str], model: str = "") -> list[float]:
     return [float(grade_of(as_data(text), model)) for text in texts_G]
 
 
-def judged(name: str, contexts: RememberingContexts, engine: FramedEngine) -> RunJudge:
+def judged(name: str, contexts: RememberingContexts, engine: Any) -> RunJudge:
     settings = JudgeSettings.model_validate(ENGINE_JUDGES[name])
-    side = (engine, contexts, short_texts(settings), settings, LIMIT, {}, True)
-    seconds = make_second_judges(*side)  # type: ignore[arg-type]
-    return next(iter((*seconds.vetoes, *seconds.probes)), None) or make_judge(*side)  # type: ignore[arg-type]
+    side = (engine, contexts, short_texts(settings), settings, LIMIT, NO_ASKERS, True)
+    seconds = make_second_judges(*side)
+    return next(iter((*seconds.vetoes, *seconds.probes)), None) or make_judge(*side)
 
 
 @pytest.mark.parametrize("judge", ENGINE_JUDGES)
@@ -127,8 +129,8 @@ def test_no_attack_changes_a_parse_of_an_endpoint_s_answer(
     settings = JudgeSettings.model_validate(ENDPOINT_JUDGES[judge])
     asker = ScriptedAsker(framed)
     askers = {"one": AskedModel(asker, "ONE")}
-    engine = FramedEngine(made["chatml"])
-    asked = make_judge(engine, made["chatml"], short_texts(settings), settings, LIMIT, askers)  # type: ignore[arg-type]
+    engine: Any = FramedEngine(made["chatml"])
+    asked = make_judge(engine, made["chatml"], short_texts(settings), settings, LIMIT, askers)
     for group, found in zip(GROUPS, scores(asked, GROUPS), strict=True):
         assert found == pytest.approx(given(judge, group, "ONE"))
     of_group = iter(asker.questions)
@@ -137,8 +139,8 @@ def test_no_attack_changes_a_parse_of_an_endpoint_s_answer(
         assert sorted(shown) == sorted(bare(as_data(text)) for text in group)
 
 
-def _framed_in(question: object) -> list[str]:
-    message = question.messages[-1].content  # type: ignore[attr-defined]
+def _framed_in(question: Question) -> list[str]:
+    message = question.messages[-1].content
     texts = candidates_in(message)
     assert (message.count("<candidate"), message.count("</candidate>")) == (len(texts), len(texts))
     assert message.count("<task>") == message.count("</task>") == 1
@@ -149,11 +151,11 @@ def test_a_panel_and_a_committee_settle_what_their_models_said(made: dict[str, R
     """The panel's models quote the attacks to each other, and revise."""
     names = ("one", "two", "three")
     askers = {name: AskedModel(ScriptedAsker(framed), name) for name in names}
-    engine = FramedEngine(made["chatml"])
+    engine: Any = FramedEngine(made["chatml"])
     panel = {"kind": "panel", "scorer": "sampled", "stances": ("asker:one", "affected:two", "harm:three")}
     for chosen in (panel | {"rounds": 2, "veto": ("harm",)}, {"kind": "external", "models": names}):
         settings = JudgeSettings.model_validate(chosen)
-        asked = make_judge(engine, made["chatml"], short_texts(settings), settings, LIMIT, askers)  # type: ignore[arg-type]
+        asked = make_judge(engine, made["chatml"], short_texts(settings), settings, LIMIT, askers)
         for group, found in zip(GROUPS, scores(asked, GROUPS), strict=True):
             for text, score in zip(group, found, strict=True):
                 one, two, three = (float(grade_of(as_data(text), name)) for name in names)
