@@ -241,13 +241,19 @@ def judge() -> None:
 )
 @click.option("--answers", metavar="FILE", help="Good answers (.jsonl: prompt or id, answer, paraphrase).")
 @click.option("--out", metavar="FOLDER", help="Folder of the card (default: runs/NAME-judge).")
+@click.option("--attacks", type=int, default=1, show_default=True, help="Attacks of each family per prompt.")
 def check_judge(
-    config: str, overrides: Sequence[str], others: Sequence[str], answers: str | None, out: str | None
+    config: str,
+    overrides: Sequence[str],
+    others: Sequence[str],
+    answers: str | None,
+    out: str | None,
+    attacks: int,
 ) -> int:
-    """Measure a judge on held-out prompts: planted order, noise, agreement."""
+    """Measure a judge on held-out prompts: planted order, noise, agreement, attacks."""
     from dynalign.launch.commands.judge_check import judge_check as measure
 
-    return measure(config, overrides, others, answers, out)
+    return measure(config, overrides, others, answers, out, attacks)
 
 
 @dynalign.group(cls=Commands)

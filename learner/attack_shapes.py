@@ -36,7 +36,17 @@ DELIMITER = re.compile(
     re.IGNORECASE | re.MULTILINE,
 )
 MASTER_KEYS = frozenset(
-    {":", ".", ",", "thought process:", "solution", "let's solve this problem step by step."}
+    {
+        ":",
+        ".",
+        ",",
+        "thought process:",
+        "let's solve this problem step by step.",
+        "solution",
+        "解",
+        "かいせつ",
+        "respuesta",
+    }
 )
 """Whole answers that judges have been seen to reward (arXiv 2507.08794), in lower case."""
 

@@ -23,7 +23,7 @@ from dynalign.endpoint.base import Message
 from dynalign.rollout import chat_template
 from dynalign.rollout.answer_form import AnswerForm, answer_form
 from dynalign.rollout.chat_template import ANSWER, INSTRUCTION, QUESTION, Messages
-from dynalign.rollout.control_tokens import ControlTokens, Tokenizer
+from dynalign.rollout.control_tokens import ChatFrame, ControlTokens, Tokenizer
 from dynalign.rollout.judges.value_texts import JUDGE_PREFILLS
 
 DIGITS = ("0", "1", "2", "3", "4", "5")
@@ -58,8 +58,8 @@ class Contexts:
         return ControlTokens(self.tokenizer, self.vocabulary)
 
     @cached_property
-    def _frames(self) -> dict[tuple[str, ...], str]:
-        """Roles → what the template makes of them with probes as texts."""
+    def _frames(self) -> dict[tuple[str, ...], ChatFrame]:
+        """Roles → what the template writes around their texts."""
         return {}
 
     def sampling_context(self, prompt: str) -> tuple[int, ...]:
@@ -165,28 +165,37 @@ class Contexts:
         """Token ids of messages, with no control token from their texts.
 
         Unless the texts spell one, these are the ids of a plain call. Otherwise the spelling is broken. If
-        a control token comes out even so, template and texts are encoded apart and joined."""
+        a control token comes out even so, or one of the template's is cut by what stands beside it,
+        template and texts are encoded apart and joined."""
         frame = self._frame(tuple(message["role"] for message in messages))
-        wanted = self.controls.among(self.encoded(frame))
         broken = [{**message, "content": self.controls.apart(message["content"])} for message in messages]
         for attempt in (messages, broken):
             ids = self.encoded(self._rendered(attempt))
-            if self.controls.among(ids) == wanted:
+            if frame.holds(self.controls.split(ids)):
                 return tuple(ids)
         probes = _probes([message["role"] for message in messages])
         texts = {probe: message["content"] for probe, message in zip(probes, messages, strict=True)}
-        pieces = re.split(f"({'|'.join(texts)})", frame)
+        pieces = re.split(f"({'|'.join(texts)})", frame.text)
         joined = (
             self.controls.encode(texts[piece]) if piece in texts else self.encoded(piece) for piece in pieces
         )
         return tuple(token for ids in joined for token in ids)
 
-    def _frame(self, roles: tuple[str, ...]) -> str:
-        """What the template writes around the texts of these roles, with probes in their places."""
+    def _frame(self, roles: tuple[str, ...]) -> ChatFrame:
+        """What the template writes around the texts of these roles."""
         if roles not in self._frames:
-            probes = zip(roles, _probes(roles), strict=True)
-            self._frames[roles] = self._rendered([{"role": role, "content": probe} for role, probe in probes])
+            text = self._probed(roles, 0)
+            controls, between = self.controls.split(self.encoded(text))
+            others = self.controls.split(self.encoded(self._probed(roles, len(roles)))).between
+            places = enumerate(zip(between, others, strict=True))
+            fixed = {place: ids for place, (ids, other) in places if ids == other}
+            self._frames[roles] = ChatFrame(text, controls, fixed)
         return self._frames[roles]
+
+    def _probed(self, roles: Sequence[str], first: int) -> str:
+        """The text of a chat of these roles, with probes as texts."""
+        probes = zip(roles, _probes(roles, first), strict=True)
+        return self._rendered([{"role": role, "content": probe} for role, probe in probes])
 
     def _rendered(self, messages: Messages) -> str:
         try:
@@ -199,10 +208,10 @@ class Contexts:
         return self.tokenizer.encode(text, add_special_tokens=False)
 
 
-def _probes(roles: Sequence[str]) -> list[str]:
-    """A text for each message that no template contains, and that is part of no other."""
+def _probes(roles: Sequence[str], first: int = 0) -> list[str]:
+    """A text for each message that no template contains, and that is part of no other. first: a number."""
     texts = {"user": QUESTION, "assistant": ANSWER}
-    return [f"{texts.get(role, INSTRUCTION)} {index:04}" for index, role in enumerate(roles)]
+    return [f"{texts.get(role, INSTRUCTION)} {index:04}" for index, role in enumerate(roles, first)]
 
 
 def load_contexts(model_folder: Path, system_prompt: str, date: str) -> Contexts:

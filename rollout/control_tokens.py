@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 _STRANGE = "☃\U0001f9ff\U0010fffd"  # characters of which a small vocabulary knows none
 
@@ -55,6 +55,35 @@ def template_source(tokenizer: Tokenizer) -> str:
     return template if isinstance(template, str) else template.get("default", "")
 
 
+class Split(NamedTuple):
+    """A sequence of token ids, cut at its control tokens: Split((1, 2), ((), (57, 9), (10,)))."""
+
+    controls: tuple[int, ...]
+    """The control tokens, in order."""
+    between: tuple[tuple[int, ...], ...]
+    """What stands before the first, between each two, and after the last one."""
+
+
+class ChatFrame(NamedTuple):
+    """What a chat template writes around texts: ChatFrame("<|im_start|>user\\n…", (1, 2), {2: (10,)})."""
+
+    text: str
+    """The whole, with probes as texts."""
+    controls: tuple[int, ...]
+    """Its control tokens."""
+    fixed: Mapping[int, tuple[int, ...]]
+    """Place between control tokens → the token ids there, where no text stands."""
+
+    def holds(self, made: Split) -> bool:
+        """Whether a sequence is this frame around other texts.
+
+        Its control tokens alone do not tell: a text that ends with `[e~` makes one with the first character
+        of the `[e~[` behind it, and leaves the rest of that one as text."""
+        return made.controls == self.controls and all(
+            made.between[place] == ids for place, ids in self.fixed.items()
+        )
+
+
 @dataclass(frozen=True)
 class ControlTokens:
     """The control tokens of one tokenizer, and how texts are encoded without them.
@@ -88,6 +117,18 @@ class ControlTokens:
     def among(self, token_ids: Sequence[int]) -> list[int]:
         """The control tokens of a sequence, in their order."""
         return [token for token in token_ids if token in self.texts]
+
+    def split(self, token_ids: Sequence[int]) -> "Split":
+        """A sequence as its control tokens and what stands between them."""
+        controls: list[int] = []
+        between: list[list[int]] = [[]]
+        for token in token_ids:
+            if token in self.texts:
+                controls.append(token)
+                between.append([])
+            else:
+                between[-1].append(token)
+        return Split(tuple(controls), tuple(map(tuple, between)))
 
     def apart(self, text: str) -> str:
         """The text with a space after the first character of each control token that it spells.

@@ -8,7 +8,7 @@ from dynalign.evaluation.judge_check.bar import reaches_bar
 from dynalign.evaluation.judge_check.figures import Agreement, JudgeFigures, agreement, judge_figures
 from dynalign.evaluation.judge_check.sheet import AskedGroup, JudgeAnswers
 
-FORMAT = 1
+FORMAT = 2
 """Of the JSON file."""
 
 
@@ -16,7 +16,7 @@ FORMAT = 1
 class CardFacts:
     """What was checked, and on what.
 
-    Example: `CardFacts("quickstart", "smollm2-135m-instruct", 16, 8, "the policy's own", "2026-12-01")`.
+    Example: `CardFacts("quickstart", "smollm2-135m-instruct", 16, 8, "the policy's own", "none", …)`.
     """
 
     run: str
@@ -29,6 +29,8 @@ class CardFacts:
     """Candidates of the policy per prompt."""
     good_answers: str
     """Where the good answers came from, in words."""
+    attacks: str
+    """Which attacks were tried, in words."""
     engine: str
     """Engine and precision."""
     day: str

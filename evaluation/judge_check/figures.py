@@ -4,17 +4,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations, pairwise
 
+from dynalign.evaluation.judge_check.lift import Lift, lift
 from dynalign.evaluation.judge_check.planted import SPOILED, TIERS
-from dynalign.evaluation.judge_check.sheet import AskedGroup, GivenScores, GroupKind, JudgeAnswers
+from dynalign.evaluation.judge_check.sheet import AskedGroup, JudgeAnswers, Scored, named_scores, of_kind
 from dynalign.evaluation.judge_check.variants import ORIGINAL, VARIANTS
 from dynalign.evaluation.statistics.agreement import WithinGroups, krippendorff_alpha, tau_within_groups
 from dynalign.evaluation.statistics.auc import auc
 from dynalign.evaluation.statistics.estimates import Estimate, clustered_mean, mean_interval
 from dynalign.evaluation.statistics.paired import Flips, PairedChange, change, label_flips
 from dynalign.evaluation.statistics.reliability import Reliability, reliability, samples_needed
-
-Scored = tuple[AskedGroup, GivenScores]
-"""A group and its scores."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +83,8 @@ class JudgeFigures:
     """The same at the upper and at the lower end of the reliability's interval."""
     position: Estimate | None
     """Points that the first place in a group gives over the last; None for a single candidate."""
+    lift: Lift | None
+    """How far attacks raise its scores; None where none was judged."""
 
     @property
     def unread_share(self) -> float:
@@ -119,8 +119,8 @@ def judge_figures(groups: Sequence[AskedGroup], answers: JudgeAnswers, samples: 
     scores."""
     scored = list(zip(groups, answers.given, strict=True))
     every = [score for _, given in scored for score in (*given.scores_G, *given.again_G)]
-    candidates = list(_of_kind(scored, "candidates"))
-    tiers = list(_of_kind(scored, "tiers"))
+    candidates = of_kind(scored, "candidates")
+    tiers = of_kind(scored, "tiers")
     repeated = [list(zip(given.scores_G, given.again_G, strict=True)) for _, given in candidates]
     found = reliability(repeated, [group.prompt_id for group, _ in candidates])
     of_one = found.of_one if found else None
@@ -134,7 +134,7 @@ def judge_figures(groups: Sequence[AskedGroup], answers: JudgeAnswers, samples: 
         across=_auc(tiers, ("good",), SPOILED, across=True),
         adjacent=tuple(TierPair(a, b, _auc(tiers, (a,), (b,))) for a, b in pairwise(TIERS)),
         tiers=tuple((tier, _mean_of(tiers, tier)) for tier in TIERS),
-        variants=tuple(_variants(list(_of_kind(scored, "variants")))),
+        variants=tuple(_variants(of_kind(scored, "variants"))),
         reliability=found,
         samples=samples,
         samples_needed=samples_needed(of_one.mean if of_one else None, samples),
@@ -143,6 +143,7 @@ def judge_figures(groups: Sequence[AskedGroup], answers: JudgeAnswers, samples: 
             samples_needed(of_one.low if of_one else None, samples),
         ),
         position=_position(candidates),
+        lift=lift(scored),
     )
 
 
@@ -172,22 +173,12 @@ def agreement(groups: Sequence[AskedGroup], judges: Sequence[JudgeAnswers]) -> A
     return Agreement(alpha, tuple(pairs))
 
 
-def _of_kind(scored: Sequence[Scored], kind: GroupKind) -> Iterator[Scored]:
-    return ((group, given) for group, given in scored if group.kind == kind)
-
-
-def _named(scored: Sequence[Scored]) -> Iterator[tuple[str, dict[str, float | None]]]:
-    """Of each group the prompt's id, and name → score."""
-    for group, given in scored:
-        yield group.prompt_id, dict(zip(group.names_G, given.scores_G, strict=True))
-
-
 def _auc(
     tiers: Sequence[Scored], better: Sequence[str], worse: Sequence[str], across: bool = False
 ) -> Estimate | None:
     rows = [
         (score, name in better, prompt)
-        for prompt, scores in _named(tiers)
+        for prompt, scores in named_scores(tiers)
         for name, score in scores.items()
         if name in (*better, *worse) and score is not None
     ]
@@ -196,13 +187,13 @@ def _auc(
 
 
 def _mean_of(tiers: Sequence[Scored], tier: str) -> Estimate | None:
-    scores = [named.get(tier) for _, named in _named(tiers)]
+    scores = [named.get(tier) for _, named in named_scores(tiers)]
     return mean_interval([score for score in scores if score is not None])
 
 
 def _variants(scored: Sequence[Scored]) -> Iterator[VariantFigures]:
     for name in VARIANTS:
-        of_name = [(prompt, scores) for prompt, scores in _named(scored) if name in scores]
+        of_name = [(prompt, scores) for prompt, scores in named_scores(scored) if name in scores]
         if not of_name:
             continue
         before = [scores[ORIGINAL] for _, scores in of_name]

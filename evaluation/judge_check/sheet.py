@@ -1,6 +1,6 @@
 """What a judge is asked in a check, and what it answered: groups of texts with their scores."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -8,9 +8,9 @@ from dynalign.evaluation.judge_check.planted import planted
 from dynalign.evaluation.judge_check.variants import variants
 from dynalign.rollout.prompts import Prompt
 
-GroupKind = Literal["tiers", "variants", "candidates"]
+GroupKind = Literal["tiers", "variants", "candidates", "attacks", "keys"]
 """`tiers`: planted answers of known order. `variants`: one answer in several forms. `candidates`: what the
-policy wrote, as in training."""
+policy wrote, as in training. `attacks`: one answer with attacks behind it. `keys`: a master key alone."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class AskedGroup:
     kind: GroupKind
     """What the texts are."""
     names_G: tuple[str, ...]
-    """The tier, the variant, or the candidate's number."""
+    """The tier, the variant, the candidate's number, or the attack."""
     texts_G: tuple[str, ...]
     """The texts, in the order in which they are shown."""
 
@@ -93,6 +93,21 @@ def sheet(
             if texts
         ]
     return tuple(groups)
+
+
+Scored = tuple[AskedGroup, GivenScores]
+"""A group and its scores."""
+
+
+def of_kind(scored: Sequence[Scored], kind: GroupKind) -> list[Scored]:
+    """The groups of one kind."""
+    return [(group, given) for group, given in scored if group.kind == kind]
+
+
+def named_scores(scored: Sequence[Scored]) -> Iterator[tuple[str, dict[str, float | None]]]:
+    """Of each group the prompt's id, and name → score."""
+    for group, given in scored:
+        yield group.prompt_id, dict(zip(group.names_G, given.scores_G, strict=True))
 
 
 def first_with_text(candidates: Mapping[str, Sequence[str]]) -> dict[str, str]:

@@ -1,12 +1,15 @@
 """The engine of a judge check: in this process, it writes the policy's candidates and answers the judges."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from dynalign.configs.schema import RunSettings
+from dynalign.evaluation.attacks.corpus import sampled
 from dynalign.evaluation.judge_check.asking import ask
 from dynalign.evaluation.judge_check.candidates import sample_candidates
+from dynalign.evaluation.judge_check.lift import attack_groups
+from dynalign.evaluation.judge_check.planted import TIERS
 from dynalign.evaluation.judge_check.sheet import (
     AskedGroup,
     GoodAnswers,
@@ -14,12 +17,12 @@ from dynalign.evaluation.judge_check.sheet import (
     first_with_text,
     sheet,
 )
-from dynalign.evaluation.judge_check.variants import PADDING
+from dynalign.evaluation.judge_check.variants import PADDING, VARIANTS
 from dynalign.rollout.contexts import Contexts
 from dynalign.rollout.engine.base import Engine
 from dynalign.rollout.judges.base import context_tokens
 from dynalign.rollout.judges.make import make_judge
-from dynalign.rollout.judges.value_texts import ValueTexts
+from dynalign.rollout.judges.value_texts import ValueTexts, as_data
 from dynalign.rollout.prompts import Prompt
 from dynalign.rollout.weights.version import version_label
 
@@ -59,6 +62,8 @@ class CheckedRun:
     """Good answers that were given; None: the policy's own are used."""
     answers_file: str | None = None
     """The file of those that were given."""
+    attacks: int = 0
+    """Attacks of every family per prompt."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +89,7 @@ async def judge_answers(
     try:
         candidates = await sample_candidates(engine, checked.contexts, run, checked.prompts)
         good = checked.good or GoodAnswers(first_with_text(candidates), {})
-        groups = sheet(checked.prompts, candidates, good, run.seed)
+        groups = (*sheet(checked.prompts, candidates, good, run.seed), *_attack_groups(checked, good.answers))
         answers = []
         for each in checked.judges:
             judge = make_judge(engine, checked.contexts, each.texts, each.run.judge, limit)
@@ -95,8 +100,38 @@ async def judge_answers(
     return CheckAnswers(groups, tuple(answers))
 
 
+def most_scores(checked: CheckedRun) -> tuple[int, int]:
+    """Scores that each judge is asked for at most: in all, and of them those of attacks."""
+    per_prompt = len(TIERS) + len(VARIANTS) + 1 + 2 * checked.run.rollout.group_size
+    attacks = sum(
+        len(group.texts_G)
+        for group in _attack_groups(checked, {each.id: "an answer" for each in checked.prompts})
+    )
+    return per_prompt * len(checked.prompts) + attacks, attacks
+
+
+def _attack_groups(checked: CheckedRun, answers: Mapping[str, str]) -> Iterator[AskedGroup]:
+    """Of each prompt that has a good answer; the sample is the same for the same seed."""
+    dealt = sampled(checked.attacks, len(checked.prompts), checked.run.seed)
+    size = checked.run.rollout.group_size
+    for prompt, attacks in zip(checked.prompts, dealt, strict=True):
+        if answers.get(prompt.id, "").strip():
+            yield from attack_groups(prompt.id, prompt.prompt, answers[prompt.id], attacks, size)
+
+
+def _attack_tokens(checked: CheckedRun) -> int:
+    """Tokens that attacks add to a context: the longest one, or all of a group that is ranked together."""
+    controls = checked.contexts.controls
+    ranked = any(each.run.judge.kind == "ranked" for each in checked.judges)
+    tokens = [
+        [len(controls.encode(as_data(text))) for text in group.texts_G]
+        for group in _attack_groups(checked, {each.id: "an answer" for each in checked.prompts})
+    ]
+    return max((sum(each) if ranked else max(each) for each in tokens), default=0)
+
+
 def _context_limit(checked: CheckedRun) -> int:
-    """Tokens that the engine holds per sequence: what a run needs, and what the variants add."""
+    """Tokens that the engine holds per sequence: what a run needs, and what variants or attacks add."""
     longest = max(context_tokens(checked.contexts, each.texts, each.run) for each in checked.judges)
     given = (
         () if checked.good is None else (*checked.good.answers.values(), *checked.good.paraphrases.values())
@@ -104,7 +139,7 @@ def _context_limit(checked: CheckedRun) -> int:
     allowed = 2 * checked.run.rollout.max_completion_tokens
     most = max((len(checked.contexts.encoded(text)) for text in given), default=0)
     padding = len(checked.contexts.encoded(PADDING))
-    return longest + max(0, most - allowed) + padding + _FORMS_TOKENS
+    return longest + max(0, most - allowed) + max(padding, _attack_tokens(checked)) + _FORMS_TOKENS
 
 
 async def _engine(checked: CheckedRun, limit: int) -> Engine:

@@ -21,11 +21,12 @@ from dynalign.configs.load import LoadedRun, load_run
 from dynalign.configs.schema import RunSettings
 from dynalign.configs.sections.judge import JudgeSettings
 from dynalign.configs.user_paths import user_path
+from dynalign.evaluation.attacks.corpus import FAMILIES
 from dynalign.evaluation.judge_check.card import CardFacts, JudgeCard, as_json, make_card
 from dynalign.evaluation.judge_check.given import given_answers
 from dynalign.evaluation.judge_check.sheet import GoodAnswers
 from dynalign.launch.checked_judges import CheckedJudge, remember
-from dynalign.launch.commands.judge_answers import CheckedRun, NamedJudge, judge_answers
+from dynalign.launch.commands.judge_answers import CheckedRun, NamedJudge, judge_answers, most_scores
 from dynalign.launch.models.folder import download, folder_mistakes, model_folder
 from dynalign.launch.preflight import run_contexts, run_texts
 from dynalign.launch.prompt_check import SlowWork, heldout_mistakes, prompts_of
@@ -62,19 +63,27 @@ class CardFiles:
 
 
 def judge_check(
-    config: str, overrides: Sequence[str], others: Sequence[str], answers: str | None, out: str | None
+    config: str,
+    overrides: Sequence[str],
+    others: Sequence[str],
+    answers: str | None,
+    out: str | None,
+    attacks: int,
 ) -> int:
     """Checks the judge of a run, and others beside it; writes the card and prints its sentences.
 
     others: settings of the section `judge`, as one text per judge, that differ from the run's. answers: a
     file of good answers; None: the policy's own. out: the card's folder; None: beside the run folder.
+    attacks: of every family per prompt; 0: none.
 
     Returns 0, also for a judge below the bar. Raises UserError, with every mistake, before anything is
     started; EngineError when the engine fails.
     """
     for name, value in _NO_WARNINGS.items():
         os.environ.setdefault(name, value)
-    checked = prepared(config, overrides, others, answers, out)
+    checked = prepared(config, overrides, others, answers, out, attacks)
+    scores, of_attacks = most_scores(checked)
+    print(f"each judge is asked for at most {scores:,} scores, {of_attacks:,} of them for attacks")
     files = CardFiles(checked.folder)
     found = asyncio.run(judge_answers(checked, SlowWork))
     card = make_card(
@@ -91,13 +100,20 @@ def judge_check(
 
 
 def prepared(
-    config: str, overrides: Sequence[str], others: Sequence[str], answers: str | None, out: str | None
+    config: str,
+    overrides: Sequence[str],
+    others: Sequence[str],
+    answers: str | None,
+    out: str | None,
+    attacks: int,
 ) -> CheckedRun:
     """All that a check starts from. Raises UserError with every mistake."""
     loaded = load_run(config, overrides)
     run = loaded.settings
     mistakes: list[Mistake] = []
     collect = _Collecting(mistakes)
+    if attacks < 0:
+        mistakes.append(Mistake("--attacks", attacks, "is below 0", "give a number of each family, or 0"))
     judges = _judges(config, overrides, others, loaded, collect)
     prompts = collect(lambda: prompts_of(run))
     mistakes += heldout_mistakes(open_run(loaded), prompts)
@@ -122,7 +138,7 @@ def prepared(
         collect(contexts.digit_ids)
     if mistakes or contexts is None:
         raise UserError(mistakes)
-    return CheckedRun(run, tuple(judges), model, contexts, tuple(heldout), folder, good, answers)
+    return CheckedRun(run, tuple(judges), model, contexts, tuple(heldout), folder, good, answers, attacks)
 
 
 class _Collecting:
@@ -226,6 +242,9 @@ def _facts(checked: CheckedRun) -> CardFacts:
         prompts=len(checked.prompts),
         group_size=run.rollout.group_size,
         good_answers=source,
+        attacks=f"{checked.attacks} of each of {len(FAMILIES)} families per prompt"
+        if checked.attacks
+        else "none",
         engine=f"{run.rollout.engine}, {run.rollout.dtype}",
         day=datetime.date.today().isoformat(),
     )

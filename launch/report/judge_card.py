@@ -106,7 +106,7 @@ def _shown(card: JudgeCard) -> Iterator[ShownPrompt]:
     by_prompt: dict[str, list[ShownText]] = {}
     words: dict[str, str] = {}
     for place, group in enumerate(card.groups):
-        if group.kind == "candidates":
+        if group.kind not in ("tiers", "variants"):
             continue
         given = [answers.given[place].scores_G for answers in card.answers]
         words[group.prompt_id] = group.prompt

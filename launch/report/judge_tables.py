@@ -3,11 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from dynalign.evaluation.judge_check.bar import MOST_UNREAD, bar_in_words, orders_well
+from dynalign.evaluation.judge_check.bar import MOST_KEY, MOST_LIFT, MOST_UNREAD, bar_in_words, orders_well
 from dynalign.evaluation.judge_check.card import JudgeCard, passes
 from dynalign.evaluation.judge_check.figures import Agreement, JudgeFigures
+from dynalign.evaluation.judge_check.lift import FamilyLift, Lift
 from dynalign.evaluation.statistics.estimates import Estimate
-from dynalign.evaluation.statistics.paired import Flips
+from dynalign.evaluation.statistics.paired import Flips, PairedChange
 from dynalign.evaluation.statistics.reliability import WANTED
 from dynalign.launch.report.figures import ABSENT, figure, hundredths
 
@@ -54,6 +55,7 @@ def card_facts(card: JudgeCard) -> list[tuple[str, str]]:
         ("held-out prompts", str(facts.prompts)),
         ("good answers", facts.good_answers),
         ("candidates", f"{facts.group_size} per prompt, by the policy"),
+        ("attacks", facts.attacks),
         ("engine", facts.engine),
         ("day", facts.day),
     ]
@@ -93,7 +95,13 @@ def _of_judge(figures: JudgeFigures) -> CardSection:
         figures.judge,
         state,
         _verdict(figures),
-        (_order(figures), _tiers(figures), _forms(figures), _repeats(figures)),
+        (
+            _order(figures),
+            _tiers(figures),
+            _forms(figures),
+            _repeats(figures),
+            *(() if figures.lift is None else (_attacks(figures.lift),)),
+        ),
     )
 
 
@@ -118,7 +126,28 @@ def _verdict(figures: JudgeFigures) -> str:
             f"; the first: {figures.unread_example[:_LONGEST_EXAMPLE]!r}" if figures.unread_example else ""
         )
         said.append(f"{share}{bar}{example}.")
+    if figures.lift is not None:
+        said += _lifted(figures.lift)
     return " ".join(said)
+
+
+def _lifted(lift: Lift) -> list[str]:
+    """What attacks do to the score, in a sentence or two."""
+    found = lift.overall.shift
+    if found is None:
+        return ["No attacked answer was scored beside the plain one, so the lift is not measured."]
+    aim = "within" if found.mean <= MOST_LIFT else "more than"
+    points = f"{interval(found, '+')} points on average"
+    said = f"Attacks change its score by {points}, {aim} the aim of {MOST_LIFT:g}"
+    measured = [(each.change.shift.mean, each.family) for each in lift.families if each.change.shift]
+    most, family = max(measured)
+    said += (
+        f"; {family} raises it most, by {_hundredths(most, '+')}." if most > 0 else "; no family raises it."
+    )
+    if lift.keys is None:
+        return [said]
+    aim = "within" if lift.keys.mean <= MOST_KEY else "more than"
+    return [said, f"A master key alone scores {interval(lift.keys)}, {aim} the aim of {MOST_KEY:g}."]
 
 
 def _order(figures: JudgeFigures) -> CardTable:
@@ -185,6 +214,36 @@ def _repeats(figures: JudgeFigures) -> CardTable:
         "that it is right.",
         wide=True,
     )
+
+
+def _attacks(lift: Lift) -> CardTable:
+    rows = [_attack_row("all families", lift.overall, "", sum(each.unread for each in lift.families))]
+    rows += [_attack_row(each.family, each.change, _highest(each), each.unread) for each in lift.families]
+    key = (
+        f"{lift.highest_key}, {hundredths(lift.highest_key_score)}"
+        if lift.highest_key_score is not None
+        else ABSENT
+    )
+    rows.append(("a master key alone: points", "", interval(lift.keys), key, ""))
+    return CardTable(
+        "Attacks",
+        ("family", "pairs", "mean Δ", "the highest", "not read"),
+        tuple(rows),
+        "Points by which an attack behind half of the good answer raises its score, with 95 % intervals over "
+        f"prompts. The aims are {MOST_LIFT:g} at most, and {MOST_KEY:g} for a master key as a whole answer. "
+        "Not read: attacked answers without a score where the plain one has one.",
+        wide=True,
+    )
+
+
+def _attack_row(name: str, changed: PairedChange, highest: str, unread: int) -> tuple[str, ...]:
+    return (name, str(changed.pairs), interval(changed.shift, "+"), highest or ABSENT, str(unread))
+
+
+def _highest(family: FamilyLift) -> str:
+    if family.highest is None or family.highest_rise is None:
+        return ""
+    return f"{family.highest.partition(': ')[2]}, {_hundredths(family.highest_rise, '+')}"
 
 
 def _samples(figures: JudgeFigures) -> str:

@@ -54,4 +54,5 @@ def ranked_message(texts: ValueTexts, task: str, candidates: Sequence[str]) -> s
 
 
 def _spoken(said: Said) -> str:
-    return f"{said.stance}, grade {said.grade:g}: {as_data(said.reason)}"
+    # On one line: a reason that quotes a candidate cannot pass for the reply of another stance.
+    return f"{said.stance}, grade {said.grade:g}: {' '.join(as_data(said.reason).split())}"

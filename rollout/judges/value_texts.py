@@ -40,7 +40,10 @@ _SYSTEM_FILE = "generation_system.txt"
 _RANKED_FILE = "judge_ranked.txt"
 _ROUND_FILE = "panel_round.txt"
 _ANY_PLACEHOLDER = re.compile(r"\{([a-z_]+)\}")
-_TAG_OPENING = re.compile(r"<(?=\S)|\[(?=/?[a-z]?[A-Z_]+\])")
+_TAG_OPENING = re.compile(
+    r"[<＜﹤](?![ \t\r\n]|\Z)"  # the wide forms too: some tokenizers normalize them to <
+    r"|\[(?=/?[a-z]?[A-Z_][A-Z_\d]*\]|\||e~\[|unused\d)|\](?=~b\])"
+)
 
 
 @dataclass(frozen=True)
@@ -201,9 +204,9 @@ def filled(template: str, values: Mapping[str, str]) -> str:
 def as_data(text: str) -> str:
     """The text with a space after each character that could open a tag.
 
-    These are a `<` that touches what follows, and the `[` of an upper-case control word. So the text
-    closes no delimiter and spells no special token of a chat template (`</candidate>`, `<|im_end|>`,
-    `[/INST]`), while it reads the same to the judge."""
+    These are a `<` that touches what follows, and the bracket of a control word. So the text closes no
+    delimiter and spells no special token of a chat template (`</candidate>`, `<|im_end|>`, `[/INST]`,
+    `[UNUSED_TOKEN_145]`, `[|user|]`, `]~b]`), while it reads the same to the judge."""
     return _TAG_OPENING.sub(lambda found: found[0] + " ", text)
 
 

@@ -101,6 +101,17 @@ def test_a_normalizer_brings_no_control_token_back(tmp_path: Path) -> None:
         assert special_ids(contexts, made) == special_ids(contexts, contexts.learning_context("x"))
 
 
+def test_a_text_s_end_makes_no_control_token_with_what_the_template_writes_behind_it(tmp_path: Path) -> None:
+    """`[e~` and `[e~[` are `[e~[` and `e~[`: the same control token, one place too early."""
+    contexts = loaded(tmp_path, family_tokenizer("minimax"))
+    ends = contexts.tokenizer.encode("[e~[", add_special_tokens=False)
+    made = contexts.learning_context("wait [e~")
+    shown = contexts.tokenizer.decode(made[: made.index(ends[0])], skip_special_tokens=False)
+    assert shown.endswith("wait [e~")
+    plain = contexts.learning_context("wait")
+    assert made[made.index(ends[0]) :] == plain[plain.index(ends[0]) :]
+
+
 def test_a_token_without_a_row_in_the_embedding_is_never_made(tmp_path: Path) -> None:
     tokenizer = chat_tokenizer()
     tokenizer.add_tokens(["covid"])

@@ -213,7 +213,7 @@ def test_judges_that_do_not_agree_are_seen_and_groups_without_spread_counted() -
 
 
 def facts() -> CardFacts:
-    return CardFacts("quickstart", "tiny", len(TOPICS), SIZE, "the test's", "none", "2026-12-01")
+    return CardFacts("quickstart", "tiny", len(TOPICS), SIZE, "the test's", "none", "none", "2026-12-01")
 
 
 def test_the_figures_in_the_json_follow_from_the_texts_and_scores_beside_them() -> None:

@@ -8,13 +8,14 @@ from pathlib import Path
 
 import pytest
 
+from dynalign.evaluation.attacks.corpus import FAMILIES
 from dynalign.evaluation.judge_check.planted import TIERS
 from dynalign.launch.cli import dynalign, run_command
 from dynalign.launch.report.judge_tables import interval
 from tests.worlds.tiny_run import config
 
 PROMPTS = 3
-HEADS = ("comparison", "answer", "form", "quantity", "judges")
+HEADS = ("comparison", "answer", "form", "quantity", "judges", "family")
 """The first cells of the rows that name columns."""
 
 
@@ -114,6 +115,29 @@ def test_the_texts_that_were_judged_are_in_the_json(run_file: Path, tmp_path: Pa
     assert len(candidates) == 48
 
 
+def test_attacks_are_counted_before_the_start_and_their_lift_is_in_the_card(
+    run_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert judge_check(run_file, "--attacks", "2") == 0
+    first = capsys.readouterr().out.splitlines()[0]
+    content = json.loads((tmp_path / "runs" / "tiny-judge" / "judge.json").read_text())
+    kinds = ("attacks", "keys")
+    of_attacks = sum(len(group["texts_G"]) for group in content["groups"] if group["kind"] in kinds)
+    asked = re.search(r"at most ([\d,]+) scores, (\d+) of them for attacks", first)
+    assert asked is not None, first
+    assert int(asked[2]) == of_attacks > 2 * len(FAMILIES) * PROMPTS
+    assert int(asked[1].replace(",", "")) >= content["judges"][0]["scores"]
+    lift = content["judges"][0]["lift"]
+    assert [each["family"] for each in lift["families"]] == list(FAMILIES)
+    assert lift["overall"]["pairs"] == 2 * len(FAMILIES) * PROMPTS
+    assert all(each["unread"] == 0 for each in lift["families"]), "every attack fits into the context"
+    assert content["facts"]["attacks"] == "2 of each of 18 families per prompt"
+    assert judge_check(run_file, "--attacks", "0") == 0
+    assert "0 of them for attacks" in capsys.readouterr().out
+    content = json.loads((tmp_path / "runs" / "tiny-judge" / "judge.json").read_text())
+    assert (content["judges"][0]["lift"], content["facts"]["attacks"]) == (None, "none")
+
+
 def test_train_is_warned_in_one_line_that_names_the_figure(
     run_file: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -165,6 +189,7 @@ def test_a_judge_that_is_a_function_needs_no_digits(run_file: Path, tmp_path: Pa
         (["--answers", "answers.csv"], "--answers"),
         (["model=absent"], "model"),
         (["--out", "file/card"], "--out"),
+        (["--attacks", "-1"], "--attacks"),
     ],
 )
 def test_a_mistake_is_one_line_and_starts_nothing(

@@ -108,6 +108,17 @@ def test_data_holds_no_tag_and_no_special_token(text: str) -> None:
     assert as_data(data) == data
 
 
+@pytest.mark.parametrize(
+    "spelled",
+    ["</candidate>", "＜/candidate＞", "<\u200b/candidate>", "<\xa0x>", "[INST]", "[UNUSED_TOKEN_145]",
+     "[gMASK]", "[|endofturn|]", "[unused1]", "]~b]ai", "[e~["],
+)  # fmt: skip
+def test_no_spelling_of_a_tag_or_of_a_control_token_stays_whole(spelled: str) -> None:
+    data = as_data(f"a{spelled}b")
+    assert spelled not in data
+    assert "".join(data.split()) == "".join(f"a{spelled}b".split())
+
+
 def test_data_without_tags_is_left_as_it_is() -> None:
     plain = "If a < b, then x[i] = [link](https://example.org) > 3 {sic} &lt; \\n"
     assert as_data(plain) == plain
