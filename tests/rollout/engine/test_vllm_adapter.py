@@ -146,17 +146,6 @@ def test_an_adapter_weighs_a_fraction_of_the_model(live: LiveEngine) -> None:
     assert sum(factor.numel() for factor in factors(policy).values()) < whole / 10
 
 
-def test_whole_weights_are_not_taken_for_an_adapter(live: LiveEngine) -> None:
-    """The last test: it ends the engine."""
-    adapter, live.adapter = live.adapter, None
-    version = live.version([("model.norm.weight", torch.ones(64))])
-    live.adapter = adapter
-    with pytest.raises(WeightsError, match="whole weights"):
-        live.run(live.engine.load_weights(*version))
-    with pytest.raises(EngineError, match="failed half-way"):
-        live.ask(EngineRequest(context(live, "Anyone?"), max_tokens=2))
-
-
 def test_the_initial_policy_answers_without_the_adapter_beside_requests_that_carry_it(
     live: LiveEngine,
 ) -> None:
@@ -173,3 +162,14 @@ def test_the_initial_policy_answers_without_the_adapter_beside_requests_that_car
     for answered in (initial, again):
         assert np.abs(expected_6 - np.array(answered.choice_logprobs)).max() < 3 * TOLERANCE_NATS
     assert np.abs(expected_6 - np.array(policy.choice_logprobs)).max() > 10 * TOLERANCE_NATS
+
+
+def test_whole_weights_are_not_taken_for_an_adapter(live: LiveEngine) -> None:
+    """The last test: it ends the engine."""
+    adapter, live.adapter = live.adapter, None
+    version = live.version([("model.norm.weight", torch.ones(64))])
+    live.adapter = adapter
+    with pytest.raises(WeightsError, match="whole weights"):
+        live.run(live.engine.load_weights(*version))
+    with pytest.raises(EngineError, match="failed half-way"):
+        live.ask(EngineRequest(context(live, "Anyone?"), max_tokens=2))
