@@ -21,6 +21,7 @@ from dynalign.configs.schema import RunSettings
 from dynalign.configs.sections.judge import FROZEN
 from dynalign.configs.user_paths import user_path
 from dynalign.launch.checked_judges import judge_notes
+from dynalign.launch.local_model import in_cluster
 from dynalign.launch.metrics_address import host_mistakes
 from dynalign.launch.models.adapter_targets import target_mistakes
 from dynalign.launch.models.folder import download, folder_mistakes, model_folder
@@ -310,7 +311,7 @@ def _planned(
 
 def _cluster(settings: RunSettings) -> Cluster:
     """This machine alone; an unknown cluster where RAY_ADDRESS names one, which only the driver asks."""
-    if os.environ.get("RAY_ADDRESS", "local") not in ("", "local"):
+    if in_cluster():
         return UNKNOWN
     return Cluster((this_machine(with_gpus=settings.placement.device == "gpu"),), started_here=True)
 

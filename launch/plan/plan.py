@@ -251,7 +251,7 @@ def _planned(
         learner=ActorPlan("learner", placement.ranks, 1 if on_gpu else 0, rank_share, rank_parts),
         pool=_pool(settings, pool_shape, placement),
         pool_shape=pool_shape,
-        pool_kv_tokens=_kv_tokens(settings.judge.pool, on_gpu, pool_shape) if settings.judge.pool else 0,
+        pool_kv_tokens=kv_tokens_of(settings.judge.pool, on_gpu, pool_shape) if settings.judge.pool else 0,
         sharing=placement.sharing,
         joining=placement.joining,
         more_engines=placement.more_engines,
@@ -260,7 +260,7 @@ def _planned(
         checkpoint=checkpoint_size(settings, shape),
         checkpoints=checkpoints_kept(settings),
         disk=disk_parts(settings, shape),
-        kv_tokens=_kv_tokens(settings.rollout, on_gpu, shape),
+        kv_tokens=kv_tokens_of(settings.rollout, on_gpu, shape),
     )
 
 
@@ -273,7 +273,7 @@ def _pool(settings: RunSettings, shape: ModelShape, placement: Placement) -> Act
     return ActorPlan(POOL, placement.pool, gpus, 1.0, pool_memory(pool, on_gpu, shape))
 
 
-def _kv_tokens(engine: EngineSettings, on_gpu: bool, shape: ModelShape) -> int:
+def kv_tokens_of(engine: EngineSettings, on_gpu: bool, shape: ModelShape) -> int:
     """Whole blocks that fit into the engine's cache, in tokens: vLLM hands the cache out in blocks."""
     gpus = engine.tensor_parallel if on_gpu else 1
     per_token = shape.kv_bytes_per_token(precision_bytes(engine.dtype), gpus)

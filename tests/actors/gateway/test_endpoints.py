@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from dynalign.actors.gateway.endpoints import Endpoints, EndpointUse, endpoints_of
+from dynalign.actors.gateway.endpoints import Endpoints, endpoints_of
 from dynalign.actors.gateway.gateway import Gateway, GatewaySpec
 from dynalign.configs.errors import UserError
+from dynalign.endpoint.opening import EndpointUse
 from dynalign.run_folder import layout
 from tests.worlds.asked_endpoint import question, settings
 from tests.worlds.scripted_endpoint import KEY, ScriptedEndpoint, scripted_endpoint
