@@ -1,6 +1,7 @@
 """A pool behind a journal: a `Sender`, which takes the place of a client of an endpoint."""
 
 import asyncio
+from typing import Any
 
 from dynalign.configs.errors import EndpointRefused, EndpointUnreachable
 from dynalign.endpoint.base import Answers, Asker, Question
@@ -18,9 +19,10 @@ class PoolSender:
     async def send(self, question: Question, timeout_s: float) -> Answers | FailedCall:
         """See `Sender.send`. Nothing that fails here costs money or tokens."""
         asking = asyncio.ensure_future(self._pool.ask(question))
+        either: list[asyncio.Future[Any]] = [asking, self._given_up]
         try:
             async with asyncio.timeout(timeout_s):
-                await asyncio.wait([asking, self._given_up], return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
             if not asking.done():
                 return FailedCall(self._given_up.result(), again="never", billed=False)
             return asking.result()
