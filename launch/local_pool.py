@@ -6,6 +6,7 @@ question ─► `Pool` ─► an engine; one that dies is replaced, until its bu
 
 import asyncio
 import secrets
+import time
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
@@ -62,16 +63,18 @@ async def open_local_pool(
     spawn: Spawn = spawn_on_ray,
     calls: Calls | None = None,
     find: Callable[[str], Any] = named,
+    clock: Callable[[], float] = time.monotonic,
+    look_s: float = LOOK_S,
 ) -> AsyncIterator[PoolSender]:
     """The engines of one model, the first of which serves. Those of several commands on one cluster have
-    different names. spawn, calls, find: Ray's.
+    different names. spawn, calls, find: Ray's. clock: the supervision's, seconds.
 
     Raises RunFailed with the cause when no engine can be started."""
-    engines = _Engines(model, spawn, calls or RayCalls())
+    engines = _Engines(model, spawn, calls or RayCalls(), clock)
     settings = model.settings
     deadline_s = settings.answer_s + DeadlineSettings().start_s
     pool = Pool(model.place, engines.names, deadline_s, SupervisionSettings().poison_attempts, find)
-    serving = asyncio.create_task(engines.serve())
+    serving = asyncio.create_task(engines.serve(look_s))
     try:
         await asyncio.wait([engines.first_serves, engines.given_up], return_when=asyncio.FIRST_COMPLETED)
         if engines.given_up.done():
@@ -86,7 +89,7 @@ class _Engines:
     """Supervises the engines of one model: the owner of a `WorkerPool`, which looks in a thread, since Ray
     blocks. `first_serves`: ends when an engine does. `given_up`: why there will be none."""
 
-    def __init__(self, model: LocalModel, spawn: Spawn, calls: Calls) -> None:
+    def __init__(self, model: LocalModel, spawn: Spawn, calls: Calls, clock: Callable[[], float]) -> None:
         self._model = model
         self._spawn = spawn
         self._loop = asyncio.get_running_loop()
@@ -102,6 +105,7 @@ class _Engines:
             self,
             EventLog(None),
             calls,
+            clock,
             name=POOL,
             kind="engine",
         )
@@ -111,13 +115,13 @@ class _Engines:
         """Of the engines, in Ray."""
         return engine_names(self._command, self._model.settings.engines)
 
-    async def serve(self) -> None:
-        """Creates and replaces engines until `end`, then ends all of them."""
+    async def serve(self, look_s: float) -> None:
+        """Creates and replaces engines until `end`, then ends all of them. look_s: seconds between looks."""
         try:
             while not self._ends.done() and not self.given_up.done():
                 await asyncio.to_thread(self._seats.look)
                 either = [self._ends, self.given_up]
-                await asyncio.wait(either, timeout=LOOK_S, return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait(either, timeout=look_s, return_when=asyncio.FIRST_COMPLETED)
         except (DynalignError, ray.exceptions.RayError) as error:
             self.fail(one_line(error))
         finally:

@@ -18,10 +18,11 @@ from types import MappingProxyType
 import click
 
 from dynalign.actors.pool.pool_sender import PoolSender
-from dynalign.configs.errors import Mistake, UserError
+from dynalign.configs.errors import BudgetReached, Mistake, UserError
 from dynalign.configs.sections.endpoint import EndpointSettings
 from dynalign.configs.sections.pool import PoolSettings
 from dynalign.endpoint.ask import Endpoint
+from dynalign.endpoint.base import Answers, Asker, Question
 from dynalign.endpoint.opening import EndpointUse, open_answers, open_endpoints
 from dynalign.endpoint.preflight import Need, setting_mistakes
 from dynalign.endpoint.store import AnswerFile
@@ -41,12 +42,20 @@ OpenRay = Callable[[Collection[LocalModel]], AbstractAsyncContextManager[None]]
 
 @dataclass(frozen=True)
 class OpenAskers:
-    """Everybody who can be asked. Example: `OpenAskers(askers, endpoints)`."""
+    """Everybody who can be asked. Example: `OpenAskers(askers, endpoints, [])`."""
 
     askers: Askers
     """Name → whom it asks, under which model name, at which prices."""
     endpoints: Mapping[str, Endpoint]
     """Name → the same with its account (`account`) and its budget (`budget`)."""
+    walls: list[BudgetReached]
+    """What was raised where a budget is reached, the first one first."""
+
+    def stop_at_the_wall(self) -> None:
+        """Raises BudgetReached if a budget is reached. Whoever takes a failed call for a missing answer asks
+        this before it goes on: a raised budget continues."""
+        if self.walls:
+            raise self.walls[0]
 
     def line(self, expected: int | None = None) -> str:
         """What was asked so far and what it has cost. expected: questions in all, of a command that asks one
@@ -92,8 +101,9 @@ async def open_askers(
     """Endpoints and local models, open, examined, and closed again.
 
     endpoints: by name; their settings are at `<place>.<name>`. journal: the file of answers and bills, made
-    if it is not there. purpose: under which questions are accounted, such as `prompts`. local: models by name, each with its engines; `PoolSettings.model` names it. needs: what an endpoint has to do besides
-    answering, by name. open_pool, open_ray: how engines are started; None: on Ray.
+    if it is not there. purpose: under which questions are accounted, as `prompts`. local: models by name,
+    each with its engines; `PoolSettings.model` names it. needs: what an endpoint has to do besides answering,
+    by name. open_pool, open_ray: how engines are started; None: on Ray.
 
     Raises UserError with every mistake (no server there, a wrong key, an unknown model, a model that is not
     here, a journal that cannot be used) before an engine is started, RunFailed when none can be started."""
@@ -102,13 +112,20 @@ async def open_askers(
         for name, settings in endpoints.items()
     }
     models = _models(local, uses, environment)
+    if not uses and not models:
+        yield OpenAskers({}, {}, [])
+        return
     async with AsyncExitStack() as opened:
         answers = await opened.enter_async_context(open_answers(journal))
         found = dict(await opened.enter_async_context(open_endpoints(uses, answers, environment)))
         if models:
             found |= await _on_engines(opened, models, answers, open_pool, open_ray)
-        priced = {name: _priced(endpoint, endpoints.get(name), purpose) for name, endpoint in found.items()}
-        yield OpenAskers(priced, found)
+        walls: list[BudgetReached] = []
+        priced = {
+            name: _priced(_Noting(endpoint.asker(purpose), walls), endpoint.model, endpoints.get(name))
+            for name, endpoint in found.items()
+        }
+        yield OpenAskers(priced, found, walls)
 
 
 def _models(
@@ -167,8 +184,23 @@ def engine_settings(model: LocalModel) -> EndpointSettings:
     )
 
 
-def _priced(endpoint: Endpoint, settings: EndpointSettings | None, purpose: str) -> AskedModel:
-    asker = endpoint.asker(purpose)
+def _priced(asker: Asker, model: str, settings: EndpointSettings | None) -> AskedModel:
     if settings is None or not (settings.input_price or settings.output_price):
-        return AskedModel(asker, endpoint.model)
-    return AskedModel(asker, endpoint.model, settings.input_price, settings.output_price)
+        return AskedModel(asker, model)
+    return AskedModel(asker, model, settings.input_price, settings.output_price)
+
+
+class _Noting:
+    """An asker that notes when a budget is reached. walls: where."""
+
+    def __init__(self, asker: Asker, walls: list[BudgetReached]) -> None:
+        self._asker = asker
+        self._walls = walls
+
+    async def ask(self, question: Question) -> Answers:
+        """See `Asker.ask`."""
+        try:
+            return await self._asker.ask(question)
+        except BudgetReached as reached:
+            self._walls.append(reached)
+            raise

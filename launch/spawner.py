@@ -38,7 +38,7 @@ class RaySpawner:
     """A `Spawner`. What has to lie together (several ranks, or a rank and the engine it shares a GPU with)
     is reserved as one placement group; Ray places every other actor by itself.
 
-    opening: opens the endpoint that the run asks; None where it asks none."""
+    opening: opens the endpoints that the run asks; None where it asks none."""
 
     def __init__(self, ready: Prepared, opening: Opening | None = None) -> None:
         self._ready = ready

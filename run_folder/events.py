@@ -29,7 +29,7 @@ class Event:
     """Its name."""
     what: str
     """`died`, `recovered`, `drains`, `scaled`; of an alarm `fired` or `cleared`; `judge fails` for the first
-    failure of `judge.function`."""
+    failure of `judge.function`, or group that was withheld because the judge could not be reached."""
     cause: str
     """One word, which is also the label of the Prometheus metric; of an alarm its action."""
     detail: str

@@ -52,7 +52,7 @@ class _Opened:
         self._endpoint = endpoint
 
     async def ask(self, question: Question) -> Answers:
-        """See `Asker.ask`. Raises JournalError, too, if the answer cannot be kept."""
+        """See `Asker.ask`."""
         return await self._endpoint.answers(question, PURPOSE)
 
     async def spent(self) -> Amount:
