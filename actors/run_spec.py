@@ -9,6 +9,11 @@ NAMESPACE = "dynalign"
 """Ray namespace of the actors of all runs, so that any shell finds them by name."""
 
 
+def gateway_name(run: RunSettings) -> str:
+    """Ray name of the gateway to the endpoints."""
+    return f"{run.name}-gateway"
+
+
 @dataclass(frozen=True)
 class RunSpec:
     """Which run it is, and where: RunSpec(run, "runs/quickstart", lineage=3, step=10,
@@ -34,5 +39,5 @@ class RunSpec:
 
     @property
     def gateway(self) -> str:
-        """Ray name of the gateway to the endpoint."""
-        return f"{self.run.name}-gateway"
+        """Ray name of the gateway to the endpoints."""
+        return gateway_name(self.run)

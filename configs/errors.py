@@ -291,19 +291,9 @@ class BudgetReached(EndpointError):
     """The next question would exceed the budget of tokens or money. Raising the budget continues."""
 
 
-class JournalError(DynalignError, RuntimeError):
-    """The file of answers could not be read or written. No answer is used that is not in it.
-
-    path: the file. cause: a sentence.
-    """
-
-    def __init__(self, path: str, cause: str) -> None:
-        self.path = path
-        self.cause = cause
-        super().__init__(path, cause)
-
-    def __str__(self) -> str:
-        return f"{self.path}: {self.cause}"
+class JournalError(EndpointError):
+    """The file of answers, whose path stands for the address, could not be read or written, or hangs. No
+    answer is used that is not in it."""
 
 
 class LearnerLost(DynalignError, RuntimeError):

@@ -9,8 +9,9 @@ from dynalign.configs.sections.judge import FROZEN, SELF, stance_parts
 
 RULES = RuleTable()
 
-_NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
-_STANCE = re.compile(rf"[a-z0-9][a-z0-9_-]{{0,63}}(:{_NAME})?")
+NAME_FORM = r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
+"""Of an endpoint or pool."""
+_STANCE = re.compile(rf"[a-z0-9][a-z0-9_-]{{0,63}}(:{NAME_FORM})?")
 _ONE_DIGIT = 9
 """The highest grade that is one digit, hence one token."""
 
@@ -104,7 +105,7 @@ def ranked_judge_asks_one_model(settings: RunSettings) -> Mistake | None:
 def asked_names_are_names_and_distinct(settings: RunSettings) -> Mistake | None:
     judge = settings.judge
     for place, names in (("models", judge.models), ("veto", judge.veto), ("probes", judge.probes)):
-        if len(set(names)) < len(names) or not all(re.fullmatch(_NAME, name) for name in names):
+        if len(set(names)) < len(names) or not all(re.fullmatch(NAME_FORM, name) for name in names):
             why = "holds a name twice, or one that is not of letters, digits, '.', '_' and '-'"
             return Mistake(f"judge.{place}", list(names), why, "write each name once")
     return None

@@ -5,7 +5,7 @@ file ─► tree ─┐
 overrides ────┘
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from dynalign.configs import earlier_versions
 from dynalign.configs.errors import Mistake, UserError
-from dynalign.configs.refusals import FIELDS, MISSING, did_you_mean, mistakes_from
+from dynalign.configs.refusals import FIELDS, MISSING, did_you_mean, mistakes_from, name_in
 from dynalign.configs.rules import broken_rules
 from dynalign.configs.schema import RunSettings
 from dynalign.configs.section import Section
@@ -81,6 +81,9 @@ def listed(section: Section, path: str = "") -> Iterator[Setting]:
         dotted = f"{path}.{key}" if path else key
         if isinstance(value, Section):
             yield from listed(value, dotted)
+        elif isinstance(value, Mapping) and value:
+            for name, below in value.items():
+                yield from listed(below, f"{dotted}.{name}")
         else:
             yield Setting(dotted, value, field.description or "")
 
@@ -110,7 +113,7 @@ def load_run(config: str, overrides: Sequence[str] = ()) -> LoadedRun:
     every = [mistake for of_value in refused.values() for mistake in of_value]
     mistakes += [mistake for mistake in every if read is not None or mistake.rule != MISSING]
     if read is not None:
-        mistakes += _broken_rules(tree, settings, {".".join(path) for path in refused})
+        mistakes += _broken_rules(tree, settings, {_whole(".".join(path)) for path in refused})
     if mistakes or settings is None:
         raise UserError(mistakes)
     return LoadedRun(settings, {setting.path: DEFAULT for setting in listed(settings)} | dict(origins(tree)))
@@ -183,6 +186,13 @@ def _validated(tree: Tree) -> tuple[RunSettings | None, dict[tuple[str, ...], li
         errors = invalid.errors(include_url=False, include_context=False, include_input=False)
         paths = [tuple(part for part in error["loc"] if isinstance(part, str)) for error in errors]
         return None, {path: mistakes_from(error, tree) for path, error in zip(paths, errors, strict=True)}
+
+
+def _whole(path: str) -> str:
+    """What is left out where this value was refused: of sections under the user's own names, all of them,
+    since each has values that may not be left out."""
+    own = name_in(path)
+    return path if own is None else own[0]
 
 
 def _broken_rules(tree: Tree, settings: RunSettings | None, refused: set[str]) -> list[Mistake]:

@@ -3,7 +3,7 @@
 import difflib
 import types
 import typing
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 from annotated_types import Ge, Gt, Le, Lt
 from pydantic.fields import FieldInfo
@@ -26,6 +26,7 @@ _TYPES = {
     "string_type": ("must be text", "put it in quotes if it is text that looks like something else"),
     "tuple_type": ("must be a list", "write it like [a, b]"),
     "model_type": ("is a section, not a value", "give it keys of its own, or leave it out"),
+    "dict_type": ("is a section, not a value", "give it names with keys of their own, or leave it out"),
 }
 PATTERNS = {
     "name": (
@@ -50,6 +51,13 @@ def section_of(field: FieldInfo) -> type[Section] | None:
     )
 
 
+def named_section_of(field: FieldInfo) -> type[Section] | None:
+    """The section that stands under each of the user's own names in this field; None for another field."""
+    if typing.get_origin(field.annotation) is not Mapping:
+        return None
+    return next((each for each in typing.get_args(field.annotation) if issubclass(each, Section)), None)
+
+
 def schema_fields(section: type[Section] = RunSettings, path: str = "") -> Iterator[tuple[str, FieldInfo]]:
     """(dotted path, field) of every setting and every section, in the schema's order."""
     for key, field in section.model_fields.items():
@@ -58,9 +66,33 @@ def schema_fields(section: type[Section] = RunSettings, path: str = "") -> Itera
         below = section_of(field)
         if below is not None:
             yield from schema_fields(below, dotted)
+        named = named_section_of(field)
+        if named is not None:
+            described = " ".join((named.__doc__ or "").partition("\n\n")[0].split())
+            yield f"{dotted}.{NAME}", FieldInfo(annotation=named, description=described)
+            yield from schema_fields(named, f"{dotted}.{NAME}")
 
 
+NAME = "NAME"
+"""Stands in a dotted path for a name that is the user's own."""
 FIELDS = dict(schema_fields())
+NAMED = tuple(path for path, field in FIELDS.items() if named_section_of(field) is not None)
+"""The sections whose keys are names of the user's own."""
+
+
+def name_in(path: str) -> tuple[str, str] | None:
+    """(section, name) of a dotted path that lies below a name of the user's own; None for another one."""
+    for holder in NAMED:
+        if path.startswith(f"{holder}."):
+            return holder, path.removeprefix(f"{holder}.").partition(".")[0]
+    return None
+
+
+def schema_path(path: str) -> str:
+    """The dotted path under which `FIELDS` has a setting: `judge.endpoints.big.model` is
+    `judge.endpoints.NAME.model`."""
+    found = name_in(path)
+    return path if found is None else path.replace(".".join(found), f"{found[0]}.{NAME}", 1)
 
 
 _LONGEST_GUESS = 80
@@ -82,6 +114,15 @@ def suggestion(path: str) -> str | None:
     Tried in this order: the same name in another section, a close name in the same section, a close name
     anywhere, a close path.
     """
+    own = name_in(path)
+    if own is not None:
+        meant = _meant(schema_path(path))
+        return meant and meant.replace(f"{own[0]}.{NAME}", ".".join(own), 1)
+    return _meant(path)
+
+
+def _meant(path: str) -> str | None:
+    """path: as of `FIELDS`."""
     section, _, key = path.rpartition(".")
     anywhere = {dotted.rpartition(".")[2]: dotted for dotted in reversed(FIELDS)}
     if key in anywhere:
@@ -170,10 +211,10 @@ def _rule_and_remedy(kind: str, dotted: str, found: Leaf | Tree | None) -> tuple
     """kind: pydantic's name of the error. found: what is at the dotted path in the user's tree."""
     if kind == "extra_forbidden":
         return _unknown(dotted)
-    field = FIELDS[dotted]
+    field = FIELDS[schema_path(dotted)]
     if kind == "missing":
         return MISSING, f"set {dotted}: {field.description}".rstrip(".")
-    if isinstance(found, dict) and kind != "model_type":
+    if isinstance(found, dict) and kind not in ("model_type", "dict_type"):
         remedy = f"set {dotted}=<value>, in quotes if it holds a colon: {field.description}"
         return "is one value, not a section", " ".join(remedy.split()).rstrip(".")
     if kind == "literal_error":

@@ -2,12 +2,17 @@
 
 from collections.abc import Collection
 
-from dynalign.configs import judge_rules, method_rules, operation_rules
+from dynalign.configs import endpoint_rules, judge_rules, method_rules, operation_rules
 from dynalign.configs.errors import Mistake
 from dynalign.configs.rule_table import Rule
 from dynalign.configs.schema import RunSettings
 
-RULES: tuple[Rule, ...] = (*judge_rules.RULES, *method_rules.RULES, *operation_rules.RULES)
+RULES: tuple[Rule, ...] = (
+    *judge_rules.RULES,
+    *endpoint_rules.RULES,
+    *method_rules.RULES,
+    *operation_rules.RULES,
+)
 
 
 def broken_rules(settings: RunSettings, refused: Collection[str] = ()) -> list[Mistake]:

@@ -11,7 +11,7 @@ from dynalign.configs.errors import DynalignError, EndpointRefused, JournalError
 from dynalign.configs.sections.endpoint import EndpointSettings
 from dynalign.endpoint import journal
 from dynalign.endpoint.base import Answers, Question
-from dynalign.endpoint.budget import Budget, Wall
+from dynalign.endpoint.budget import Budget, Wall, account_of, wall_of
 from dynalign.endpoint.outcome import FailedCall, Sender
 from dynalign.endpoint.pacing import Pace, Pacer
 from dynalign.endpoint.store import AnswerFile
@@ -49,7 +49,7 @@ class Endpoint:
         pacer: None for one by the settings."""
         self.address = settings.address.rstrip("/")
         self.account = Tallies(clock)
-        self.budget = Budget(file, f"{settings.model} at {self.address}", wall_of(settings))
+        self.budget = Budget(file, account_of(settings), wall_of(settings))
         self.model = settings.model
         self.key_variable = settings.key_variable
         self.pace = pace_of(settings)
@@ -160,7 +160,7 @@ class EndpointAsker:
     """Under which its questions are accounted."""
 
     async def ask(self, question: Question) -> Answers:
-        """As `Asker.ask`. Also raises JournalError, if the answer cannot be kept."""
+        """As `Asker.ask`."""
         return await self.endpoint.answers(question, self.purpose)
 
 
@@ -184,11 +184,6 @@ def joined(entry: journal.Entry, part: Answers, wall: Wall) -> journal.Entry:
     )
     cost = entry.cost + wall.cost(part.prompt_tokens, part.completion_tokens)
     return replace(entry, answers=answers, cost=cost)
-
-
-def wall_of(settings: EndpointSettings) -> Wall:
-    """The budget that settings ask for."""
-    return Wall(settings.budget_tokens, settings.budget_money, settings.input_price, settings.output_price)
 
 
 def pace_of(settings: EndpointSettings) -> Pace:

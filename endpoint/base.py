@@ -96,5 +96,6 @@ class Asker(Protocol):
         """The answers, kept on disk before they are returned where the asker has a journal.
 
         Raises EndpointRefused for what another try does not mend, EndpointUnreachable when nothing
-        answered until the deadline, and BudgetReached when the question would exceed the budget."""
+        answered until the deadline, BudgetReached when the question would exceed the budget, and
+        JournalError when its answer cannot be kept. All of them are EndpointError."""
         ...

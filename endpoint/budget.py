@@ -7,13 +7,21 @@ flight when a process dies stays reserved, and so counts as spent: a server may 
 import asyncio
 import sqlite3
 import time
+from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
+from typing import TypeVar
+from urllib.parse import quote
 
 from dynalign.configs.errors import BudgetReached
+from dynalign.configs.sections.endpoint import EndpointSettings
 from dynalign.endpoint.base import Answers, Question
 from dynalign.endpoint.outcome import FailedCall, most_completion_tokens, most_prompt_tokens
 from dynalign.endpoint.store import AnswerFile
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -135,6 +143,55 @@ def spent(db: sqlite3.Connection, account: str) -> Amount:
     """Bills and reservations of all processes."""
     row = db.execute("SELECT tokens, cost FROM spent WHERE account = ?", (account,)).fetchone()
     return Amount(0, 0.0) if row is None else Amount(*row)
+
+
+@dataclass(frozen=True)
+class AccountTotal:
+    """What one model at one address has cost.
+
+    Example: `AccountTotal("gpt at http://judge:8000/v1", 12, Amount(900, 0.1))`.
+    """
+
+    account: str
+    """Model and address."""
+    requests: int
+    """Requests that were sent, retries included."""
+    spent: Amount
+    """Bills, and the most that requests can have cost whose answers were lost."""
+
+
+def totals_in(file: Path) -> tuple[AccountTotal, ...]:
+    """The accounts of a file of answers that may be in use, without writing to it; none where there is no
+    such file that can be read."""
+    query = "SELECT account, count(*), sum(tokens), sum(cost) FROM requests GROUP BY account ORDER BY account"
+    rows = _read(file, lambda db: db.execute(query).fetchall()) or []
+    return tuple(AccountTotal(account, requests, Amount(*amounts)) for account, requests, *amounts in rows)
+
+
+def spent_in(file: Path, account: str) -> Amount:
+    """What one account of such a file has spent."""
+    return _read(file, partial(spent, account=account)) or Amount(0, 0.0)
+
+
+def _read(file: Path, work: Callable[[sqlite3.Connection], T]) -> T | None:
+    """The result of `work`; None without a file that can be read: `AnswerFile` says what is wrong with it."""
+    if not file.is_file():
+        return None
+    try:
+        with closing(sqlite3.connect(f"file:{quote(str(file))}?mode=ro", uri=True)) as db:
+            return work(db)
+    except sqlite3.Error:
+        return None
+
+
+def wall_of(settings: EndpointSettings) -> Wall:
+    """The budget that settings ask for."""
+    return Wall(settings.budget_tokens, settings.budget_money, settings.input_price, settings.output_price)
+
+
+def account_of(settings: EndpointSettings) -> str:
+    """What processes that share a budget have in common."""
+    return f"{settings.model} at {settings.address.rstrip('/')}"
 
 
 def reserve(

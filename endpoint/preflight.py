@@ -4,6 +4,7 @@ import asyncio
 import re
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
 
@@ -11,6 +12,7 @@ from dynalign.configs.errors import BudgetReached, Mistake, UserError
 from dynalign.configs.sections.endpoint import EndpointSettings
 from dynalign.endpoint.ask import Endpoint
 from dynalign.endpoint.base import Answers, Message, Question
+from dynalign.endpoint.budget import account_of, most, spent_in, wall_of
 from dynalign.endpoint.client import EndpointClient
 from dynalign.endpoint.outcome import FailedCall
 from dynalign.endpoint.structured import Unreadable, read_object
@@ -61,6 +63,24 @@ def setting_mistakes(place: str, settings: EndpointSettings, environment: Mappin
         rule = "needs prices: without them nothing costs money"
         remedy = f"set {place}.input_price and {place}.output_price"
         found.append(Mistake(f"{place}.budget_money", settings.budget_money, rule, remedy))
+    return found
+
+
+def budget_mistakes(place: str, settings: EndpointSettings, question: Question, file: Path) -> list[Mistake]:
+    """The mistake of a budget in which there is no room for a question. question: the longest one. file: the
+    journal, which may not be there yet."""
+    wall = wall_of(settings)
+    before = spent_in(file, account_of(settings))
+    needed = most(question, wall)
+    found = []
+    if wall.tokens is not None and before.tokens + needed.tokens > wall.tokens:
+        rule = f"{before.tokens:,} are spent, and the longest question can cost {needed.tokens:,}"
+        remedy = f"set it to {before.tokens + needed.tokens} or more"
+        found.append(Mistake(f"{place}.budget_tokens", wall.tokens, rule, remedy))
+    if wall.money is not None and before.cost + needed.cost > wall.money:
+        rule = f"{before.cost:.6g} is spent, and the longest question can cost {needed.cost:.6g}"
+        remedy = f"set it to {before.cost + needed.cost:.6g} or more"
+        found.append(Mistake(f"{place}.budget_money", wall.money, rule, remedy))
     return found
 
 
@@ -183,8 +203,8 @@ class _Examination:
             try:
                 outcome = await self._endpoint.try_once(question, self._endpoint.pace.request_s, PURPOSE)
             except BudgetReached as error:
-                rule = f"is used up ({error.cause})"
-                raise UserError([Mistake(f"{self._place}.budget", None, rule, "raise it")]) from None
+                remedy = f"raise {self._place}.budget_tokens or {self._place}.budget_money"
+                raise UserError([Mistake(self._place, None, error.cause, remedy)]) from None
             if isinstance(outcome, Answers) or outcome.again == "never" or pause_s is None:
                 break
             await self._sleep(min(LONGEST_PAUSE_S, outcome.retry_after_s or pause_s))

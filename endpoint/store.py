@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from dynalign.configs.errors import DeadlineExceeded, JournalError, Mistake, UserError
+from dynalign.configs.errors import JournalError, Mistake, UserError
 
 APPLICATION_ID = 0x44594E41
 """`DYNA`, in SQLite's header: tells this file from other SQLite files."""
@@ -84,7 +84,7 @@ class AnswerFile:
         """The result of `work`, once it is committed and synced. It shares a transaction with other work,
         and must not raise.
 
-        Raises JournalError if the disk or the file refuses, and DeadlineExceeded if the disk hangs."""
+        Raises JournalError if the disk or the file refuses, or if the disk hangs."""
         done: asyncio.Future[object] = asyncio.get_running_loop().create_future()
         self._waiting.append(_Piece(work, done))
         if self._draining is None or self._draining.done():
@@ -93,7 +93,7 @@ class AnswerFile:
             async with asyncio.timeout(DISK_S):
                 return await done  # type: ignore[return-value]  # the result of this work
         except TimeoutError:
-            raise DeadlineExceeded(f"a commit in {self.path}", DISK_S) from None
+            raise JournalError(str(self.path), f"a commit did not end within {DISK_S:g} s") from None
 
     async def close(self) -> None:
         """Returns once everything that was asked for is on the disk, and the file is closed."""

@@ -97,7 +97,9 @@ def _shortfall(found: CheckedJudge) -> str:
 
 
 def _file(content: Mapping[str, str], judge: JudgeSettings) -> Path | None:
-    described = judge.model_dump(mode="json", exclude=_NOT_OF_THE_JUDGE)
+    described = judge.model_dump(mode="json", exclude=_NOT_OF_THE_JUDGE | {"endpoints"})
+    if judge.endpoints:
+        described["endpoints"] = {name: endpoint.model for name, endpoint in judge.endpoints.items()}
     identity = json.dumps([sorted(content.items()), described], sort_keys=True)
     try:
         folder = cache_folder() / "dynalign" / "checked-judges"

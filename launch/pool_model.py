@@ -11,7 +11,7 @@ from dynalign.configs.schema import RunSettings
 from dynalign.launch.models.folder import download, folder_mistakes, model_folder
 from dynalign.launch.models.known_models import known_shape
 from dynalign.launch.models.shape import ModelShape, read_shape
-from dynalign.rollout.contexts import load_contexts
+from dynalign.rollout.contexts import Contexts, load_contexts
 from dynalign.run_folder.content import model_hashes
 
 T = TypeVar("T")
@@ -36,8 +36,18 @@ def pool_folder(settings: RunSettings, policy: Path, fetch: bool) -> Path | None
     if mistakes := folder_mistakes(found):
         raise UserError(mistakes)
     if fetch:
-        load_contexts(found, "", settings.date or datetime.date.today().isoformat())
+        pool_contexts(settings, found)
     return found
+
+
+def pool_contexts(settings: RunSettings, folder: Path) -> Contexts | None:
+    """The contexts of the model that the pool names; None where it is the policy's.
+
+    Raises UserError like `load_contexts`."""
+    pool = settings.judge.pool
+    if pool is None or pool.model is None:
+        return None
+    return load_contexts(folder, "", settings.date or datetime.date.today().isoformat())
 
 
 def pool_shape(settings: RunSettings) -> ModelShape | None:

@@ -8,7 +8,6 @@ preflight   the same, and what needs a tokenizer, a table reader, or the model h
 import datetime
 import logging
 import os
-import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -21,29 +20,30 @@ from dynalign.configs.schema import RunSettings
 from dynalign.configs.sections.judge import FROZEN
 from dynalign.configs.user_paths import user_path
 from dynalign.launch.checked_judges import judge_notes
+from dynalign.launch.disk_check import disk_mistakes
+from dynalign.launch.local_model import in_cluster
 from dynalign.launch.metrics_address import host_mistakes
 from dynalign.launch.models.adapter_targets import target_mistakes
 from dynalign.launch.models.folder import download, folder_mistakes, model_folder
 from dynalign.launch.models.known_models import known_shape
 from dynalign.launch.models.shape import ModelShape, read_shape
 from dynalign.launch.plan.machine import this_machine
-from dynalign.launch.plan.memory import gigabytes
 from dynalign.launch.plan.nodes import UNKNOWN, Cluster
 from dynalign.launch.plan.plan import PlacementPlan, plan
 from dynalign.launch.plan.refusals import refusals, shortage
 from dynalign.launch.plan.warnings import plan_warnings
-from dynalign.launch.pool_model import pool_folder, pool_hashes, pool_shape
+from dynalign.launch.pool_model import pool_contexts, pool_folder, pool_hashes, pool_shape
 from dynalign.launch.prompt_check import heldout_mistakes, long_prompts, notes, prompts_of
-from dynalign.launch.resume.open_run import OpenRun, RunFolder, open_run
+from dynalign.launch.resume.open_run import OpenRun, open_run
 from dynalign.launch.reward_module import reward_mistakes
 from dynalign.launch.token_estimate import ESTIMATE
 from dynalign.rollout.contexts import Contexts, load_contexts
-from dynalign.rollout.judges.base import asks_engine, context_tokens
+from dynalign.rollout.judges.base import asks_engine, context_tokens, judge_tokens
 from dynalign.rollout.judges.make import missing_askers
 from dynalign.rollout.judges.value_texts import ValueTexts, texts_of
 from dynalign.rollout.prompts import PromptSet
 from dynalign.rollout.weights.version import travelling_adapter
-from dynalign.run_folder import layout, owner
+from dynalign.run_folder import owner
 from dynalign.run_folder.checkpoint import (
     CheckpointManifest,
     content_contradictions,
@@ -53,6 +53,7 @@ from dynalign.run_folder.checkpoint import (
 from dynalign.run_folder.content import model_hashes, values_hashes
 
 if TYPE_CHECKING:
+    from dynalign.launch.judge_endpoints import ExaminedEndpoints
     from dynalign.launch.resume.mirrored import Mirrored
 
 T = TypeVar("T")
@@ -82,6 +83,8 @@ class Prepared:
     """Token ids that end a turn by the chat template, if the model's files name none of them as its end."""
     pool_folder: Path | None = None
     """Absolute path of the folder of the pool's model; None for a run without a pool."""
+    endpoints: "ExaminedEndpoints | None" = None
+    """The endpoints that judges ask, and what each was found to do; None for a run that asks none."""
 
     def on(self, cluster: Cluster) -> "Prepared":
         """The same, planned on another cluster, once it is known."""
@@ -103,11 +106,14 @@ class Checked:
     """Everything that refuses the run."""
     notes: tuple[str, ...] = ()
     """What may be meant, and is said."""
+    asked: tuple[str, ...] = ()
+    """What endpoints were asked and have answered, a line each."""
 
 
-def check(run: OpenRun) -> Checked:
-    """Examines files and figures. Raises CheckpointError when the newest checkpoint is damaged, RecordError
-    when owner.json is."""
+def check(run: OpenRun, ask: bool = True) -> Checked:
+    """Examines files and figures. ask: also ask the endpoints, where nothing else is wrong.
+
+    Raises CheckpointError when the newest checkpoint is damaged, RecordError when owner.json is."""
     settings = run.settings
     mistakes: list[Mistake] = []
     # A data set of the hub is read when the run starts, like a model of the hub.
@@ -129,8 +135,14 @@ def check(run: OpenRun) -> Checked:
     elif model is not None:
         result = _plan_before_download(run, model, texts, mistakes)
     warnings = () if result is None else plan_warnings(result)
+    asked = None
+    if ask and settings.judge.endpoints and texts is not None and not mistakes:
+        from dynalign.launch.judge_endpoints import asked_aside
+
+        asked = _collect(mistakes, lambda: asked_aside(settings, run.folder.path, texts))
+    answered = () if asked is None else asked.told
     told = (*notes(settings, prompts), *judge_notes(settings, content), *warnings)
-    return Checked(result, mistakes, told)
+    return Checked(result, mistakes, told, answered)
 
 
 def refuse_by_files(loaded: LoadedRun) -> None:
@@ -139,7 +151,7 @@ def refuse_by_files(loaded: LoadedRun) -> None:
     A run that is finished is not examined: nothing of it is read again.
     """
     run = open_run(loaded)
-    if run.folder.finished(run.settings) is None and (mistakes := check(run).mistakes):
+    if run.folder.finished(run.settings) is None and (mistakes := check(run, ask=False).mistakes):
         raise UserError(mistakes)
 
 
@@ -175,13 +187,19 @@ def preflight(run: OpenRun) -> Prepared:
             contexts = _collect(mistakes, lambda: run_contexts(settings, model, texts))
         if contexts is not None:
             mistakes += _context_mistakes(settings, model, contexts, prompts)
-        result = _plan(run, model, contexts or ESTIMATE, texts, mistakes)
+        other = None if pool is None else _collect(mistakes, lambda: pool_contexts(settings, pool))
+        result = _plan(run, model, contexts or ESTIMATE, texts, mistakes, other)
     if mistakes or model is None or prompts is None or result is None or texts is None:
         raise UserError(mistakes)
+    asked = None
+    if settings.judge.endpoints:
+        from dynalign.launch.judge_endpoints import asked_for_run
+
+        asked = asked_for_run(settings, run.folder.path, texts)
     for note in (*notes(settings, prompts), *judge_notes(settings, content), *plan_warnings(result)):
         logger.warning(note)
     stop_ids = () if contexts is None else contexts.stop_ids
-    return Prepared(model, prompts, checkpoint, result, texts, mirrored, content, stop_ids, pool)
+    return Prepared(model, prompts, checkpoint, result, texts, mirrored, content, stop_ids, pool, asked)
 
 
 def run_contexts(settings: RunSettings, model: Path, texts: ValueTexts) -> Contexts:
@@ -196,10 +214,10 @@ def run_texts(settings: RunSettings) -> ValueTexts:
 
 
 def asker_names(settings: RunSettings) -> tuple[str, ...]:
-    """The names that a judge of this run can ask besides the policy: its pool, and `frozen` where the engines
-    hold the initial policy below an adapter."""
+    """The names that a judge of this run can ask besides the policy: its pool and endpoints, and `frozen`
+    where the engines hold the initial policy below an adapter."""
     below = () if travelling_adapter(settings) is None else (FROZEN,)
-    return (*below, *pool_names(settings))
+    return (*below, *pool_names(settings), *settings.judge.endpoints)
 
 
 def _collect(mistakes: list[Mistake], call: Callable[[], T]) -> T | None:
@@ -275,11 +293,16 @@ def _context_mistakes(
 
 
 def _plan(
-    run: OpenRun, model: Path, contexts: Contexts, texts: ValueTexts | None, mistakes: list[Mistake]
+    run: OpenRun,
+    model: Path,
+    contexts: Contexts,
+    texts: ValueTexts | None,
+    mistakes: list[Mistake],
+    pool_contexts: Contexts | None = None,
 ) -> PlacementPlan | None:
     """The plan for a model in its folder; adds the mistakes of the plan and of the disk."""
     shape = _collect(mistakes, lambda: read_shape(model)) if (model / "config.json").is_file() else None
-    return None if shape is None else _planned(run, shape, contexts, texts, mistakes)
+    return None if shape is None else _planned(run, shape, contexts, texts, mistakes, pool_contexts)
 
 
 def _plan_before_download(
@@ -300,17 +323,20 @@ def _planned(
     contexts: Contexts,
     texts: ValueTexts | None,
     mistakes: list[Mistake],
+    pool_contexts: Contexts | None = None,
 ) -> PlacementPlan:
+    """pool_contexts: of the pool's model; None where it is the policy's, or is not read."""
     settings = run.settings
     longest = _context_tokens(settings, contexts, texts)
-    result = plan(settings, shape, _cluster(settings), longest, pool_shape(settings))
-    mistakes += refusals(result) + _disk_mistakes(result, run.folder)
+    judged = longest if texts is None else judge_tokens(pool_contexts or contexts, texts, settings)
+    result = plan(settings, shape, _cluster(settings), longest, pool_shape(settings), judged)
+    mistakes += refusals(result) + disk_mistakes(result, run.folder)
     return result
 
 
 def _cluster(settings: RunSettings) -> Cluster:
     """This machine alone; an unknown cluster where RAY_ADDRESS names one, which only the driver asks."""
-    if os.environ.get("RAY_ADDRESS", "local") not in ("", "local"):
+    if in_cluster():
         return UNKNOWN
     return Cluster((this_machine(with_gpus=settings.placement.device == "gpu"),), started_here=True)
 
@@ -319,24 +345,3 @@ def _context_tokens(settings: RunSettings, contexts: Contexts, texts: ValueTexts
     if texts is None:
         return settings.prompts.max_tokens + settings.rollout.max_completion_tokens
     return context_tokens(contexts, texts, settings)
-
-
-def _disk_mistakes(result: PlacementPlan, folder: RunFolder) -> list[Mistake]:
-    """The mistake of a disk with too little free space. What exists already is not counted again.
-
-    One more checkpoint is always needed: it is written before the oldest is removed.
-    """
-    there = len(layout.checkpoint_folders(folder.path / layout.CHECKPOINTS))
-    experience = layout.experience_files(folder.path / layout.EXPERIENCE)
-    written = sum(file.stat().st_size for file in experience.values())
-    records = sum(part.size_bytes for part in result.disk if part.name != "checkpoints")
-    checkpoints = max(1, result.checkpoints - there) * result.checkpoint.size_bytes
-    needed_bytes = checkpoints + max(0, records - written)
-    nearest = next(parent for parent in (folder.path, *folder.path.parents) if parent.exists())
-    free_bytes = shutil.disk_usage(nearest).free
-    if needed_bytes <= free_bytes:
-        return []
-    largest = max(result.disk, key=lambda part: part.size_bytes)
-    rule = f"the disk must hold {gigabytes(needed_bytes)}, most of it for {largest.name} ({largest.formula})"
-    remedy = "free some, lower checkpoint.keep_last or experience.keep_steps, or set runs elsewhere"
-    return [Mistake(str(nearest), f"{gigabytes(free_bytes)} free", rule, remedy)]

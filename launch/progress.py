@@ -236,8 +236,8 @@ class ProgressView:
         yield "workers", _workers_text(status.supervision.workers)
         if engines := status.supervision.engines:
             yield "judge", Text(", ".join(f"{engine.name} {engine.state}" for engine in engines))
-        if status.supervision.endpoint is not None:
-            yield "endpoint", Text(status.supervision.endpoint.account)
+        for endpoint in status.supervision.endpoints:
+            yield f"endpoint {endpoint.name}", Text(endpoint.account)
         if phase := status.phase:
             yield "now", Text(phase, style="yellow" if status.state == "paused" else "")
         if batch := self._batch_words():

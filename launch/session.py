@@ -5,6 +5,7 @@ from typing import Protocol
 
 import ray
 
+from dynalign.actors.gateway.endpoints import endpoints_of
 from dynalign.actors.remote import Calls, RayCalls
 from dynalign.actors.supervision.spawner import Spawner
 from dynalign.configs.errors import Mistake
@@ -53,7 +54,8 @@ class RaySession:
         return wait_for_capacity(plan, deadline_s, waiting)
 
     def spawner(self, ready: Prepared) -> Spawner:
-        return RaySpawner(ready)
+        asked = ready.endpoints
+        return RaySpawner(ready, None if asked is None else endpoints_of(asked.uses))
 
     def close(self) -> None:
         ray.shutdown()

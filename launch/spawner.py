@@ -7,9 +7,6 @@ learner ranks. Workers are placed one by one, each with resources of its own, so
 nodes for them.
 """
 
-import time
-from collections.abc import Mapping
-from types import MappingProxyType
 from typing import Any, cast
 
 import ray
@@ -28,33 +25,20 @@ from dynalign.actors.ledger.ledger_link import LedgerLink
 from dynalign.actors.ledger.ledger_spec import LedgerSpec
 from dynalign.actors.ledger.protocol import LedgerHandle
 from dynalign.actors.pool.names import ray_name
-from dynalign.actors.pool.pool_worker import CALLS as POOL_CALLS
-from dynalign.actors.pool.pool_worker import PoolWorker, PoolWorkerSpec
+from dynalign.actors.pool.pool_worker import PoolWorkerSpec
 from dynalign.actors.pool.protocol import PoolWorkerHandle
-from dynalign.actors.run_spec import NAMESPACE, RunSpec
+from dynalign.actors.run_spec import RunSpec
 from dynalign.actors.worker.protocol import RolloutWorkerHandle
 from dynalign.actors.worker.rollout_worker import RolloutWorker, WorkerSpec
-from dynalign.configs.errors import DeadlineExceeded
-from dynalign.configs.schema import RunSettings
 from dynalign.launch.preflight import Prepared
-
-_NAME_S = 60.0
-"""Longest wait, in seconds, until Ray has let go of the name of an actor that was ended."""
-_KEEPS_PAGES = {
-    "MALLOC_ARENA_MAX": "1",
-    "MALLOC_MMAP_THRESHOLD_": str(2**32),
-    "MALLOC_TRIM_THRESHOLD_": str(2**40),
-}
-"""glibc otherwise returns large tensors to the kernel, which clears their pages anew: an eighth of a
-training step on a CPU, a twelfth of an engine's. The engine's process inherits the variables from its
-worker."""
+from dynalign.launch.ray_actors import actor, environment, named_actor, pool_engine
 
 
 class RaySpawner:
     """A `Spawner`. What has to lie together (several ranks, or a rank and the engine it shares a GPU with)
     is reserved as one placement group; Ray places every other actor by itself.
 
-    opening: opens the endpoint that the run asks; None where it asks none."""
+    opening: opens the endpoints that the run asks; None where it asks none."""
 
     def __init__(self, ready: Prepared, opening: Opening | None = None) -> None:
         self._ready = ready
@@ -71,8 +55,8 @@ class RaySpawner:
     def ledger(self, spec: RunSpec) -> LedgerHandle:
         prompts = len(self._ready.prompts.train)
         ledger = LedgerSpec(spec.run, spec.run_folder, spec.lineage, spec.step, prompts)
-        actor = self._here(LedgerActor, spec.ledger, max_concurrency=CALLS)
-        return cast(LedgerHandle, actor.remote(ledger))
+        kind = self._here(LedgerActor, spec.ledger, max_concurrency=CALLS)
+        return cast(LedgerHandle, kind.remote(ledger))
 
     def ranks(self, spec: RunSpec) -> tuple[LearnerRankActor, ...]:
         run = spec.run
@@ -92,8 +76,12 @@ class RaySpawner:
                 self._ready.stop_ids,
             )
             ranks.append(
-                _actor(
-                    LearnerRank, run.learner.threads, gpus, _environment(run), **self._placed(seat)
+                actor(
+                    LearnerRank,
+                    run.learner.threads,
+                    gpus,
+                    environment(run.placement.device),
+                    **self._placed(seat),
                 ).remote(rank_spec)
             )
         return tuple(ranks)
@@ -102,10 +90,9 @@ class RaySpawner:
         self, spec: RunSpec, ranks: tuple[LearnerRankActor, ...], joins: bool, pristine: bool
     ) -> CoordinatorHandle:
         ledger = LedgerLink(spec.ledger, spec.run.deadlines.start_s, spec.lineage)
-        actor = self._here(Coordinator, spec.run.name).remote(
-            spec, self._ready.prompts, ledger, list(ranks), joins, pristine
-        )
-        return cast(CoordinatorHandle, actor)
+        kind = self._here(Coordinator, spec.run.name)
+        made = kind.remote(spec, self._ready.prompts, ledger, list(ranks), joins, pristine)
+        return cast(CoordinatorHandle, made)
 
     def worker(self, spec: RunSpec, seat: str, name: str) -> RolloutWorkerHandle:
         run = spec.run
@@ -120,9 +107,8 @@ class RaySpawner:
             self._ready.cores.get(seat),
             self._ready.texts,
         )
-        kind = _actor(
-            RolloutWorker, run.rollout.engine_threads, gpus, _environment(run), **self._placed(seat)
-        )
+        variables = environment(run.placement.device)
+        kind = actor(RolloutWorker, run.rollout.engine_threads, gpus, variables, **self._placed(seat))
         return cast(RolloutWorkerHandle, kind.remote(worker_spec, self._ready.prompts, askers(run)))
 
     @property
@@ -133,7 +119,6 @@ class RaySpawner:
         run = spec.run
         pool = run.judge.pool
         assert pool is not None
-        assert self._plan.pool is not None
         assert self._ready.pool_folder is not None
         worker_spec = PoolWorkerSpec(
             name,
@@ -146,21 +131,13 @@ class RaySpawner:
             run.seed,
             self._ready.cores.get(seat),
         )
-        kind = _named(
-            PoolWorker,
-            ray_name(run.name, seat),
-            threads=pool.engine_threads,
-            gpus=self._plan.pool.gpus_per_actor,
-            more=_environment(run),
-            max_concurrency=POOL_CALLS,
-        )
-        return cast(PoolWorkerHandle, kind.remote(worker_spec))
+        return pool_engine(worker_spec, ray_name(run.name, seat), run.placement.device)
 
     def gateway(self, spec: RunSpec) -> GatewayHandle:
         assert self._opening is not None
         gateway = GatewaySpec(spec.run.name, spec.run.log_level, spec.run_folder)
-        actor = self._here(Gateway, spec.gateway, max_concurrency=GATEWAY_CALLS)
-        return cast(GatewayHandle, actor.remote(gateway, self._opening))
+        kind = self._here(Gateway, spec.gateway, max_concurrency=GATEWAY_CALLS)
+        return cast(GatewayHandle, kind.remote(gateway, self._opening))
 
     def _placed(self, seat: str) -> dict[str, Any]:
         if self._group is None or seat not in self._bundle_of:
@@ -173,45 +150,4 @@ class RaySpawner:
     def _here(self, kind: type, name: str, **options: Any) -> Any:
         """A named actor on this node."""
         node = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-        return _named(kind, name, scheduling_strategy=node, **options)
-
-
-def _named(kind: type, name: str, **options: Any) -> Any:
-    """A named actor, once its name is free. options: as of `_actor`."""
-    until_s = time.monotonic() + _NAME_S
-    while True:
-        try:
-            ray.get_actor(name, namespace=NAMESPACE)
-        except ValueError:  # nobody has it
-            return _actor(kind, name=name, namespace=NAMESPACE, **options)
-        if time.monotonic() > until_s:
-            raise DeadlineExceeded(f"Ray to end the actor that was {name}", _NAME_S)
-        time.sleep(0.1)
-
-
-def _environment(run: RunSettings) -> Mapping[str, str]:
-    """Of the actors that compute."""
-    return _KEEPS_PAGES if run.placement.device == "cpu" else {}
-
-
-def _actor(
-    kind: type,
-    threads: int = 0,
-    gpus: float = 0.0,
-    more: Mapping[str, str] = MappingProxyType({}),
-    **options: Any,
-) -> Any:
-    environment = {
-        "OMP_NUM_THREADS": str(max(1, threads)),
-        "TOKENIZERS_PARALLELISM": "false",
-        "VLLM_LOGGING_LEVEL": "WARNING",
-        **more,
-    }
-    return ray.remote(kind).options(
-        num_cpus=threads,
-        num_gpus=gpus,
-        max_restarts=0,
-        max_task_retries=0,
-        runtime_env={"env_vars": environment},
-        **options,
-    )
+        return named_actor(kind, name, scheduling_strategy=node, **options)

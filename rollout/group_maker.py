@@ -158,7 +158,8 @@ class GroupMaker:
         )
         reason = withheld_reason(verdicts_G, noise, [len(text.strip()) for text in texts_G])
         if reason == JUDGE_UNREACHABLE:
-            logger.warning("group %d has too few scores: %s", task.group_id, first_failed_call(verdicts_G))
+            self.judge_failure = first_failed_call(verdicts_G) or self.judge_failure
+            logger.warning("group %d has too few scores: %s", task.group_id, self.judge_failure)
         return Group(
             run=self.run.name,
             lineage=task.lineage,

@@ -159,11 +159,14 @@ def _present(settings: dict[str, Any]) -> dict[str, Any]:
 
 def _judge(settings: JudgeSettings) -> dict[str, Any]:
     """The settings of the judge that may not change: all but what is measured beside the scores, for how long
-    a failed call is tried, and how many engines with fixed weights there are, of what size."""
+    a failed call is tried, how many engines with fixed weights there are, of what size, and how an endpoint
+    is asked: its model stays."""
     free = {"noise_fraction", "probes", "probe_factorized", "probe_fraction", "function_s", "failed_again"}
-    fixed = settings.model_dump(mode="json", exclude=free | {"pool"})
+    fixed = settings.model_dump(mode="json", exclude=free | {"pool", "endpoints"})
     pool = settings.pool
-    return fixed | {"pool": None if pool is None else {"engine": pool.engine, "dtype": pool.dtype}}
+    fixed |= {"pool": None if pool is None else {"engine": pool.engine, "dtype": pool.dtype}}
+    models = {name: endpoint.model for name, endpoint in settings.endpoints.items()}
+    return fixed | {"endpoints": models} if models else fixed
 
 
 def _checksum(file: Path) -> str:

@@ -29,7 +29,7 @@ class Event:
     """Its name."""
     what: str
     """`died`, `recovered`, `drains`, `scaled`; of an alarm `fired` or `cleared`; `judge fails` for the first
-    failure of `judge.function`."""
+    failure of `judge.function`, or group that was withheld because the judge could not be reached."""
     cause: str
     """One word, which is also the label of the Prometheus metric; of an alarm its action."""
     detail: str
@@ -43,10 +43,11 @@ class Event:
 
 
 class EventLog:
-    """Writes a run's events; its driver alone does. lineage: returns the present one."""
+    """Writes a run's events; its driver alone does. run_folder: None for a command without one, whose events
+    are logged alone. lineage: returns the present one."""
 
-    def __init__(self, run_folder: Path, lineage: Callable[[], int]) -> None:
-        self._file = run_folder / layout.EVENTS
+    def __init__(self, run_folder: Path | None, lineage: Callable[[], int] = lambda: 0) -> None:
+        self._file = None if run_folder is None else run_folder / layout.EVENTS
         self._lineage = lineage
 
     def write(
@@ -55,6 +56,8 @@ class EventLog:
         """Logs an event and appends it to the file. An error of the disk costs the line, not the run."""
         event = Event(kind, actor, what, cause, detail, lost_s, self._lineage(), time.time())
         logger.warning("%s %s: %s (%s) %s", kind, actor, what, cause, detail)
+        if self._file is None:
+            return
         try:
             with self._file.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(asdict(event), ensure_ascii=False) + "\n")

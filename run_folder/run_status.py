@@ -64,7 +64,7 @@ class WorkerStatus:
     judge_failures_total: int | None = None
     """Of these, those for which `judge.function` raised or returned no score."""
     judge_failure: str = ""
-    """Why, the last time; empty before the first."""
+    """Why, the last time, or why a group was withheld as `judge_unreachable`; empty before the first."""
     generate_s: float | None = None
     """Seconds with candidates in generation."""
     score_s: float | None = None
@@ -93,9 +93,11 @@ class WorkerStatus:
 
 @dataclass(frozen=True, slots=True)
 class EndpointStatus:
-    """The account of the endpoint that the workers ask. Example: `EndpointStatus(3, 1_200, 2, 410_000, 0.35,
-    2_100.0)`."""
+    """The account of one endpoint that the workers ask. Example: `EndpointStatus("big", 3, 1_200, 2, 410_000,
+    0.35, 2_100.0)`."""
 
+    name: str
+    """Its name in `judge.endpoints`."""
     questions_in_flight: int
     """Questions that wait for the endpoint."""
     questions_total: int
@@ -108,12 +110,15 @@ class EndpointStatus:
     """Money spent since the run began, in the currency of the prices, reservations included."""
     tokens_per_s: float
     """Tokens spent per second of the last minute."""
+    budget_reached: str = ""
+    """Why the next question was not asked, once the budget is reached; empty before."""
 
     @property
     def account(self) -> str:
         """For people, on one line."""
         spent = f"{self.tokens_total:,} tokens and {self.cost_total:.4g} in money spent"
-        return f"{spent}, {self.tokens_per_s:,.0f} tokens/s, {self.questions_in_flight} questions waiting"
+        line = f"{spent}, {self.tokens_per_s:,.0f} tokens/s, {self.questions_in_flight} questions waiting"
+        return f"{line}; {self.budget_reached}" if self.budget_reached else line
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,8 +193,8 @@ class SupervisionStatus:
     """None for a run without a mirror."""
     engines: tuple[WorkerStatus, ...] = ()
     """Every engine of `judge.pool`."""
-    endpoint: EndpointStatus | None = None
-    """None for a run that asks no endpoint, and before the first answer."""
+    endpoints: tuple[EndpointStatus, ...] = ()
+    """Every endpoint of the run; none before the gateway's first answer."""
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Self:
@@ -202,8 +207,8 @@ class SupervisionStatus:
         known["workers_range"] = None if bounds is None else (bounds[0], bounds[1])
         mirror = values.get("mirror")
         known["mirror"] = None if mirror is None else MirrorStatus(**_known(MirrorStatus, mirror))
-        endpoint = values.get("endpoint")
-        known["endpoint"] = None if endpoint is None else EndpointStatus(**_known(EndpointStatus, endpoint))
+        accounts = values.get("endpoints") or ()
+        known["endpoints"] = tuple(EndpointStatus(**_known(EndpointStatus, each)) for each in accounts)
         return cls(**known)
 
 

@@ -26,7 +26,12 @@ from dynalign.actors import logs
 from dynalign.actors.coordinator.batch_source import BatchSource
 from dynalign.actors.coordinator.checkpoints import clear_spool, write_checkpoint
 from dynalign.actors.coordinator.learner_group import LearnerGroup
-from dynalign.actors.coordinator.loop_controls import LoopControls, LoopProgress, StopRequested
+from dynalign.actors.coordinator.loop_controls import (
+    LoopControls,
+    LoopProgress,
+    StopRequested,
+    budget_reached,
+)
 from dynalign.actors.coordinator.protocol import Ending
 from dynalign.actors.coordinator.step_monitor import StepMonitor
 from dynalign.actors.coordinator.worker_group import WorkerGroup
@@ -311,6 +316,11 @@ class Coordinator:
 
     async def look(self, supervision: SupervisionStatus, ledger: Mapping[str, Any]) -> RunStatus:
         """What `dynalign status` and the progress view show. ledger: its status."""
+        wall = budget_reached(self.run, supervision.endpoints)
+        if wall is not None and not self._controls.stopping:
+            logger.warning("%s", wall)
+            self._controls.stop_for(wall)
+            await self._ledger.pause()
         paused = self._now.state == "running" and self._controls.paused
         decision = self._steps.decision
         status = RunStatus(

@@ -15,7 +15,7 @@ from dynalign.actors.coordinator.exported_samples import (
     engines,
     gauge,
     learner_wait_fraction,
-    of_endpoint,
+    of_endpoints,
     of_judges,
     of_mirror,
     of_row,
@@ -177,19 +177,19 @@ _SUPERVISED: tuple[Exported, ...] = (
 _ASKED: tuple[Exported, ...] = (
     Exported("pool_engines", "gauge", "engines",
         "Engines of `judge.pool` by state.", engines, ("state",)),
-    gauge("endpoint_questions_in_flight", "questions",
+    Exported("endpoint_questions_in_flight", "gauge", "questions",
         "Questions that wait for the endpoint, of all workers.",
-        of_endpoint(lambda account: account.questions_in_flight)),
-    counter("endpoint_failures", "questions",
+        of_endpoints(lambda account: account.questions_in_flight), ("endpoint",)),
+    Exported("endpoint_failures", "counter", "questions",
         "Questions that the endpoint did not answer, since the gateway's start.",
-        of_endpoint(lambda account: account.failures_total)),
-    counter("endpoint_tokens", "tokens",
+        of_endpoints(lambda account: account.failures_total), ("endpoint",)),
+    Exported("endpoint_tokens", "counter", "tokens",
         "Tokens spent at the endpoint since the run began, those reserved for requests in flight included.",
-        of_endpoint(lambda account: account.tokens_total)),
-    counter("endpoint_cost", "1",
+        of_endpoints(lambda account: account.tokens_total), ("endpoint",)),
+    Exported("endpoint_cost", "counter", "1",
         "Money spent at the endpoint since the run began, in the currency of its prices, reservations "
         "included.",
-        of_endpoint(lambda account: account.cost_total)),
+        of_endpoints(lambda account: account.cost_total), ("endpoint",)),
 )  # fmt: skip
 
 EXPORTED: tuple[Exported, ...] = _RUN + _LEDGER + _ROWS + _SUPERVISED + _ASKED

@@ -146,14 +146,6 @@ def of_mirror(of: Callable[[MirrorStatus], int | None]) -> Value:
     return value
 
 
-def of_endpoint(of: Callable[[EndpointStatus], float]) -> Value:
-    def value(known: Known) -> float | None:
-        endpoint = None if known.supervision is None else known.supervision.endpoint
-        return None if endpoint is None else of(endpoint)
-
-    return value
-
-
 def of_supervision(of: Callable[[SupervisionStatus], int]) -> Value:
     return lambda known: None if known.supervision is None else of(known.supervision)
 
@@ -217,6 +209,17 @@ def of_workers(of: Callable[[WorkerStatus], float | None]) -> Callable[[Known], 
         for each in known.supervision.workers if known.supervision else ():
             if (value := of(each)) is not None:
                 yield (each.name,), value
+
+    return samples
+
+
+def of_endpoints(of: Callable[[EndpointStatus], float]) -> Callable[[Known], Samples]:
+    """A figure of each endpoint."""
+
+    def samples(known: Known) -> Samples:
+        yield from (
+            ((each.name,), of(each)) for each in (known.supervision.endpoints if known.supervision else ())
+        )
 
     return samples
 

@@ -2,14 +2,27 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Iterable
 from dataclasses import dataclass
 from typing import TypeVar
 
-from dynalign.run_folder.run_status import AlarmStatus
+from dynalign.configs.schema import RunSettings
+from dynalign.run_folder.run_status import AlarmStatus, EndpointStatus
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
+
+
+def budget_reached(run: RunSettings, endpoints: Iterable[EndpointStatus]) -> str | None:
+    """What ends the run where an endpoint's budget is reached, and what continues it; None where none is."""
+    for each in endpoints:
+        if each.budget_reached and each.name in run.judge.endpoints:
+            settings = run.judge.endpoints[each.name]
+            place = f"judge.endpoints.{each.name}"
+            limits = {"budget_tokens": settings.budget_tokens, "budget_money": settings.budget_money}
+            keys = " or ".join(f"{place}.{key}" for key, limit in limits.items() if limit is not None)
+            return f"{place}: {each.budget_reached} ({keys})"
+    return None
 
 
 class StopRequested(Exception):
@@ -30,7 +43,7 @@ class LoopProgress:
 
 class LoopControls:
     """A run that neither pauses nor stops, until it is asked to. `stopped_by`: the alarm that asked for the
-    stop, and why; None where a person did."""
+    stop, and why, or the budget that is reached; None where a person did."""
 
     def __init__(self) -> None:
         self._stop = asyncio.Event()
@@ -52,6 +65,11 @@ class LoopControls:
         """End after the current step."""
         self._stop.set()
 
+    def stop_for(self, cause: str) -> None:
+        """The same, with the cause, unless there is one already."""
+        self.stopped_by = self.stopped_by or cause
+        self.stop()
+
     def pause(self) -> None:
         """Pause after the current step."""
         self._running.clear()
@@ -65,8 +83,7 @@ class LoopControls:
         cause = f"alarm {alarm.name} (alarms.{alarm.name}.action={alarm.action}): {alarm.words}"
         logger.warning("%s", cause)
         if alarm.action == "stop":
-            self.stopped_by = cause
-            self.stop()
+            self.stop_for(cause)
         else:
             now.phase = f"paused by {cause}; then resume the run, or stop it"
             self.pause()

@@ -2,35 +2,18 @@
 
 import os
 from collections.abc import AsyncIterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from dynalign.actors.gateway.protocol import OpenEndpoint
-from dynalign.configs.sections.endpoint import EndpointSettings
 from dynalign.endpoint.ask import Endpoint
 from dynalign.endpoint.base import Answers, Question
 from dynalign.endpoint.budget import Amount
-from dynalign.endpoint.opening import open_endpoint
-from dynalign.endpoint.preflight import Need
+from dynalign.endpoint.opening import EndpointUse, open_answers, open_endpoints
 
 PURPOSE = "judge"
 """Under which questions of a run are accounted."""
-
-
-@dataclass(frozen=True)
-class EndpointUse:
-    """One endpoint of a run.
-
-    Example: `EndpointUse("judge.endpoints.big", settings, needs=("logprobs",))`.
-    """
-
-    place: str
-    """The dotted path of its settings, for mistakes."""
-    settings: EndpointSettings
-    """Which model is asked where, how fast, and what it may cost."""
-    needs: tuple[Need, ...] = ()
-    """What it has to do besides answering."""
 
 
 @dataclass(frozen=True)
@@ -49,12 +32,11 @@ class Endpoints:
     async def __call__(self, file: Path) -> AsyncIterator[Mapping[str, OpenEndpoint]]:
         """All of them, open, with one file for their answers and bills. Raises UserError for one that cannot
         be used."""
-        async with AsyncExitStack() as opened:
-            endpoints: dict[str, OpenEndpoint] = {}
-            for name, use in self.uses.items():
-                opening = open_endpoint(use.place, use.settings, file, use.needs, self.environment)
-                endpoints[name] = _Opened(await opened.enter_async_context(opening))
-            yield endpoints
+        async with (
+            open_answers(file) as answers,
+            open_endpoints(self.uses, answers, self.environment) as endpoints,
+        ):
+            yield {name: _Opened(endpoint) for name, endpoint in endpoints.items()}
 
 
 def endpoints_of(uses: Mapping[str, EndpointUse], environment: Mapping[str, str] = os.environ) -> Endpoints:
@@ -70,7 +52,7 @@ class _Opened:
         self._endpoint = endpoint
 
     async def ask(self, question: Question) -> Answers:
-        """See `Asker.ask`. Raises JournalError, too, if the answer cannot be kept."""
+        """See `Asker.ask`."""
         return await self._endpoint.answers(question, PURPOSE)
 
     async def spent(self) -> Amount:

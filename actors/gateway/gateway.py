@@ -13,13 +13,13 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from dynalign.actors import logs
-from dynalign.actors.gateway.protocol import OpenEndpoint
+from dynalign.actors.gateway.protocol import OpenEndpoint, Spent
 from dynalign.actors.packed_calls import PackedCalls
-from dynalign.configs.errors import EndpointError
+from dynalign.configs.errors import BudgetReached, EndpointError, EndpointRefused
 from dynalign.endpoint.base import Answers, Question
 from dynalign.run_folder import layout
 from dynalign.run_folder.run_status import EndpointStatus
@@ -58,11 +58,7 @@ class Gateway(PackedCalls):
         self._opening = opening
         self._started = asyncio.Event()
         self._clock = clock
-        self._in_flight = 0
-        self._questions = 0
-        self._failures = 0
-        self._spent: deque[tuple[float, int]] = deque()
-        """(seconds, tokens) at each sign of life of the last minute."""
+        self._accounts: dict[str, _Account] = {}
 
     async def start(self) -> None:
         """Opens the journal and the ways to the endpoints. Raises UserError for what cannot be used."""
@@ -70,6 +66,7 @@ class Gateway(PackedCalls):
         # Never closed: whatever ends this process, the journal is whole.
         self._open = self._opening(Path(self._spec.run_folder) / layout.ANSWERS)
         self._endpoints = await self._open.__aenter__()
+        self._accounts = {name: _Account() for name in self._endpoints}
         self._started.set()
 
     async def started(self) -> None:
@@ -78,33 +75,61 @@ class Gateway(PackedCalls):
 
     async def ask(self, endpoint: str, question: Question) -> Answers:
         """See `Asker.ask`. endpoint: its name in the settings."""
-        self._in_flight += 1
+        await self.started()
+        if endpoint not in self._endpoints:
+            raise EndpointRefused(endpoint, f"the gateway of run {self._spec.name} knows no such endpoint")
+        account = self._accounts[endpoint]
+        account.in_flight += 1
         try:
-            await self.started()
             return await self._endpoints[endpoint].ask(question)
-        except EndpointError:
-            self._failures += 1
+        except EndpointError as error:
+            account.failures += 1
+            if isinstance(error, BudgetReached):
+                account.budget_reached = error.cause
             raise
         finally:
-            self._in_flight -= 1
-            self._questions += 1
+            account.in_flight -= 1
+            account.questions += 1
 
-    async def stats(self) -> EndpointStatus:
-        """The account so far; an answer is a sign of life."""
+    async def stats(self) -> tuple[EndpointStatus, ...]:
+        """The account of each endpoint so far; an answer is a sign of life.
+
+        Raises JournalError if the file of answers cannot be read."""
         await self.started()
-        spent = [await each.spent() for each in self._endpoints.values()]
-        tokens = sum(each.tokens for each in spent)
         now_s = self._clock()
-        self._spent.append((now_s, tokens))
-        while now_s - self._spent[0][0] > _WINDOW_S:
-            self._spent.popleft()
-        since_s, before = self._spent[0]
-        rate = (tokens - before) / (now_s - since_s) if now_s > since_s else 0.0
+        return tuple(
+            [
+                self._accounts[name].status(name, await endpoint.spent(), now_s)
+                for name, endpoint in self._endpoints.items()
+            ]
+        )
+
+
+@dataclass
+class _Account:
+    """Of one endpoint, in this process."""
+
+    in_flight: int = 0
+    questions: int = 0
+    failures: int = 0
+    budget_reached: str = ""
+    spent: deque[tuple[float, int]] = field(default_factory=deque)
+    """(seconds, tokens) at each sign of life of the last minute."""
+
+    def status(self, name: str, spent: Spent, now_s: float) -> EndpointStatus:
+        """spent: so far, by the journal. now_s: on the gateway's clock."""
+        self.spent.append((now_s, spent.tokens))
+        while now_s - self.spent[0][0] > _WINDOW_S:
+            self.spent.popleft()
+        since_s, before = self.spent[0]
+        rate = (spent.tokens - before) / (now_s - since_s) if now_s > since_s else 0.0
         return EndpointStatus(
-            questions_in_flight=self._in_flight,
-            questions_total=self._questions,
-            failures_total=self._failures,
-            tokens_total=tokens,
-            cost_total=sum(each.cost for each in spent),
+            name=name,
+            questions_in_flight=self.in_flight,
+            questions_total=self.questions,
+            failures_total=self.failures,
+            tokens_total=spent.tokens,
+            cost_total=spent.cost,
             tokens_per_s=max(0.0, rate),
+            budget_reached=self.budget_reached,
         )

@@ -33,4 +33,4 @@ class GatewayHandle(Protocol):
     """The handle of a `Gateway`, which says what each method does and raises. Workers ask by packed calls."""
 
     start: RemoteMethod[[], None]
-    stats: RemoteMethod[[], EndpointStatus]
+    stats: RemoteMethod[[], tuple[EndpointStatus, ...]]

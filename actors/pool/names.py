@@ -4,9 +4,7 @@ from collections.abc import Sequence
 
 from dynalign.configs.schema import RunSettings
 from dynalign.configs.sections.judge import FROZEN
-
-OTHER = "pool"
-"""The name of a pool that holds another model than the initial policy."""
+from dynalign.configs.sections.judge import POOL as OTHER
 
 POOL = "judge"
 """With which the names of the engines of `judge.pool` begin."""

@@ -1,6 +1,7 @@
 """One engine of a pool: it answers questions with the weights that it was started with.
 
-    ask     waits for its turn (`max_sequences` at a time) ─► the engine, within `answer_s` ─► answers
+    ask     waits for its turn (`max_sequences` at a time, `room.py`) ─► the engine, within `answer_s`
+    reserve, ask_alone   the same for a question that was in an engine when it died: nothing else is inside
     serve   waits until `stop`, or until the engine fails or hangs: then it raises that, and the supervision
             replaces the actor; the question is asked again elsewhere (`pool.py`)
 
@@ -9,7 +10,8 @@ It leases nothing and takes no weight versions.
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +20,8 @@ from ray.util import metrics
 
 from dynalign.actors import logs
 from dynalign.actors.packed_calls import PackedCalls
-from dynalign.actors.pool.protocol import PoolWorkerStats
+from dynalign.actors.pool.protocol import EngineEnding, NotAlone, PoolWorkerStats
+from dynalign.actors.pool.room import Room
 from dynalign.actors.worker.protocol import WorkerProcess
 from dynalign.configs.errors import DeadlineExceeded, EngineError
 from dynalign.configs.sections.pool import PoolSettings
@@ -100,7 +103,7 @@ class PoolWorker(PackedCalls):
             os.sched_setaffinity(0, spec.cores)  # before any library counts the cores
         self._spec = spec
         self._start_engine = start_engine
-        self._room = asyncio.Semaphore(spec.settings.max_sequences)
+        self._room = Room(spec.settings.max_sequences)
         self._started = asyncio.Event()
         self._ending = asyncio.Event()
         self._error: EngineError | DeadlineExceeded | None = None
@@ -125,10 +128,10 @@ class PoolWorker(PackedCalls):
         self._started.set()
 
     async def started(self) -> None:
-        """Returns once it can answer. Raises EngineError once it is ending: the next one will answer."""
+        """Returns once it can answer. Raises EngineEnding once it is ending: the next one will answer."""
         await self._started.wait()
         if self._ending.is_set():
-            raise EngineError(f"{self._spec.name} is ending")
+            raise EngineEnding(f"{self._spec.name} is ending")
 
     async def serve(self) -> None:
         """Returns after `stop`. Raises EngineError or DeadlineExceeded once the engine fails or hangs."""
@@ -150,20 +153,47 @@ class PoolWorker(PackedCalls):
     async def ask(self, question: Question) -> Answers:
         """The answers. Raises EndpointRefused for a question that the engine cannot take, EngineError or
         DeadlineExceeded where it fails or hangs: its actor ends then."""
+        with self._counted():
+            await self.started()
+            async with self._room.shared():
+                return await self._answered(question)
+
+    async def reserve(self, ticket: str) -> None:
+        """Returns once this engine works on nothing; nothing else begins before `ask_alone`. Raises
+        EngineEnding once it is ending."""
+        await self.started()
+        await self._room.reserve(ticket)
+        await self.started()
+
+    async def ask_alone(self, ticket: str, question: Question) -> Answers:
+        """As `ask`, in the place that `reserve` has kept. Raises NotAlone where it has lapsed."""
+        with self._counted():
+            async with self._room.alone(ticket) as is_alone:
+                if not is_alone:
+                    raise NotAlone(self._spec.name)
+                return await self._answered(question)
+
+    @contextmanager
+    def _counted(self) -> Iterator[None]:
         self._in_flight += 1
         try:
-            await self.started()
-            async with self._room:
-                answers = await self._ask_in_time(question)
+            yield
+        finally:
+            self._in_flight -= 1
+            self._questions += 1
+
+    async def _answered(self, question: Question) -> Answers:
+        try:
+            await self.started()  # it may have begun to end meanwhile
+            answers = await self._ask_in_time(question)
             self._completion_tokens += answers.completion_tokens
             return answers
+        except EngineEnding:
+            raise
         except (EngineError, DeadlineExceeded) as error:
             self._error = self._error or error
             self._ending.set()
             raise
-        finally:
-            self._in_flight -= 1
-            self._questions += 1
 
     async def _ask_in_time(self, question: Question) -> Answers:
         """An engine can hang while its actor answers every call, so each question has a deadline here."""

@@ -5,6 +5,15 @@ from typing import Protocol
 
 from dynalign.actors.remote import RemoteMethod
 from dynalign.actors.worker.protocol import WorkerProcess
+from dynalign.configs.errors import DynalignError, EngineError
+
+
+class EngineEnding(EngineError):
+    """The engine is ending, and did not have the question."""
+
+
+class NotAlone(DynalignError):
+    """The place that was reserved in an engine has lapsed; it is reserved again."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""The actors that answer questions: the engines of `judge.pool`, and the gateway to an endpoint.
+"""The actors that answer questions: the engines of `judge.pool`, and the gateway to the endpoints.
 
 Part of the supervision (the table in `supervisor.py`). Whoever asks them finds them by name, and asks again
 after a death (`actors/pool/pool.py`, `actors/gateway/gateway_link.py`), so nobody is told of one. One `look`
@@ -27,12 +27,15 @@ from dynalign.configs.sections.deadlines import DeadlineSettings
 from dynalign.run_folder.events import EventLog
 from dynalign.run_folder.run_status import EndpointStatus, WorkerStatus
 
+Accounts = tuple[EndpointStatus, ...]
+"""Of each endpoint."""
+
 
 class AskedActors:
     """spec: of the run. spawn: creates the actors. fail: ends the run, with a cause. clock: seconds,
     monotonic.
 
-    `endpoint` is the gateway's last account, None before the first, or without one.
+    `endpoints` is the gateway's last account of each endpoint, empty before the first, or without a gateway.
     """
 
     def __init__(
@@ -64,11 +67,11 @@ class AskedActors:
         self._calls = calls
         self._clock = clock
         self._losses = Losses(run.supervision, events, clock)
-        self._gateway: Watched[GatewayHandle, None, EndpointStatus] | None = (
+        self._gateway: Watched[GatewayHandle, None, Accounts] | None = (
             Watched("gateway", calls, clock) if spawn.asks_endpoint else None
         )
         self._gateway_served = False
-        self.endpoint: EndpointStatus | None = None
+        self.endpoints: Accounts = ()
 
     @property
     def calls(self) -> list[Call[Any]]:
@@ -106,7 +109,7 @@ class AskedActors:
         if self._gateway is not None:
             self._gateway.end()
 
-    def _look_at_gateway(self, gateway: Watched[GatewayHandle, None, EndpointStatus]) -> None:
+    def _look_at_gateway(self, gateway: Watched[GatewayHandle, None, Accounts]) -> None:
         if gateway.is_due():
             actor = self._spawn.gateway(self._spec)
             gateway.hold(actor, call=actor.start.remote())
@@ -122,7 +125,7 @@ class AskedActors:
             if (ends := self._losses.lost(gateway, lost)) is not None:
                 self._fail(ends)
 
-    def _ended(self, gateway: Watched[GatewayHandle, None, EndpointStatus]) -> Death | None:
+    def _ended(self, gateway: Watched[GatewayHandle, None, Accounts]) -> Death | None:
         """Why it hangs, None while it does not. Raises what it raised, or RayError where it is gone."""
         deadlines: DeadlineSettings = self._spec.run.deadlines
         if gateway.actor is None:
@@ -136,7 +139,7 @@ class AskedActors:
             gateway.call = None
             self._gateway_served = True
             self._losses.recovered(gateway)
-        self.endpoint = gateway.watch(gateway.actor.stats.remote).look() or self.endpoint
+        self.endpoints = gateway.watch(gateway.actor.stats.remote).look() or self.endpoints
         return gateway.hung(deadlines.silence_s)
 
     # -- what the pool of engines calls: whoever asks finds them by name

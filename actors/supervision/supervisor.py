@@ -167,7 +167,7 @@ class Supervisor:
             sync_failures=restarts["worker/weights"],
             mirror=self.mirror,
             engines=self._asked.engines(),
-            endpoint=self._asked.endpoint,
+            endpoints=self._asked.endpoints,
         )
 
     def _gpus(self) -> float:

@@ -155,7 +155,8 @@ class WorkerPool(Generic[Seated]):
             seat.clear()
 
     def _look_at_judges(self) -> None:
-        """The first failure of `judge.function` is told; metrics count all of them."""
+        """The first group for which the judge could not be reached is told, with the cause; metrics count
+        all failures."""
         if self._judge_fails:
             return
         for worker in self.stats():

@@ -38,7 +38,7 @@ class WorkerStats:
     judge_failures_total: int
     """Of these, those for which `judge.function` raised or returned no score."""
     judge_failure: str
-    """Why, the last time; empty before the first."""
+    """Why, the last time, or why a group was withheld as `judge_unreachable`; empty before the first."""
     generate_s: float
     """Seconds in which at least one group was being generated."""
     score_s: float

@@ -5,7 +5,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Literal
 
-Victim = Literal["worker", "engine", "ledger", "coordinator", "learner", "node", "driver"]
+Victim = Literal["worker", "engine", "gateway", "ledger", "coordinator", "learner", "node", "driver"]
 How = Literal["dies", "hangs"]
 Shape = Literal["alone", "together", "during", "again"]
 
@@ -14,6 +14,8 @@ FORMS: tuple[tuple[Victim, How], ...] = (
     ("worker", "hangs"),
     ("engine", "dies"),
     ("engine", "hangs"),
+    ("gateway", "dies"),
+    ("gateway", "hangs"),
     ("ledger", "dies"),
     ("ledger", "hangs"),
     ("coordinator", "dies"),
@@ -44,8 +46,8 @@ class Strike:
     """
 
     victim: Victim
-    """What is struck. The engine is that of the judges' pool, the node the second one, with everything on
-    it."""
+    """What is struck. The engine is that of the judges' pool, the gateway the way to their endpoint, the node
+    the second one, with everything on it."""
     how: How
     """`dies`: SIGKILL. `hangs`: SIGSTOP, so that the process holds what it has and does not answer."""
     after_s: float

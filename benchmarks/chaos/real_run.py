@@ -20,6 +20,7 @@ import psutil
 
 from dynalign.benchmarks.chaos.plan import StormPlan, Strike, Victim
 from dynalign.benchmarks.chaos.rewards import POISON_WORD, SILENT_WORD
+from dynalign.benchmarks.chaos.small_server import MODEL, small_server
 from dynalign.benchmarks.chaos.storm import Look
 from dynalign.configs.errors import RunFailed
 
@@ -32,6 +33,7 @@ MAX_STALENESS = 2
 TITLES: dict[Victim, str] = {
     "worker": "ray::RolloutWorker",
     "engine": "ray::PoolWorker",
+    "gateway": "ray::Gateway",
     "ledger": "ray::LedgerActor",
     "coordinator": "ray::Coordinator",
     "learner": "ray::LearnerRank",
@@ -78,6 +80,7 @@ class RealRun:
         self._driver: subprocess.Popen[bytes] | None = None
         self._second_node: subprocess.Popen[bytes] | None = None
         self._hung: list[psutil.Process] = []
+        self._address = "http://127.0.0.1:1/v1"  # until the server is there
 
     @contextmanager
     def started(self) -> Iterator[None]:
@@ -87,6 +90,7 @@ class RealRun:
         for the third worker.
         """
         with ExitStack() as stack:
+            self._address = stack.enter_context(small_server())
             stack.callback(self._clear)
             temporary = self.scratch / "ray"
             cores = self._plan.ranks + WORKERS
@@ -118,7 +122,8 @@ class RealRun:
             f"algorithm.max_staleness={MAX_STALENESS}", f"heldout.prompts={HELDOUT_PROMPTS}",
             "heldout.every_steps=100", "checkpoint.every_steps=5", "learner.precision=float32",
             "tensorboard=false", "metrics.port=null",
-            "judge.pool.engine=deterministic",
+            "judge.pool.engine=deterministic", "judge.probes=[frozen, beside]",
+            f"judge.endpoints.beside.address={self._address}", f"judge.endpoints.beside.model={MODEL}",
             "placement.object_store_gib=0.2", "supervision.restarts=100", "supervision.window_s=60",
             "supervision.poison_attempts=5", "deadlines.silence_s=8", "deadlines.step_s=30",
             "deadlines.checkpoint_s=60", "weights.deadline_s=40",
@@ -138,6 +143,7 @@ class RealRun:
             and time.time() - (self.folder / "status.json").stat().st_mtime < STATUS_AGE_S
             and len(serving) == WORKERS
             and judging == [True]
+            and len(status.get("endpoints", ())) == 1
             and status["ledger"]["leasing"]
         )
         return Look(
@@ -239,7 +245,7 @@ class RealRun:
         return Counter(event["kind"] for event in events if event["what"] == "died")
 
     def _missing(self) -> tuple[Victim, ...]:
-        wanted = {"worker": WORKERS, "engine": 1, "ledger": 1, "coordinator": 1, "learner": self._plan.ranks}
+        wanted = dict.fromkeys(TITLES, 1) | {"worker": WORKERS, "learner": self._plan.ranks}
         found = Counter(kind for process in self._processes() if (kind := _working_kind(process)) is not None)
         return tuple(kind for kind in TITLES if found[kind] < wanted[kind])
 

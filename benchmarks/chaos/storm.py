@@ -156,15 +156,19 @@ def _hit(run: StruckRun, strike: Strike) -> tuple[str, frozenset[Victim]]:
     return found[0]
 
 
+ASKED: tuple[Victim, ...] = ("worker", "engine", "gateway")
+"""What stays through a new lineage."""
+
+
 def _recovered(before: Look, look: Look, kinds: set[Victim]) -> bool:
     """Everything serves, and the run has noticed each death.
 
-    A new lineage replaces all but workers and engines. A new driver replaces these, too, without an event.
+    A new lineage replaces all but workers, engines and the gateway. A new driver replaces these, too, without
+    an event.
     """
     new_lineage = look.lineage > before.lineage
     noticed = all(
-        look.deaths[kind] > before.deaths[kind]
-        or (new_lineage and (kind not in ("worker", "engine") or "driver" in kinds))
+        look.deaths[kind] > before.deaths[kind] or (new_lineage and (kind not in ASKED or "driver" in kinds))
         for kind in kinds
     )
     return noticed and look.serves and not look.missing

@@ -1,16 +1,20 @@
 """Section `judge`: who scores, and how."""
 
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
 from pydantic import Field
 
 from dynalign.configs.section import Fraction, Seconds, Section
+from dynalign.configs.sections.endpoint import EndpointSettings
 from dynalign.configs.sections.pool import PoolSettings
 
 SELF = "self"
 """The name of the live policy among those who are asked."""
 FROZEN = "frozen"
 """The name of the initial policy among those who are asked."""
+POOL = "pool"
+"""The name of the other model that `judge.pool` holds."""
 
 Attempts = Annotated[int, Field(ge=0, le=5)]
 
@@ -88,6 +92,9 @@ class JudgeSettings(Section):
     with dynalign."""
     pool: PoolSettings | None = None
     """Engines with fixed weights that score, beside the engines of the rollout; null: none."""
+    endpoints: Mapping[str, EndpointSettings] = {}
+    """Models that are served elsewhere, each under a name of yours, by which `models`, `stances`, `veto` and
+    `probes` ask it."""
 
     @property
     def scorers(self) -> tuple[str, ...]:

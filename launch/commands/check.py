@@ -26,6 +26,7 @@ def check_lines(loaded: LoadedRun) -> Iterator[str]:
         if checked.plan is None:
             yield f"no placement plan: {run.settings.model} {download_cause(run.settings.model)}"
     yield from checked.notes
+    yield from checked.asked
     if checked.plan is not None:
         yield from plan_lines(checked.plan)
     if checked.mistakes:

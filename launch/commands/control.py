@@ -125,8 +125,7 @@ def status_lines(run: str, status: RunStatus) -> list[str]:
         in_flight = f"{worker.groups_in_flight} groups in flight"
         lines.append(f"{worker.name}: {worker.state}, version {worker.version}, {in_flight}")
     lines += [f"{engine.name}: {engine.state}" for engine in supervision.engines]
-    if supervision.endpoint is not None:
-        lines.append(f"endpoint: {supervision.endpoint.account}")
+    lines += [f"endpoint {each.name}: {each.account}" for each in supervision.endpoints]
     if status.metrics_address:
         lines.append(f"metrics: http://{status.metrics_address}/metrics")
     lines.append(f"workers wanted: {supervision.workers_wanted} ({supervision.why_wanted})")

@@ -1,10 +1,18 @@
-"""The engine of a judge check: in this process, it writes the policy's candidates and answers the judges."""
+"""The engine of a judge check: in this process, it writes the policy's candidates and answers the judges that
+ask the policy. Endpoints and the model of `judge.pool` are asked with a journal beside the card."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import click
+
+from dynalign.actors.pool.names import OTHER
 from dynalign.configs.schema import RunSettings
+from dynalign.configs.sections.endpoint import EndpointSettings
+from dynalign.configs.sections.judge import FROZEN
+from dynalign.configs.sections.pool import PoolSettings
+from dynalign.endpoint.preflight import Need
 from dynalign.evaluation.attacks.corpus import sampled
 from dynalign.evaluation.judge_check.asking import ask
 from dynalign.evaluation.judge_check.candidates import sample_candidates
@@ -18,14 +26,23 @@ from dynalign.evaluation.judge_check.sheet import (
     sheet,
 )
 from dynalign.evaluation.judge_check.variants import PADDING, VARIANTS
+from dynalign.launch.judge_endpoints import endpoint_uses
+from dynalign.launch.offline_askers import OpenPool, OpenRay, open_askers
 from dynalign.rollout.contexts import Contexts
 from dynalign.rollout.engine.base import Engine
-from dynalign.rollout.judges.base import context_tokens
+from dynalign.rollout.engine_asker import EngineAsker
+from dynalign.rollout.judges.base import judge_tokens
 from dynalign.rollout.judges.make import make_judge
+from dynalign.rollout.judges.respondents import AskedModel
 from dynalign.rollout.judges.value_texts import ValueTexts, as_data
 from dynalign.rollout.prompts import Prompt
 from dynalign.rollout.weights.version import version_label
+from dynalign.run_folder import layout
 
+PURPOSE = "judge check"
+"""Under which its questions are accounted."""
+_MOST_TEXTS = 12
+"""Planted answers, or variants of one, that are judged together."""
 _FORMS_TOKENS = 64
 """Bullets, marks and replaced words can make a text this much longer."""
 
@@ -65,6 +82,28 @@ class CheckedRun:
     attacks: int = 0
     """Attacks of every family per prompt."""
 
+    @property
+    def endpoints(self) -> Mapping[str, EndpointSettings]:
+        """Of all judges, by name."""
+        return {name: each for judge in self.judges for name, each in judge.run.judge.endpoints.items()}
+
+    @property
+    def needs(self) -> Mapping[str, tuple[Need, ...]]:
+        """What each endpoint has to do for any of the judges."""
+        found: dict[str, tuple[Need, ...]] = {}
+        for judge in self.judges:
+            for name, use in endpoint_uses(judge.run).items():
+                found[name] = tuple(dict.fromkeys((*found.get(name, ()), *use.needs)))
+        return found
+
+    @property
+    def pools(self) -> Mapping[str, PoolSettings]:
+        """Other models that judges ask on engines of their own. The initial policy is asked on the one that
+        writes the candidates."""
+        pools = [judge.run.judge.pool for judge in self.judges]
+        others = [pool for pool in pools if pool is not None and pool.model is not None]
+        return {OTHER: others[0]} if others else {}
+
 
 @dataclass(frozen=True)
 class CheckAnswers:
@@ -77,27 +116,48 @@ class CheckAnswers:
 
 
 async def judge_answers(
-    checked: CheckedRun, progress: Callable[[str], Callable[[int], None]]
+    checked: CheckedRun,
+    progress: Callable[[str], Callable[[int], None]],
+    open_pool: OpenPool | None = None,
+    open_ray: OpenRay | None = None,
 ) -> CheckAnswers:
     """Starts the engine, samples the candidates, asks every judge, and ends the engine.
 
-    progress: from what is counted to a function that takes the number so far. Raises EngineError when the
-    engine fails."""
+    progress: from what is counted to a function that takes the number so far. open_pool, open_ray: as of
+    `open_askers`. Raises what that raises, EngineError when the engine fails, and BudgetReached; what was
+    answered until then is in the journal."""
     run = checked.run
     limit = _context_limit(checked)
-    engine = await _engine(checked, limit)
-    try:
-        candidates = await sample_candidates(engine, checked.contexts, run, checked.prompts)
-        good = checked.good or GoodAnswers(first_with_text(candidates), {})
-        groups = (*sheet(checked.prompts, candidates, good, run.seed), *_attack_groups(checked, good.answers))
-        answers = []
-        for each in checked.judges:
-            judge = make_judge(engine, checked.contexts, each.texts, each.run.judge, limit)
-            said = progress(f"of {len(groups)} groups scored by {each.name}")
-            answers.append(await ask(judge, each.name, groups, run.seed, run.rollout.groups_in_flight, said))
-    finally:
-        await engine.close()
+    journal = checked.folder / layout.ANSWERS
+    async with open_askers(
+        checked.endpoints, journal, PURPOSE, checked.pools, "judge.endpoints", checked.needs,
+        open_pool=open_pool, open_ray=open_ray,
+    ) as opened:  # fmt: skip
+        engine = await _engine(checked, limit)
+        try:
+            groups = await _sheet(checked, engine)
+            policy = EngineAsker(checked.model.name, engine, checked.contexts, limit)
+            askers = {FROZEN: AskedModel(policy, checked.model.name)} | dict(opened.askers)
+            answers = []
+            for each in checked.judges:
+                judge = make_judge(engine, checked.contexts, each.texts, each.run.judge, limit, askers)
+                said = progress(f"of {len(groups)} groups scored by {each.name}")
+                in_flight = run.rollout.groups_in_flight
+                answers.append(await ask(judge, each.name, groups, run.seed, in_flight, said))
+                opened.stop_at_the_wall()
+        finally:
+            await engine.close()
+    if opened.endpoints:
+        click.echo(opened.line(), err=True)
     return CheckAnswers(groups, tuple(answers))
+
+
+async def _sheet(checked: CheckedRun, engine: Engine) -> tuple[AskedGroup, ...]:
+    """What is judged: planted answers, their variants, the policy's candidates, and attacks."""
+    candidates = await sample_candidates(engine, checked.contexts, checked.run, checked.prompts)
+    good = checked.good or GoodAnswers(first_with_text(candidates), {})
+    planted = sheet(checked.prompts, candidates, good, checked.run.seed)
+    return (*planted, *_attack_groups(checked, good.answers))
 
 
 def most_scores(checked: CheckedRun) -> tuple[int, int]:
@@ -132,7 +192,9 @@ def _attack_tokens(checked: CheckedRun) -> int:
 
 def _context_limit(checked: CheckedRun) -> int:
     """Tokens that the engine holds per sequence: what a run needs, and what variants or attacks add."""
-    longest = max(context_tokens(checked.contexts, each.texts, each.run) for each in checked.judges)
+    longest = max(
+        judge_tokens(checked.contexts, each.texts, _with_groups(each.run)) for each in checked.judges
+    )
     given = (
         () if checked.good is None else (*checked.good.answers.values(), *checked.good.paraphrases.values())
     )
@@ -140,6 +202,12 @@ def _context_limit(checked: CheckedRun) -> int:
     most = max((len(checked.contexts.encoded(text)) for text in given), default=0)
     padding = len(checked.contexts.encoded(PADDING))
     return longest + max(0, most - allowed) + max(padding, _attack_tokens(checked)) + _FORMS_TOKENS
+
+
+def _with_groups(run: RunSettings) -> RunSettings:
+    """The run with as many candidates in a group as a check shows together."""
+    size = max(run.rollout.group_size, _MOST_TEXTS)
+    return run.model_copy(update={"rollout": run.rollout.model_copy(update={"group_size": size})})
 
 
 async def _engine(checked: CheckedRun, limit: int) -> Engine:

@@ -3,7 +3,8 @@
     refuse what can be refused ─► engine, in this process (`judge_answers.py`) ─► the policy's candidates
     ─► each judge's scores of planted answers, of variants, of candidates ─► card ─► remembered for `train`
 
-It needs no Ray: one engine, or none that holds a model with `rollout.engine=deterministic`.
+It needs no Ray but for another model in `judge.pool`: one engine, or none that holds a model with
+`rollout.engine=deterministic`.
 """
 
 import asyncio
@@ -16,10 +17,11 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
+from dynalign.actors.pool.names import pool_names
 from dynalign.configs.errors import Mistake, UserError
 from dynalign.configs.load import LoadedRun, load_run
 from dynalign.configs.schema import RunSettings
-from dynalign.configs.sections.judge import JudgeSettings
+from dynalign.configs.sections.judge import FROZEN, SELF, JudgeSettings
 from dynalign.configs.user_paths import user_path
 from dynalign.evaluation.attacks.corpus import FAMILIES
 from dynalign.evaluation.judge_check.card import CardFacts, JudgeCard, as_json, make_card
@@ -34,6 +36,7 @@ from dynalign.launch.report.judge_card import page
 from dynalign.launch.report.judge_tables import card_sections, markdown
 from dynalign.launch.resume.open_run import open_run
 from dynalign.rollout.judges.function import load_function
+from dynalign.rollout.judges.make import missing_askers
 from dynalign.run_folder import durable
 from dynalign.run_folder.content import model_hashes, values_hashes
 
@@ -131,6 +134,10 @@ def prepared(
         model = None if mistakes else collect(lambda: download(str(model)))
     if isinstance(model, Path):
         mistakes += folder_mistakes(model)
+    for each in judges:
+        known = {FROZEN, *pool_names(each.run), *each.run.judge.endpoints}
+        mistakes += [mistake for mistake in missing_askers(each.run.judge, known) if mistake not in mistakes]
+    mistakes += _of_one_name(judges)
     if mistakes or not isinstance(model, Path) or folder is None or not judges:
         raise UserError(mistakes)
     contexts = collect(lambda: run_contexts(run, model, judges[0].texts))
@@ -139,6 +146,22 @@ def prepared(
     if mistakes or contexts is None:
         raise UserError(mistakes)
     return CheckedRun(run, tuple(judges), model, contexts, tuple(heldout), folder, good, answers, attacks)
+
+
+def _of_one_name(judges: Sequence[NamedJudge]) -> list[Mistake]:
+    """The mistakes of judges that mean different endpoints by one name, or different pools."""
+    mistakes: list[Mistake] = []
+    of_name: dict[str, object] = {}
+    for each in judges:
+        judge = each.run.judge
+        named: dict[str, object] = {f"judge.endpoints.{name}": of for name, of in judge.endpoints.items()}
+        if judge.pool is not None:
+            named["judge.pool"] = judge.pool
+        for place, settings in named.items():
+            if of_name.setdefault(place, settings) != settings:
+                rule = f"is another one for {each.name} than for a judge before"
+                mistakes.append(Mistake(place, None, rule, "check these judges one after the other"))
+    return mistakes
 
 
 class _Collecting:
@@ -210,11 +233,14 @@ def judge_name(judge: JudgeSettings) -> str:
     if judge.kind == "function":
         return f"function {judge.function}"
     samples = f", {judge.samples} samples" if judge.samples > 1 else ""
-    return f"{judge.kind}, {judge.scorer}, {judge.rubric}{samples}"
+    whom = " ".join((judge.kind, *(judge.stances or judge.models)))
+    rounds = f", {judge.rounds} rounds" if judge.kind == "panel" else ""
+    return f"{whom}, {judge.scorer}, {judge.rubric}{rounds}{samples}"
 
 
 def _asks_for_digits(judge: JudgeSettings) -> bool:
-    return judge.kind != "function" and judge.scorer == "expected"
+    """Whether the policy's tokenizer has to have the grades as single tokens."""
+    return judge.scorer == "expected" and bool({SELF, FROZEN} & {*judge.scorers})
 
 
 def _samples(judge: NamedJudge) -> int:

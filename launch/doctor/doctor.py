@@ -81,7 +81,9 @@ def doctor(loaded: LoadedRun | None) -> list[Finding]:
     refused: list[Mistake] = list(checked.mistakes)
     if checked.plan is not None and examined.protected is not None:
         refused += cluster_refusals(checked.plan, examined.cluster)
-    return diagnose(examined, run, refused, checked.plan is not None, _needed_bytes(checked.plan, examined))
+    needed = _needed_bytes(checked.plan, examined)
+    found = diagnose(examined, run, refused, checked.plan is not None, needed)
+    return [*found, *(Finding("ok", line) for line in checked.asked)]
 
 
 def _needed_bytes(plan: PlacementPlan | None, examined: Examined) -> dict[str, int]:

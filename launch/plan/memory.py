@@ -22,6 +22,8 @@ LEARNER_PROCESS_BYTES = int(0.8 * GB)
 """A rank with torch, transformers, DeepSpeed and reduction buffers, without a model, measured on a CPU."""
 CUDA_CONTEXT_BYTES = int(1.0 * GB)
 """What CUDA, NCCL and captured graphs take of a GPU per process, also during another process's turn."""
+GATEWAY_BYTES = int(0.12 * GB)
+"""The actor that asks the endpoints, with its HTTP client, measured."""
 RAY_BYTES = int(1.0 * GB)
 """Ray's own processes (0.5 GB), driver, coordinator and ledger, measured."""
 OPTIMIZER_BYTES = 12
@@ -341,4 +343,6 @@ def common_memory(
         return (made,)
     store_bytes = int(settings.placement.object_store_gib * 2**30)
     store = Part("object store", "placement.object_store_gib", store_bytes)
-    return Part("processes", "Ray, driver, coordinator, ledger", RAY_BYTES), store, made
+    gateway = Part("gateway", "the actor that asks judge.endpoints", GATEWAY_BYTES)
+    asked = (gateway,) if settings.judge.endpoints else ()
+    return Part("processes", "Ray, driver, coordinator, ledger", RAY_BYTES), *asked, store, made

@@ -76,6 +76,8 @@ class PlacementPlan:
     """What was planned on; without nodes where it is unknown."""
     context_tokens: int
     """The longest context, answer included, that an engine is asked for."""
+    judge_tokens: int
+    """The longest question of the run's judges, answer included."""
     rollout: ActorPlan
     """The `rollout.workers.min` workers that must fit at one time."""
     learner: ActorPlan
@@ -107,7 +109,9 @@ class PlacementPlan:
 
     def on(self, cluster: Cluster) -> "PlacementPlan":
         """Plans the same run on another cluster, once it is known."""
-        return plan(self.settings, self.shape, cluster, self.context_tokens, self.pool_shape)
+        return plan(
+            self.settings, self.shape, cluster, self.context_tokens, self.pool_shape, self.judge_tokens
+        )
 
     @property
     def actors(self) -> tuple[ActorPlan, ...]:
@@ -118,7 +122,7 @@ class PlacementPlan:
     def pool_context_tokens(self) -> int:
         """The longest context that an engine of `judge.pool` holds, answer included."""
         pool = self.settings.judge.pool
-        return self.context_tokens if pool is None or pool.context_tokens is None else pool.context_tokens
+        return self.judge_tokens if pool is None or pool.context_tokens is None else pool.context_tokens
 
     @property
     def nodes_used(self) -> tuple[int, ...]:
@@ -205,33 +209,36 @@ def plan(
     cluster: Cluster,
     context_tokens: int,
     pool_shape: ModelShape | None = None,
+    judge_tokens: int | None = None,
 ) -> PlacementPlan:
     """The plan of a run on `cluster`. On an unknown one it says what each actor needs, but not where it runs.
 
     context_tokens: the longest context, from `dynalign.rollout.judges.base.context_tokens`. pool_shape: of
-    the model of `judge.pool`; None: the policy's.
+    the model of `judge.pool`; None: the policy's. judge_tokens: the longest question that judges ask, from
+    `dynalign.rollout.judges.base.judge_tokens`; None: as long as the longest context.
     """
     shapes = (shape, pool_shape or shape)
     placement = place_actors(settings, cluster)
     transport = choose_transport(settings, placement.sharing, len(cluster.nodes) <= 1)
-    made = _planned(settings, shapes, cluster, context_tokens, placement, transport)
+    contexts = (context_tokens, judge_tokens or context_tokens)
+    made = _planned(settings, shapes, cluster, contexts, placement, transport)
     if settings.weights.transport != "auto" or transport.name == "object_store":
         return made
     if not (made.too_large(made.rollout) or made.too_large(made.learner)):
         return made
     reason = f"a GPU has no room for a version to be sent from there by {transport.name}"
-    return _planned(settings, shapes, cluster, context_tokens, placement, Transport("object_store", reason))
+    return _planned(settings, shapes, cluster, contexts, placement, Transport("object_store", reason))
 
 
 def _planned(
     settings: RunSettings,
     shapes: tuple[ModelShape, ModelShape],
     cluster: Cluster,
-    context_tokens: int,
+    contexts: tuple[int, int],
     placement: Placement,
     transport: Transport,
 ) -> PlacementPlan:
-    """shapes: of the policy, and of the pool's model."""
+    """shapes: of the policy, and of the pool's model. contexts: the longest of an engine, and of a judge."""
     shape, pool_shape = shapes
     on_gpu = settings.placement.device == "gpu"
     engine_shares = {"none": 1.0, "in turn": 0.5, "split": settings.placement.rollout_gpu_fraction}
@@ -246,12 +253,13 @@ def _planned(
         settings=settings,
         shape=shape,
         cluster=cluster,
-        context_tokens=context_tokens,
+        context_tokens=contexts[0],
+        judge_tokens=contexts[1],
         rollout=ActorPlan("rollout", placement.engines, engine_gpus, engine_share, engine_parts),
         learner=ActorPlan("learner", placement.ranks, 1 if on_gpu else 0, rank_share, rank_parts),
         pool=_pool(settings, pool_shape, placement),
         pool_shape=pool_shape,
-        pool_kv_tokens=_kv_tokens(settings.judge.pool, on_gpu, pool_shape) if settings.judge.pool else 0,
+        pool_kv_tokens=kv_tokens_of(settings.judge.pool, on_gpu, pool_shape) if settings.judge.pool else 0,
         sharing=placement.sharing,
         joining=placement.joining,
         more_engines=placement.more_engines,
@@ -260,7 +268,7 @@ def _planned(
         checkpoint=checkpoint_size(settings, shape),
         checkpoints=checkpoints_kept(settings),
         disk=disk_parts(settings, shape),
-        kv_tokens=_kv_tokens(settings.rollout, on_gpu, shape),
+        kv_tokens=kv_tokens_of(settings.rollout, on_gpu, shape),
     )
 
 
@@ -273,7 +281,7 @@ def _pool(settings: RunSettings, shape: ModelShape, placement: Placement) -> Act
     return ActorPlan(POOL, placement.pool, gpus, 1.0, pool_memory(pool, on_gpu, shape))
 
 
-def _kv_tokens(engine: EngineSettings, on_gpu: bool, shape: ModelShape) -> int:
+def kv_tokens_of(engine: EngineSettings, on_gpu: bool, shape: ModelShape) -> int:
     """Whole blocks that fit into the engine's cache, in tokens: vLLM hands the cache out in blocks."""
     gpus = engine.tensor_parallel if on_gpu else 1
     per_token = shape.kv_bytes_per_token(precision_bytes(engine.dtype), gpus)

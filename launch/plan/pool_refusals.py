@@ -6,13 +6,16 @@ from dynalign.configs.errors import Mistake
 from dynalign.configs.sections.pool import PoolSettings
 from dynalign.launch.plan.plan import PlacementPlan
 
+LOWER = "set judge.pool.context_tokens lower"
+
 
 def pool_refusals(plan: PlacementPlan) -> list[Mistake]:
     """What no cluster could hold; empty without a pool."""
     pool = plan.settings.judge.pool
-    if pool is None or pool.engine == "deterministic":
+    if pool is None:
         return []
-    return [*_of_contexts(plan, pool), *_of_model(plan, pool)]
+    of_engine = [] if pool.engine == "deterministic" else [*_of_contexts(plan, pool), *_of_model(plan, pool)]
+    return [*_of_questions(plan, pool), *of_engine]
 
 
 def unplaced_in_pool(plan: PlacementPlan) -> list[Mistake]:
@@ -35,18 +38,29 @@ def unplaced_in_pool(plan: PlacementPlan) -> list[Mistake]:
     return [Mistake(f"judge.pool.{setting}", value, rule, remedy)]
 
 
+def _of_questions(plan: PlacementPlan, pool: PoolSettings) -> Iterator[Mistake]:
+    """Each longer question would be refused, and its group withheld."""
+    needed = plan.judge_tokens
+    if pool.context_tokens is not None and pool.context_tokens < needed:
+        rule = f"the longest question of this run's judges has {needed:,} tokens with its answer"
+        remedy = f"set it to {needed} or more, or to null"
+        yield Mistake("judge.pool.context_tokens", pool.context_tokens, rule, remedy)
+
+
 def _of_contexts(plan: PlacementPlan, pool: PoolSettings) -> Iterator[Mistake]:
     needed = plan.pool_context_tokens
     positions = plan.pool_shape.positions
     if plan.pool_kv_tokens < needed:
         rule = f"the cache holds {plan.pool_kv_tokens:,} tokens, and one context can have {needed:,}"
-        remedy = "set it higher, or judge.pool.context_tokens lower"
+        remedy = "set it higher" if pool.context_tokens is None else f"{LOWER}, or set it higher"
         yield Mistake("judge.pool.kv_cache_gib", pool.kv_cache_gib, rule, remedy)
     if 0 < positions < needed:
         rule = f"the contexts of its model end at {positions:,} tokens, and one can have {needed:,}"
-        yield Mistake(
-            "judge.pool.context_tokens", pool.context_tokens, rule, f"set it to {positions} or less"
+        shorter = (
+            "lower prompts.max_tokens or rollout.max_completion_tokens, or take a model with longer contexts"
         )
+        remedy = shorter if plan.judge_tokens > positions else f"set it to {positions} or less"
+        yield Mistake("judge.pool.context_tokens", pool.context_tokens, rule, remedy)
 
 
 def _of_model(plan: PlacementPlan, pool: PoolSettings) -> Iterator[Mistake]:

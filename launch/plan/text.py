@@ -82,11 +82,24 @@ def _flow(plan: PlacementPlan) -> list[str]:
         f"at most {plan.completion_tokens_per_step:,} completion tokens"
     )
     version = size(version_bytes(plan.settings, plan.shape))
+    of_pool = f"tokens; a judge's longest question has {plan.judge_tokens:,} with its answer"
+    pool = [_row("key-value cache", "each of judge.pool", f"{plan.pool_kv_tokens:,}", of_pool)]
     return [
         _row("weight version", plan.transport.name, version, plan.transport.reason),
         _row("key-value cache", "each engine", f"{plan.kv_tokens:,}", cache),
+        *(pool if plan.pool is not None else ()),
+        *_gateway(plan),
         _row("step", "", f"{plan.candidates_per_step:,}", step),
     ]
+
+
+def _gateway(plan: PlacementPlan) -> list[str]:
+    """Who asks the endpoints, and with how long questions; nothing without endpoints."""
+    names = plan.settings.judge.endpoints
+    if not names:
+        return []
+    note = f"tokens of the longest question to {', '.join(names)}, with its answer"
+    return [_row("gateway", "the driver's node", f"{plan.judge_tokens:,}", note)]
 
 
 def _disk(plan: PlacementPlan) -> list[str]:

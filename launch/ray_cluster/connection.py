@@ -40,16 +40,24 @@ def connect(run: RunSettings) -> bool:
 
     Raises UserError when the cluster cannot be joined, RunFailed when Ray does not start on this machine.
     """
+    needed = run.rollout.workers.max * run.rollout.engine_threads + run.learner.ranks * run.learner.threads
+    needed += run.judge.pool.engines * run.judge.pool.engine_threads if run.judge.pool else 0
+    return join_or_start(needed, run.placement.object_store_gib)
+
+
+def join_or_start(cores: int, object_store_gib: float) -> bool:
+    """The same for any command. cores: that its actors reserve; Ray counts at least as many on this machine.
+
+    Raises what `connect` raises.
+    """
     if join():
         return False
     make_private_token()
-    needed = run.rollout.workers.max * run.rollout.engine_threads + run.learner.ranks * run.learner.threads
-    needed += run.judge.pool.engines * run.judge.pool.engine_threads if run.judge.pool else 0
     start = partial(
         ray.init,
         address="local",
-        num_cpus=max(needed, os.cpu_count() or 1),
-        object_store_memory=int(run.placement.object_store_gib * 2**30),
+        num_cpus=max(cores, os.cpu_count() or 1),
+        object_store_memory=int(object_store_gib * 2**30),
         include_dashboard=False,
         namespace=NAMESPACE,
         log_to_driver=False,

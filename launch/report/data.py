@@ -15,6 +15,7 @@ import pyarrow as pa
 import yaml
 
 from dynalign.configs.errors import Mistake, RecordError, UserError
+from dynalign.endpoint.budget import AccountTotal, totals_in
 from dynalign.evaluation.statistics.estimates import Estimate, mean_interval, ratio_interval
 from dynalign.rollout.arrow_schema import decode
 from dynalign.run_folder import layout
@@ -70,6 +71,8 @@ class Run:
     """The steps whose candidates are on the page, ready for JSON."""
     problems: list[str]
     """What could not be read, in words."""
+    endpoints: tuple[AccountTotal, ...] = ()
+    """What each endpoint has cost."""
 
     def setting(self, path: str) -> Any:
         """The value at a dotted path of config.yaml; None where it is missing."""
@@ -119,7 +122,8 @@ def load_run(folder: Path) -> Run:
     trained_steps = {row["step"] for row in rows}
     experience, samples = _read_experience(folder / layout.EXPERIENCE, trained_steps, problems)
     name = config.get("name", folder.resolve().name)
-    return Run(folder, str(name), config, text, rows, heldout, experience, samples, problems)
+    asked = totals_in(folder / layout.ANSWERS)
+    return Run(folder, str(name), config, text, rows, heldout, experience, samples, problems, asked)
 
 
 def _read_config(path: Path, problems: list[str]) -> tuple[str, Mapping[str, Any]]:

@@ -142,7 +142,16 @@ def _judge(run: Run) -> ReportSection:
         "A judge that pays for words shows here first.",
         {"no correlation": 0.0},
     )
-    return ReportSection("judge", "Judge", "", [understood, length])
+    return ReportSection("judge", "Judge", _spent(run), [understood, length])
+
+
+def _spent(run: Run) -> str:
+    """What each endpoint has cost; empty without one."""
+    return " ".join(
+        f"{each.account}: {each.requests:,} requests, {each.spent.tokens:,} tokens"
+        + (f", {each.spent.cost:.4g} in money." if each.spent.cost else ".")
+        for each in run.endpoints
+    )
 
 
 def _policy(run: Run) -> ReportSection:

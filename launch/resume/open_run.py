@@ -134,7 +134,11 @@ class RunFolder:
             rule = "is no folder" if not nearest.is_dir() else "cannot be written to"
             remedy = "set runs=<a folder you can write to>"
             return [Mistake("runs", settings.runs, f"{nearest} {rule}", remedy)]
-        if settings.resume == "never" and nearest == self.path and any(self.path.iterdir()):
+        answered = layout.ANSWERS  # of an attempt that was refused: what it has spent stays known
+        there = nearest == self.path and any(
+            not each.name.startswith(answered) for each in self.path.iterdir()
+        )
+        if settings.resume == "never" and there:
             rule = f"resume=never, and {self.path} holds a run"
             remedy = "set another name, or resume=auto to continue that run"
             return [Mistake("name", settings.name, rule, remedy)]

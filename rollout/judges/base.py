@@ -82,7 +82,10 @@ def context_tokens(contexts: Contexts, texts: ValueTexts, run: RunSettings) -> i
 
 
 def judge_tokens(contexts: Contexts, texts: ValueTexts, run: RunSettings) -> int:
-    """The same for whoever is asked for verdicts, such as a pool: the longest question and its answer."""
+    """The same for whoever is asked for verdicts, such as a pool: the longest question and its answer.
+
+    contexts: of the model that is asked. Reasons are encoded anew like candidates; so is the prompt, where
+    another model's tokenizer measured it."""
     judge = run.judge
     candidates = run.rollout.group_size if judge.kind == "ranked" else 1
     messages = [judge_user_message(texts, name, "", "") for name in texts.rubrics]
@@ -92,7 +95,8 @@ def judge_tokens(contexts: Contexts, texts: ValueTexts, run: RunSettings) -> int
     said = [Said(stance, judge.highest_grade, "") for stance in texts.stances]
     messages += [stance_message(texts, stance, "", "", said[0], said[1:]) for stance in texts.stances]
     frame = max(len(contexts.judge_context(message, texts.judge_prefill)) for message in messages)
-    reasons = len(said) * judge.max_rationale_tokens
-    data = run.prompts.max_tokens + 2 * candidates * run.rollout.max_completion_tokens
+    reasons = 2 * len(said) * judge.max_rationale_tokens
+    tokenizers = 2 if set(judge.asked) - {SELF, FROZEN} else 1
+    data = tokenizers * run.prompts.max_tokens + 2 * candidates * run.rollout.max_completion_tokens
     numbers = TOKENS_PER_NUMBER * candidates if judge.kind == "ranked" else 0
     return frame + reasons + data + numbers + answer_tokens(judge)

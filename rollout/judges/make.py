@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 from dynalign.configs.errors import Mistake, UserError
+from dynalign.configs.refusals import did_you_mean
 from dynalign.configs.sections.judge import FROZEN, SELF, JudgeSettings, stance_parts
 from dynalign.rollout.contexts import Contexts
 from dynalign.rollout.engine.base import Engine
@@ -54,7 +55,12 @@ def missing_askers(settings: JudgeSettings, known: Collection[str]) -> list[Mist
             if name in known or name == SELF:
                 continue
             rule = f"asks {name}, and no endpoint or pool has this name ({has})"
-            remedy = "configure it, or name another one"
+            close = did_you_mean(name, (*known, SELF))
+            remedy = (
+                f"did you mean {close}?"
+                if close
+                else "configure it under judge.endpoints, or name another one"
+            )
             if name == FROZEN:
                 rule = "asks the initial policy, which the rollout engines do not hold once they train"
                 remedy = "train an adapter (learner.lora={} weights.content=adapter), or give it a pool"

@@ -177,6 +177,27 @@ class EngineRespondent:
             return result
 
 
+def grades_question(model: str, message: str, seed: int, digits: Sequence[str]) -> Question:
+    """What an endpoint or pool is asked for `Respondent.grades`. digits: the grades as texts.
+
+    The seed changes nothing at temperature 0, but it tells a second score from the first in a journal."""
+    return Question(
+        model,
+        (Message("user", message),),
+        max_tokens=1,
+        temperature=0.0,
+        seed=seed,
+        choices=tuple(digits),
+        prefill=JUDGE_PREFILLS["expected"],
+    )
+
+
+def written_question(model: str, message: str, n: int, max_tokens: int, seed: int, schema: str) -> Question:
+    """What an endpoint or pool is asked for `Respondent.write`."""
+    messages = (Message("user", message),)
+    return Question(model, messages, n=n, max_tokens=max_tokens, seed=seed, json_schema=schema)
+
+
 class AskerRespondent:
     """An endpoint or pool. Failed calls are values here: whatever the cause, there is no answer, and the
     candidate gets no score."""
@@ -192,18 +213,7 @@ class AskerRespondent:
         self._digits = tuple(digits)
 
     async def grades(self, message: str, seed: int, fresh: bool) -> Sequence[float] | NoAnswer:
-        # The seed changes nothing at temperature 0, but it tells a second score from the first in a journal.
-        answers = await self._ask(
-            Question(
-                self._asked.model,
-                (Message("user", message),),
-                max_tokens=1,
-                temperature=0.0,
-                seed=seed,
-                choices=self._digits,
-                prefill=JUDGE_PREFILLS["expected"],
-            )
-        )
+        answers = await self._ask(grades_question(self._asked.model, message, seed, self._digits))
         if isinstance(answers, NoAnswer):
             return answers
         found = answers.answers_N[0].choice_logprobs if answers.answers_N else None
@@ -215,16 +225,7 @@ class AskerRespondent:
     async def write(
         self, message: str, n: int, max_tokens: int, seed: int, schema: str
     ) -> Sequence[str] | NoAnswer:
-        answers = await self._ask(
-            Question(
-                self._asked.model,
-                (Message("user", message),),
-                n=n,
-                max_tokens=max_tokens,
-                seed=seed,
-                json_schema=schema,
-            )
-        )
+        answers = await self._ask(written_question(self._asked.model, message, n, max_tokens, seed, schema))
         return answers if isinstance(answers, NoAnswer) else [answer.text for answer in answers.answers_N]
 
     async def _ask(self, question: Question) -> Answers | NoAnswer:

@@ -26,6 +26,13 @@ def reasoned_schema(field: str, rule: str, answer_tokens: int, frame_tokens: int
     return _SCHEMA % (characters, f'"{field}":{rule}', field)
 
 
+def sampled_schema(settings: JudgeSettings) -> str:
+    """The JSON schema of a rationale and a grade."""
+    allowed = ",".join(map(str, settings.grades))
+    rule = f'{{"type":"integer","enum":[{allowed}]}}'
+    return reasoned_schema("score", rule, settings.max_rationale_tokens)
+
+
 class SampledGrader:
     """The mean of `judge.samples` grades, each read from the field `score` alone.
 
@@ -35,9 +42,7 @@ class SampledGrader:
     def __init__(self, respondent: Respondent, settings: JudgeSettings) -> None:
         self.respondent = respondent
         self._settings = settings
-        allowed = ",".join(map(str, settings.grades))
-        rule = f'{{"type":"integer","enum":[{allowed}]}}'
-        self.schema = reasoned_schema("score", rule, settings.max_rationale_tokens)
+        self.schema = sampled_schema(settings)
         """Of every answer."""
 
     async def grade(self, message: str, seed: int, fresh: bool) -> Grade:

@@ -1,45 +1,34 @@
-"""One question to every endpoint and pool that judges, before a run starts, about as long as its longest: it
-shows a wrong address, key or model, a context that is too short, and absent log-probabilities.
+"""One question to an endpoint that judges, before a run starts, about as long as its longest: it shows a
+context that is too short, a budget below one question, and absent log-probabilities.
 """
 
-import asyncio
-from collections.abc import Sequence
-
-from dynalign.configs.errors import Mistake
 from dynalign.configs.schema import RunSettings
-from dynalign.rollout.judges.messages import Said, ranked_message, stance_message
-from dynalign.rollout.judges.respondents import AskerRespondent, Askers, NoAnswer
-from dynalign.rollout.judges.sampled import SampledGrader
+from dynalign.endpoint.base import Question
+from dynalign.rollout.judges.messages import TOKENS_PER_NUMBER, Said, ranked_message, stance_message
+from dynalign.rollout.judges.respondents import grades_question, written_question
+from dynalign.rollout.judges.sampled import sampled_schema
 from dynalign.rollout.judges.value_texts import ValueTexts, judge_user_message
 
 _WORD = "word "
 """About a token."""
 
 
-async def trial_mistakes(run: RunSettings, texts: ValueTexts, askers: Askers) -> list[Mistake]:
-    """A mistake for each endpoint or pool that cannot be asked as this run's judge asks."""
-    asked = [name for name in run.judge.asked if name in askers]
-    found = await asyncio.gather(*(_tried(name, run, texts, askers) for name in asked))
-    return [mistake for mistake in found if mistake is not None]
+def asks_for_grades(run: RunSettings) -> bool:
+    """Whether the trial asks for log-probabilities of grades, not for a text."""
+    return run.judge.scorer == "expected" and run.judge.kind != "ranked"
 
 
-async def _tried(name: str, run: RunSettings, texts: ValueTexts, askers: Askers) -> Mistake | None:
+def trial_question(run: RunSettings, texts: ValueTexts, model: str) -> Question:
+    """The longest question that this run's judges ask, with words in the place of prompt, candidates and
+    reasons. model: the name under which it is served."""
     judge = run.judge
-    respondent = AskerRespondent(name, askers[name], list(map(str, judge.grades)))
     message = max(_messages(run, texts), key=len)
-    answer: Sequence[float] | Sequence[str] | NoAnswer
-    if judge.scorer == "expected" and judge.kind != "ranked":
-        answer = await respondent.grades(message, run.seed, fresh=False)
-    else:
-        schema = SampledGrader(respondent, judge).schema
-        answer = await respondent.write(message, 1, judge.max_rationale_tokens, run.seed, schema)
-    if not isinstance(answer, NoAnswer):
-        return None
-    asked = f"the longest question of this run, about {len(message.split()):,} words"
-    if answer.status == "unparsed":
-        return Mistake("judge.scorer", judge.scorer, f"{name} reports no log-probabilities", "use sampled")
-    rule = f"does not answer {asked}: {answer.cause}"
-    return Mistake("judge", name, rule, "see that it does, or ask another")
+    if asks_for_grades(run):
+        return grades_question(model, message, run.seed, list(map(str, judge.grades)))
+    numbers = TOKENS_PER_NUMBER * run.rollout.group_size if judge.kind == "ranked" else 0
+    tokens = judge.max_rationale_tokens + numbers
+    samples = 1 if judge.kind == "ranked" else judge.samples
+    return written_question(model, message, samples, tokens, run.seed, sampled_schema(judge))
 
 
 def _messages(run: RunSettings, texts: ValueTexts) -> list[str]:

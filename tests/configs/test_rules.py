@@ -82,6 +82,15 @@ BROKEN = {
         "rollout.workers",
     ),
     "tensor_parallel_needs_separate_gpus": (["rollout.tensor_parallel=2"], "rollout.tensor_parallel"),
+    "endpoint_names_are_names_of_their_own": (
+        ["judge.endpoints.pool={address: a, model: m}"],
+        "judge.endpoints.pool",
+    ),
+    "endpoints_are_asked": (["judge.endpoints.big={address: a, model: m}"], "judge.endpoints.big"),
+    "endpoint_answers_before_its_group_is_late": (
+        ["judge.probes=[big]", "judge.endpoints.big={address: a, model: m, deadline_s: 1200}"],
+        "judge.endpoints.big.deadline_s",
+    ),
     "pool_tensor_parallel_needs_gpus": (["judge.pool.tensor_parallel=2"], "judge.pool.tensor_parallel"),
     "pool_answers_before_its_group_is_late": (["judge.pool.answer_s=1200"], "judge.pool.answer_s"),
     "pool_model_is_a_name_or_a_path": ([f"judge.pool.model={'x' * 300}"], "judge.pool.model"),
@@ -175,7 +184,9 @@ def test_a_broken_rule_names_its_setting(name: str) -> None:
     (mistake,) = caught.value.mistakes
     assert mistake.place.split(" ")[0] == place
     (rule,) = (rule for rule in RULES if rule.check.__name__ == name)
-    assert any(read == place or read.startswith(f"{place}.") for read in rule.reads)
+    assert any(
+        read == place or read.startswith(f"{place}.") or place.startswith(f"{read}.") for read in rule.reads
+    )
 
 
 @pytest.mark.parametrize("overrides", MENDED, ids=lambda overrides: " ".join(overrides))

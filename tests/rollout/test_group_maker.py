@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 
+from dynalign.configs.errors import JournalError
 from dynalign.configs.schema import RunSettings
 from dynalign.configs.sections.judge import JudgeSettings
 from dynalign.configs.sections.rollout import RolloutSettings
@@ -16,6 +17,8 @@ from dynalign.rollout.judges.value_texts import load_value_texts
 from dynalign.rollout.prompts import Prompt
 from dynalign.rollout.records import Group
 from tests.worlds.chat_models import chat_tokenizer
+from tests.worlds.scripted_askers import asked
+from tests.worlds.scripted_askers import made as judges_of
 
 PROMPT = Prompt("p-1", "How can we share a well?", "governance", "train")
 
@@ -164,6 +167,17 @@ def test_what_a_function_of_the_user_s_does_not_score_is_counted_with_its_last_c
     assert group.withheld_reason == "judge_unreachable"
     assert by.judge_failures == 4
     assert by.judge_failure.startswith("judge.function tests.rollout.test_group_maker:raises raised ZeroDiv")
+
+
+def test_why_a_judge_could_not_be_reached_is_told_of_a_group_that_is_withheld_for_it(
+    tokenizer_folder: Path,
+) -> None:
+    by = maker(tokenizer_folder)
+    asked_models = asked(gpt=lambda question: JournalError("answers.sqlite", "SQLite says: disk is full"))
+    by.judge, _ = judges_of(by.contexts, asked_models, kind="external", models=("gpt",))
+    group = made(by)
+    assert group.withheld_reason == "judge_unreachable"
+    assert (by.judge_failures, by.judge_failure) == (0, "answers.sqlite: SQLite says: disk is full")
 
 
 def test_behaviour_is_recorded_for_every_candidate_when_asked_for(tokenizer_folder: Path) -> None:

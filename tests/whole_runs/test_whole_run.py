@@ -5,6 +5,7 @@ deterministic engine, and vLLM then loads what the learner has trained.
 """
 
 import json
+import sqlite3
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,12 +14,14 @@ import torch
 import yaml
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from dynalign.endpoint.budget import totals_in
 from dynalign.learner.experience import read_step
 from dynalign.rollout.ledger.log import committed, read
 from dynalign.run_folder.checkpoint import newest_whole, verify
 from dynalign.run_folder.metrics import read_heldout, read_metrics
 from tests.worlds.chat_models import tiny_chat_model
 from tests.worlds.command import Ended, train
+from tests.worlds.scripted_endpoint import MODEL, judging, scripted_endpoint
 from tests.worlds.tiny_run import PROMPTS_PER_STEP, REAL
 
 
@@ -41,10 +44,18 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Whole:
     folder = tmp_path_factory.mktemp("whole")
     model = tiny_chat_model(folder / "model")
     file = folder / "tiny.yaml"
-    file.write_text(yaml.safe_dump(REAL | {"model": str(model)}))
-    first = train(file, "rollout.engine=deterministic")
-    again = train(file, "rollout.engine=deterministic")
-    longer = train(file, "steps=4")
+    with scripted_endpoint(act=judging) as server:
+        beside = {"address": server.address, "model": MODEL, "input_price": 1.0}
+        judge = REAL["judge"] | {
+            "probes": ["beside", "frozen"],
+            "probe_fraction": 1.0,
+            "endpoints": {"beside": beside},
+            "pool": {"engine": "deterministic"},
+        }
+        file.write_text(yaml.safe_dump(REAL | {"model": str(model), "judge": judge}))
+        first = train(file, "rollout.engine=deterministic")
+        again = train(file, "rollout.engine=deterministic")
+        longer = train(file, "steps=4")
     return Whole(folder / "runs" / "tiny", model, first, again, longer)
 
 
@@ -148,3 +159,25 @@ def test_the_report_is_one_file_with_the_runs_samples(whole: Whole) -> None:
     group, _ = next(read_step(whole.folder / "experience" / "step-000004.arrow"))
     assert group.prompt_id in page
     assert "<script src" not in page
+
+
+def test_endpoint_and_pool_have_scored_every_group_beside_the_judge_and_each_question_is_paid_for_once(
+    whole: Whole,
+) -> None:
+    files = [whole.folder / "experience" / f"step-{step:06d}.arrow" for step in (1, 2, 3, 4)]
+    groups = [group for file in files for group, _ in read_step(file)]
+    for candidate in (candidate for group in groups for candidate in group.candidates_G):
+        opinions = candidate.verdict.opinions
+        statuses = {(each.judge, each.status) for each in opinions if each.role == "probe"}
+        if candidate.verdict.status != "empty":
+            assert statuses == {("beside", "parsed"), ("frozen", "parsed")}
+    (total,) = totals_in(whole.folder / "answers.sqlite")
+    assert total.account.startswith(f"{MODEL} at http://127.0.0.1:")
+    assert total.spent.cost > 0
+    with sqlite3.connect(whole.folder / "answers.sqlite") as db:
+        judged = (
+            "SELECT count(*), count(DISTINCT key) FROM requests WHERE purpose = 'judge' AND state = 'billed'"
+        )
+        sent, keys = db.execute(judged).fetchone()
+    assert sent == keys >= len(groups)
+    assert total.account in (whole.folder / "report.html").read_text()

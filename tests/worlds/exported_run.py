@@ -70,6 +70,7 @@ def supervised(step: int = 0, wanted: int = 2, **changed: Any) -> SupervisionSta
     }
     mirror = {"address": "s3://bucket/run", "step": 2, "problem": "", "failures": 0}
     endpoint = {
+        "name": "big",
         "questions_in_flight": 2,
         "questions_total": 90 * step,
         "failures_total": step,
@@ -78,7 +79,7 @@ def supervised(step: int = 0, wanted: int = 2, **changed: Any) -> SupervisionSta
         "tokens_per_s": 300.0,
     }
     beside = {"restarts": {"worker/died": 1}, "sync_failures": 0, "mirror": mirror}
-    beside |= {"engines": [{"name": "judge-0", "state": "serving"}], "endpoint": endpoint}
+    beside |= {"engines": [{"name": "judge-0", "state": "serving"}], "endpoints": [endpoint]}
     return SupervisionStatus.from_json(report | beside | changed)
 
 

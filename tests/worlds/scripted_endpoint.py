@@ -71,6 +71,27 @@ def answering(exchange: Exchange) -> None:
     exchange.answer()
 
 
+def judging(exchange: Exchange) -> None:
+    """The act of a server that can do everything, and grades a text by the sum of its bytes."""
+    body = exchange.body
+    asked = body["messages"][-1]["content"]
+    grade = sum(asked.encode()) % 6
+    choice: Body = {"finish_reason": "stop", "index": 0}
+    text = f"seed {body.get('seed')}"
+    if "response_format" in body:
+        fields = body["response_format"]["json_schema"]["schema"]["properties"]
+        text = '{"answer": "yes"}'
+        if "score" in fields:
+            text = json.dumps({"rationale": "because", "score": grade})
+        if "order" in fields:
+            text = json.dumps({"rationale": "because", "order": [*range(1, fields["order"]["maxItems"] + 1)]})
+    if "logprobs" in body:
+        top = [{"token": str(each), "logprob": -0.1 if each == grade else -4.0} for each in range(6)]
+        choice["logprobs"] = {"content": [top[grade] | {"top_logprobs": top}]}
+    n = int(body.get("n", 1))
+    exchange.answer(choices=[choice | {"index": each, "message": {"content": text}} for each in range(n)])
+
+
 class ScriptedEndpoint:
     """Acts by `script`, one act a request, then by `act`."""
 

@@ -43,7 +43,7 @@ ACCOUNT: dict[str, Any] = {
 }
 """A part of a ledger's status."""
 WORKER_STATS = WorkerStats("", 0, 0, 0, 0, 0, "", 0.0, 0.0, 0.0, 0.0, 0.0, 0, 0)
-ACCOUNT_OF_ENDPOINT = EndpointStatus(1, 40, 2, 9_000, 0.12, 300.0)
+ACCOUNT_OF_ENDPOINT = EndpointStatus("big", 1, 40, 2, 9_000, 0.12, 300.0)
 STATUS = LedgerStatus(4, 0, 0, 1, 2, 1, 0, 0, 0, {"poison": 1}, 1, 0, True, None, "", 0.0, {})
 
 
@@ -129,7 +129,7 @@ class World:
             "stats": WORKER_STATS,
         }
         self.engine_methods = self.worker_methods | {"stats": PoolWorkerStats("", 0, 0, 0)}
-        self.gateway_methods: dict[str, Any] = {"start": None, "stats": ACCOUNT_OF_ENDPOINT}
+        self.gateway_methods: dict[str, Any] = {"start": None, "stats": (ACCOUNT_OF_ENDPOINT,)}
         self.asks_endpoint = asks_endpoint
         run = RunSettings.model_validate(SETTINGS | settings)
         self.folder = folder

@@ -139,6 +139,13 @@ CASES = (
          one("worker_judge_failures_total", f"0x110 1+1x{MINUTES}", worker="rollout-0"),
          ("DynalignJudgeFunctionFails",)),
     Case("a reward function never fails", one("worker_judge_failures_total", 0.0, worker="rollout-0")),
+    Case("a judge's endpoint is away",
+         one("worker_judge_failed_calls_total", f"0x60 0+3x{MINUTES}", worker="rollout-0", judge="big")
+         | one("worker_judge_questions_total", f"0+3x{MINUTES + 60}", worker="rollout-0", judge="big"),
+         ("DynalignJudgeUnreachable",)),
+    Case("one call in a hundred to a judge fails",
+         one("worker_judge_failed_calls_total", f"0+1x{MINUTES + 60}", worker="rollout-0", judge="big")
+         | one("worker_judge_questions_total", f"0+100x{MINUTES + 60}", worker="rollout-0", judge="big")),
     Case("the engine holds other weights",
          one("logprob_mismatch_mean", 0.6), ("DynalignEngineLearnerMismatch",)),
     Case("a worker dies every six minutes",

@@ -2,7 +2,7 @@
 
 import asyncio
 import math
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +11,10 @@ import pytest
 from dynalign.actors.coordinator.protocol import Ending
 from dynalign.configs.errors import CheckpointWriteFailed, RunFailed, StepNotFinite, UntrainableGroups
 from dynalign.configs.sections.alarms import AlarmSettings, AlarmsSettings
+from dynalign.configs.sections.judge import JudgeSettings
 from dynalign.rollout.ledger.log import committed, read
 from dynalign.run_folder.metrics import read_metrics
-from dynalign.run_folder.run_status import RunStatus, SupervisionStatus
+from dynalign.run_folder.run_status import EndpointStatus, RunStatus, SupervisionStatus
 from tests.worlds.coordinated_run import RUN, CoordinatedRun
 
 
@@ -188,3 +189,30 @@ def test_an_alarm_that_warns_changes_nothing_but_the_row(tmp_path: Path) -> None
         assert fired == {0: None, 1: 1, 2: 1, 3: 1, 4: 1}
 
     asyncio.run(case())
+
+
+def test_a_budget_that_is_reached_stops_the_run_with_a_checkpoint_and_says_what_continues_it(
+    tmp_path: Path,
+) -> None:
+    endpoint = {"address": "http://judge/v1", "model": "gpt", "budget_tokens": 9000}
+    judge = JudgeSettings.model_validate({"probes": ("big",), "endpoints": {"big": endpoint}})
+    account = EndpointStatus("big", 1, 40, 2, 8_990, 0.0, 300.0)
+
+    async def case() -> None:
+        run = CoordinatedRun(tmp_path, 0, "nobody", RUN.model_copy(update={"judge": judge}))
+        training = asyncio.create_task(run.run())
+        while not run.trained:
+            await asyncio.sleep(0)
+        for reached in ("", "the budget is reached: 8,990 of 9,000 tokens are spent; raise it to continue"):
+            assert not run.coordinator._controls.stopping
+            seen = SupervisionStatus(endpoints=(replace(account, budget_reached=reached),))
+            await run.coordinator.look(seen, asdict(await run.ledger.status()))
+        ending = await training
+        assert ending.state == "interrupted"
+        assert run.newest() == len(run.trained) >= 1
+        assert ending.cause == (
+            "judge.endpoints.big: the budget is reached: 8,990 of 9,000 tokens are spent; raise it to "
+            "continue (judge.endpoints.big.budget_tokens)"
+        )
+
+    asyncio.run(asyncio.wait_for(case(), 20))

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from dynalign.actors.gateway.endpoints import Endpoints, EndpointUse, endpoints_of
+from dynalign.actors.gateway.endpoints import Endpoints, endpoints_of
 from dynalign.actors.gateway.gateway import Gateway, GatewaySpec
 from dynalign.configs.errors import UserError
+from dynalign.endpoint.opening import EndpointUse
+from dynalign.endpoint.wire import Capabilities
 from dynalign.run_folder import layout
 from tests.worlds.asked_endpoint import question, settings
 from tests.worlds.scripted_endpoint import KEY, ScriptedEndpoint, scripted_endpoint
@@ -29,7 +31,7 @@ def test_a_replaced_gateway_reads_what_was_answered_and_keeps_the_account(tmp_pa
         gateway = Gateway(GatewaySpec("q", "info", str(tmp_path)), opening(server))
         await gateway.start()
         answers = await gateway.ask("big", question(1))
-        return answers.answers_N[0].text, (await gateway.stats()).tokens_total
+        return answers.answers_N[0].text, (await gateway.stats())[0].tokens_total
 
     with scripted_endpoint(key=KEY) as server:
         first, before = asyncio.run(asked(server))
@@ -50,3 +52,31 @@ def test_an_endpoint_that_takes_another_key_is_refused_in_one_line_without_it(tm
         with pytest.raises(UserError, match="judge.endpoints.big.key_variable = 'JUDGE_KEY'") as refused:
             asyncio.run(gateway.start())
     assert KEY not in str(refused.value)
+
+
+def test_a_successor_that_knows_what_the_endpoint_can_do_opens_while_its_server_is_away(
+    tmp_path: Path,
+) -> None:
+    with scripted_endpoint() as server:
+        pass
+    use = EndpointUse("judge.endpoints.big", settings(server.address), ("logprobs",), Capabilities())
+    gateway = Gateway(GatewaySpec("q", "info", str(tmp_path)), endpoints_of({"big": use}, {}))
+
+    async def started() -> str:
+        await gateway.start()
+        return (await gateway.stats())[0].name
+
+    assert asyncio.run(started()) == "big"
+
+
+def test_the_mistakes_of_all_endpoints_are_reported_together(tmp_path: Path) -> None:
+    with scripted_endpoint() as server:
+        uses = {
+            name: EndpointUse(f"judge.endpoints.{name}", settings(server.address, model=name))
+            for name in ("huge", "tiny", "vast")
+        }
+        gateway = Gateway(GatewaySpec("q", "info", str(tmp_path)), endpoints_of(uses, {}))
+        with pytest.raises(UserError) as refused:
+            asyncio.run(gateway.start())
+    places = [mistake.place for mistake in refused.value.mistakes]
+    assert places == ["judge.endpoints.huge.model", "judge.endpoints.vast.model"]

@@ -6,11 +6,18 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+from ray.exceptions import OutOfDiskError
 
 from dynalign.actors.gateway.gateway import Gateway, GatewaySpec
 from dynalign.actors.gateway.gateway_link import GatewayLink
 from dynalign.actors.gateway.protocol import OpenEndpoint
-from dynalign.configs.errors import BudgetReached, EndpointUnreachable
+from dynalign.configs.errors import (
+    BudgetReached,
+    EndpointRefused,
+    EndpointUnreachable,
+    EngineError,
+    JournalError,
+)
 from dynalign.endpoint.base import Answer, Answers, Message, Question
 from dynalign.run_folder import layout
 from tests.worlds.named_actors import NamedActors
@@ -33,8 +40,11 @@ class FakeEndpoint:
         self.journal = journal
         self.budget = budget
         self.tokens = 10 * len(journal)
+        self.raises: Exception | None = None
 
     async def ask(self, question: Question) -> Answers:
+        if self.raises is not None:
+            raise self.raises
         if question not in self.journal:
             if self.tokens + 10 > self.budget:
                 raise BudgetReached("http://judge", "the budget is reached")
@@ -79,19 +89,20 @@ def test_the_journal_is_in_the_run_folder_and_the_account_shows_tokens_money_and
         gateway = Served(tmp_path, FakeEndpoint({}, budget=30), lambda: now_s)
         await gateway.start()
         assert gateway.paths == [tmp_path / layout.ANSWERS]
-        assert (await gateway.stats()).tokens_per_s == 0.0
+        assert (await gateway.stats())[0].tokens_per_s == 0.0
         for seed in range(2):
             await gateway.ask("gpt", Question("judge", QUESTION.messages, seed=seed))
         now_s = 10.0
-        stats = await gateway.stats()
+        (stats,) = await gateway.stats()
         assert (stats.tokens_total, stats.cost_total, stats.tokens_per_s) == (20, 0.02, 2.0)
         now_s = 100.0
-        assert (await gateway.stats()).tokens_per_s == 0.0  # over the last minute
+        assert (await gateway.stats())[0].tokens_per_s == 0.0  # over the last minute
         await gateway.ask("gpt", QUESTION)
         with pytest.raises(BudgetReached):
             await gateway.ask("gpt", Question("judge", QUESTION.messages, seed=9))
-        stats = await gateway.stats()
+        (stats,) = await gateway.stats()
         assert (stats.questions_total, stats.failures_total, stats.questions_in_flight) == (4, 1, 0)
+        assert (stats.name, stats.budget_reached) == ("gpt", "the budget is reached")
 
     within(work)
 
@@ -119,7 +130,7 @@ def test_a_question_that_was_under_way_when_the_gateway_died_is_answered_by_its_
         await second.start()
         actors.by_name["q-gateway"] = second
         assert await again == journal[QUESTION]
-        assert (await second.stats()).tokens_total == 10  # it was paid for once
+        assert (await second.stats())[0].tokens_total == 10  # it was paid for once
 
     within(work)
 
@@ -129,13 +140,42 @@ def test_what_the_gateway_raises_is_the_callers_and_without_a_gateway_nothing_is
 ) -> None:
     async def work() -> None:
         actors = NamedActors()
-        link = GatewayLink("q-gateway", "gpt", 0.3, 10.0, actors.find)
+        link = GatewayLink("q-gateway", "gpt", 0.3, 10.0, actors.find, hold_s=0.2)
         with pytest.raises(EndpointUnreachable, match="gpt: waited 0.3 s for a gateway named q-gateway"):
             await link.ask(QUESTION)
         gateway = Served(tmp_path, FakeEndpoint({}, budget=5))
         await gateway.start()
         actors.by_name["q-gateway"] = gateway
+        asking = asyncio.create_task(link.ask(QUESTION))
+        await asyncio.sleep(0.05)
+        assert not asking.done()  # it is held until the run stops
         with pytest.raises(BudgetReached, match="the budget is reached"):
-            await link.ask(QUESTION)
+            await asking
+
+    within(work)
+
+
+def test_whatever_goes_wrong_behind_the_gateway_is_an_endpoint_error_to_the_worker(tmp_path: Path) -> None:
+    endpoint = FakeEndpoint({})
+
+    async def work() -> None:
+        actors = NamedActors()
+        gateway = Served(tmp_path, endpoint)
+        await gateway.start()
+        actors.by_name["q-gateway"] = gateway
+        for error, kind, said in (
+            (
+                JournalError("answers.sqlite", "SQLite says: disk is full"),
+                JournalError,
+                "answers.sqlite: SQL",
+            ),
+            (EngineError("no engine"), EndpointUnreachable, "gpt: EngineError: no engine"),
+            (OutOfDiskError("spilling"), EndpointUnreachable, "gpt: OutOfDiskError"),
+        ):
+            endpoint.raises = error
+            with pytest.raises(kind, match=said):
+                await GatewayLink("q-gateway", "gpt", 0.3, 10.0, actors.find).ask(QUESTION)
+        with pytest.raises(EndpointRefused, match="knows no such endpoint"):
+            await GatewayLink("q-gateway", "gtp", 0.3, 10.0, actors.find).ask(QUESTION)
 
     within(work)

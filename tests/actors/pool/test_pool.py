@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 
 from dynalign.actors.pool.pool import Pool
-from dynalign.configs.errors import EndpointRefused, EndpointUnreachable, EngineError
+from dynalign.actors.pool.protocol import NotAlone
+from dynalign.actors.pool.room import Room
+from dynalign.configs.errors import EndpointRefused, EndpointUnreachable, EngineError, LedgerError
 from dynalign.endpoint.base import Answer, Answers, Message, Question
 from tests.worlds.named_actors import FakeActorOfName, NamedActors
 
@@ -25,6 +27,8 @@ class FakeEngine(FakeActorOfName):
         self.held.set()
         self.raises = raises
         self.ends = False
+        self.room = Room(64)
+        self.alone = 0
 
     async def started(self) -> None:
         if self.ends and self.asked:
@@ -36,6 +40,16 @@ class FakeEngine(FakeActorOfName):
         if self.raises is not None:
             raise self.raises
         return Answers((Answer("5", "stop"),), self.name, 3, 1)
+
+    async def reserve(self, ticket: str) -> None:
+        await self.room.reserve(ticket)
+
+    async def ask_alone(self, ticket: str, question: Question) -> Answers:
+        async with self.room.alone(ticket) as is_alone:
+            if not is_alone:
+                raise NotAlone(self.name)
+            self.alone += 1
+            return await self.ask(question)
 
 
 class World:
@@ -121,16 +135,17 @@ def test_an_engine_that_hangs_is_waited_for_until_the_deadline_and_no_longer() -
     within(work)
 
 
-def test_a_question_that_breaks_every_engine_it_meets_breaks_three_at_the_most() -> None:
+def test_a_question_that_breaks_every_engine_it_meets_breaks_three_in_which_it_is_alone() -> None:
     async def work() -> None:
         world = World()
         broken = EngineError("EngineCore died")
         engines = [world.engine(name, broken) for name in ("e-0", "e-1")]
         with pytest.raises(
-            EndpointUnreachable, match="3 engines ended while they had this .*EngineCore died"
+            EndpointUnreachable, match="3 engines ended while they had this .* alone.*EngineCore died"
         ):
             await world.ask()
-        assert sum(engine.asked for engine in engines) == 3
+        assert sum(engine.asked for engine in engines) == 4
+        assert sum(engine.alone for engine in engines) == 3
 
     within(work)
 
@@ -158,5 +173,41 @@ def test_an_engine_that_is_ending_is_not_asked_again() -> None:
         world.engine("e-1")
         assert await asking == "e-1"
         assert first.asked == 1
+
+    within(work)
+
+
+def test_questions_beside_one_that_breaks_engines_are_all_answered() -> None:
+    bad = Question("judge", (Message("user", "It breaks engines."),))
+
+    class Picky(FakeEngine):
+        async def ask(self, question: Question) -> Answers:
+            if question == bad:
+                self.dead.set()
+                await asyncio.Event().wait()
+            return await super().ask(question)
+
+    async def work() -> None:
+        world = World()
+        world.actors.by_name["e-0"] = Picky("e-0")
+        good = [asyncio.create_task(world.ask()) for _ in range(20)]
+        breaking = asyncio.create_task(world.pool.ask(bad))
+        while not breaking.done():
+            if world.actors.by_name["e-0"].dead.is_set():
+                world.actors.by_name["e-0"] = Picky("e-0")
+            await asyncio.sleep(0.01)
+        with pytest.raises(EndpointUnreachable, match="3 engines ended while they had this question alone"):
+            await breaking
+        assert await asyncio.gather(*good) == ["e-0"] * 20
+
+    within(work)
+
+
+def test_an_error_that_no_asker_raises_is_a_refusal_and_ends_no_worker() -> None:
+    async def work() -> None:
+        world = World()
+        world.engine("e-0", LedgerError("what is this doing here?"))
+        with pytest.raises(EndpointRefused, match="e-0: LedgerError: what is this"):
+            await world.ask()
 
     within(work)

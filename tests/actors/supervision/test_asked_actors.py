@@ -29,7 +29,7 @@ def test_a_run_without_a_pool_or_an_endpoint_has_no_such_actors(tmp_path: Path) 
     world = World(tmp_path).running()
     assert states(world) == []
     assert not {"judge-0", "gateway"} & world.created.keys()
-    assert world.supervisor.report().endpoint is None
+    assert world.supervisor.report().endpoints == ()
 
 
 @pytest.mark.parametrize(
@@ -78,7 +78,7 @@ def test_the_gateway_is_created_for_a_run_that_asks_an_endpoint_and_its_account_
 ) -> None:
     world = World(tmp_path, asks_endpoint=True).running()
     world.look(3)
-    assert world.supervisor.report().endpoint == ACCOUNT_OF_ENDPOINT
+    assert world.supervisor.report().endpoints == (ACCOUNT_OF_ENDPOINT,)
     world.supervisor.end()
     assert world.newest("gateway").killed
 
@@ -88,7 +88,7 @@ def test_a_gateway_that_dies_or_hangs_is_replaced_and_the_last_account_stays(tmp
     world.look(3)
     world.newest("gateway").die()
     world.until(lambda: len(world.created["gateway"]) == 2)
-    assert world.supervisor.report().endpoint == ACCOUNT_OF_ENDPOINT
+    assert world.supervisor.report().endpoints == (ACCOUNT_OF_ENDPOINT,)
     world.until(lambda: len(world.events()) == 2)
     world.newest("gateway").hang()
     world.until(lambda: len(world.created["gateway"]) == 3)

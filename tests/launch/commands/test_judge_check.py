@@ -12,6 +12,7 @@ from dynalign.evaluation.attacks.corpus import FAMILIES
 from dynalign.evaluation.judge_check.planted import TIERS
 from dynalign.launch.cli import dynalign, run_command
 from dynalign.launch.report.judge_tables import interval
+from tests.worlds.scripted_endpoint import MODEL, judging, scripted_endpoint
 from tests.worlds.tiny_run import config
 
 PROMPTS = 3
@@ -171,6 +172,51 @@ def test_a_judge_that_is_a_function_needs_no_digits(run_file: Path, tmp_path: Pa
     assert content["agreement"] is None
 
 
+def test_judges_of_every_kind_are_checked_and_a_second_check_asks_no_endpoint_again(
+    run_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with scripted_endpoint(act=judging) as server:
+        big = f"judge.endpoints.big.address={server.address} judge.endpoints.big.model={MODEL}"
+        others = [
+            "judge.kind=frozen",
+            f"judge.kind=external judge.models=[big] {big}",
+            f"judge.kind=ranked judge.models=[big] {big}",
+            f"judge.kind=panel judge.scorer=sampled judge.rounds=0 judge.stances=[asker:big,harm:big] {big}",
+        ]
+        arguments = [argument for other in others for argument in ("--judge", other)]
+        assert judge_check(run_file, *arguments, "--out", "card") == 0, capsys.readouterr().err
+        first = json.loads((tmp_path / "card" / "judge.json").read_text())
+        judged = [body for body in server.billed if len(str(body)) > 1000]  # those of the preflight are short
+        assert judge_check(run_file, *arguments, "--out", "card") == 0
+        again = [body for body in server.billed if len(str(body)) > 1000]
+        short = f"judge.kind=external judge.models=[big] {big} judge.endpoints.big.budget_tokens=60"
+        assert judge_check(run_file, "--judge", short, "--out", "card") == 2
+    assert [judge["judge"] for judge in first["judges"][1:]] == [
+        "frozen, expected, unified",
+        "external big, expected, unified",
+        "ranked big, expected, unified",
+        "panel asker:big harm:big, sampled, unified, 0 rounds",
+    ]
+    assert [judge["unread"] for judge in first["judges"][2:]] == [0, 0, 0]
+    assert len(judged) == len(again) > 0
+    assert "answered, " in capsys.readouterr().err
+
+
+def test_a_check_that_meets_its_budget_says_so_and_goes_on_with_a_raised_one(
+    run_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with scripted_endpoint(act=judging) as server:
+        judge = ["judge.kind=external", "judge.models=[big]", f"judge.endpoints.big.model={MODEL}"]
+        judge += [f"judge.endpoints.big.address={server.address}"]
+        assert judge_check(run_file, *judge, "judge.endpoints.big.budget_tokens=12000") == 1
+        assert "BudgetReached: tiny at http://" in capsys.readouterr().err
+        assert server.billed_tokens <= 12_000
+        assert not (tmp_path / "runs" / "tiny-judge" / "judge.json").exists()
+        assert judge_check(run_file, *judge, "judge.endpoints.big.budget_tokens=4000000") == 0
+        bodies = [json.dumps(body) for body in server.billed if "max_tokens" in body and body.get("logprobs")]
+    assert len(bodies) - len(set(bodies)) <= 1  # only what the preflight asks is asked twice
+
+
 @pytest.mark.parametrize(
     ("arguments", "place"),
     [
@@ -185,6 +231,7 @@ def test_a_judge_that_is_a_function_needs_no_digits(run_file: Path, tmp_path: Pa
         (["--judge", "judge.scorer=guess"], "judge.scorer"),
         (["--judge", "judge.kind=function judge.function=absent:f"], "judge.function"),
         (["--judge", "judge.values=absent"], "judge.values"),
+        (["--judge", "judge.kind=external judge.models=[gpt]"], "judge.models"),
         (["--answers", "absent.jsonl"], "absent.jsonl"),
         (["--answers", "answers.csv"], "--answers"),
         (["model=absent"], "model"),

@@ -15,10 +15,15 @@ POOL = "judge.pool={}"
 
 
 def planned(
-    on: Cluster, overrides: str, *more: str, context_tokens: int = 900, other: bool = False
+    on: Cluster,
+    overrides: str,
+    *more: str,
+    context_tokens: int = 900,
+    other: bool = False,
+    judge_tokens: int | None = None,
 ) -> PlacementPlan:
     settings = load_run("quickstart", [*overrides.split(), *more]).settings
-    return plan(settings, SMOL, on, context_tokens, QWEN_8B if other else None)
+    return plan(settings, SMOL, on, context_tokens, QWEN_8B if other else None, judge_tokens)
 
 
 def places(result: PlacementPlan) -> list[tuple[int | None, tuple[int, ...], tuple[int, ...]]]:
@@ -126,3 +131,42 @@ def test_the_deterministic_engine_needs_no_memory_for_a_model() -> None:
     result = planned(here(4, 16), "", "judge.pool={engine: deterministic}")
     assert result.pool is not None
     assert [part.name for part in result.pool.memory] == ["process"]
+
+
+@pytest.mark.parametrize("engine", ["vllm", "deterministic"])
+def test_a_pool_holds_the_longest_question_of_the_judges_by_default_and_no_less_is_allowed(
+    engine: str,
+) -> None:
+    by_default = planned(here(4, 64), "", f"judge.pool={{engine: {engine}}}", judge_tokens=2400)
+    assert by_default.pool_context_tokens == 2400
+    assert refused(by_default) == []
+    assert any(
+        "judge's longest question has 2,400 with its answer" in line for line in plan_lines(by_default)
+    )
+    assert by_default.on(UNKNOWN).pool_context_tokens == 2400
+    short = f"judge.pool={{engine: {engine}, context_tokens: 1424}}"
+    (mistake,) = refusals(planned(here(4, 64), "", short, judge_tokens=2400))
+    assert (mistake.place, mistake.value) == ("judge.pool.context_tokens", 1424)
+    assert mistake.rule == "the longest question of this run's judges has 2,400 tokens with its answer"
+    assert mistake.remedy == "set it to 2400 or more, or to null"
+    exact = f"judge.pool={{engine: {engine}, context_tokens: 2400}}"
+    assert refused(planned(here(4, 64), "", exact, judge_tokens=2400)) == []
+
+
+def test_a_model_whose_contexts_are_shorter_than_the_longest_question_is_refused_with_what_helps() -> None:
+    (mistake,) = refusals(planned(here(4, 64), "", POOL, judge_tokens=9000))
+    assert mistake.place == "judge.pool.context_tokens"
+    assert "end at 8,192 tokens, and one can have 9,000" in mistake.rule
+    assert "take a model with longer contexts" in mistake.remedy
+
+
+def test_the_gateway_is_planned_beside_the_driver() -> None:
+    endpoint = "judge.endpoints={big: {address: 'http://judge/v1', model: gpt}}"
+    result = planned(
+        here(4, 16), "", "judge.kind=external", "judge.models=[big]", endpoint, judge_tokens=2400
+    )
+    (row,) = [line for line in plan_lines(result) if line.startswith("gateway")]
+    assert "the driver's node" in row
+    assert "2,400" in row
+    assert "gateway" in [part.name for part in result.common]
+    assert "gateway" not in [part.name for part in planned(here(4, 16), "").common]
