@@ -17,7 +17,7 @@ OpenSubject = Callable[[Subject, Purpose], AbstractAsyncContextManager[AskedMode
 
 @dataclass(frozen=True)
 class Opener:
-    """Opens models on our own engines or at their endpoints: `Opener(Path("answers.sqlite"), PoolSettings())`."""
+    """Opens models, on our own engines or at endpoints: `Opener(Path("a.sqlite"), PoolSettings())`."""
 
     journal: Path
     """The file of answers; what it holds is not asked again."""
@@ -26,7 +26,8 @@ class Opener:
 
     @asynccontextmanager
     async def __call__(self, subject: Subject, purpose: Purpose) -> AsyncIterator[AskedModel]:
-        """The model, open. Raises UserError for one that cannot be asked, RunFailed where no engine starts."""
+        """The model, open. Raises UserError for one that cannot be asked, RunFailed where no engine
+        starts."""
         from dynalign.launch.offline_askers import open_askers
 
         name = "model"

@@ -3,8 +3,8 @@
     refuse what can be refused ─► one model after the other: its answers ─► one judge after the other: its
     verdicts, scores ─► card (evaluation.html, .md, .json)
 
-Answers and verdicts are in a journal (`answers.sqlite`) before they are used. A command that was killed is run
-again and repeats at most what was in flight; another judge reads the answers that are there.
+Answers and verdicts are in a journal (`answers.sqlite`) before they are used. A command that was killed is
+run again and repeats at most what was in flight; another judge reads the answers that are there.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ from dynalign.configs.errors import Mistake, UserError
 from dynalign.configs.sections.judge import JudgeSettings
 from dynalign.configs.user_paths import user_path
 from dynalign.evaluation.pairwise.asking import AnswerSettings, Criterion
-from dynalign.evaluation.pairwise.card import EvaluationCard, EvaluationFacts
+from dynalign.evaluation.pairwise.card import EvaluationCard, EvaluationFacts, as_json
 from dynalign.evaluation.pairwise.external import ExternalItem, read_items
 from dynalign.evaluation.pairwise.records import PairPrompt
 from dynalign.launch.commands.evaluate_opening import Opener, OpenSubject
@@ -104,8 +104,6 @@ class EvaluationFiles:
 
     def write(self, card: EvaluationCard) -> None:
         """Writes page, Markdown and JSON. Raises OSError."""
-        from dynalign.evaluation.pairwise.card import as_json
-
         durable.write(self.html, page(card))
         durable.write(self.folder / "evaluation.md", markdown(card))
         durable.write(self.folder / "evaluation.json", as_json(card))
@@ -135,11 +133,8 @@ def evaluate_pairwise(options: PairwiseOptions, open_subject: OpenSubject | None
 def prepared(options: PairwiseOptions) -> tuple[EvaluationFiles, Opener, EvaluationTask]:
     """All that an evaluation starts from. Raises UserError with every mistake."""
     mistakes: list[Mistake] = []
-    try:
-        run = None if options.run is None else run_subject(options.run, options.runs)
-        engine = engine_settings(options.engine, None if run is None else run.settings)
-    except UserError as error:
-        raise UserError(error.mistakes) from error
+    run = None if options.run is None else run_subject(options.run, options.runs)
+    engine = engine_settings(options.engine, None if run is None else run.settings)
     tested = _subjects(options, run, mistakes)
     judges = _named(options.judges, "--judge", mistakes)
     if not options.judges:

@@ -1,4 +1,4 @@
-"""Who is meant on the command line of `evaluate`: a run, a model's folder, a fetched name, a hub id, an endpoint.
+"""Who is meant on the command line of `evaluate`: a run, a model's folder or name, a hub id, an endpoint.
 
 An endpoint is a YAML file of endpoint settings, so that its key stays in an environment variable.
 """
@@ -33,7 +33,7 @@ _MOST_BYTES = 1 << 20
 class Subject:
     """A model that is tested, or that judges.
 
-    Example: `Subject("quickstart", Path("runs/quickstart/checkpoints/step-000008/hf"), None, "9f…", "smollm")`.
+    Example: `Subject("quickstart", Path("runs/quickstart/…/hf"), None, "9f…", "smollm")`.
     """
 
     name: str

@@ -1,7 +1,7 @@
 """The work of `evaluate pairwise`: answers of both models, then all that each judge is asked."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from dynalign.configs.sections.judge import JudgeSettings
 from dynalign.evaluation.pairwise.asking import (
@@ -41,7 +41,7 @@ Said = Callable[[str], Callable[[int], None]]
 class EvaluationTask:
     """All that an evaluation starts from; the fields are those of the command, read and checked.
 
-    Example, shortened: `EvaluationTask(facts, model=Subject(…), against=Subject(…), judges=(Subject(…),), …)`.
+    Example, shortened: `EvaluationTask(facts, Subject(…), Subject(…), judges=(Subject(…),), …)`.
     """
 
     facts: EvaluationFacts
@@ -250,7 +250,7 @@ def card_of(task: EvaluationTask, found: EvaluationAnswers) -> EvaluationCard:
     }
     figures = pair_figures(compared, families, seed)
     return EvaluationCard(
-        replace(task.facts), compared, figures, transfer(compared, task.home), two_by_two, scored, outside
+        task.facts, compared, figures, transfer(compared, task.home), two_by_two, scored, outside
     )
 
 
