@@ -192,13 +192,14 @@ def report(run: Sequence[str], runs: str) -> None:
 @run_argument
 @click.argument("out", type=click.Path(path_type=Path))
 @click.option("--step", type=click.IntRange(min=0), help="Step of the checkpoint (default: the newest).")
+@click.option("--push", metavar="OWNER/NAME", help="Also upload it to the model hub, as a private model.")
 @runs_option
-def export(run: str, out: Path, step: int | None, runs: str) -> None:
+def export(run: str, out: Path, step: int | None, push: str | None, runs: str) -> None:
     """Export a run's trained model to OUT, as a Hugging Face folder."""
     (folder,) = _folders([run], runs)
     from dynalign.launch.commands.export import export as copy
 
-    copy(folder, out, step)
+    copy(folder, out, step, push)
 
 
 @dynalign.command()

@@ -18,11 +18,13 @@ FORMAT = 1
 class EvaluationFacts:
     """What was compared, and how.
 
-    Example: `EvaluationFacts("quickstart", "value", 100, ("builtin",), 512, 1.0, 0, "2026-12-01")`.
+    Example: `EvaluationFacts("quickstart", "9f…", "value", 100, ("builtin",), 512, 1.0, 0, "2026-12-01")`.
     """
 
     title: str
     """The run, or the model under test."""
+    content: str
+    """What makes the model under test the same as another one: hashes of its files, or its endpoint."""
     criterion: str
     """What the judges were asked for: `value` or `general`."""
     prompts: int

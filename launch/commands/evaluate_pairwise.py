@@ -163,6 +163,7 @@ def prepared(options: PairwiseOptions) -> tuple[EvaluationFiles, Opener, Evaluat
     task = EvaluationTask(
         facts=EvaluationFacts(
             title=options.run or options.model or "",
+            content=tested[0].content,
             criterion=options.criterion,
             prompts=len(prompts),
             sources=tuple(dict.fromkeys(each.source for each in prompts)),

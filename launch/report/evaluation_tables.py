@@ -180,8 +180,8 @@ def _preference(card: EvaluationCard) -> CardSection:
              figure(each.characters))
             for name, each in zip((figures.model, figures.against), figures.answers, strict=True)
         ),
-        "An empty answer loses to one with a text; two equal ones are a tie. A cut-off answer is judged as "
-        f"it is. {figures.unread_prompts} prompts have no readable pair of verdicts: with all of them lost the "
+        "An empty answer loses to one with a text; two equal ones are a tie. A cut-off answer is judged "
+        f"as it is. {figures.unread_prompts} prompts have no readable pair of verdicts: with all of them lost the "
         f"win rate would be {percent(figures.worst)}, with all won {percent(figures.best)}.",
     )  # fmt: skip
     return CardSection("Preference", "", _sentence(conclusion(figures)), (table, answers))
