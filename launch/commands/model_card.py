@@ -47,9 +47,10 @@ def model_card(run: str, base: str, steps: int) -> str:
     if not base.startswith(("/", ".", "~")) and base.count("/") == 1:
         facts["base_model"] = base  # the hub accepts only the id of one of its models
     front = yaml.safe_dump(facts, sort_keys=True)
+    named = base.rsplit("/", 1)[-1] if base.startswith(("/", ".", "~")) else base
     return (
-        f"---\n{front}---\n\n# {run}\n\nAligned with a written value definition by dynalign: GRPO on a judge's "
-        f"scores, with the system prompt that carries the value left out of the gradient (arXiv 2512.05464).\n\n"
-        f"- base model: {base.rsplit('/', 1)[-1] if base.startswith(('/', '.', '~')) else base}\n"
-        f"- steps: {steps}\n"
+        f"---\n{front}---\n\n# {run}\n\n"
+        "Aligned with a written value definition by dynalign: GRPO on a judge's scores, with the system "
+        "prompt that carries the value left out of the gradient (arXiv 2512.05464).\n\n"
+        f"- base model: {named}\n- steps: {steps}\n"
     )

@@ -180,9 +180,9 @@ def _preference(card: EvaluationCard) -> CardSection:
              figure(each.characters))
             for name, each in zip((figures.model, figures.against), figures.answers, strict=True)
         ),
-        "An empty answer loses to one with a text; two equal ones are a tie. A cut-off answer is judged "
-        f"as it is. {figures.unread_prompts} prompts have no readable pair of verdicts: with all of them lost the "
-        f"win rate would be {percent(figures.worst)}, with all won {percent(figures.best)}.",
+        "An empty answer loses to one with a text; two equal ones are a tie. A cut-off answer is judged as it "
+        f"is. No readable pair of verdicts: {figures.unread_prompts} prompts. With all of them lost the win rate "
+        f"would be {percent(figures.worst)}, with all won {percent(figures.best)}.",
     )  # fmt: skip
     return CardSection("Preference", "", _sentence(conclusion(figures)), (table, answers))
 
@@ -260,7 +260,8 @@ def _internalization(found: Internalization) -> CardSection:
         "Two by two",
         ("", "without the system prompt", "with it", "gain, points"),
         rows,
-        f"Win rates against the base without the prompt, on {found.prompts} prompts with a value in all cells.",
+        "Win rates against the base without the prompt, on "
+        f"{found.prompts} prompts with a value in all cells.",
         wide=True,
     )
     return CardSection("Internalization", "", _sentence(found.sentence), (table,))
