@@ -180,9 +180,9 @@ def _preference(card: EvaluationCard) -> CardSection:
              figure(each.characters))
             for name, each in zip((figures.model, figures.against), figures.answers, strict=True)
         ),
-        "An empty answer loses to one with a text; two equal ones are a tie. A cut-off answer is judged as it "
-        f"is. No readable pair of verdicts: {figures.unread_prompts} prompts. With all of them lost the win rate "
-        f"would be {percent(figures.worst)}, with all won {percent(figures.best)}.",
+        "An empty answer loses to one with a text; two equal ones are a tie. A cut-off answer is judged as "
+        f"it is. No readable pair of verdicts: {figures.unread_prompts} prompts. With all of them lost the "
+        f"win rate would be {percent(figures.worst)}, with all won {percent(figures.best)}.",
     )  # fmt: skip
     return CardSection("Preference", "", _sentence(conclusion(figures)), (table, answers))
 
