@@ -10,8 +10,9 @@ run again and repeats at most what was in flight; another judge reads the answer
 import asyncio
 import datetime
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 from dynalign.configs.errors import Mistake, UserError
 from dynalign.configs.sections.judge import JudgeSettings
@@ -32,6 +33,7 @@ from dynalign.launch.commands.evaluate_subjects import (
 from dynalign.launch.commands.evaluate_work import EvaluationTask, card_of, evaluated
 from dynalign.launch.prompt_check import SlowWork
 from dynalign.launch.report.evaluation_page import page
+from dynalign.launch.report.evaluation_suites import suite_scores
 from dynalign.launch.report.evaluation_tables import headline, markdown
 from dynalign.rollout.judges.value_texts import ValueTexts, load_value_texts
 from dynalign.run_folder import durable, layout
@@ -67,7 +69,7 @@ class PairwiseOptions:
     """Whether answers are scored by aspect and as a whole."""
     external: str | None = None
     """File or folder of HumanAgencyBench's rows."""
-    scorer: str = "sampled"
+    scorer: Literal["expected", "sampled"] = "sampled"
     """How scores are made: `expected` or `sampled`."""
     max_tokens: int = 512
     """Most tokens of an answer."""
@@ -104,8 +106,9 @@ class EvaluationFiles:
 
     def write(self, card: EvaluationCard) -> None:
         """Writes page, Markdown and JSON. Raises OSError."""
-        durable.write(self.html, page(card))
-        durable.write(self.folder / "evaluation.md", markdown(card))
+        suites = suite_scores(self.folder)
+        durable.write(self.html, page(card, suites))
+        durable.write(self.folder / "evaluation.md", markdown(card, suites))
         durable.write(self.folder / "evaluation.json", as_json(card))
 
 
@@ -121,6 +124,9 @@ def evaluate_pairwise(options: PairwiseOptions, open_subject: OpenSubject | None
     with every mistake before anything is started; EndpointUnreachable or BudgetReached when a model could not
     be asked to the end: the same command goes on from there."""
     files, opener, task = prepared(options)
+    if open_subject is None:
+        grades = options.scorer == "expected" and (task.aspects or bool(task.external))
+        asyncio.run(opener.examine((task.model, task.against), task.judges, grades))
     found = asyncio.run(evaluated(task, open_subject or opener, SlowWork))
     card = card_of(task, found)
     files.write(card)
@@ -179,7 +185,7 @@ def prepared(options: PairwiseOptions) -> tuple[EvaluationFiles, Opener, Evaluat
         whole=texts[0],
         parts=texts[1],
         answers=AnswerSettings(options.max_tokens, options.temperature, options.seed),
-        scores=JudgeSettings(scorer="expected" if options.scorer == "expected" else "sampled"),
+        scores=JudgeSettings(scorer=options.scorer),
         judge_tokens=options.judge_tokens,
         prompted=options.prompted,
         internalization=options.internalization,
@@ -218,6 +224,8 @@ def _named(texts: Sequence[str], place: str, mistakes: list[Mistake]) -> list[Su
             continue
         if any(each.content == other.content for other in found):
             mistakes.append(Mistake(place, text, "is named twice", "leave one out"))
+        if any(each.name == other.name for other in found):
+            each = replace(each, name=f"{each.name} ({len(found) + 1})")
         found.append(each)
     return found
 
@@ -238,9 +246,8 @@ def _texts(options: PairwiseOptions, run: EvaluatedRun | None) -> tuple[ValueTex
     """The value's texts with the rubric of the whole, and with those of the aspects."""
     named = options.values or (None if run is None else run.settings.judge.values)
     folder = None if named is None else user_path("--values", named)
-    scorer = "expected" if options.scorer == "expected" else "sampled"
-    whole = load_value_texts(folder, "unified", scorer)
-    return whole, load_value_texts(folder, "factorized", scorer) if options.aspects else whole
+    whole = load_value_texts(folder, "unified", options.scorer)
+    return whole, load_value_texts(folder, "factorized", options.scorer) if options.aspects else whole
 
 
 def _folder(options: PairwiseOptions, run: EvaluatedRun | None) -> Path:

@@ -87,7 +87,15 @@ def subject(place: str, text: str) -> Subject:
             for each in error.mistakes
         ]
         raise UserError(remedy) from error
-    return _local(place, text.rstrip("/").rsplit("/", 1)[-1], folder, family(text))
+    return _local(place, _name_of(text), folder, family(text))
+
+
+def _name_of(text: str) -> str:
+    """The last part of a path; of a checkpoint's exported folder the run and the step."""
+    parts = Path(text).parts
+    if len(parts) > 3 and parts[-1] == layout.EXPORTED_MODEL and parts[-3] == layout.CHECKPOINTS:
+        return f"{parts[-4]}, {parts[-2]}"
+    return parts[-1] if parts else text
 
 
 def endpoint_file(place: str, text: str) -> EndpointSettings:

@@ -12,6 +12,7 @@ from markupsafe import Markup, escape
 
 from dynalign.evaluation.pairwise.card import EvaluationCard
 from dynalign.evaluation.pairwise.records import ComparedPrompt
+from dynalign.launch.report.evaluation_suites import SuiteScore
 from dynalign.launch.report.evaluation_tables import (
     card_facts,
     conclusion,
@@ -52,8 +53,8 @@ class ShownPair:
     """Judge, verdict when the answer was first, and when it was second."""
 
 
-def page(card: EvaluationCard) -> str:
-    """The HTML page of a card."""
+def page(card: EvaluationCard, suites: Sequence[SuiteScore] = ()) -> str:
+    """The HTML page of a card. suites: what `evaluate suite` found of the same model."""
     environment = Environment(loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined)
     return environment.get_template("evaluation.html.j2").render(
         style=Markup((HERE / "report.css").read_text(encoding="utf-8")),
@@ -64,7 +65,7 @@ def page(card: EvaluationCard) -> str:
         chart=rate_chart(card),
         judge_map=judge_map(card),
         sections=[*sections(card)],
-        paper=paper_table(card),
+        paper=paper_table(card, suites),
         models=(card.figures.model, card.figures.against),
         browser=browser(card),
     )

@@ -9,11 +9,14 @@ from dynalign.evaluation.pairwise.card import EvaluationCard
 from dynalign.evaluation.pairwise.figures import JudgeResult, PairFigures
 from dynalign.evaluation.pairwise.internalization import Internalization
 from dynalign.evaluation.statistics.estimates import Estimate
+from dynalign.launch.report.evaluation_suites import SuiteScore
 from dynalign.launch.report.figures import ABSENT, MINUS, figure
 from dynalign.launch.report.judge_tables import CardSection, CardTable
 
 PAPER_PREFERENCE = 0.872
 """Of arXiv 2512.05464: preference over the base model, one judge, one run, no interval."""
+_KEPT = {"ifeval": "IFEval", "gpqa_diamond": "GPQA Diamond", "aime25": "AIME 2025"}
+"""How the harness's names begin of what the paper says was kept."""
 _RULES = {
     "half": "a tie is half a win",
     "dropped": "ties left out",
@@ -106,18 +109,17 @@ def sections(card: EvaluationCard) -> list[CardSection]:
     return found
 
 
-def paper_table(card: EvaluationCard) -> CardTable:
-    """The paper's table beside this evaluation."""
+def paper_table(card: EvaluationCard, suites: Sequence[SuiteScore] = ()) -> CardTable:
+    """The paper's table beside this evaluation. suites: what `evaluate suite` found of the same model."""
     rate = card.figures.win_rate
     here = f"{share(rate)}, {0 if rate is None else rate.n} units, {len(card.figures.judges)} judges"
     kept = "kept, by the paper; no interval"
-    elsewhere = "`dynalign evaluate suite`"
     return CardTable(
         "The paper's table and this model",
         ("", "arXiv 2512.05464", "here"),
         (
             ("preference over the base", f"{percent(PAPER_PREFERENCE)}, one judge, no interval", here),
-            *((name, kept, elsewhere) for name in ("IFEval", "GPQA Diamond", "AIME 2025")),
+            *((title, kept, _suite_score(name, suites)) for name, title in _KEPT.items()),
         ),
         "The paper compares another model on other prompts by another judge: the figures stand side by side, "
         "and are no comparison.",
@@ -125,13 +127,26 @@ def paper_table(card: EvaluationCard) -> CardTable:
     )
 
 
-def markdown(card: EvaluationCard) -> str:
+def _suite_score(name: str, suites: Sequence[SuiteScore]) -> str:
+    """`41.0 % (36.9 to 45.2), base 40.2 % (…): non-inferior`."""
+    found = next((each for each in suites if each.task.startswith(name)), None)
+    if found is None:
+        return "not asked: `dynalign evaluate suite`"
+    if found.against is None:
+        return share(found.model)
+    return f"{share(found.model)}, the other {share(found.against)}: {found.verdict}"
+
+
+def markdown(card: EvaluationCard, suites: Sequence[SuiteScore] = ()) -> str:
     """The card as Markdown, for a model card."""
     lines = [f"## Evaluation: {card.figures.model} against {card.figures.against}", ""]
     lines += [f"- {name}: {value}" for name, value in card_facts(card)]
     lines += ["", f"**{_sentence(conclusion(card.figures))}**", ""]
     lines += [f"> {_sentence(warning)}" for warning in card.figures.warnings]
-    for table in (paper_table(card), *(table for section in sections(card) for table in section.tables)):
+    for table in (
+        paper_table(card, suites),
+        *(table for section in sections(card) for table in section.tables),
+    ):
         lines += ["", f"### {table.title}", "", _row(table.head), _row(["---"] * len(table.head))]
         lines += [_row(row) for row in table.rows]
         lines += ["", table.caption]

@@ -154,3 +154,26 @@ def test_an_endpoint_file_with_a_wrong_key_is_named(tmp_path: Path) -> None:
 def test_the_command_line_reaches_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run_command(dynalign, ["evaluate", "pairwise", "--runs", str(tmp_path)]) == 2
     assert "evaluate pairwise: names no model to test; give a run, or --model" in capsys.readouterr().err
+
+
+def test_what_a_suite_found_stands_beside_the_paper_s_table(tmp_path: Path) -> None:
+    folder = tmp_path / "card"
+    folder.mkdir()
+    score = {"mean": 0.41, "low": 0.37, "high": 0.45, "n": 541}
+    task = {"name": "ifeval", "title": "IFEval, strict", "of_model": {"score": score}}
+    task |= {"of_other": {"score": score}, "loss": {"verdict": "non-inferior"}}
+    (folder / "suite-paper.json").write_text(json.dumps({"tasks": [task]}))
+    (folder / "suite-odd.json").write_text("[]")
+    evaluated(opened(answers_with(4), answers_with(2)), options(tmp_path), tmp_path)
+    table = (folder / "evaluation.md").read_text()
+    assert "41.0 % (37.0 to 45.0), the other 41.0 % (37.0 to 45.0): non-inferior" in table
+    assert table.count("not asked: `dynalign evaluate suite`") == 2
+
+
+def test_two_judges_of_one_name_stay_two(tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    twins = (endpoint(tmp_path, "judge"), endpoint(tmp_path / "other", "judge", "http://127.0.0.1:2/v1"))
+    models = opened(answers_with(4), answers_with(2), **{"judge": prefers_quality, "judge (2)": always_first})
+    figures = evaluated(models, options(tmp_path, judges=twins), tmp_path)["figures"]
+    assert [each["judge"] for each in figures["judges"]] == ["judge", "judge (2)"]  # type: ignore[index]
+    assert figures["agree_JJ"][0][1] == 0.5  # type: ignore[index]
