@@ -11,7 +11,13 @@ from dataclasses import dataclass
 
 from dynalign.evaluation.pairwise.length_control import LengthControlled, length_controlled
 from dynalign.evaluation.pairwise.records import VALUES, ComparedPrompt, Comparison, ModelAnswer, PairVerdicts
-from dynalign.evaluation.pairwise.ties import OrderAgreement, TieRule, order_agreement, tie_rules
+from dynalign.evaluation.pairwise.ties import (
+    OrderAgreement,
+    TieRule,
+    order_agreement,
+    rate_interval,
+    tie_rules,
+)
 from dynalign.evaluation.statistics.agreement import krippendorff_alpha
 from dynalign.evaluation.statistics.bootstrap import bootstrapped_mean
 from dynalign.evaluation.statistics.estimates import Estimate, clustered_mean
@@ -105,7 +111,7 @@ class PairFigures:
     win_rate: Estimate | None
     """Mean over prompts; interval by Student's t over clusters. None without a readable pair."""
     bootstrap: Estimate | None
-    """The same with the interval of the cluster bootstrap."""
+    """The same with the interval of the cluster bootstrap; without one where every unit is the same."""
     prompts: int
     """Prompts that were asked."""
     unread_prompts: int
@@ -141,14 +147,15 @@ def pair_figures(comparison: Comparison, families: Sequence[str] = (), seed: int
     judged = [(row.value, row.prompt.cluster) for row in compared if row.value is not None]
     values = [value for value, _ in judged]
     clusters = [cluster for _, cluster in judged]
-    win_rate = clustered_mean(values, clusters)
+    win_rate = rate_interval(clustered_mean(values, clusters))
     judges = tuple(_judge(comparison, index) for index in range(len(comparison.judges)))
     alpha = _alpha(compared, len(judges), seed)
+    agree_JJ = _agree(compared, len(judges))
     return PairFigures(
         model=comparison.model,
         against=comparison.against,
         win_rate=win_rate,
-        bootstrap=bootstrapped_mean(values, clusters, seed),
+        bootstrap=_resampled(values, clusters, seed),
         prompts=len(compared),
         unread_prompts=len(compared) - len(judged),
         worst=sum(values) / len(compared) if compared else None,
@@ -162,8 +169,8 @@ def pair_figures(comparison: Comparison, families: Sequence[str] = (), seed: int
         judges=judges,
         alpha=alpha,
         without_one=_without_one(compared, len(judges)),
-        agree_JJ=_agree(compared, len(judges)),
-        warnings=tuple(_warnings(comparison, judges, alpha, families)),
+        agree_JJ=agree_JJ,
+        warnings=tuple(_warnings(comparison, judges, alpha, agree_JJ, families)),
     )
 
 
@@ -171,6 +178,12 @@ def family(name: str) -> str:
     """The family that a model's name begins with: `Qwen/Qwen3-14B` → qwen, `gpt-oss-20b` → gpt."""
     found = re.match(r"[^a-z]*([a-z]+)", name.rstrip("/").rsplit("/", 1)[-1].lower())
     return found[1] if found else ""
+
+
+def _resampled(values: Sequence[float], clusters: Sequence[str], seed: int) -> Estimate | None:
+    """Resamples of equal units are equal: they show no interval."""
+    found = bootstrapped_mean(values, clusters, seed)
+    return Estimate(found.mean, n=found.n) if found is not None and found.low == found.high else found
 
 
 def _judge(comparison: Comparison, index: int) -> JudgeResult:
@@ -192,7 +205,7 @@ def _judge(comparison: Comparison, index: int) -> JudgeResult:
         [VALUES[each.when_second] for _, each in both],
         [cluster for cluster, _ in both],
     )
-    win_rate = clustered_mean([value for _, value in read], [cluster for cluster, _ in read])
+    win_rate = rate_interval(clustered_mean([value for _, value in read], [cluster for cluster, _ in read]))
     agreement = order_agreement([each for _, each in both])
     return JudgeResult(comparison.judges[index], win_rate, counts, position, agreement)
 
@@ -255,11 +268,19 @@ def _without_one(compared: Sequence[ComparedPrompt], judges: int) -> tuple[float
 
 
 def _warnings(
-    comparison: Comparison, judges: Sequence[JudgeResult], alpha: Estimate | None, families: Sequence[str]
+    comparison: Comparison,
+    judges: Sequence[JudgeResult],
+    alpha: Estimate | None,
+    agree_JJ: Sequence[Sequence[float | None]],
+    families: Sequence[str],
 ) -> list[str]:
     found = [f"{each.judge} is unusable as a judge here: {each.unusable}" for each in judges if each.unusable]
     if alpha is not None and alpha.mean < LEAST_ALPHA:
-        found.append(f"the judges agree little (Krippendorff's α {alpha.mean:.2f}, below {LEAST_ALPHA:g})")
+        shares = [one for row, line in enumerate(agree_JJ) for one in line[:row] if one is not None]
+        same = f"they give the same verdict in {min(shares):.0%} to {max(shares):.0%}" if shares else ""
+        found.append(
+            f"the judges agree little (Krippendorff's α {alpha.mean:.2f}, below {LEAST_ALPHA:g}; {same})"
+        )
     tested = families[:2]
     for judge, of_judge in zip(judges, families[2:], strict=False):
         kin = [

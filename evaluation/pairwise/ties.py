@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dynalign.evaluation.pairwise.records import ComparedPrompt, PairVerdicts
+from dynalign.evaluation.statistics.auc import share_interval
 from dynalign.evaluation.statistics.bootstrap import RESAMPLES, percentile_interval, with_ends
 from dynalign.evaluation.statistics.estimates import Clusters, Estimate, ratio_interval
 
@@ -54,6 +55,19 @@ class OrderAgreement:
     """Pairs that are a tie in both."""
     differ: int
     """Pairs whose verdict changes with the order."""
+
+
+def rate_interval(estimate: Estimate | None) -> Estimate | None:
+    """A share whose interval stays within 0 and 1.
+
+    Where every unit is the same, Student's t gives no width at all: it is Wilson's interval of the units then
+    (`share_interval`)."""
+    if estimate is None or estimate.low is None or estimate.high is None:
+        return estimate
+    if estimate.high - estimate.low < 1e-12:
+        units = estimate.n or 0
+        return share_interval(min(1.0, max(0.0, estimate.mean)), 0.0, units, units)
+    return Estimate(estimate.mean, max(0.0, estimate.low), min(1.0, estimate.high), estimate.n)
 
 
 def tie_rules(compared: Sequence[ComparedPrompt], half: Estimate | None, seed: int) -> tuple[TieRule, ...]:
@@ -151,4 +165,4 @@ def _ratio(parts_N: Floats, sizes_N: Floats, clusters: Clusters) -> Estimate | N
     for part, size, cluster in zip(parts_N, sizes_N, clusters, strict=True):
         before = sums.get(cluster, (0.0, 0))
         sums[cluster] = (before[0] + float(part), before[1] + int(size))
-    return ratio_interval([pair for pair in sums.values() if pair[1]])
+    return rate_interval(ratio_interval([pair for pair in sums.values() if pair[1]]))

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from dynalign.evaluation.pairwise.records import Comparison
+from dynalign.evaluation.pairwise.ties import rate_interval
 from dynalign.evaluation.statistics.estimates import Estimate, clustered_mean, student_t
 
 
@@ -26,13 +27,13 @@ def transfer(comparison: Comparison, home: str) -> tuple[SourceResult, ...]:
     """The win rate per source, in order of appearance. home: the source that the model was trained on."""
     sources = dict.fromkeys(row.prompt.source for row in comparison.compared)
     values = {source: _values(comparison, source) for source in sources}
-    rates = {source: clustered_mean(*found) for source, found in values.items()}
-    at_home = rates.get(home)
+    means = {source: clustered_mean(*found) for source, found in values.items()}
+    at_home = means.get(home)
     return tuple(
         SourceResult(
             source,
-            rates[source],
-            None if source == home else difference(at_home, rates[source]),
+            rate_interval(means[source]),
+            None if source == home else difference(at_home, means[source]),
             sum(row.prompt.source == source for row in comparison.compared),
         )
         for source in sources

@@ -46,9 +46,11 @@ def test_a_planted_better_model_wins_and_the_card_says_so(
 ) -> None:
     models = opened(answers_with(4), answers_with(2))
     card = evaluated(models, options(tmp_path), tmp_path)
-    assert card["figures"]["win_rate"] == {"mean": 1.0, "low": 1.0, "high": 1.0, "n": 12}  # type: ignore[index]
+    rate = card["figures"]["win_rate"]  # type: ignore[index]
+    assert (rate["mean"], rate["high"], rate["n"]) == (1.0, 1.0, 12)
+    assert rate["low"] == pytest.approx(12 / (12 + 2.201**2), abs=1e-3)  # Wilson's, where all units are won
     said = capsys.readouterr().out
-    assert "win rate 100.0 % (100.0 to 100.0), 12 units, judged by judge: better is preferred" in said
+    assert "win rate 100.0 % (71.2 to 100.0), 12 units, judged by judge: better is preferred" in said
     assert models.most_open == 1
     assert [name for name, _ in models.opened] == ["better", "worse", "judge"]
     assert len(models.askers["judge"].questions) == 24
