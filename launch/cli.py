@@ -15,26 +15,13 @@ import click
 
 from dynalign.configs.errors import CheckpointError, DynalignError, Mistake, RecordError, UserError
 from dynalign.configs.load import load_run
-from dynalign.configs.refusals import did_you_mean
 from dynalign.configs.user_paths import current_folder
 from dynalign.launch import output
+from dynalign.launch.command_group import Commands, runs_option
+from dynalign.launch.evaluate_cli import evaluate
 
 INTERRUPTED = 130
 """128 + SIGINT, as shells report it."""
-
-
-class Commands(click.Group):
-    """A group that suggests a command for one that does not exist."""
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        known = self.list_commands(ctx)
-        if args and not args[0].startswith("-") and args[0] not in known:
-            close = did_you_mean(args[0], known)
-            hint = f"did you mean {close}?" if close else f"there are: {', '.join(known)}"
-            raise click.UsageError(f"there is no command {args[0]!r}; {hint}")
-        return super().resolve_command(ctx, args)
 
 
 def print_version(ctx: click.Context, option: click.Parameter, asked: bool) -> None:
@@ -53,9 +40,6 @@ def print_version(ctx: click.Context, option: click.Parameter, asked: bool) -> N
 config_argument = click.argument("config")
 overrides_argument = click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
 run_argument = click.argument("run")
-runs_option = click.option(
-    "--runs", default="runs", show_default=True, help="Folder that holds the run folders."
-)
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
@@ -208,13 +192,14 @@ def report(run: Sequence[str], runs: str) -> None:
 @run_argument
 @click.argument("out", type=click.Path(path_type=Path))
 @click.option("--step", type=click.IntRange(min=0), help="Step of the checkpoint (default: the newest).")
+@click.option("--push", metavar="OWNER/NAME", help="Also upload it to the model hub, as a private model.")
 @runs_option
-def export(run: str, out: Path, step: int | None, runs: str) -> None:
+def export(run: str, out: Path, step: int | None, push: str | None, runs: str) -> None:
     """Export a run's trained model to OUT, as a Hugging Face folder."""
     (folder,) = _folders([run], runs)
     from dynalign.launch.commands.export import export as copy
 
-    copy(folder, out, step)
+    copy(folder, out, step, push)
 
 
 @dynalign.command()
@@ -254,6 +239,9 @@ def check_judge(
     from dynalign.launch.commands.judge_check import judge_check as measure
 
     return measure(config, overrides, others, answers, out, attacks)
+
+
+dynalign.add_command(evaluate)
 
 
 @dynalign.group(cls=Commands)
