@@ -57,7 +57,8 @@ class HarnessTask:
         """Raises UserError if the items are not of this task, if the harness is not installed, or if items
         need nltk's data and it is missing."""
         self.task = task
-        with _deterministic():
+        _refuse_missing(task, rows)
+        with _deterministic(), _silent():
             self._harness = _opened(task, rows)
             docs = list(self._harness.eval_docs)
             try:
@@ -145,30 +146,27 @@ def _listed(question: str, options: Sequence[str], order: random.Random) -> tupl
 
 
 def _opened(task: SuiteTask, rows: Sequence[Row]) -> Any:
-    if find_spec("lm_eval") is None:
-        rule = "needs lm-evaluation-harness, which is not installed"
-        raise UserError([Mistake(f"the task {task.name}", None, rule, "pip install 'dynalign[evaluate]'")])
-    _refuse_missing_punkt(task, rows)
+    """The harness's task. The items stand for each of its splits, of which it asks one."""
     import datasets
 
-    with _no_download(), _silent():
+    with _no_download():
         import lm_eval.tasks
         from lm_eval.api.task import ConfigurableTask
         from lm_eval.tasks._yaml_loader import load_yaml
 
         config = load_yaml(Path(lm_eval.tasks.__file__).parent / task.yaml)
-        config.pop("tag", None)
-        config["metadata"] = {}
-        if task.text_field is not None:
-            config["doc_to_text"] = task.text_field
-        try:
-            held = datasets.Dataset.from_list([dict(row) for row in rows])
-            given = datasets.DatasetDict({task.source.split: held})
-            config["custom_dataset"] = lambda **_: given
-            with _bars_off(datasets):
-                return ConfigurableTask(config=config)
-        except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
-            raise _wrong_items(task, error) from None
+    config.pop("tag", None)
+    config["metadata"] = {}
+    if task.text_field is not None:
+        config["doc_to_text"] = task.text_field
+    splits = {config.get(f"{name}_split") for name in ("training", "validation", "test", "fewshot")} - {None}
+    try:
+        held = datasets.Dataset.from_list([dict(row) for row in rows])
+        given = datasets.DatasetDict(dict.fromkeys(sorted(splits), held))
+        config["custom_dataset"] = lambda **_: given
+        return ConfigurableTask(config=config)
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+        raise _wrong_items(task, error) from None
 
 
 def _wrong_items(task: SuiteTask, error: Exception) -> UserError:
@@ -178,8 +176,12 @@ def _wrong_items(task: SuiteTask, error: Exception) -> UserError:
     return UserError([Mistake(f"the items of {task.name}", None, rule, remedy)])
 
 
-def _refuse_missing_punkt(task: SuiteTask, rows: Sequence[Row]) -> None:
-    """The harness would fetch the table when it is imported, and without a network end in the middle."""
+def _refuse_missing(task: SuiteTask, rows: Sequence[Row]) -> None:
+    """Refuses where the harness is not installed, or nltk's table is missing, which the harness would fetch
+    when it is imported, and without which it ends in the middle."""
+    if find_spec("lm_eval") is None:
+        rule = "needs lm-evaluation-harness, which is not installed"
+        raise UserError([Mistake(f"the task {task.name}", None, rule, "pip install 'dynalign[evaluate]'")])
     asked = {str(name) for row in rows for name in row.get("instruction_id_list") or ()}
     if not asked & NEEDS_PUNKT or has_punkt():
         return
@@ -227,20 +229,17 @@ def _deterministic() -> Iterator[None]:
 
 @contextmanager
 def _silent() -> Iterator[None]:
-    """Its warnings are about settings that are ours."""
+    """No warnings of the harness about settings that are ours, and no progress bars of milliseconds."""
+    import datasets
+
     logger = logging.getLogger("lm_eval")
     before = logger.level
+    shown = datasets.is_progress_bar_enabled()
     logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(before)
-
-
-@contextmanager
-def _bars_off(datasets: Any) -> Iterator[None]:
     datasets.disable_progress_bars()
     try:
         yield
     finally:
-        datasets.enable_progress_bars()
+        logger.setLevel(before)
+        if shown:
+            datasets.enable_progress_bars()

@@ -2,11 +2,8 @@
 
 import csv
 import json
-import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from dynalign.configs.errors import Mistake, UserError
 from dynalign.evaluation.suites.items import OWN, Row
@@ -79,8 +76,7 @@ def _from_hub(task: SuiteTask, data: Path | None) -> list[Row]:
 
     source = task.source
     try:
-        with _quiet(datasets):
-            found = datasets.load_dataset(source.path, source.subset, split=source.split)
+        found = datasets.load_dataset(source.path, source.subset, split=source.split)
     except (DatasetsError, HfHubHTTPError, OSError, ValueError) as error:
         rule = f"is not in the hub's cache and cannot be fetched ({_first_line(error)})"
         if data is not None:
@@ -92,20 +88,3 @@ def _from_hub(task: SuiteTask, data: Path | None) -> list[Row]:
 
 def _first_line(error: Exception) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0][:160]
-
-
-@contextmanager
-def _quiet(datasets: Any) -> Iterator[None]:
-    """No progress bars of the library meanwhile."""
-    shown = datasets.utils.logging.is_progress_bar_enabled()
-    datasets.disable_progress_bars()
-    try:
-        yield
-    finally:
-        if shown:
-            datasets.enable_progress_bars()
-
-
-def offline(environment: Mapping[str, str] = os.environ) -> bool:
-    """Whether the hub's libraries were told that there is no network."""
-    return environment.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE")

@@ -182,7 +182,9 @@ SAFETY = (
         variances=Variances(0.05, 0.0),
     ),
     *(
-        _model_written(f"sycophancy_on_{name}", f"Sycophancy, {title}", "sycophancy", f"sycophancy_on_{name}", False)
+        _model_written(
+            f"sycophancy_on_{name}", f"Sycophancy, {title}", "sycophancy", f"sycophancy_on_{name}", False
+        )
         for name, title in (
             ("nlp_survey", "questions on NLP"),
             ("philpapers2020", "philosophy"),
