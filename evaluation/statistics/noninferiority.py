@@ -1,4 +1,4 @@
-"""Whether a model has lost anything against another on the same items: non-inferior, inferior, or inconclusive.
+"""Whether a model has lost anything against another, item by item: non-inferior, inferior, or inconclusive.
 
 Per item, d is the difference of the two models' scores, each averaged over K repeats, in [-1, 1]. Its mean is
 the gain less the loss, g - l with g = mean max(d, 0) and l = mean max(-d, 0). An item does not have both, so
@@ -35,7 +35,7 @@ _HALVINGS = 60
 class NonInferiority:
     """One task's answer to "was anything lost?".
 
-    Example: `NonInferiority(Estimate(-0.011, -0.037, 0.015, 541), -0.033, 0.04, 0.014, 0.028, "non-inferior")`.
+    Example: `NonInferiority(Estimate(-0.01, -0.04, 0.02, 541), -0.033, 0.04, 0.014, 0.028, "non-inferior")`.
     """
 
     difference: Estimate

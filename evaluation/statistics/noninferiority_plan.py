@@ -43,7 +43,7 @@ class Plan:
     power: float
     """The probability of "non-inferior" for a model that has lost nothing, this task alone."""
     power_holm: float
-    """The same if this task were the hardest of the suite, at Holm's first level: the least that is promised."""
+    """The same at Holm's first level, 5 % by the number of tasks: the least that is promised."""
 
 
 def plan(variances: Variances, items: int, repeats: int, margin: float, tests: int = 1) -> Plan:

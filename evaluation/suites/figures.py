@@ -1,4 +1,4 @@
-"""From scores to a suite's figures: a score with its interval per task, and what was lost against another model."""
+"""From scores to a suite's figures: scores with intervals, and what was lost against another model."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -18,7 +18,7 @@ Scores = Sequence[tuple[float, ...]]
 
 @dataclass(frozen=True)
 class TaskFigures:
-    """One model at one task: `TaskFigures(Estimate(0.41, 0.36, 0.46, 541), 541, 1, cut=3, unread=0, refused=0)`."""
+    """One model at one task: `TaskFigures(Estimate(0.41, 0.36, 0.46, 541), 541, 1, 3, 0, 0)`."""
 
     score: Estimate | None
     """Mean of the items' mean scores, with its 95 % interval over items; None without answers."""

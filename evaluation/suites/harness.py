@@ -15,12 +15,16 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from jinja2 import UndefinedError
+
 from dynalign.configs.errors import Mistake, UserError
 from dynalign.evaluation.suites.items import Row
 from dynalign.evaluation.suites.tasks import SuiteTask
 
 SEED = 0
 """Of the order of GPQA's options, and of the letter that IFEval draws for one that is none."""
+WRONG_ITEMS = (KeyError, TypeError, ValueError, AttributeError, IndexError, UndefinedError)
+"""What the harness's templates and functions raise for rows of another set."""
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 NEEDS_PUNKT = frozenset({"length_constraints:number_sentences", "change_case:capital_word_frequency"})
 """Instructions of IFEval that are checked with nltk's table `punkt_tab`."""
@@ -61,16 +65,18 @@ class HarnessTask:
         with _deterministic(), _silent():
             self._harness = _opened(task, rows)
             docs = list(self._harness.eval_docs)
+            self._cuts: tuple[str, ...] = ()
+            if task.kind == "text":
+                self._cuts = tuple((self._harness.config.generation_kwargs or {}).get("until") or ())
             try:
                 prepared = [self._prepared(number, doc) for number, doc in enumerate(docs)]
-            except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+                self._items = [each for _, each in prepared]
+                self.items: tuple[Item, ...] = tuple(item for item, _ in prepared)
+                """What is asked, in the order of the rows."""
+                self._answer([""] * len(docs))
+                self._score(self._items[0])  # some columns are read by the verdict alone
+            except WRONG_ITEMS as error:
                 raise _wrong_items(task, error) from None
-        self._items = [each for _, each in prepared]
-        self.items: tuple[Item, ...] = tuple(item for item, _ in prepared)
-        """What is asked, in the order of the rows."""
-        self._cuts: tuple[str, ...] = ()
-        if task.kind == "text":
-            self._cuts = tuple((self._harness.config.generation_kwargs or {}).get("until") or ())
 
     def scores(self, answers: Sequence[str | None]) -> list[float | None]:
         """The harness's score of each item's answer; None for an item without one.
@@ -99,10 +105,9 @@ class HarnessTask:
             return float(result[self.task.metric])
         labels = self.items[each.instance.doc_id].labels
         (answer,) = each.instance.resps
-        if answer not in labels:
-            return 0.0
         likelihoods = [(0.0 if label == answer else -1e9, label == answer) for label in labels]
-        return float(self._harness.process_results(each.doc, likelihoods)[self.task.metric])
+        score = float(self._harness.process_results(each.doc, likelihoods)[self.task.metric])
+        return score if answer in labels else 0.0
 
     def _cut(self, answer: str) -> str:
         """The answer up to the first of the harness's stop strings, which an endpoint is not told."""
@@ -165,7 +170,7 @@ def _opened(task: SuiteTask, rows: Sequence[Row]) -> Any:
         given = datasets.DatasetDict(dict.fromkeys(sorted(splits), held))
         config["custom_dataset"] = lambda **_: given
         return ConfigurableTask(config=config)
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+    except WRONG_ITEMS as error:
         raise _wrong_items(task, error) from None
 
 

@@ -1,4 +1,4 @@
-"""A task's items: those of ours, from a file, or from the hub. A missing data set is named with the way to it."""
+"""A task's items: ours, from a file, or from the hub. A missing data set is named with the way to it."""
 
 import csv
 import json
@@ -37,7 +37,8 @@ def file_in(folder: Path, name: str) -> Path | None:
 
 
 def _way(task: SuiteTask) -> str:
-    return f"put its split {task.source.split} into the --data folder as {task.name}.jsonl (or .json, .csv, .parquet)"
+    file = f"{task.name}.jsonl (or .json, .csv, .parquet)"
+    return f"put its split {task.source.split} into the --data folder as {file}"
 
 
 def _from_file(task: SuiteTask, file: Path) -> list[Row]:

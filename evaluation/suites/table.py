@@ -11,7 +11,8 @@ from dynalign.evaluation.suites.tasks import SuiteTask
 def plan_line(task: SuiteTask, items: int, found: Plan) -> str:
     """What a task's comparison can show: `IFEval, strict: 541 items: 83 % power …`."""
     asked = f"{items} items" + (f" × {task.repeats} answers" if task.repeats > 1 else "")
-    power = f"{_percent(found.power)} power to show a loss below {_points(task.margin)} points, if nothing was lost"
+    shown = f"to show that less than {_points(task.margin)} points were lost, if nothing was"
+    power = f"{_percent(found.power)} power {shown}"
     holm = f"{_percent(found.power_holm)} at the suite's strictest level"
     line = f"{task.title}: {asked}: {power} ({holm})"
     if found.power >= WANTED_POWER:

@@ -34,8 +34,8 @@ class Source:
 class SuiteTask:
     """One task.
 
-    Example: `SuiteTask("ifeval", "IFEval strict", "ifeval/ifeval.yaml", Source("google/IFEval", None, "train"),
-    "text", "prompt_level_strict_acc", max_tokens=1280, margin=0.04)`.
+    Example: `SuiteTask("aime25", "AIME 2025", "aime/aime25.yaml", Source("math-ai/aime25", None, "test"),
+    "text", "exact_match")`.
     """
 
     name: str
