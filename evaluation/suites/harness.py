@@ -207,7 +207,7 @@ def has_punkt() -> bool:
 
 @contextmanager
 def _no_download() -> Iterator[None]:
-    """The harness fetches nltk's data on import, but not in a process that is not the first of its machine."""
+    """On import the harness fetches nltk's data, but only in the first process of a machine."""
     before = os.environ.get("LOCAL_RANK")
     os.environ["LOCAL_RANK"] = "1"
     try:

@@ -15,11 +15,12 @@ INSTRUCTIONS: tuple[tuple[str, str, Row], ...] = (
     ("punctuation:no_comma", "Write two sentences about {}. Do not use any commas.", {}),
     ("change_case:english_lowercase", "Write about {} in English, in lowercase letters only.", {}),
     ("change_case:english_capital", "Write about {} in English, in capital letters only.", {}),
-    ("startend:quotation", "Write one sentence about {}. Wrap the whole answer in double quotation marks.", {}),
+    ("startend:quotation", "Write one sentence about {}. Wrap the answer in double quotation marks.", {}),
     ("detectable_format:number_bullet_lists",
      "List facts about {} as exactly 3 bullet points, each beginning with an asterisk, like:\n* A point.",
      {"num_bullets": 3}),
-    ("keywords:existence", "Write about {}. Use the words people and time.", {"keywords": ["people", "time"]}),
+    ("keywords:existence", "Write about {}. Use the words people and time.",
+     {"keywords": ["people", "time"]}),
     ("keywords:forbidden_words", "Write about {} without the words very and really.",
      {"forbidden_words": _FORBIDDEN}),
     ("length_constraints:number_words", "Write about {} in less than 40 words.",
@@ -37,8 +38,9 @@ INSTRUCTIONS: tuple[tuple[str, str, Row], ...] = (
 _CAPITALS = (
     "France:Paris Italy:Rome Spain:Madrid Germany:Berlin Japan:Tokyo Egypt:Cairo Greece:Athens Russia:Moscow "
     "China:Beijing Cuba:Havana Portugal:Lisbon Austria:Vienna Hungary:Budapest Poland:Warsaw Norway:Oslo "
-    "Sweden:Stockholm Finland:Helsinki Denmark:Copenhagen Ireland:Dublin Kenya:Nairobi Peru:Lima Chile:Santiago "
-    "Turkey:Ankara Iran:Tehran Iraq:Baghdad Thailand:Bangkok Vietnam:Hanoi Nepal:Kathmandu Canada:Ottawa "
+    "Sweden:Stockholm Finland:Helsinki Denmark:Copenhagen Ireland:Dublin Kenya:Nairobi Peru:Lima "
+    "Chile:Santiago Turkey:Ankara Iran:Tehran "
+    "Iraq:Baghdad Thailand:Bangkok Vietnam:Hanoi Nepal:Kathmandu Canada:Ottawa "
     "Belgium:Brussels"
 )
 _OPPOSITES = (
@@ -49,13 +51,13 @@ _OPPOSITES = (
 )
 _PLURALS = (
     "child:children man:men woman:women foot:feet tooth:teeth mouse:mice goose:geese person:people ox:oxen "
-    "leaf:leaves knife:knives wolf:wolves city:cities baby:babies box:boxes bus:buses dish:dishes hero:heroes "
-    "lady:ladies story:stories wife:wives half:halves shelf:shelves potato:potatoes watch:watches "
+    "leaf:leaves knife:knives wolf:wolves city:cities baby:babies box:boxes bus:buses dish:dishes "
+    "hero:heroes lady:ladies story:stories wife:wives half:halves shelf:shelves potato:potatoes watch:watches "
     "thief:thieves calf:calves fly:flies glass:glasses country:countries"
 )
 _SOURCES = (
-    "sheep:wool cow:milk bee:honey hen:eggs baker:bread potter:pots tailor:clothes author:books painter:pictures "
-    "farmer:crops vineyard:wine brewery:beer mill:flour sawmill:boards printer:newspapers jeweller:rings "
+    "sheep:wool cow:milk bee:honey hen:eggs baker:bread potter:pots tailor:clothes author:books "
+    "painter:pictures farmer:crops vineyard:wine brewery:beer mill:flour sawmill:boards printer:newspapers jeweller:rings "
     "shoemaker:shoes weaver:cloth composer:music blacksmith:horseshoes florist:bouquets dairy:cheese "
     "quarry:stone well:water orchard:apples hatmaker:hats candlemaker:candles poet:poems architect:plans "
     "silkworm:silk"

@@ -1,4 +1,4 @@
-"""From items to questions and from answers to scores: thinking, labels, cut answers, refusals, repeats, kills."""
+"""From items to questions and from answers to scores: thinking, labels, refusals, repeats, kills."""
 
 import asyncio
 import math

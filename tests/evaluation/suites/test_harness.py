@@ -1,19 +1,21 @@
 """The harness's verdicts are its own, and its traps do not reach a user."""
 
-import random
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import lm_eval.tasks
 import nltk
 import pytest
 from lm_eval.api.instance import Instance
 from lm_eval.api.model import LM
+from lm_eval.api.task import ConfigurableTask
 from lm_eval.evaluator import simple_evaluate
 from lm_eval.tasks import TaskManager
+from lm_eval.tasks._yaml_loader import load_yaml
 
 from dynalign.configs.errors import UserError
-from dynalign.evaluation.suites import harness
 from dynalign.evaluation.suites.harness import HarnessTask
 from dynalign.evaluation.suites.items import OWN
 from dynalign.evaluation.suites.tasks import AIME, GPQA, IFEVAL, QUICK, SAFETY, SuiteTask
@@ -70,33 +72,38 @@ def filled(answer: str, question: str) -> str:
     return answer.replace("RIGHT", letter).replace("WRONG", "A" if letter == "B" else "B")
 
 
-def librarys_scores(task: SuiteTask, rows: suite_items.Rows, answers: Sequence[str]) -> list[float]:
-    """By the harness's whole loop."""
-    random.seed(harness.SEED)
-    with harness._silent():
-        own: Any = harness._opened(task, rows)
-        found = simple_evaluate(
-            model=FixedModel(answers),
-            tasks=[own],
-            task_manager=TaskManager(include_defaults=False),
-            bootstrap_iters=0,
-            random_seed=harness.SEED,
-        )
-    (samples,) = found["samples"].values()
-    kept = sorted(
-        (each for each in samples if each["filter"] == task.answer_filter), key=lambda each: each["doc_id"]
+def librarys_scores(task: SuiteTask, file: Path, answers: Sequence[str]) -> list[float]:
+    """By the harness's whole loop, on a file that it loads itself.
+
+    It draws GPQA's options each time it is asked for its items, and finds the same order in datasets' cache."""
+    config: Any = load_yaml(Path(lm_eval.tasks.__file__).parent / task.yaml)
+    config.pop("tag", None)
+    splits = {config.get(f"{name}_split") for name in ("training", "validation", "test", "fewshot")} - {None}
+    given = {"data_files": dict.fromkeys(splits, str(file)), "cache_dir": str(file.parent / "cache")}
+    config |= {"dataset_path": "json", "dataset_name": None, "dataset_kwargs": given}
+    found: Any = simple_evaluate(
+        model=FixedModel(answers),
+        tasks=[ConfigurableTask(config=config)],
+        task_manager=TaskManager(include_defaults=False),
+        bootstrap_iters=0,
     )
-    return [float(each[task.metric]) for each in kept]
+    (samples,) = found["samples"].values()
+    kept = [each for each in samples if each["filter"] == task.answer_filter]
+    return [float(each[task.metric]) for each in sorted(kept, key=lambda each: int(each["doc_id"]))]
 
 
 @pytest.mark.parametrize("task", [IFEVAL, GPQA, AIME], ids=lambda task: task.name)
-def test_verdicts_on_fixed_answers_are_those_of_the_harness_s_own_loop(task: SuiteTask) -> None:
+def test_verdicts_on_fixed_answers_are_those_of_the_harness_s_own_loop(
+    task: SuiteTask, tmp_path: Path
+) -> None:
     rows = suite_items.rows_of_task(task.name)
     answers = ANSWERS[task.name]
     prepared = HarnessTask(task, rows)
     given = [filled(answer, item.question) for answer, item in zip(answers, prepared.items, strict=True)]
     found = prepared.scores(given)
-    assert found == librarys_scores(task, rows, answers)
+    file = tmp_path / "items.jsonl"
+    file.write_text("\n".join(json.dumps(row) for row in rows))
+    assert found == librarys_scores(task, file, answers)
     assert {0.0, 1.0} <= set(found)
 
 
@@ -166,7 +173,7 @@ def test_every_safety_task_is_asked_and_judged(task: SuiteTask) -> None:
     assert set(prepared.scores(["" for _ in prepared.items])) == {0.0}
 
 
-def test_the_options_of_a_listed_question_are_drawn_so_that_the_first_is_not_the_right_one() -> None:
+def test_the_options_of_a_listed_question_are_drawn() -> None:
     rows = suite_items.SAFETY["truthfulqa_mc1"][:1] * 60
     task = next(each for each in SAFETY if each.name == "truthfulqa_mc1")
     right = [item.labels[0] for item in HarnessTask(task, rows).items]
