@@ -4,9 +4,8 @@ from typing import Any
 
 import click
 
-suites_runs_option = click.option(
-    "--runs", default="runs", show_default=True, help="Folder that holds the run folders."
-)
+from dynalign.launch.command_group import runs_option
+
 engine_option = click.option(
     "--engine",
     multiple=True,
@@ -59,7 +58,7 @@ out_option = click.option("--out", help="Folder of table and answers (default: b
 )
 @engine_option
 @out_option
-@suites_runs_option
+@runs_option
 def suite(**options: Any) -> int:
     """Ask SUITE (quick, paper, safety) of a trained model, and test whether it has lost anything.
 
@@ -74,7 +73,7 @@ def suite(**options: Any) -> int:
 @click.argument("run")
 @engine_option
 @out_option
-@suites_runs_option
+@runs_option
 def quick(**options: Any) -> int:
     """Ask RUN's model the suite `quick`, which comes with dynalign: minutes on two cores."""
     from dynalign.launch.commands.evaluate_suite import SuiteOptions, evaluate_suite

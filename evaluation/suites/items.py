@@ -36,31 +36,30 @@ INSTRUCTIONS: tuple[tuple[str, str, Row], ...] = (
 """The harness's instruction, the prompt, and what the harness's check is told. None needs nltk's data."""
 
 _CAPITALS = (
-    "France:Paris Italy:Rome Spain:Madrid Germany:Berlin Japan:Tokyo Egypt:Cairo Greece:Athens Russia:Moscow "
-    "China:Beijing Cuba:Havana Portugal:Lisbon Austria:Vienna Hungary:Budapest Poland:Warsaw Norway:Oslo "
-    "Sweden:Stockholm Finland:Helsinki Denmark:Copenhagen Ireland:Dublin Kenya:Nairobi Peru:Lima "
-    "Chile:Santiago Turkey:Ankara Iran:Tehran "
-    "Iraq:Baghdad Thailand:Bangkok Vietnam:Hanoi Nepal:Kathmandu Canada:Ottawa "
-    "Belgium:Brussels"
+    "France:Paris Italy:Rome Spain:Madrid Germany:Berlin Japan:Tokyo Egypt:Cairo Greece:Athens "
+    "Russia:Moscow China:Beijing Cuba:Havana Portugal:Lisbon Austria:Vienna Hungary:Budapest "
+    "Poland:Warsaw Norway:Oslo Sweden:Stockholm Finland:Helsinki Denmark:Copenhagen Ireland:Dublin "
+    "Kenya:Nairobi Peru:Lima Chile:Santiago Turkey:Ankara Iran:Tehran Iraq:Baghdad Thailand:Bangkok "
+    "Vietnam:Hanoi Nepal:Kathmandu Canada:Ottawa Belgium:Brussels"
 )
 _OPPOSITES = (
-    "hot:cold up:down early:late open:closed rich:poor day:night left:right old:young wet:dry light:dark "
-    "fast:slow full:empty loud:quiet strong:weak high:low first:last buy:sell win:lose begin:end love:hate "
-    "true:false hard:soft long:short thick:thin inside:outside push:pull near:far safe:dangerous "
-    "clean:dirty cheap:expensive"
+    "hot:cold up:down early:late open:closed rich:poor day:night left:right old:young wet:dry "
+    "light:dark fast:slow full:empty loud:quiet strong:weak high:low first:last buy:sell win:lose "
+    "begin:end love:hate true:false hard:soft long:short thick:thin inside:outside push:pull near:far "
+    "safe:dangerous clean:dirty cheap:expensive"
 )
 _PLURALS = (
-    "child:children man:men woman:women foot:feet tooth:teeth mouse:mice goose:geese person:people ox:oxen "
-    "leaf:leaves knife:knives wolf:wolves city:cities baby:babies box:boxes bus:buses dish:dishes "
-    "hero:heroes lady:ladies story:stories wife:wives half:halves shelf:shelves potato:potatoes watch:watches "
-    "thief:thieves calf:calves fly:flies glass:glasses country:countries"
+    "child:children man:men woman:women foot:feet tooth:teeth mouse:mice goose:geese person:people "
+    "ox:oxen leaf:leaves knife:knives wolf:wolves city:cities baby:babies box:boxes bus:buses "
+    "dish:dishes hero:heroes lady:ladies story:stories wife:wives half:halves shelf:shelves "
+    "potato:potatoes watch:watches thief:thieves calf:calves fly:flies glass:glasses country:countries"
 )
 _SOURCES = (
     "sheep:wool cow:milk bee:honey hen:eggs baker:bread potter:pots tailor:clothes author:books "
-    "painter:pictures farmer:crops vineyard:wine brewery:beer mill:flour sawmill:boards printer:newspapers jeweller:rings "
-    "shoemaker:shoes weaver:cloth composer:music blacksmith:horseshoes florist:bouquets dairy:cheese "
-    "quarry:stone well:water orchard:apples hatmaker:hats candlemaker:candles poet:poems architect:plans "
-    "silkworm:silk"
+    "painter:pictures farmer:crops vineyard:wine brewery:beer mill:flour sawmill:boards "
+    "printer:newspapers jeweller:rings shoemaker:shoes weaver:cloth composer:music "
+    "blacksmith:horseshoes florist:bouquets dairy:cheese quarry:stone well:water orchard:apples "
+    "hatmaker:hats candlemaker:candles poet:poems architect:plans silkworm:silk"
 )
 PAIRS: tuple[tuple[str, str], ...] = (
     ("What is the capital of {}?", _CAPITALS),

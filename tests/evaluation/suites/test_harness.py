@@ -78,7 +78,8 @@ def librarys_scores(task: SuiteTask, file: Path, answers: Sequence[str]) -> list
     It draws GPQA's options each time it is asked for its items, and finds the same order in datasets' cache."""
     config: Any = load_yaml(Path(lm_eval.tasks.__file__).parent / task.yaml)
     config.pop("tag", None)
-    splits = {config.get(f"{name}_split") for name in ("training", "validation", "test", "fewshot")} - {None}
+    names = ("training", "validation", "test", "fewshot")
+    splits = {config.get(f"{name}_split") for name in names} - {None}
     given = {"data_files": dict.fromkeys(splits, str(file)), "cache_dir": str(file.parent / "cache")}
     config |= {"dataset_path": "json", "dataset_name": None, "dataset_kwargs": given}
     found: Any = simple_evaluate(
@@ -125,10 +126,8 @@ def test_our_own_items_are_the_same_every_time_and_can_be_solved(task: SuiteTask
 
 def test_gpqa_reads_any_form_of_a_letter_where_strict_match_reads_one() -> None:
     prepared = HarnessTask(GPQA, suite_items.GPQA)
-    letters = [
-        "ABCD"[[f"({x}) right" in item.question for x in "ABCD"].index(True)] for item in prepared.items
-    ]
-    assert prepared.scores([f"So I take ({letter})" for letter in letters]) == [1.0] * 4
+    answers = [filled("So I take (RIGHT)", item.question) for item in prepared.items]
+    assert prepared.scores(answers) == [1.0] * 4
     assert all("The answer is (X)" in item.question for item in prepared.items)
 
 
