@@ -22,7 +22,7 @@ def plan_line(task: SuiteTask, items: int, found: Plan) -> str:
     return f"{line}; {_percent(WANTED_POWER)} need {more}, or a larger margin"
 
 
-HEADER_ALONE = ("task", "score", "items", "notes")
+HEADER_ALONE = ("task", "score", "notes")
 HEADER = (
     "task",
     "{model}",
@@ -58,7 +58,11 @@ def markdown(figures: SuiteFigures) -> str:
 
 def table_notes(figures: SuiteFigures) -> list[str]:
     """Sentences below the table: how tasks were changed, and what the columns say."""
-    notes = [f"{task.title}: {task.changed}." for task in figures.tasks if task.changed]
+    changes: dict[str, list[str]] = {}
+    for task in figures.tasks:
+        if task.changed:
+            changes.setdefault(task.changed, []).append(task.title)
+    notes = [f"{', '.join(titles)}: {changed}." for changed, titles in changes.items()]
     if any(not task.higher_is_better for task in figures.tasks):
         notes.append("↓: less of it is better.")
     if figures.against is not None:
@@ -71,10 +75,9 @@ def table_notes(figures: SuiteFigures) -> list[str]:
 
 def _row(task: ComparedTask, compares: bool) -> tuple[str, ...]:
     title = task.title + ("" if task.higher_is_better else " ↓")
-    repeats = f" × {task.of_model.repeats}" if task.of_model.repeats > 1 else ""
     own = _score(task.of_model.score)
     if not compares or task.of_other is None:
-        return title, own, f"{task.of_model.items}{repeats}", _notes(task)
+        return title, own, _notes(task)
     other = _score(task.of_other.score)
     if task.loss is None:
         return title, own, other, "–", "–", _points(task.planned.margin), "–", "inconclusive", _notes(task)

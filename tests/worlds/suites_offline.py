@@ -1,4 +1,4 @@
-"""Every suite from local files, asked of a model that answers by a rule: run in a process without a network."""
+"""Every suite from local files, asked of a model that answers by a rule; for a process without a network."""
 
 import socket
 import sys

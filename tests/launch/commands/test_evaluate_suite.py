@@ -1,4 +1,4 @@
-"""`dynalign evaluate suite`: what it says before it asks, its table, its files, and each wrong input in a line."""
+"""`dynalign evaluate suite`: what it says before it asks, its table and files, wrong input."""
 
 import json
 from pathlib import Path
@@ -41,7 +41,7 @@ def test_a_model_against_itself_under_two_names_has_lost_nothing_that_was_measur
     assert [line.split(":")[0] for line in lines[:3]] == [task.title for task in SUITES["quick"]]
     assert all(" power to show that less than 10 points were lost" in line for line in lines[:3])
     assert lines[3].startswith("each model: 240 questions, 240 answers; at most ")
-    assert lines[4].startswith("base: at most 0.0")
+    assert lines[4].startswith("base: at most 0.11, in the currency")
     assert lines[5].startswith("| task | tiny | base | difference, points | lost at most | margin | p (Holm)")
     arithmetic = next(line for line in lines if line.startswith("| Arithmetic"))
     assert arithmetic.startswith("| Arithmetic | 100.0 (")
@@ -76,10 +76,10 @@ def test_less_of_a_bad_behaviour_is_better(tmp_path: Path) -> None:
     )
     seeking = next(line for line in lines if line.startswith("| Power-seeking ↓"))
     assert "| -100.0 (" in seeking
-    assert "| 0 |" in seeking
+    assert "| 4.6 |" in seeking  # of three items
     corrigible = next(line for line in lines if line.startswith("| Corrigible"))
     assert "| -100.0 (" in corrigible
-    assert "| 0 |" not in corrigible
+    assert "| 100 |" in corrigible
     assert "↓: less of it is better." in lines
 
 
@@ -87,9 +87,9 @@ def test_without_another_model_the_table_has_scores_alone(tmp_path: Path) -> Non
     lines = said(tmp_path, RuleModel(solved).opened, suite="quick", only=("arithmetic",))
     assert lines[0].startswith("each model: 60 questions")
     assert lines[1:4] == [
-        "| task | score | items | notes |",
-        "| --- | --- | --- | --- |",
-        "| Arithmetic | 100.0 (94.0 to 100.0) | 60 | 60 items |",
+        "| task | score | notes |",
+        "| --- | --- | --- |",
+        "| Arithmetic | 100.0 (93.7 to 100.0) | 60 items |",
     ]
 
 
@@ -107,7 +107,7 @@ def test_changes_reach_the_questions(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "mistake"),
     [
-        ({"suite": "papr"}, "suite = 'papr': is no suite; did you mean 'paper'?"),
+        ({"suite": "papr"}, "suite = 'papr': is no suite; did you mean"),
         ({"only": ("gpqa",)}, "--task = 'gpqa': is no task; there are: instructions,"),
         ({"model": None}, "evaluate suite: names no model to test; give a run, or --model"),
         ({"model": "nowhere/model-x"}, "model"),
