@@ -75,7 +75,7 @@ def filled(answer: str, question: str) -> str:
 def librarys_scores(task: SuiteTask, file: Path, answers: Sequence[str]) -> list[float]:
     """By the harness's whole loop, on a file that it loads itself.
 
-    It draws GPQA's options each time it is asked for its items, and finds the same order in datasets' cache."""
+    It draws GPQA's options whenever it reads its items; datasets' cache gives it the first order again."""
     config: Any = load_yaml(Path(lm_eval.tasks.__file__).parent / task.yaml)
     config.pop("tag", None)
     names = ("training", "validation", "test", "fewshot")
@@ -118,8 +118,8 @@ def test_our_own_items_are_the_same_every_time_and_can_be_solved(task: SuiteTask
     if task.name == "arithmetic":
         assert set(prepared.scores([row["answer"] for row in rows])) == {1.0}
     if task.name == "knowledge":
-        letters = [next(letter for letter in "ABCD" if f"({letter}) {row['Correct Answer']}\n" in item.question)
-                   for row, item in zip(rows, prepared.items, strict=True)]  # fmt: skip
+        pairs = zip((row["Correct Answer"] for row in rows), prepared.items, strict=True)
+        letters = [next(x for x in "ABCD" if f"({x}) {right}\n" in item.question) for right, item in pairs]
         assert set(prepared.scores(letters)) == {1.0}
         assert sum(score or 0 for score in prepared.scores(["A"] * len(rows))) == pytest.approx(30, abs=15)
 
