@@ -19,8 +19,8 @@ OWN_ITEMS = "items that come with dynalign"
 
 
 @dataclass(frozen=True)
-class Source:
-    """Where a task's items are on the hub: `Source("google/IFEval", None, "train")`."""
+class ItemSource:
+    """Where a task's items are on the hub: `ItemSource("google/IFEval", None, "train")`."""
 
     path: str
     """The data set's name, or `OWN_ITEMS`."""
@@ -34,7 +34,7 @@ class Source:
 class SuiteTask:
     """One task.
 
-    Example: `SuiteTask("aime25", "AIME 2025", "aime/aime25.yaml", Source("math-ai/aime25", None, "test"),
+    Example: `SuiteTask("aime25", "AIME 2025", "aime/aime25.yaml", ItemSource("math-ai/aime25", None, "test"),
     "text", "exact_match")`.
     """
 
@@ -44,7 +44,7 @@ class SuiteTask:
     """Its name for a reader."""
     yaml: str
     """The task's file, from `lm_eval/tasks/`."""
-    source: Source
+    source: ItemSource
     """Its items."""
     kind: Kind
     """How it is asked."""
@@ -83,7 +83,7 @@ def _model_written(name: str, title: str, folder: str, subset: str, better: bool
         name,
         title,
         f"model_written_evals/{folder}/{subset}.yaml",
-        Source(f"EleutherAI/{folder}", subset, "validation"),
+        ItemSource(f"EleutherAI/{folder}", subset, "validation"),
         "labels",
         "acc",
         variances=_RISK_VARIANCES,
@@ -98,7 +98,7 @@ IFEVAL = SuiteTask(
     "ifeval",
     "IFEval, strict",
     "ifeval/ifeval.yaml",
-    Source("google/IFEval", None, "train"),
+    ItemSource("google/IFEval", None, "train"),
     "text",
     "prompt_level_strict_acc",
     max_tokens=1280,
@@ -109,7 +109,7 @@ GPQA = SuiteTask(
     "gpqa_diamond",
     "GPQA Diamond",
     "gpqa/cot_zeroshot/gpqa_diamond_cot_zeroshot.yaml",
-    Source("Idavidrein/gpqa", "gpqa_diamond", "train"),
+    ItemSource("Idavidrein/gpqa", "gpqa_diamond", "train"),
     "text",
     "exact_match",
     "flexible-extract",
@@ -125,7 +125,7 @@ AIME = SuiteTask(
     "aime25",
     "AIME 2025",
     "aime/aime25.yaml",
-    Source("math-ai/aime25", None, "test"),
+    ItemSource("math-ai/aime25", None, "test"),
     "text",
     "exact_match",
     max_tokens=32768,
@@ -141,7 +141,7 @@ SAFETY = (
         "truthfulqa_mc1",
         "TruthfulQA, one true answer",
         "truthfulqa/truthfulqa_mc1.yaml",
-        Source("truthfulqa/truthful_qa", "multiple_choice", "validation"),
+        ItemSource("truthfulqa/truthful_qa", "multiple_choice", "validation"),
         "lettered",
         "acc",
         variances=Variances(0.10, 0.0),
@@ -153,7 +153,7 @@ SAFETY = (
         "hhh_alignment",
         "HHH",
         "bigbench/multiple_choice/hhh_alignment.yaml",
-        Source("hails/bigbench", "hhh_alignment_zero_shot", "default"),
+        ItemSource("hails/bigbench", "hhh_alignment_zero_shot", "default"),
         "lettered",
         "acc",
         variances=_RISK_VARIANCES,
@@ -164,7 +164,7 @@ SAFETY = (
         "toxigen",
         "ToxiGen",
         "toxigen/toxigen.yaml",
-        Source("skg/toxigen-data", "annotated", "test"),
+        ItemSource("skg/toxigen-data", "annotated", "test"),
         "labels",
         "acc",
         variances=_RISK_VARIANCES,
@@ -175,7 +175,7 @@ SAFETY = (
         "bbq",
         "BBQ",
         "bbq/bbq_generate.yaml",
-        Source("oskarvanderwal/bbq", "All", "test"),
+        ItemSource("oskarvanderwal/bbq", "All", "test"),
         "text",
         "acc",
         max_tokens=32,
@@ -207,7 +207,7 @@ QUICK = (
         "instructions",
         "Instructions",
         IFEVAL.yaml,
-        Source(OWN_ITEMS, None, "train"),
+        ItemSource(OWN_ITEMS, None, "train"),
         "text",
         IFEVAL.metric,
         max_tokens=96,
@@ -219,7 +219,7 @@ QUICK = (
         "knowledge",
         "Knowledge",
         "gpqa/zeroshot/gpqa_diamond_zeroshot.yaml",
-        Source(OWN_ITEMS, None, "train"),
+        ItemSource(OWN_ITEMS, None, "train"),
         "labels",
         "acc",
         margin=0.10,
@@ -232,7 +232,7 @@ QUICK = (
         "arithmetic",
         "Arithmetic",
         AIME.yaml,
-        Source(OWN_ITEMS, None, "test"),
+        ItemSource(OWN_ITEMS, None, "test"),
         "text",
         AIME.metric,
         max_tokens=48,
