@@ -61,12 +61,13 @@ lint: $(STAMP)
 # it alone has no hash), and Intel's libraries a marker, since they exist for x86-64 only. The GPU's pins are the index's
 # own. uv and pip refuse a file whose hash is another. A pin that is there already stays, unless UPGRADE is given.
 COMPILE = .venv/bin/uv pip compile --quiet --python-version 3.11 --python-platform x86_64-manylinux_2_28 \
-    --no-header --no-annotate --no-emit-index-url --generate-hashes $(if $(UPGRADE),--upgrade)
+    --no-header --no-annotate --no-emit-index-url --generate-hashes \
+    --override requirements/overrides-everywhere.txt $(if $(UPGRADE),--upgrade)
 lock: $(STAMP)
-	@$(COMPILE) --extra cpu --extra dev --override requirements/overrides.txt --output-file requirements/cpu.txt pyproject.toml > /dev/null
+	@$(COMPILE) --extra cpu --extra dev --extra evaluate --override requirements/overrides.txt --output-file requirements/cpu.txt pyproject.toml > /dev/null
 	@sed -i -E -e '/^torch==/{:more;/\\$$/{N;b more};s/^(torch==[0-9.]+).*/\1+cpu/}' \
 	    -e "s/^(intel-[^ ]+)/\1 ; platform_machine == 'x86_64'/" requirements/cpu.txt
-	@$(COMPILE) --extra gpu --output-file requirements/gpu.txt pyproject.toml > /dev/null
+	@$(COMPILE) --extra gpu --extra evaluate --output-file requirements/gpu.txt pyproject.toml > /dev/null
 
 clean:
 	@rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -5,6 +5,7 @@ from typing import Any
 import click
 
 from dynalign.launch.command_group import Commands, runs_option
+from dynalign.launch.evaluate_suite_cli import quick, suite
 
 
 @click.group(cls=Commands)
@@ -72,3 +73,7 @@ def pairwise(**options: Any) -> int:
     from dynalign.launch.commands.evaluate_pairwise import PairwiseOptions, evaluate_pairwise
 
     return evaluate_pairwise(PairwiseOptions(**options))
+
+
+evaluate.add_command(suite)
+evaluate.add_command(quick)

@@ -51,6 +51,7 @@ OWNERS = {
     "vllm": ("rollout/engine/vllm",),
     "deepspeed": ("learner/deepspeed_engine.py",),
     "openai": ("endpoint/client.py",),
+    "lm_eval": ("evaluation/suites/harness.py",),
 }
 """Heavy library → the only places that import it."""
 
