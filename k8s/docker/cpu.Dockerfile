@@ -15,6 +15,7 @@ COPY requirements/ requirements/
 COPY dynalign/ dynalign/
 COPY configs/ configs/
 COPY run_folder/ run_folder/
+COPY dataset/ dataset/
 COPY endpoint/ endpoint/
 COPY evaluation/ evaluation/
 COPY rollout/ rollout/

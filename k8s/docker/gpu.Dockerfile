@@ -20,6 +20,7 @@ COPY pyproject.toml README.md LICENSE ./
 COPY dynalign/ dynalign/
 COPY configs/ configs/
 COPY run_folder/ run_folder/
+COPY dataset/ dataset/
 COPY endpoint/ endpoint/
 COPY evaluation/ evaluation/
 COPY rollout/ rollout/

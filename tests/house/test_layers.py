@@ -19,7 +19,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "endpoint": ("configs", "run_folder"),
     "rollout": ("configs", "run_folder", "endpoint"),
     "learner": ("configs", "run_folder", "rollout"),
-    "dataset": ("configs", "endpoint", "rollout"),
+    "dataset": ("configs", "run_folder", "endpoint", "rollout"),
     "evaluation": ("configs", "run_folder", "endpoint", "rollout"),
     "actors": ("configs", "run_folder", "endpoint", "rollout", "learner", "dataset", "evaluation"),
     "launch": ("configs", "run_folder", "endpoint", "rollout", "learner", "dataset", "evaluation", "actors"),
@@ -43,7 +43,11 @@ LEARNER_READS = (
 )
 """A consumer imports its producer's schema, and nothing else of it."""
 
-DATASET_READS = ("dynalign.rollout.prompts", "dynalign.rollout.judges.value_texts")
+DATASET_READS = (
+    "dynalign.rollout.prompts",
+    "dynalign.rollout.prompt_sources",
+    "dynalign.rollout.judges.value_texts",
+)
 """Generated prompts are written in the form that a run reads, and know the value definition."""
 
 OWNERS = {
