@@ -89,7 +89,7 @@ class Draft:
 class PromptItem:
     """One attempt at one place, with everything that led to its fate.
 
-    Example, just begun: `PromptItem(ItemKey(0, 10), Cell("farming", "…", "a tenant", "the Andes"), seed=71203)`.
+    Example, just begun: `PromptItem(ItemKey(0, 10), Cell("farming", "…", "a tenant", "the Andes"), 71203)`.
     """
 
     key: ItemKey
