@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from dynalign.configs import earlier_versions
 from dynalign.configs.errors import Mistake, UserError
-from dynalign.configs.refusals import FIELDS, MISSING, did_you_mean, mistakes_from, name_in
+from dynalign.configs.refusals import FIELDS, MISSING, Fields, did_you_mean, mistakes_from, name_in
 from dynalign.configs.rules import broken_rules
 from dynalign.configs.schema import RunSettings
 from dynalign.configs.section import Section
@@ -101,7 +101,7 @@ def load_run(config: str, overrides: Sequence[str] = ()) -> LoadedRun:
     read = _read(config, mistakes)
     tree = {} if read is None else read
     for override in overrides:
-        mistakes += _overlay_override(tree, override)
+        mistakes += overlay_override(tree, override)
     _spread_workers(tree)
     earlier_versions.present(tree)
     if read is not None:
@@ -131,7 +131,8 @@ def _read(config: str, mistakes: list[Mistake]) -> Tree | None:
             hint = f"did you mean {close}? Shipped" if close else "shipped"
             remedy = f"{hint}: {', '.join(shipped)}; or give a YAML file's path"
             raise UserError([Mistake(config, None, "there is no such config", remedy)])
-        tree, twice = parse_document(_text(config, path, shipped), path.name)
+        remedy = f"give a readable YAML file, or a shipped name: {', '.join(shipped)}"
+        tree, twice = parse_document(settings_text(config, path, remedy), path.name)
     except UserError as error:
         mistakes += error.mistakes
         return None
@@ -139,8 +140,8 @@ def _read(config: str, mistakes: list[Mistake]) -> Tree | None:
     return tree
 
 
-def _text(config: str, path: Path, shipped: list[str]) -> str:
-    """The text of a settings file. Raises UserError if it cannot be read."""
+def settings_text(config: str, path: Path, remedy: str) -> str:
+    """The text of a settings file. Raises UserError with this remedy if it cannot be read."""
     try:
         return read_file(path, MOST_BYTES).decode("utf-8")
     except UnicodeDecodeError:
@@ -149,14 +150,14 @@ def _text(config: str, path: Path, shipped: list[str]) -> str:
         rule = f"is not a settings file ({error})"
     except UnreadableFile as error:
         rule = f"cannot be read ({error})"
-    remedy = f"give a readable YAML file, or a shipped name: {', '.join(shipped)}"
     raise UserError([Mistake(config, None, rule, remedy)])
 
 
-def _overlay_override(tree: Tree, override: str) -> list[Mistake]:
+def overlay_override(tree: Tree, override: str, fields: Fields = FIELDS) -> list[Mistake]:
+    """Puts `section.key=value` into a tree. Returns what is wrong with it. fields: of the schema."""
     path, equals, text = override.partition("=")
     if not equals:
-        close = did_you_mean(path, FIELDS)
+        close = did_you_mean(path, fields)
         return [
             Mistake(override, None, "is not of the form section.key=value", f"write {close or path}=<value>")
         ]

@@ -75,7 +75,12 @@ def schema_fields(section: type[Section] = RunSettings, path: str = "") -> Itera
 
 NAME = "NAME"
 """Stands in a dotted path for a name that is the user's own."""
-FIELDS = dict(schema_fields())
+Fields = Mapping[str, FieldInfo]
+"""Dotted path → field, of every setting and section of one schema."""
+FIELDS: Fields = dict(schema_fields())
+"""Those of a run."""
+EXPLAIN = "`dynalign explain <config>` lists every setting"
+"""The remedy for an unknown setting of a run that resembles none."""
 NAMED = tuple(path for path, field in FIELDS.items() if named_section_of(field) is not None)
 """The sections whose keys are names of the user's own."""
 
@@ -108,7 +113,7 @@ def did_you_mean(word: str, known: Iterable[str]) -> str | None:
     return spelt[close[0]] if close else None
 
 
-def suggestion(path: str) -> str | None:
+def suggestion(path: str, fields: Fields = FIELDS) -> str | None:
     """The setting that an unknown dotted path probably means, or None.
 
     Tried in this order: the same name in another section, a close name in the same section, a close name
@@ -116,27 +121,27 @@ def suggestion(path: str) -> str | None:
     """
     own = name_in(path)
     if own is not None:
-        meant = _meant(schema_path(path))
+        meant = _meant(schema_path(path), fields)
         return meant and meant.replace(f"{own[0]}.{NAME}", ".".join(own), 1)
-    return _meant(path)
+    return _meant(path, fields)
 
 
-def _meant(path: str) -> str | None:
-    """path: as of `FIELDS`."""
+def _meant(path: str, fields: Fields) -> str | None:
+    """path: as of `fields`."""
     section, _, key = path.rpartition(".")
-    anywhere = {dotted.rpartition(".")[2]: dotted for dotted in reversed(FIELDS)}
+    anywhere = {dotted.rpartition(".")[2]: dotted for dotted in reversed([*fields])}
     if key in anywhere:
         return anywhere[key]
     siblings = {
         dotted.removeprefix(f"{section}."): dotted
-        for dotted in FIELDS
+        for dotted in fields
         if dotted.rpartition(".")[0] == section
     }
     for known in (siblings, anywhere):
         close = did_you_mean(key, known)
         if close is not None:
             return known[close]
-    return did_you_mean(path, FIELDS)
+    return did_you_mean(path, fields)
 
 
 def bounds(field: FieldInfo) -> list[Bound]:
@@ -179,27 +184,39 @@ def _range(field: FieldInfo) -> str:
     return f"a value {_limits(field)}"
 
 
-def mistakes_from(error: ErrorDetails, tree: Tree) -> list[Mistake]:
-    """One of pydantic's errors as mistakes: one, or one per value in a section that does not exist."""
+def mistakes_from(
+    error: ErrorDetails, tree: Tree, fields: Fields = FIELDS, otherwise: str = EXPLAIN
+) -> list[Mistake]:
+    """One of pydantic's errors as mistakes: one, or one per value in a section that does not exist.
+
+    fields: of the schema. otherwise: the remedy for an unknown setting that resembles none of them."""
+    words = _Words(fields, otherwise)
     path = tuple(part for part in error["loc"] if isinstance(part, str))
     found = find(tree, path)
     if error["type"] == "extra_forbidden" and isinstance(found, dict) and path[-1] not in FIXED_SAMPLING:
-        return list(_unknown_values(".".join(path), found))
-    return [_mistake_from(error["type"], ".".join(path), found)]
+        return list(_unknown_values(words, ".".join(path), found))
+    return [_mistake_from(words, error["type"], ".".join(path), found)]
 
 
-def _unknown_values(dotted: str, found: Leaf | Tree) -> Iterator[Mistake]:
+class _Words(typing.NamedTuple):
+    """What is said of a schema's values."""
+
+    fields: Fields
+    otherwise: str
+
+
+def _unknown_values(words: _Words, dotted: str, found: Leaf | Tree) -> Iterator[Mistake]:
     """A mistake for each value: each may be meant for another section."""
     if isinstance(found, Leaf) or not found:
-        yield _mistake_from("extra_forbidden", dotted, found)
+        yield _mistake_from(words, "extra_forbidden", dotted, found)
         return
     for key, item in found.items():
-        yield from _unknown_values(f"{dotted}.{key}", item)
+        yield from _unknown_values(words, f"{dotted}.{key}", item)
 
 
-def _mistake_from(kind: str, dotted: str, found: Leaf | Tree | None) -> Mistake:
+def _mistake_from(words: _Words, kind: str, dotted: str, found: Leaf | Tree | None) -> Mistake:
     """Dotted path with its origin, value, rule, remedy. kind: pydantic's name of the error."""
-    rule, remedy = _rule_and_remedy(kind, dotted, found)
+    rule, remedy = _rule_and_remedy(words, kind, dotted, found)
     if not isinstance(found, Leaf) or kind == "missing":
         return Mistake(dotted, None, rule, remedy)
     if found.value is None and kind not in ("extra_forbidden", "model_type"):
@@ -207,11 +224,11 @@ def _mistake_from(kind: str, dotted: str, found: Leaf | Tree | None) -> Mistake:
     return Mistake(f"{dotted} ({found.origin})", found.value, rule, remedy)
 
 
-def _rule_and_remedy(kind: str, dotted: str, found: Leaf | Tree | None) -> tuple[str, str]:
+def _rule_and_remedy(words: _Words, kind: str, dotted: str, found: Leaf | Tree | None) -> tuple[str, str]:
     """kind: pydantic's name of the error. found: what is at the dotted path in the user's tree."""
     if kind == "extra_forbidden":
-        return _unknown(dotted)
-    field = FIELDS[schema_path(dotted)]
+        return _unknown(words, dotted)
+    field = words.fields[schema_path(dotted)]
     if kind == "missing":
         return MISSING, f"set {dotted}: {field.description}".rstrip(".")
     if isinstance(found, dict) and kind not in ("model_type", "dict_type"):
@@ -230,9 +247,9 @@ def _rule_and_remedy(kind: str, dotted: str, found: Leaf | Tree | None) -> tuple
     return f"must be {_limits(field)}", f"set it to {_range(field)}"
 
 
-def _unknown(dotted: str) -> tuple[str, str]:
+def _unknown(words: _Words, dotted: str) -> tuple[str, str]:
     if dotted.rpartition(".")[2] in FIXED_SAMPLING:
         return FIXED_SAMPLING_RULE, "take it out"
-    meant = suggestion(dotted)
-    remedy = f"did you mean {meant}?" if meant else "`dynalign explain <config>` lists every setting"
+    meant = suggestion(dotted, words.fields)
+    remedy = f"did you mean {meant}?" if meant else words.otherwise
     return "is not a setting", remedy
