@@ -39,6 +39,7 @@ _DEFINITION_FILE = "collective_agency.md"
 _SYSTEM_FILE = "generation_system.txt"
 _RANKED_FILE = "judge_ranked.txt"
 _ROUND_FILE = "panel_round.txt"
+_OWN_WORDS_FILE = "own_words.txt"
 _ANY_PLACEHOLDER = re.compile(r"\{([a-z_]+)\}")
 _TAG_OPENING = re.compile(
     r"[<＜﹤](?![ \t\r\n]|\Z)"  # the wide forms too: some tokenizers normalize them to <
@@ -87,6 +88,42 @@ class ValueTexts:
     """The message of a judge that ranks, with `RANKED_PLACEHOLDERS`."""
 
 
+@dataclass(frozen=True)
+class ValueDefinition:
+    """The value, for whoever writes prompts for it.
+
+    Example: `ValueDefinition("# Collective Agency …", ("collective agency", "vitality"))`.
+    """
+
+    text: str
+    """The definition."""
+    own_words: tuple[str, ...]
+    """The words and phrases that name the value, which no prompt may hold."""
+
+
+def load_definition(folder: Path | None) -> ValueDefinition:
+    """The definition in `folder` or, if None, in the package, with the words of the file `own_words.txt`; where
+    there is no such file, with the definition's heading.
+
+    Raises UserError for an absent or unreadable file, or where neither gives a word."""
+    root = _values_root(folder)
+    mistakes: list[Mistake] = []
+    definition = _read(root, _DEFINITION_FILE, mistakes)
+    words = _read(root, _OWN_WORDS_FILE, mistakes) if (root / _OWN_WORDS_FILE).exists() else b""
+    if definition is None or words is None:
+        raise UserError(mistakes)
+    text = definition.decode("utf-8-sig").strip()
+    lines = [line.strip() for line in words.decode("utf-8-sig").splitlines()]
+    own = [line for line in lines if line and not line.startswith("#")]
+    if not own and text.startswith("#"):
+        own = [text.splitlines()[0].lstrip("# ").strip()]
+    if not any(own):
+        rule = "is missing, and the definition has no heading that would name the value"
+        remedy = "write there the words that no prompt may hold, one a line"
+        raise UserError([Mistake(f"{root}/{_OWN_WORDS_FILE}", None, rule, remedy)])
+    return ValueDefinition(text, tuple(dict.fromkeys(own)))
+
+
 def texts_of(folder: Path | None, judge: JudgeSettings) -> ValueTexts:
     """The texts that a run's judge and its probes read. Otherwise as `load_value_texts`."""
     stances = [stance_parts(stance)[0] for stance in judge.stances]
@@ -111,11 +148,7 @@ def load_value_texts(
     Raises UserError for an absent folder, or one that lists every missing, unreadable, non-UTF-8 or empty
     file and every wrong placeholder.
     """
-    root = Path(str(files("dynalign.rollout").joinpath("values"))) if folder is None else folder
-    if not root.is_dir():
-        rule = "is not a folder" if root.exists() else "does not exist"
-        remedy = f"name a folder with {_DEFINITION_FILE} and the other texts, as in rollout/values, or null"
-        raise UserError([Mistake("judge.values", str(root), rule, remedy)])
+    root = _values_root(folder)
     rubric_files = _rubric_files(root, rubric)
     probe_files = _rubric_files(root, "factorized") if probe_factorized else {}
     stance_files = {name: f"stance_{name}.txt" for name in stances}
@@ -153,6 +186,15 @@ def load_value_texts(
         round_template=texts.get(_ROUND_FILE, ""),
         ranked_template=texts.get(_RANKED_FILE, ""),
     )
+
+
+def _values_root(folder: Path | None) -> Path:
+    root = Path(str(files("dynalign.rollout").joinpath("values"))) if folder is None else folder
+    if not root.is_dir():
+        rule = "is not a folder" if root.exists() else "does not exist"
+        remedy = f"name a folder with {_DEFINITION_FILE} and the other texts, as in rollout/values, or null"
+        raise UserError([Mistake("judge.values", str(root), rule, remedy)])
+    return root
 
 
 def _rubric_files(root: Path, rubric: Literal["unified", "factorized"]) -> dict[str, str]:
