@@ -81,8 +81,8 @@ class AgentTexts:
 def load_agents(folder: str | None, kind: str) -> AgentTexts:
     """The agents in a folder, or, if None, those of this kind that are shipped with dynalign.
 
-    Raises UserError with every mistake: an unreadable or empty file, a missing or unknown placeholder, a schema
-    that is none or does not require what is read."""
+    Raises UserError with every mistake: an unreadable or empty file, a missing or unknown placeholder, a
+    schema that is none or does not require what is read."""
     root = (
         Path(str(files("dynalign.dataset").joinpath("agents", kind)))
         if folder is None

@@ -21,7 +21,7 @@ from dynalign.dataset.making_plan import MakingPlan
 class FateCounts:
     """What has become of the items: asked = open + waiting + accepted + rejected + failed.
 
-    Example: `FateCounts(asked=3, accepted=1, rejected={"duplicate": 1}, failed={}, open={"critic": 1}, waiting=0)`.
+    Example: `FateCounts(3, accepted=1, rejected={"duplicate": 1}, failed={}, open={"critic": 1}, waiting=0)`.
     """
 
     asked: int

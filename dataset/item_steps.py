@@ -58,7 +58,11 @@ def answered(item: PromptItem, agent: Agent, answer: Answer, plan: MakingPlan) -
     if agent == "goals":
         goal = " ".join(str(found["goal"]).split())
         cause = "the goal is empty"
-        return replace(item, goal=goal, tries=0) if goal else _unread(item, agent, "unreadable_goals", cause, plan)
+        return (
+            replace(item, goal=goal, tries=0)
+            if goal
+            else _unread(item, agent, "unreadable_goals", cause, plan)
+        )
     if agent == "critic":
         return _criticised(replace(item, tries=0), found, plan)
     return _written(replace(item, tries=0), found, plan)
@@ -126,7 +130,9 @@ def _criticised(item: PromptItem, found: Mapping[str, Any], plan: MakingPlan) ->
     draft = replace(item.rounds[-1], criticism=criticism)
     item = replace(item, rounds=(*item.rounds[:-1], draft))
     if disqualified:
-        return replace(item, fate="rejected", reason=f"disqualified_{disqualified[0]}", detail=criticism.feedback)
+        return replace(
+            item, fate="rejected", reason=f"disqualified_{disqualified[0]}", detail=criticism.feedback
+        )
     if score >= plan.settings.threshold:
         return replace(item, fate="accepted")
     if _may_refine(item, plan):

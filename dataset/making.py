@@ -3,10 +3,10 @@
     Board.begin ─► item ─► question ─► Asker ─► answer ─► item … ─► Board.ended ─► Board.begin
                     ▲__________________________________│
 
-One task carries one item. A task waits for its asker alone, whose deadline bounds the wait. The loop waits for
-the first task that ends, or for `stop`; then it begins as many items as there is room for. It ends when
-nothing is left to begin, at a wall of the budget, after `FAILURES_IN_A_ROW` questions without an answer, or on
-`stop`. What was answered is in the journal, so the same command goes on from there.
+One task carries one item. A task waits for its asker alone, whose deadline bounds the wait. The loop waits
+for the first task that ends, or for `stop`; then it begins as many items as there is room for. It ends when
+nothing is left to begin, at a wall of the budget, after `FAILURES_IN_A_ROW` questions without an answer, or
+on `stop`. What was answered is in the journal, so the same command goes on from there.
 """
 
 import asyncio
@@ -124,4 +124,3 @@ def _note_failure(end: MakingEnd, item: PromptItem, error: EndpointError) -> Non
     end.failures += 1
     if end.failures >= FAILURES_IN_A_ROW:
         end.because("stopped", f"{end.failures} questions in a row were not answered; the last one: {error}")
-

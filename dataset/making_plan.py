@@ -47,7 +47,14 @@ class MakingPlan:
     def begun(self, key: ItemKey) -> PromptItem:
         """The item of a key, to which nothing has been asked yet."""
         cell = self.cells[self.goal_index(key.place)]
-        parts = [self.settings.seed, cell.domain, cell.situation, cell.stakeholder, cell.region, cell.severity]
+        parts = [
+            self.settings.seed,
+            cell.domain,
+            cell.situation,
+            cell.stakeholder,
+            cell.region,
+            cell.severity,
+        ]
         return PromptItem(key, cell, seed_of("item", *parts, *key))
 
     def agent(self, agent: Agent) -> AgentSettings:
@@ -75,7 +82,9 @@ class MakingPlan:
         text = self.agents.of[agent]
         settings = self.agent(agent)
         if agent == "goals":
-            seed = seed_of("goal", self.settings.seed, self.goal_index(item.key.place), item.key.attempt, item.tries)
+            seed = seed_of(
+                "goal", self.settings.seed, self.goal_index(item.key.place), item.key.attempt, item.tries
+            )
         else:
             seed = seed_of(agent, item.seed, len(item.rounds), item.tries)
         return Question(

@@ -14,4 +14,5 @@ def named_words(texts: Iterable[str], own_words: tuple[str, ...]) -> list[str]:
 @lru_cache(maxsize=256)
 def _pattern(phrase: str) -> re.Pattern[str]:
     words = [re.escape(word) for word in re.split(r"[\W_]+", phrase) if word]
-    return re.compile(rf"(?<![^\W_]){r'[\W_]+'.join(words)}(?![^\W_])", re.IGNORECASE)
+    between = r"[\W_]+".join(words)
+    return re.compile(rf"(?<![^\W_]){between}(?![^\W_])", re.IGNORECASE)

@@ -1,9 +1,9 @@
 """The folder of a set: its files, whose set it is, and whether a command may go on with it.
 
-    set.json        what the set is made from (its identity), and, once the command has ended, its figures
-    answers.sqlite  every answer, synced before it is used
-    prompts.*       the set (JSONL and Parquet)
-    items.*         every item with all its texts and what was said of them
+set.json        what the set is made from (its identity), and, once the command has ended, its figures
+answers.sqlite  every answer, synced before it is used
+prompts.*       the set (JSONL and Parquet)
+items.*         every item with all its texts and what was said of them
 """
 
 import fcntl
@@ -101,7 +101,7 @@ def short_hash(content: object) -> str:
 
 
 def refuse_other_set(folder: SetFolder, wanted: Identity | None) -> bool:
-    """Whether the folder holds a set that was begun from the same. Raises UserError if it holds something else.
+    """Whether the folder holds a set that was begun from the same. Raises UserError for anything else.
 
     wanted: None looks only whether there is room for a set or a set is there."""
     if not folder.path.exists():
@@ -151,7 +151,7 @@ def write_state(folder: SetFolder, made_from: Identity, figures: Mapping[str, ob
 
 @contextmanager
 def held(folder: SetFolder) -> Iterator[None]:
-    """The folder, made if it is absent, for this process alone. Raises UserError while another one holds it."""
+    """The folder, made if it is absent, for this process alone. Raises UserError if another one holds it."""
     try:
         folder.path.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(folder.lock, os.O_RDWR | os.O_CREAT)

@@ -1,4 +1,4 @@
-"""A set as files: the prompts, and every item, as JSONL and as Parquet. The same items give the same bytes."""
+"""A set as files: the prompts, and every item, as JSONL and Parquet. The same items give the same bytes."""
 
 import io
 import json
@@ -35,12 +35,16 @@ def write_set(
     fields = [(name, PROMPT_TYPES.get(name, "string")) for name in names]
     schema = pa.schema([pa.field(name, pa.type_for_alias(kind)) for name, kind in fields])
     durable.write(folder.path / "prompts.parquet", _parquet(prompts, schema))
-    durable.write(folder.path / "items.parquet", _parquet([_maps_as_pairs(row) for row in rows], _item_schema()))
+    durable.write(
+        folder.path / "items.parquet", _parquet([_maps_as_pairs(row) for row in rows], _item_schema())
+    )
     return found.count(HELDOUT)
 
 
 PROMPT_TYPES = {
-    **dict.fromkeys(("id", "prompt", "domain", "split", "goal", "situation", "stakeholder", "region"), "string"),
+    **dict.fromkeys(
+        ("id", "prompt", "domain", "split", "goal", "situation", "stakeholder", "region"), "string"
+    ),
     "severity": "string",
     "place": "int64",
     "attempt": "int64",

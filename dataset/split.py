@@ -17,8 +17,8 @@ def goal_key(goal: str) -> str:
 def splits(in_set: Sequence[PromptItem], share: float, seed: int, prompts_per_goal: int) -> list[str]:
     """`train` or `heldout` for each item in the set, which is in the order of places.
 
-    Of every stretch of goals that holds one held-out goal on average, one is held out, by hash of the stretch.
-    So the share is kept to one goal, and a set that grows moves no prompt to the other split. A goal whose
+    Of every stretch of goals that holds one held-out goal on average, one is held out, named by a hash. So
+    the share is kept to one goal, and a set that grows moves no prompt to the other split. A goal whose
     words came up before is where it was."""
     split_of: dict[str, str] = {}
     found = []

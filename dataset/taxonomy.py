@@ -106,4 +106,3 @@ def _rank(
 ) -> tuple[int, bytes]:
     together = sum(pairs[other, chosen[other], axis, value] for other in chosen)
     return together, hashlib.sha256(f"{at[0]}/{at[1]}/{axis}/{value}".encode()).digest()
-

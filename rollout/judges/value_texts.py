@@ -102,8 +102,8 @@ class ValueDefinition:
 
 
 def load_definition(folder: Path | None) -> ValueDefinition:
-    """The definition in `folder` or, if None, in the package, with the words of the file `own_words.txt`; where
-    there is no such file, with the definition's heading.
+    """The definition in `folder` or, if None, in the package, with the words of the file `own_words.txt`;
+    where there is no such file, with the definition's heading.
 
     Raises UserError for an absent or unreadable file, or where neither gives a word."""
     root = _values_root(folder)
