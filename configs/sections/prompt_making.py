@@ -6,6 +6,7 @@ from pydantic import Field
 
 from dynalign.configs.section import Fraction, NotNegative, Positive, Section
 from dynalign.configs.sections.endpoint import EndpointSettings
+from dynalign.configs.sections.pool import PoolSettings
 
 
 class AgentSettings(Section):
@@ -15,7 +16,7 @@ class AgentSettings(Section):
     """
 
     endpoint: EndpointSettings | None = None
-    """The model of this agent; null: that of the setting `endpoint`."""
+    """The model of this agent; null: that of the settings `endpoint` or `pool`."""
     temperature: Annotated[float, Field(ge=0.0, le=2.0)] = 1.0
     """Of its sampling. At 0 an unreadable answer is not mended by asking again."""
     max_tokens: Annotated[int, Field(ge=16, le=32_768)] = 700
@@ -43,6 +44,8 @@ class PromptMakingSettings(Section):
     """Of the cells, of every question and of the split."""
     endpoint: EndpointSettings | None = None
     """The model of every agent that names no other."""
+    pool: PoolSettings | None = None
+    """Engines of our own that answer instead of `endpoint`; `--local MODEL` sets `pool.model`."""
     goals: AgentSettings = AgentSettings(max_tokens=300)
     """Says what advancing the value could mean for somebody in a cell."""
     writer: AgentSettings = AgentSettings()

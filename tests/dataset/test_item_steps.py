@@ -83,10 +83,9 @@ def test_own_words_are_found_in_a_persona_too() -> None:
     found = {
         "prompt": TEXT,
         "persona_a": "You want vitality in the village.",
-        "persona_b": "You want the well.",
+        "persona_b": "You want the well for your goats.",
     }
     item = said("writer", item, json.dumps(found), plan)
-    assert item.rounds[0].fault is None or item.rounds[0].fault == "own_words"
     assert item.rounds[0].fault == "own_words"
 
 

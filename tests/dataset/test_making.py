@@ -129,7 +129,8 @@ def test_every_fault_is_accounted_for(said: Said, reason: str, share: float) -> 
     assert (sum(counts.failed.values()) > 0) or share < 1.0
     assert all(each.startswith(reason) or each == "stopped" for each in counts.failed)
     assert counts.accepted == 0 if share == 1.0 else counts.accepted > 10
-    assert board.has_unfinished == (share == 1.0 and bool(end.reason) or said is DOWN)
+    assert board.has_unfinished == (said is DOWN)
+    assert bool(end.reason) == (share == 1.0 and reason in ("refused_by_server", "unreachable"))
 
 
 def test_a_dead_server_ends_the_making_after_a_few_questions() -> None:
