@@ -10,7 +10,7 @@ from typing import Literal
 from dynalign.configs.load import load_run
 from dynalign.configs.schema import RunSettings
 from dynalign.rollout.group_maker import GroupTask
-from dynalign.rollout.prompts import PromptOrder, load_prompts
+from dynalign.rollout.prompts import PromptOrder, run_prompts
 
 Device = Literal["cpu", "gpu"]
 CONFIGS: dict[Device, str] = {"cpu": "quickstart", "gpu": "single-gpu"}
@@ -59,7 +59,7 @@ class Workload:
     def draws(self) -> list[GroupTask]:
         """The first step's groups."""
         run = self.settings()
-        prompts = load_prompts(run.prompts.source).train
+        prompts = run_prompts(run.prompts).train
         order = PromptOrder(len(prompts), run.seed)
         return [
             GroupTask(1, number, 1, 0, prompts[order.at(number).index], 0.0)

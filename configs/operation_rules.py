@@ -6,6 +6,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from dynalign.configs.errors import Mistake
+from dynalign.configs.prompt_sources import source_rule
 from dynalign.configs.rule_table import RuleTable
 from dynalign.configs.schema import RunSettings
 from dynalign.configs.user_paths import path_rule
@@ -208,16 +209,8 @@ def values_is_a_folder(settings: RunSettings) -> Mistake | None:
 @RULES.reading("prompts.source")
 def prompts_source_is_a_known_kind(settings: RunSettings) -> Mistake | None:
     source = settings.prompts.source
-    if source.startswith("hub:"):
-        if re.fullmatch(r"hub:[\w.-]+/[\w.-]+", source, re.ASCII):
-            return None
-        rule = "is not of the form hub:owner/name"
-        return Mistake("prompts.source", source, rule, "name one data set of the hub, as hub:owner/name")
-    broken = _path_mistake("prompts.source", source)
-    if broken is not None or source == "builtin" or source.endswith((".jsonl", ".parquet", ".arrow")):
-        return broken
-    remedy = "give builtin, a .jsonl, .parquet or .arrow file, or hub:owner/name"
-    return Mistake("prompts.source", source, "is no known kind of source", remedy)
+    broken = source_rule(source)
+    return None if broken is None else Mistake("prompts.source", source, *broken)
 
 
 def _path_mistake(place: str, text: str) -> Mistake | None:

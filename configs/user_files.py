@@ -48,10 +48,50 @@ def read_file(path: Path, limit_bytes: int | None = None, silence_s: float = SIL
     longest wait for its next part. Raises UnreadableFile, without having read more than the limit.
     """
     parts: queue.SimpleQueue[bytes | OSError | None] = queue.SimpleQueue()
-    threading.Thread(
-        target=_read_into, args=(parts, path, limit_bytes), name=f"read {path.name}", daemon=True
-    ).start()
+    _start(parts, path, limit_bytes, None)
     return b"".join(received(parts, silence_s))
+
+
+def read_parts(path: Path, silence_s: float = SILENCE_S) -> Iterator[bytes]:
+    """The content of a regular file, in parts of at most 16 MiB, of which two are in memory at a time.
+
+    silence_s: the longest wait for the next part. Raises UnreadableFile when the first part is asked for, or
+    later when the file stops answering.
+    """
+    parts: queue.SimpleQueue[bytes | OSError | None] = queue.SimpleQueue()
+    ahead = _Ahead()
+    _start(parts, path, None, ahead)
+    try:
+        for part in received(parts, silence_s):
+            ahead.turns.release()
+            yield part
+    finally:
+        ahead.ended.set()
+        ahead.turns.release()
+
+
+class _Ahead:
+    """How far a reading thread may be ahead of its reader: by one part, until the reader ends."""
+
+    def __init__(self) -> None:
+        self.turns = threading.Semaphore(1)
+        self.ended = threading.Event()
+
+    def go_on(self) -> bool:
+        """Waits for a turn; False once the reader has ended."""
+        self.turns.acquire()
+        return not self.ended.is_set()
+
+
+def _start(
+    parts: "queue.SimpleQueue[bytes | OSError | None]",
+    path: Path,
+    limit_bytes: int | None,
+    ahead: _Ahead | None,
+) -> None:
+    threading.Thread(
+        target=_read_into, args=(parts, path, limit_bytes, ahead), name=f"read {path.name}", daemon=True
+    ).start()
 
 
 def received(parts: "queue.SimpleQueue[bytes | OSError | None]", silence_s: float) -> Iterator[bytes]:
@@ -69,7 +109,10 @@ def received(parts: "queue.SimpleQueue[bytes | OSError | None]", silence_s: floa
 
 
 def _read_into(
-    parts: "queue.SimpleQueue[bytes | OSError | None]", path: Path, limit_bytes: int | None
+    parts: "queue.SimpleQueue[bytes | OSError | None]",
+    path: Path,
+    limit_bytes: int | None,
+    ahead: _Ahead | None,
 ) -> None:
     """In a thread of its own, because a read from a file system that hangs cannot be interrupted."""
     try:
@@ -78,7 +121,10 @@ def _read_into(
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         with os.fdopen(descriptor, "rb") as file:
             size_bytes = os.fstat(descriptor).st_size
-            while part := file.read(_PART_BYTES if limit_bytes is None else limit_bytes + 1):
+            while ahead is None or ahead.go_on():
+                part = file.read(_PART_BYTES if limit_bytes is None else limit_bytes + 1)
+                if not part:
+                    break
                 size_bytes = max(size_bytes, file.tell())
                 if limit_bytes is not None and size_bytes > limit_bytes:
                     raise TooLarge(f"it has {size_bytes:,} bytes, more than {limit_bytes:,}")

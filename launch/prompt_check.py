@@ -16,12 +16,14 @@ import click
 
 from dynalign.configs.errors import Mistake, UserError
 from dynalign.configs.schema import RunSettings
+from dynalign.configs.sections.prompts import PromptsSettings
 from dynalign.configs.tree import DEFAULT
-from dynalign.configs.user_paths import cache_folder, user_path
+from dynalign.configs.user_paths import cache_folder
 from dynalign.launch.resume.open_run import OpenRun
 from dynalign.rollout.contexts import Contexts
 from dynalign.rollout.prompt_lengths import FEW, Lengths, too_long
-from dynalign.rollout.prompts import PromptSet, load_prompts
+from dynalign.rollout.prompt_sources import source_files
+from dynalign.rollout.prompts import PromptSet, run_prompts
 
 _SILENT_S = 2.0
 """Work that takes less says nothing."""
@@ -55,23 +57,20 @@ def prompts_of(settings: RunSettings) -> PromptSet:
 
     Raises UserError like `load_prompts`.
     """
-    source = settings.prompts.source
-    return _read_once(source, _version(source))
+    return _read_once(settings.prompts, _version(settings.prompts.source))
 
 
-def _version(source: str) -> tuple[int, int] | None:
-    """A file's time of change in nanoseconds, and its size in bytes. None without a file."""
-    if source == "builtin" or source.startswith("hub:"):
-        return None
+def _version(source: str) -> tuple[tuple[int, int], ...]:
+    """Of each file, its time of change in nanoseconds and its size in bytes; empty without files."""
     with suppress(OSError, UserError):
-        file = user_path("prompts.source", source).stat()
-        return file.st_mtime_ns, file.st_size
-    return None
+        found = [path.stat() for _, path in source_files(source)]
+        return tuple((file.st_mtime_ns, file.st_size) for file in found)
+    return ()
 
 
 @lru_cache(maxsize=1)
-def _read_once(source: str, version: tuple[int, int] | None) -> PromptSet:
-    return load_prompts(source, SlowWork("prompts read"))
+def _read_once(settings: PromptsSettings, version: tuple[tuple[int, int], ...]) -> PromptSet:
+    return run_prompts(settings, SlowWork("prompts read"))
 
 
 def long_prompts(settings: RunSettings, model: Path, contexts: Contexts, prompts: PromptSet) -> list[Mistake]:

@@ -2,12 +2,13 @@
 
 A source is one of
 
-    builtin           the prompts in `data/prompts.jsonl`
-    a path            of a `.jsonl`, `.parquet` or `.arrow` file (Arrow's file or stream format)
-    hub:owner/name    the `train` split of a data set that the package `datasets` can load
+    builtin                 the prompts in `data/prompts.jsonl`
+    a file                  .jsonl, .json, .csv, .tsv (each also as .gz), .parquet or .arrow (file or stream)
+    a folder                of such files of one kind, or of a set that dynalign made
+    hub:owner/name:split    a data set that the package `datasets` can load, `train` where no split is named
 
-Only the field `prompt` is needed. `id` defaults to a hash of the prompt, `split` to `train`, `domain` to
-the empty text. A text may stand more than once in one split, and in one split only.
+Only the prompt is needed: a text, or a list of messages whose last user turn is taken. `id` defaults to a
+hash of the prompt, `split` to `train`, `domain` to the empty text. A text may stand more than once in one split, and in one split only.
 """
 
 import hashlib
@@ -18,11 +19,16 @@ from dataclasses import astuple, dataclass
 from functools import cached_property, lru_cache
 
 from dynalign.configs.errors import Mistake, UserError
-from dynalign.rollout.prompt_sources import FIELDS, Row, read_rows
+from dynalign.configs.sections.prompts import PromptsSettings
+from dynalign.rollout.prompt_files.columns import likely_column
+from dynalign.rollout.prompt_files.json_rows import Row
+from dynalign.rollout.prompt_sources import FIELDS, PLAIN, RowForm, read_rows
 
 SPLITS = ("train", "heldout")
 SHOWN_MISTAKES = 50
 """A wrong field name is one mistake per row of a large file; more mistakes than this are only counted."""
+MOST_MISTAKES = 10_000
+"""After so many, a source is not read on: it is of another kind than the user thinks."""
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _ROWS_PER_REPORT = 10_000
@@ -110,27 +116,38 @@ class PromptOrder:
         return DrawnPrompt(index=_permutation(self.prompts_count, self.seed, epoch)[rank], epoch=epoch)
 
 
-def load_prompts(source: str, progress: Callable[[int], None] = lambda rows: None) -> PromptSet:
+def run_prompts(settings: PromptsSettings, progress: Callable[[int], None] = lambda rows: None) -> PromptSet:
+    """The prompts of a run, by its settings. Raises UserError like `load_prompts`."""
+    return load_prompts(settings.source, progress, RowForm(settings.column, settings.earlier_turns))
+
+
+def load_prompts(
+    source: str, progress: Callable[[int], None] = lambda rows: None, form: RowForm = PLAIN
+) -> PromptSet:
     """Reads and checks every prompt of a source (see the head of this file).
 
-    progress: called now and then with the number of rows that were read. Raises UserError with one Mistake
-    per wrong line or row, all at once.
+    progress: called now and then with the number of rows that were read. form: where a row has its prompt.
+    Raises UserError with one Mistake per wrong line or row, all at once.
     """
     mistakes: list[Mistake] = []
-    prompts = _checked(read_rows(source, mistakes), mistakes, progress)
+    prompts = checked_prompts(read_rows(source, mistakes, form), mistakes, progress, form.column)
     train = tuple(prompt for prompt in prompts if prompt.split == "train")
     if not train and not mistakes:
         remedy = "add prompts of the split 'train'"
         mistakes.append(Mistake(source, None, "holds no prompt to train on", remedy))
     if len(mistakes) > SHOWN_MISTAKES:
-        rule = f"{len(mistakes) - SHOWN_MISTAKES} more mistakes follow"
+        least = "at least " if len(mistakes) >= MOST_MISTAKES else ""
+        rule = f"{least}{len(mistakes) - SHOWN_MISTAKES} more mistakes follow"
         mistakes[SHOWN_MISTAKES:] = [Mistake(source, None, rule, "correct those above first")]
     if mistakes:
         raise UserError(mistakes)
     return PromptSet(train=train, heldout=tuple(prompt for prompt in prompts if prompt.split == "heldout"))
 
 
-def _checked(rows: Iterable[Row], mistakes: list[Mistake], progress: Callable[[int], None]) -> list[Prompt]:
+def checked_prompts(
+    rows: Iterable[Row], mistakes: list[Mistake], progress: Callable[[int], None], column: str
+) -> list[Prompt]:
+    """The prompts in rows. Adds a mistake for each wrong row. column: the user's name of the prompts."""
     prompts: list[Prompt] = []
     row_of_id: dict[str, str] = {}
     rows_of_text: dict[str, dict[str, str]] = {split: {} for split in SPLITS}
@@ -138,7 +155,9 @@ def _checked(rows: Iterable[Row], mistakes: list[Mistake], progress: Callable[[i
     for number, (name, row) in enumerate(rows, start=1):
         if number % _ROWS_PER_REPORT == 0:
             progress(number)
-        wrong = _row_mistakes(name, row)
+        if len(mistakes) >= MOST_MISTAKES:
+            break
+        wrong = _row_mistakes(name, row, column)
         mistakes += wrong
         if wrong:
             continue
@@ -164,7 +183,7 @@ def _checked(rows: Iterable[Row], mistakes: list[Mistake], progress: Callable[[i
     return prompts
 
 
-def _row_mistakes(name: str, row: dict[str, object]) -> list[Mistake]:
+def _row_mistakes(name: str, row: dict[str, object], column: str) -> list[Mistake]:
     prompt, id_, domain, split = (row.get(field) for field in ("prompt", "id", "domain", "split"))
     wrong: list[Mistake] = []
 
@@ -172,11 +191,13 @@ def _row_mistakes(name: str, row: dict[str, object]) -> list[Mistake]:
         wrong.append(Mistake(name, value, rule, remedy))
 
     if prompt is None:
-        refuse(None, "'prompt' is missing", "write the prompt or drop the row")
+        refuse(None, f"{column!r} is missing", _remedy_of_missing(row, column))
     elif not isinstance(prompt, str):
-        refuse(None, f"'prompt' is a {type(prompt).__name__}, not a text", "write the user's text alone")
+        refuse(None, f"{column!r} is a {type(prompt).__name__}, not a text", "write the user's text alone")
     elif not prompt.strip():
-        refuse(prompt, "'prompt' is empty", "write the prompt or drop the row")
+        refuse(prompt, f"{column!r} is empty", "write the prompt or drop the row")
+    elif "\0" in prompt:
+        refuse(None, f"{column!r} holds the character NUL, which no text has", "remove it")
     if isinstance(id_, bool) or not isinstance(id_, str | int | None) or id_ == "":
         refuse(id_, "'id' must be a text or an integer", "leave it out to use a hash of the prompt")
     if not isinstance(domain, str | None):
@@ -187,6 +208,15 @@ def _row_mistakes(name: str, row: dict[str, object]) -> list[Mistake]:
         if isinstance(value := row.get(field), str) and _SURROGATE.search(value):
             refuse(None, f"{field!r} holds half of a surrogate pair, which is no character", "remove it")
     return wrong
+
+
+def _remedy_of_missing(row: dict[str, object], column: str) -> str:
+    """In a row without the column, the field that was probably meant."""
+    others = [name for name, value in row.items() if name not in FIELDS and isinstance(value, str | list)]
+    close = None if column in row and column != "prompt" else likely_column(column, others)
+    return (
+        f"did you mean {close!r}? set prompts.column={close}" if close else "write the prompt or drop the row"
+    )
 
 
 # The epoch in progress, the one before for requeued draws, and the same two for an evaluation.

@@ -11,7 +11,7 @@ from dynalign.benchmarks.process import ENVIRONMENT, run_python
 from dynalign.benchmarks.trl.environment import trl_python
 from dynalign.benchmarks.workload import Workload
 from dynalign.configs.schema import RunSettings
-from dynalign.rollout.prompts import PromptOrder, load_prompts
+from dynalign.rollout.prompts import PromptOrder, run_prompts
 
 WARM_UP_STEPS = 1
 _DEADLINE_S = 800.0  # below the job's own, so that the process is ended by name
@@ -50,7 +50,7 @@ def train(
 
 def prompts(run: RunSettings) -> list[str]:
     """Those of the run's draws, in their order."""
-    train = load_prompts(run.prompts.source).train
+    train = run_prompts(run.prompts).train
     order = PromptOrder(len(train), run.seed)
     return [train[order.at(draw).index].prompt for draw in range(run.steps * run.rollout.prompts_per_step)]
 

@@ -79,7 +79,9 @@ def _spread(values: Sequence[float]) -> Spread:
 
 
 def vendi_score(texts: Sequence[Sequence[str]]) -> float:
-    """exp(-Σ λ ln λ) over the eigenvalues λ of K / n (Friedman and Dieng 2023, arXiv 2210.02410, definition 3.1).
+    """exp(-Σ λ ln λ) over the eigenvalues λ of K / n.
+
+    Friedman and Dieng 2023, arXiv 2210.02410, definition 3.1.
 
     texts: each as its words. K is the mean of the cosines of two texts' counts of words and of pairs of
     words: no embedding, so that it needs no model; a paraphrase counts as another text.

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 _WORD = re.compile(r"[^\W\d_]+(?:['\u2019-][^\W\d_]+)*")
 _ENDS_SENTENCE = re.compile(r"[.!?:;…\"“”‘(\[\n*•–—-]\s*$|^\s*$")
 _NO_NAMES = frozenset(
-    "monday tuesday wednesday thursday friday saturday sunday january february march april may june july august "
-    "september october november december english christmas easter mr mrs ms dr i i'm i'd i'll i've".split()
+    {"monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday", "january", "february"}
+    | {"march", "april", "may", "june", "july", "august", "september", "october", "november", "december"}
+    | {"english", "christmas", "easter", "mr", "mrs", "ms", "dr", "i", "i'm", "i'd", "i'll", "i've"}
 )
 
 

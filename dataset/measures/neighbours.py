@@ -27,7 +27,10 @@ class Neighbour:
 
 
 def neighbours(texts: Sequence[str]) -> tuple[Neighbour, ...]:
-    """The nearest other text of each text, in their order; of equally near ones, the first. Empty for one text."""
+    """The nearest other text of each text, in their order, the first of equally near ones.
+
+    Empty for one text.
+    """
     from scipy.sparse import csr_matrix
 
     chosen = evenly_spaced(len(texts), MOST_TEXTS)

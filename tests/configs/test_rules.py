@@ -115,7 +115,7 @@ BROKEN = {
     "runs_is_a_folder": (["runs=s3://bucket/runs"], "runs"),
     "model_is_a_name_or_a_path": ([f"model={'x' * 300}"], "model"),
     "values_is_a_folder": (["judge.values=~nobody-of-this-name/values"], "judge.values"),
-    "prompts_source_is_a_known_kind": (["prompts.source=tasks.csv"], "prompts.source"),
+    "prompts_source_is_a_known_kind": (["prompts.source=tasks.xlsx"], "prompts.source"),
     "metrics_host_is_an_address": (["metrics.host=999.1.1.1"], "metrics.host"),
 }
 """Rule → overrides that break it, and the setting that it names. The run has 4 prompts of 8 candidates, 8
@@ -166,6 +166,9 @@ MENDED = [
     ["date=2028-02-29"],
     ["runs=~/runs", "model=owner/name", "judge.values=./values", "prompts.source=~/tasks.jsonl"],
     ["prompts.source=hub:owner/name"],
+    ["prompts.source=hub:owner/name/subset:train[:100]", "prompts.column=messages"],
+    ["prompts.source=shards/"],
+    ["prompts.source=tasks.csv.gz"],
     ["metrics.host=0.0.0.0"],
     ["metrics.host=::1"],
     ["metrics.host=head-0.ray.svc.cluster.local"],

@@ -195,7 +195,7 @@ def test_an_absent_file_is_a_mistake_with_its_name(tmp_path: Path, name: str) ->
 
 @pytest.mark.parametrize(
     ("source", "rule"),
-    [("prompts.csv", "no known kind of source"), ("hub:name", "not of the form hub:owner/name")],
+    [("prompts.xlsx", "no known kind of source"), ("hub:name", "not of the form hub:owner/name")],
 )
 def test_a_source_of_no_known_kind_is_refused_with_the_kinds_that_are(source: str, rule: str) -> None:
     with pytest.raises(UserError, match=rule):

@@ -13,8 +13,8 @@ from dynalign.dataset.measures.diversity import (
 )
 from tests.dataset.measures.edits import BUILTIN, composed
 
-A = "mend the old net".split()
-B = "paint a new boat".split()
+A = ["mend", "the", "old", "net"]
+B = ["paint", "a", "new", "boat"]
 
 
 def test_the_vendi_score_counts_wholly_different_texts() -> None:
@@ -57,7 +57,7 @@ def test_self_bleu_is_as_computed_by_hand_with_clipping_and_brevity() -> None:
     # no run of four. Brevity exp(1 - 4/3). The other way: 2/4, 1/3, 0.1/2, 0.1/1; no brevity.
     one = (2 / 3 * 1 / 2 * 0.1) ** (1 / 3) * np.exp(1 - 4 / 3)
     other = (2 / 4 * 1 / 3 * 0.1 / 2 * 0.1) ** (1 / 4)
-    assert self_bleu(["a a b".split(), "a b c d".split()]) == pytest.approx((one + other) / 2)
+    assert self_bleu([["a", "a", "b"], ["a", "b", "c", "d"]]) == pytest.approx((one + other) / 2)
 
 
 def test_self_bleu_equals_that_of_another_implementation() -> None:
