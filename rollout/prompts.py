@@ -8,7 +8,8 @@ A source is one of
     hub:owner/name:split    a data set that the package `datasets` can load, `train` where no split is named
 
 Only the prompt is needed: a text, or a list of messages whose last user turn is taken. `id` defaults to a
-hash of the prompt, `split` to `train`, `domain` to the empty text. A text may stand more than once in one split, and in one split only.
+hash of the prompt, `split` to `train`, `domain` to the empty text. A text may stand more than once in one
+split, and in one split only.
 """
 
 import hashlib

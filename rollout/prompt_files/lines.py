@@ -36,7 +36,7 @@ def unpacked(parts: Iterable[bytes]) -> Iterator[bytes]:
     try:
         for part in parts:
             packed_bytes += len(part)
-            rest = part
+            rest = part if begun else _without_filling(part)
             while rest:
                 begun = True
                 piece = stream.decompress(rest, _PIECE_BYTES)
@@ -46,13 +46,18 @@ def unpacked(parts: Iterable[bytes]) -> Iterator[bytes]:
                 yield piece
                 rest = stream.unconsumed_tail
                 if stream.eof:
-                    rest = stream.unused_data.lstrip(b"\0")  # zeros may fill the last block of a tape or disk
+                    rest = _without_filling(stream.unused_data)
                     stream = zlib.decompressobj(_GZIP)
                     begun = False
     except zlib.error as error:
         raise UnreadableFile(f"it is damaged, or not packed by gzip: {error}") from error
     if begun or not packed_bytes:
         raise UnreadableFile("its gzip stream ends too early")
+
+
+def _without_filling(part: bytes) -> bytes:
+    """What follows a stream, without the zeros that fill the last block of a tape or disk."""
+    return part.lstrip(b"\0")
 
 
 def lines(parts: Iterable[bytes]) -> Iterator[bytes]:

@@ -5,7 +5,7 @@ from pathlib import Path
 from dynalign.configs.errors import Mistake, UserError
 from dynalign.configs.prompt_sources import SUFFIXES
 
-WHOLE_SET = "prompts.parquet"
+WHOLE_SET = "prompts.jsonl"
 """A folder with this file is a set that `dynalign prompts make` wrote: the file alone is read."""
 
 

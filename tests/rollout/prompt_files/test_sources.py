@@ -205,4 +205,4 @@ def test_many_rows_take_the_memory_of_a_few(tmp_path: Path) -> None:
     peak_bytes = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert (count, mistakes) == (40_000, [])
-    assert peak_bytes < 16 << 20
+    assert peak_bytes < 24 << 20  # a part of the file is read into 16 MiB
