@@ -19,6 +19,7 @@ from dynalign.configs.user_paths import current_folder
 from dynalign.launch import output
 from dynalign.launch.command_group import Commands, runs_option
 from dynalign.launch.evaluate_cli import evaluate
+from dynalign.launch.prompts_cli import prompts
 
 INTERRUPTED = 130
 """128 + SIGINT, as shells report it."""
@@ -256,6 +257,9 @@ def fetch(name: str) -> None:
     from dynalign.launch.models.fetch import fetch as make
 
     make(name)
+
+
+dynalign.add_command(prompts)
 
 
 def _folders(runs_named: Sequence[str], runs: str) -> list[Path]:

@@ -47,6 +47,8 @@ class GivenSet:
     """Axis → the value of each text; empty where none is known."""
     known: Mapping[str, tuple[str, ...]]
     """Axis → all values that it has, beyond those of the texts."""
+    holds: tuple[str, ...] = ()
+    """Evaluation sets that are a part of it, with which it is not compared."""
 
 
 @dataclass(frozen=True)
@@ -92,13 +94,15 @@ def examine(
     number of texts that were compared. Raises ValueError for a set without texts.
     """
     size = min([MOST_SAMPLED, *(len(each.texts) for each in sets)])
-    grams = EvaluationGrams(evaluation)
-    references: dict[str, Sequence[str]] = dict(evaluation)
+    every = EvaluationGrams(evaluation)
+    earlier: dict[str, Sequence[str]] = {}
     found: list[Examined] = []
     for each in sets:
+        foreign = {name: texts for name, texts in evaluation.items() if name not in each.holds}
+        grams = EvaluationGrams(foreign) if each.holds else every
         chosen = evenly_spaced(len(each.texts), MOST_COMPARED)
         compared = [each.texts[number] for number in chosen]
-        near = near_duplicates(compared, references, progress)
+        near = near_duplicates(compared, foreign | earlier, progress)
         found.append(
             Examined(
                 name=each.name,
@@ -116,7 +120,7 @@ def examine(
                 nearest=neighbours(each.texts),
             )
         )
-        references[each.name] = compared
+        earlier[each.name] = compared
     return tuple(found)
 
 

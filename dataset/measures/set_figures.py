@@ -38,7 +38,7 @@ class SetFigures:
     goals_in_both: int
     """Goals that are in both splits: none, where the split is by goal."""
     sets: tuple[Examined, ...]
-    """The measures, first of this set, then of those beside it."""
+    """The measures, first of this set, then of those beside it; empty where nothing was accepted."""
     evaluation: tuple[tuple[str, int], ...]
     """Evaluation sets that the prompts were compared with, each with its number of items."""
 
@@ -46,16 +46,18 @@ class SetFigures:
 def set_figures(
     made: MadeSet, beside: Sequence[GivenSet], evaluation: Mapping[str, Sequence[str]]
 ) -> SetFigures:
-    """The figures of a made set that has at least one accepted prompt.
+    """The figures of a made set.
 
-    beside: sets whose figures are shown beside, such as the shipped prompts. evaluation: name → texts.
+    beside: sets whose figures are shown beside, such as the shipped prompts; the made set is compared with
+    them. evaluation: name → texts.
     """
     fates = Counter((str(item["fate"]), str(item["reason"])) for item in made.items)
     splits: dict[str, set[str]] = {"train": set(), "heldout": set()}
     for prompt in made.prompts:
         splits[str(prompt["split"])].add(str(prompt["goal"]))
     texts = Counter(str(prompt["split"]) for prompt in made.prompts)
-    own = examine([made.given(), *beside], evaluation)
+    given = [*beside, made.given()] if made.prompts else []
+    *others, own = examine(given, evaluation) or (None,)
     return SetFigures(
         name=made.name,
         asked=len(made.items),
@@ -66,7 +68,7 @@ def set_figures(
         heldout=texts["heldout"],
         goals=len(splits["train"] | splits["heldout"]),
         goals_in_both=len(splits["train"] & splits["heldout"]),
-        sets=own,
+        sets=() if own is None else (own, *others),
         evaluation=tuple((name, len(items)) for name, items in evaluation.items()),
     )
 

@@ -6,10 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dynalign.configs.errors import Mistake, UserError
+from dynalign.dataset.items import AXES
 from dynalign.dataset.measures.examination import GivenSet
 
-AXES = ("domain", "situation", "stakeholder", "region", "severity")
-"""The axes of a cell, by column."""
 _ITEM_COLUMNS = ("place", "attempt", *AXES, "goal", "prompt", "fate", "reason", "detail", "split", "score")
 _PROMPT_COLUMNS = ("id", "prompt", *AXES, "goal", "split")
 

@@ -23,13 +23,21 @@ class MeasuredFilter:
         """Why a text does not enter the set; None if it is in the set from now on."""
         leak = self._grams.leak(key.place, text)
         if leak is not None:
-            return Objection("contaminated", f"holds words of item {leak.item} of {leak.source}: {leak.words}")
+            return Objection(
+                "contaminated", f"holds words of item {leak.item} of {leak.source}: {leak.words}"
+            )
         twin = self._index.add_if_new("", key.place, text)
-        return None if twin is None else Objection("duplicate", f"near to {_named(twin)} ({twin.similarity:.2f})")
+        return (
+            None
+            if twin is None
+            else Objection("duplicate", f"near to {_named(twin)} ({twin.similarity:.2f})")
+        )
 
 
 def _named(twin: Twin) -> str:
-    return f"item {twin.number} of {twin.source}" if twin.source else f"the accepted text of place {twin.number}"
+    return (
+        f"item {twin.number} of {twin.source}" if twin.source else f"the accepted text of place {twin.number}"
+    )
 
 
 def make_filter(
