@@ -24,8 +24,8 @@ SUFFIXES = (
 )
 """The kinds of files, by their endings."""
 KINDS = (
-    "builtin, a .jsonl, .json, .csv or .tsv file (or one of them with .gz), a .parquet or .arrow file, a folder of "
-    "them, or hub:owner/name:split"
+    "builtin, a .jsonl, .json, .csv or .tsv file (or one of them with .gz), a .parquet or .arrow file, "
+    "a folder of them, or hub:owner/name:split"
 )
 """All forms, in words."""
 

@@ -55,8 +55,8 @@ class GivenSet:
 class Examined:
     """What was found about one set.
 
-    Example: `Examined("tasks.csv", 1204, 1198, WordCounts(…), (), (CommonName(…),), Diversity(…), (), 1204, (),
-    ())`.
+    Example: `Examined("tasks.csv", 1204, 1198, WordCounts(…), (), (CommonName(…),), Diversity(…), (), 1204,
+    (), ())`.
     """
 
     name: str

@@ -15,8 +15,8 @@ FORMAT = 1
 class SetFigures:
     """All figures of a card: asked = accepted + rejected + failed.
 
-    Example: `SetFigures("set", 1100, 1000, {"duplicate": 80}, {"endpoint": 20}, 900, 100, 40, 0, (…), (("builtin
-    held-out", 44),))`.
+    Example: `SetFigures("set", 1100, 1000, {"duplicate": 80}, {"endpoint": 20}, 900, 100, 40, 0, (…),
+    (("builtin held-out", 44),))`.
     """
 
     name: str

@@ -56,7 +56,10 @@ class CheckedSet:
 
 @dataclass(frozen=True)
 class PromptsChecked:
-    """All that a check found: `PromptsChecked((CheckedSet(…),), (Examined(…),), (("builtin held-out", 44),))`."""
+    """All that a check found.
+
+    Example: `PromptsChecked((CheckedSet(…),), (Examined(…),), (("builtin held-out", 44),))`.
+    """
 
     sets: tuple[CheckedSet, ...]
     """What was read, the user's sets first, then the shipped one."""

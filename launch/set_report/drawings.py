@@ -51,7 +51,10 @@ def grid(
 
 
 def bars(title: str, unit: str, values: Sequence[float], edges: Sequence[float]) -> Markup:
-    """How many of the values are in each bin, a bar a bin. edges: ascending; the last bin holds its upper end."""
+    """How many of the values are in each bin, a bar a bin.
+
+    edges: ascending; the last bin holds its upper end.
+    """
     bins = len(edges) - 1
     counts = [0] * bins
     for value in values:

@@ -17,22 +17,20 @@ _LONGEST = 90
 
 def wording_table(sets: Sequence[Examined]) -> CardTable:
     """The measures of wording and length, a column for each set."""
-    size = next((each.diversity.size for each in sets if each.diversity), 0)
+    varied = [each.diversity for each in sets]
+    size = next((each.size for each in varied if each), 0)
     rows = [
         ("prompts", *(f"{each.texts:,}" for each in sets)),
         ("different in their words", *(f"{each.distinct:,}" for each in sets)),
         ("words of a prompt, median", *(figure(each.word_counts.median) for each in sets)),
-        ("words, 5 % to 95 %", *(f"{each.word_counts.p5:,} to {each.word_counts.p95:,}" for each in sets)),
+        ("words, 5 % to 95 %", *(_span(each.word_counts.p5, each.word_counts.p95) for each in sets)),
         (
             "words, fewest to most",
             *(f"{each.word_counts.least:,} to {each.word_counts.most:,}" for each in sets),
         ),
-        (f"Vendi score of {size}", *(_spread(each.diversity and each.diversity.vendi) for each in sets)),
-        (
-            f"compression ratio of {size}",
-            *(_spread(each.diversity and each.diversity.compression) for each in sets),
-        ),
-        (f"self-BLEU of {size}", *(_spread(each.diversity and each.diversity.self_bleu) for each in sets)),
+        (f"Vendi score of {size}", *(_spread(each and each.vendi) for each in varied)),
+        (f"compression ratio of {size}", *(_spread(each and each.compression) for each in varied)),
+        (f"self-BLEU of {size}", *(_spread(each and each.self_bleu) for each in varied)),
         ("most frequent name", *(_name(each) for each in sets)),
         ("nearest other prompt, median", *(_nearness(each, 0.5) for each in sets)),
         ("nearest other prompt, 95 %", *(_nearness(each, 0.95) for each in sets)),
@@ -45,6 +43,10 @@ def wording_table(sets: Sequence[Examined]) -> CardTable:
         "compression ratio or self-BLEU is more repetitive. Nearest: Jaccard similarity of words and word pairs."
     )
     return CardTable("Wording", ("", *(each.name for each in sets)), tuple(rows), caption, wide=True)
+
+
+def _span(low: int, high: int) -> str:
+    return f"{low:,} to {high:,}"
 
 
 def _spread(found: Spread | None) -> str:

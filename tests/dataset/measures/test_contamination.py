@@ -3,7 +3,7 @@ import random
 import pytest
 
 from dynalign.dataset.measures.contamination import EvaluationGrams, Leak, leaks
-from tests.dataset.measures.edits import BUILTIN, composed, disguised
+from tests.worlds.planted_edits import BUILTIN, composed, disguised
 
 ITEMS = composed(300, random.Random(10))
 SETS = EvaluationGrams({"builtin held-out": BUILTIN[::6], "made up": ITEMS})

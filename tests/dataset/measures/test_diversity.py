@@ -11,7 +11,7 @@ from dynalign.dataset.measures.diversity import (
     self_bleu,
     vendi_score,
 )
-from tests.dataset.measures.edits import BUILTIN, composed
+from tests.worlds.planted_edits import BUILTIN, composed
 
 A = ["mend", "the", "old", "net"]
 B = ["paint", "a", "new", "boat"]

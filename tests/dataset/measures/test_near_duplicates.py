@@ -16,7 +16,7 @@ from dynalign.dataset.measures.near_duplicates import (
     near_duplicates,
     shingles,
 )
-from tests.dataset.measures.edits import BUILTIN, composed, edited
+from tests.worlds.planted_edits import BUILTIN, composed, edited
 
 
 def test_the_similarity_is_that_of_words_and_pairs_of_words() -> None:
@@ -92,7 +92,7 @@ def test_what_is_left_out_is_near_to_a_text_that_is_kept() -> None:
 
 def test_another_process_decides_alike() -> None:
     program = (
-        "from tests.dataset.measures.edits import composed, edited\n"
+        "from tests.worlds.planted_edits import composed, edited\n"
         "from dynalign.dataset.measures.near_duplicates import near_duplicates\n"
         "import random\nchance = random.Random(4)\ntexts = composed(30, chance)\n"
         "print(near_duplicates([*texts, *(edited(text, chance) for text in texts)]))\n"

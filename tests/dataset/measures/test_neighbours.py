@@ -2,7 +2,7 @@ import pytest
 
 from dynalign.dataset.measures.near_duplicates import jaccard, shingles
 from dynalign.dataset.measures.neighbours import MOST_TEXTS, Neighbour, evenly_spaced, neighbours
-from tests.dataset.measures.edits import BUILTIN
+from tests.worlds.planted_edits import BUILTIN
 
 
 def test_each_text_gets_its_nearest_other_text() -> None:
