@@ -116,9 +116,9 @@ def readme(made: MadeSet, figures: SetFigures) -> str:
         f"# {made.name}",
         "",
         "Task prompts that a language model wrote, made by `dynalign prompts make`. `prompts.parquet` holds "
-        "the set, the column `split` says which prompts are held out, and `items.parquet` holds every item that "
-        "was asked for, with its texts and the reason of its fate. All figures below can be computed from these "
-        "two files; they are in `card.json` too, and `page.html` shows them.",
+        "the set, the column `split` says which prompts are held out, and `items.parquet` holds every item "
+        "that was asked for, with its texts and the reason of its fate. All figures below can be computed "
+        "from these two files; they are in `card.json` too, and `page.html` shows them.",
         "",
         *(line for table in card_tables(figures) for line in as_markdown(table)),
         *_made_by(made.state),

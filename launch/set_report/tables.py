@@ -38,9 +38,9 @@ def wording_table(sets: Sequence[Examined]) -> CardTable:
         ("with text of an evaluation set", *(f"{len(each.leaks):,}" for each in sets)),
     ]
     caption = (
-        f"Vendi score, compression ratio and self-BLEU depend on the number of texts: all sets are measured on "
+        "Vendi score, compression ratio and self-BLEU depend on the number of texts: all sets are measured on "
         f"samples of {size}, mean and range over the samples. A higher Vendi score is more varied; a higher "
-        "compression ratio or self-BLEU is more repetitive. Nearest: Jaccard similarity of words and word pairs."
+        "compression ratio or self-BLEU is more repetitive. Nearest: Jaccard similarity of words and pairs."
     )
     return CardTable("Wording", ("", *(each.name for each in sets)), tuple(rows), caption, wide=True)
 
@@ -106,8 +106,8 @@ def evaluation_table(evaluation: Sequence[tuple[str, int]]) -> CardTable:
     """What the prompts were compared with."""
     rows = tuple((name, f"{count:,}") for name, count in evaluation)
     caption = (
-        f"Looked for: {GRAM_WORDS} words in a row, whatever case, spacing and punctuation, and near-duplicates. "
-        "Sets that are not on this machine were not compared."
+        f"Looked for: {GRAM_WORDS} words in a row, whatever case, spacing and punctuation, and "
+        "near-duplicates. Sets that are not on this machine were not compared."
     )
     return CardTable("Compared with", ("evaluation set", "items"), rows, caption)
 
