@@ -38,7 +38,7 @@ def wording_table(sets: Sequence[Examined]) -> CardTable:
         ("with text of an evaluation set", *(f"{len(each.leaks):,}" for each in sets)),
     ]
     caption = (
-        "Vendi score, compression ratio and self-BLEU depend on the number of texts: all sets are measured on "
+        "Vendi score, compression ratio and self-BLEU depend on the number of texts: all are measured on "
         f"samples of {size}, mean and range over the samples. A higher Vendi score is more varied; a higher "
         "compression ratio or self-BLEU is more repetitive. Nearest: Jaccard similarity of words and pairs."
     )
