@@ -75,8 +75,9 @@ def page(
     facts: Sequence[tuple[str, str]],
     sections: Sequence[PageSection],
     samples: Sequence[ShownText],
+    every: int,
 ) -> str:
-    """The HTML page. samples: all prompts; of more than MOST_SAMPLES, some are on the page, evenly spaced."""
+    """The HTML page. samples: prompts for its browser. every: how many there are in all."""
     environment = Environment(loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined)
     environment.policies["json.dumps_kwargs"] = {"ensure_ascii": False, "separators": (",", ":")}
     environment.filters["sha256"] = _sha256
