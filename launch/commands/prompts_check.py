@@ -15,11 +15,13 @@ from dynalign.configs.prompt_sources import BUILTIN
 from dynalign.configs.user_paths import user_path
 from dynalign.dataset.items import AXES
 from dynalign.dataset.measures.examination import Examined, GivenSet, examine
+from dynalign.dataset.measures.neighbours import evenly_spaced
 from dynalign.launch.prompt_check import SlowWork
 from dynalign.launch.report.judge_tables import CardTable
 from dynalign.launch.set_report.card import builtin_set
 from dynalign.launch.set_report.evaluation_sets import BUILTIN_HELDOUT, present_sets, texts_of
 from dynalign.launch.set_report.page import (
+    MOST_SAMPLES,
     PageSection,
     ShownText,
     coverage_figures,
@@ -194,6 +196,7 @@ def check_page(checked: PromptsChecked) -> str:
     """The page of a check."""
     sections = [PageSection("Wording", tabled(wording_table(checked.found)))]
     samples: list[ShownText] = []
+    own = sum(bool(each.places) for each in checked.sets)
     for each, found in zip(checked.sets, checked.found, strict=True):
         if not each.places:
             continue
@@ -209,12 +212,16 @@ def check_page(checked: PromptsChecked) -> str:
         samples += [
             ShownText(
                 each.places[number],
-                text,
-                {"set": given.name}
-                | {axis: given.axes[axis][number] if axis in given.axes else "" for axis in AXES},
+                given.texts[number],
+                {"set": given.name} | {axis: _value(given, axis, number) for axis in AXES},
             )
-            for number, text in enumerate(given.texts)
+            for number in evenly_spaced(len(given.texts), MOST_SAMPLES // own)
         ]
     sections.append(PageSection("Compared with", tabled(evaluation_table(checked.evaluation))))
     names = ", ".join(each.given.name for each in checked.sets if each.places)
-    return page(names, [("prompts", f"{len(samples):,}")], sections, samples)
+    every = sum(len(each.given.texts) for each in checked.sets if each.places)
+    return page(names, [("prompts", f"{every:,}")], sections, samples, every)
+
+
+def _value(given: GivenSet, axis: str, number: int) -> str:
+    return given.axes[axis][number] if axis in given.axes else ""

@@ -10,11 +10,13 @@ from pathlib import Path
 
 from dynalign.configs.errors import Mistake, UserError
 from dynalign.dataset.measures.examination import GivenSet
+from dynalign.dataset.measures.neighbours import evenly_spaced
 from dynalign.dataset.measures.set_figures import FORMAT, SetFigures, set_figures
-from dynalign.dataset.measures.set_files import MadeSet, read_set
+from dynalign.dataset.measures.set_files import MadeSet, Record, read_set
 from dynalign.launch.report.judge_tables import CardTable
 from dynalign.launch.set_report.evaluation_sets import BUILTIN_HELDOUT, present_sets
 from dynalign.launch.set_report.page import (
+    MOST_SAMPLES,
     PageSection,
     ShownText,
     coverage_figures,
@@ -168,19 +170,12 @@ def set_page(made: MadeSet, figures: SetFigures) -> str:
         ("failed", f"{sum(figures.failed.values()):,}"),
         ("goals", f"{figures.goals:,}"),
     ]
-    return page(made.name, facts, sections, _samples(made))
+    texts = [item for item in made.items if item["prompt"]]
+    shown = [_sample(texts[number], made.axes) for number in evenly_spaced(len(texts), MOST_SAMPLES)]
+    return page(made.name, facts, sections, shown, len(texts))
 
 
-def _samples(made: MadeSet) -> list[ShownText]:
-    """Every item that has a text."""
-    return [
-        ShownText(
-            f"place {item['place']}, attempt {item['attempt']}",
-            str(item["prompt"]),
-            {"fate": str(item["fate"]), "reason": str(item["reason"]), "split": str(item["split"])}
-            | {axis: str(item[axis]) for axis in made.axes},
-            " · ".join(filter(None, (str(item["goal"]), str(item["detail"])))),
-        )
-        for item in made.items
-        if item["prompt"]
-    ]
+def _sample(item: Record, axes: Sequence[str]) -> ShownText:
+    fields = {name: str(item[name]) for name in ("fate", "reason", "split", *axes)}
+    more = " · ".join(filter(None, (str(item["goal"]), str(item["detail"]))))
+    return ShownText(f"place {item['place']}, attempt {item['attempt']}", str(item["prompt"]), fields, more)

@@ -66,9 +66,10 @@ def _evaluation_files(folder: Path) -> list[Path]:
 def texts_of(source: str, mistakes: list[Mistake], columns: Sequence[str] = COLUMNS) -> list[str]:
     """The texts of an evaluation set, in the first of the columns that it has.
 
-    Adds the mistakes of the first column where none holds texts.
+    Adds the mistakes of the column with the most texts where none is without a mistake.
     """
-    first: list[Mistake] = []
+    most = 0
+    reported: list[Mistake] = []
     for column in columns:
         wrong: list[Mistake] = []
         texts = [
@@ -78,10 +79,10 @@ def texts_of(source: str, mistakes: list[Mistake], columns: Sequence[str] = COLU
         ]
         if texts and not wrong:
             return texts
-        first = first or wrong
-    mistakes += first or [
-        Mistake(
-            source, None, "holds no text to compare with", f"name the column one of: {', '.join(columns)}"
-        )
-    ]
+        if len(texts) > most or not reported:
+            most = len(texts)
+            reported = wrong
+    rule = "holds no text to compare with"
+    remedy = f"name the column one of: {', '.join(columns)}"
+    mistakes += reported or [Mistake(source, None, rule, remedy)]
     return []

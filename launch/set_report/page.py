@@ -16,7 +16,6 @@ from markupsafe import Markup
 
 from dynalign.dataset.measures.coverage import crossed
 from dynalign.dataset.measures.examination import Examined, GivenSet
-from dynalign.dataset.measures.neighbours import evenly_spaced
 from dynalign.launch.report import judge_card
 from dynalign.launch.report.judge_tables import CardTable
 from dynalign.launch.report.scales import nice_ticks
@@ -81,10 +80,7 @@ def page(
     environment = Environment(loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined)
     environment.policies["json.dumps_kwargs"] = {"ensure_ascii": False, "separators": (",", ":")}
     environment.filters["sha256"] = _sha256
-    chosen = [samples[number] for number in evenly_spaced(len(samples), MOST_SAMPLES)]
-    which = (
-        f"{len(chosen):,} of {len(samples):,} prompts, evenly spaced" if len(chosen) < len(samples) else "All"
-    )
+    which = f"{len(samples):,} of {every:,}, evenly spaced" if len(samples) < every else f"All {every:,}"
     style = Path(judge_card.__file__).parent / "report.css"
     return environment.get_template("page.html.j2").render(
         style=Markup(style.read_text(encoding="utf-8")),
@@ -95,7 +91,7 @@ def page(
         note=f"{which}. Texts are cut at {_LONGEST_SAMPLE:,} characters.",
         samples=[
             {"name": each.name, "prompt": _cut(each.prompt), "fields": dict(each.fields), "more": each.more}
-            for each in chosen
+            for each in samples
         ],
     )
 

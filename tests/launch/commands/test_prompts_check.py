@@ -1,3 +1,4 @@
+import csv
 import gzip
 import json
 import random
@@ -27,7 +28,7 @@ def test_a_check_names_near_duplicates_and_leaks_by_their_places_and_writes_noth
     chance = random.Random(7)
     texts = composed(20, chance)
     heldout = load_prompts("builtin").heldout[3].prompt
-    texts += [edited(texts[4], chance), f"{texts[9]} {disguised(heldout, chance)}"]
+    texts += [edited(texts[4], chance), f"{' '.join(composed(3, chance))} {disguised(heldout, chance)}"]
     source = written(tmp_path / "tasks.jsonl", texts)
     before = sorted(tmp_path.iterdir())
     lines = prompts_check([source], RowForm(), [], None)
@@ -67,7 +68,8 @@ def test_a_named_evaluation_set_is_compared_with(tmp_path: Path) -> None:
     chance = random.Random(9)
     quiz = composed(5, chance)
     against = tmp_path / "quiz.csv"
-    against.write_text("Question,answer\n" + "".join(f'"{text}",x\n' for text in quiz), encoding="utf-8")
+    with against.open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows([("Question", "answer"), *((text, "x") for text in quiz)])
     source = written(tmp_path / "tasks.jsonl", [*composed(8, chance), f"Please: {quiz[2]}"])
     lines = prompts_check([source], RowForm(), [str(against)], None)
     assert any(f"{source}:9" in line and f"{against} 3" in line for line in lines)
