@@ -7,7 +7,8 @@ from markupsafe import Markup, escape
 from dynalign.launch.report.figures import figure
 
 _LABELS = 210
-_TOP = 130
+_LETTER = 4.6
+"""Height of a slanted letter of a column's label."""
 _CELL_HIGH = 24
 _WIDTH = 760
 _LONGEST_LABEL = 30
@@ -23,14 +24,15 @@ def grid(
     Each cell shows its count and names itself to the pointer.
     """
     width = max(20.0, min(90.0, (_WIDTH - _LABELS) / max(1, len(columns))))
+    top = 24 + _LETTER * max((len(_label(column)) for column in columns), default=0)
     most = max(counts.values(), default=0) or 1
     parts: list[str] = []
     for place, column in enumerate(columns):
         x = _LABELS + (place + 0.5) * width
-        turn = f'transform="rotate(-40 {x:.1f} {_TOP - 8})"'
-        parts.append(f'<text x="{x:.1f}" y="{_TOP - 8}" {turn}>{escape(_label(column))}</text>')
+        turn = f'transform="rotate(-40 {x:.1f} {top - 8:.1f})"'
+        parts.append(f'<text x="{x:.1f}" y="{top - 8:.1f}" {turn}>{escape(_label(column))}</text>')
     for line, row in enumerate(rows):
-        y = _TOP + line * _CELL_HIGH
+        y = top + line * _CELL_HIGH
         middle = y + _CELL_HIGH / 2 + 4
         parts.append(
             f'<text x="{_LABELS - 8}" y="{middle:.1f}" text-anchor="end">{escape(_label(row))}</text>'
@@ -46,8 +48,8 @@ def grid(
             if count:
                 centre = f'x="{x + width / 2:.1f}" y="{middle:.1f}" text-anchor="middle"'
                 parts.append(f'<text class="note" {centre} pointer-events="none">{count:,}</text>')
-    right = _LABELS + width * len(columns) + 90
-    return _drawing(title, right, _TOP + len(rows) * _CELL_HIGH + 4, parts)
+    right = max(_WIDTH + 90.0, _LABELS + width * len(columns) + 90)
+    return _drawing(title, right, top + len(rows) * _CELL_HIGH + 4, parts)
 
 
 def bars(title: str, unit: str, values: Sequence[float], edges: Sequence[float]) -> Markup:

@@ -83,7 +83,7 @@ def axes_table(each: Examined) -> CardTable | None:
     )
     head = ("axis", "values", "normalized entropy", "smallest share", "rarest value")
     caption = "Entropy 1 is even. The smallest share is of the rarest value, 1 where it has its equal share."
-    return CardTable("Coverage", head, rows, caption)
+    return CardTable("Coverage", head, rows, caption, wide=True)
 
 
 def fates_table(figures: SetFigures) -> CardTable:
