@@ -4,8 +4,10 @@ from collections.abc import Sequence
 
 import click
 
+from dynalign.launch.command_group import Commands
 
-@click.group()
+
+@click.group(cls=Commands)
 def prompts() -> None:
     """Measure prompts to train on."""
 

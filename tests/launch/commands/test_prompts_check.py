@@ -129,3 +129,8 @@ def test_a_file_of_wrong_rows_ends_in_a_count(tmp_path: Path) -> None:
 def test_a_check_without_a_file_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert run_command(dynalign, ["prompts", "check"]) == 2
     assert "FILE" in capsys.readouterr().err
+
+
+def test_a_misspelt_command_is_suggested(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_command(dynalign, ["prompts", "chek"]) == 2
+    assert "did you mean check?" in capsys.readouterr().err
