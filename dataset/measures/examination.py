@@ -52,10 +52,10 @@ class GivenSet:
 
 
 @dataclass(frozen=True)
-class Examined:
+class ExaminedSet:
     """What was found about one set.
 
-    Example: `Examined("tasks.csv", 1204, 1198, WordCounts(…), (), (CommonName(…),), Diversity(…), (), 1204,
+    Example: `ExaminedSet("tasks.csv", 1204, 1198, WordCounts(…), (), (CommonName(…),), Diversity(…), (), 1204,
     (), ())`.
     """
 
@@ -87,7 +87,7 @@ def examine(
     sets: Sequence[GivenSet],
     evaluation: Mapping[str, Sequence[str]],
     progress: Callable[[int], None] = lambda done: None,
-) -> tuple[Examined, ...]:
+) -> tuple[ExaminedSet, ...]:
     """Examines sets, each with the ones before it as earlier sets.
 
     evaluation: name → texts of evaluation sets and held-out splits. progress: called now and then with the
@@ -96,7 +96,7 @@ def examine(
     size = min([MOST_SAMPLED, *(len(each.texts) for each in sets)])
     every = EvaluationGrams(evaluation)
     earlier: dict[str, Sequence[str]] = {}
-    found: list[Examined] = []
+    found: list[ExaminedSet] = []
     for each in sets:
         foreign = {name: texts for name, texts in evaluation.items() if name not in each.holds}
         grams = EvaluationGrams(foreign) if each.holds else every
@@ -104,7 +104,7 @@ def examine(
         compared = [each.texts[number] for number in chosen]
         near = near_duplicates(compared, foreign | earlier, progress)
         found.append(
-            Examined(
+            ExaminedSet(
                 name=each.name,
                 texts=len(each.texts),
                 distinct=len({" ".join(words(text)) or text.strip() for text in each.texts}),

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from dynalign.dataset.measures.examination import Examined, GivenSet, examine
+from dynalign.dataset.measures.examination import ExaminedSet, GivenSet, examine
 from dynalign.dataset.measures.set_files import MadeSet
 
 FORMAT = 1
@@ -37,7 +37,7 @@ class SetFigures:
     """Goals of the accepted prompts."""
     goals_in_both: int
     """Goals that are in both splits: none, where the split is by goal."""
-    sets: tuple[Examined, ...]
+    sets: tuple[ExaminedSet, ...]
     """The measures, first of this set, then of those beside it; empty where nothing was accepted."""
     evaluation: tuple[tuple[str, int], ...]
     """Evaluation sets that the prompts were compared with, each with its number of items."""

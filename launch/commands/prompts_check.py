@@ -14,7 +14,7 @@ from dynalign.configs.errors import Mistake, UserError
 from dynalign.configs.prompt_sources import BUILTIN
 from dynalign.configs.user_paths import user_path
 from dynalign.dataset.items import AXES
-from dynalign.dataset.measures.examination import Examined, GivenSet, examine
+from dynalign.dataset.measures.examination import ExaminedSet, GivenSet, examine
 from dynalign.dataset.measures.neighbours import evenly_spaced
 from dynalign.launch.prompt_check import SlowWork
 from dynalign.launch.report.judge_tables import CardTable
@@ -23,7 +23,7 @@ from dynalign.launch.set_report.evaluation_sets import BUILTIN_HELDOUT, present_
 from dynalign.launch.set_report.page import (
     MOST_SAMPLES,
     PageSection,
-    ShownText,
+    BrowsedText,
     coverage_figures,
     neighbour_table,
     page,
@@ -60,12 +60,12 @@ class CheckedSet:
 class PromptsChecked:
     """All that a check found.
 
-    Example: `PromptsChecked((CheckedSet(…),), (Examined(…),), (("builtin held-out", 44),))`.
+    Example: `PromptsChecked((CheckedSet(…),), (ExaminedSet(…),), (("builtin held-out", 44),))`.
     """
 
     sets: tuple[CheckedSet, ...]
     """What was read, the user's sets first, then the shipped one."""
-    found: tuple[Examined, ...]
+    found: tuple[ExaminedSet, ...]
     """The measures of each set."""
     evaluation: tuple[tuple[str, int], ...]
     """Evaluation sets with their number of items."""
@@ -195,7 +195,7 @@ def _write(folder: Path, checked: PromptsChecked) -> None:
 def check_page(checked: PromptsChecked) -> str:
     """The page of a check."""
     sections = [PageSection("Wording", tabled(wording_table(checked.found)))]
-    samples: list[ShownText] = []
+    samples: list[BrowsedText] = []
     own = sum(bool(each.places) for each in checked.sets)
     for each, found in zip(checked.sets, checked.found, strict=True):
         if not each.places:
@@ -210,7 +210,7 @@ def check_page(checked: PromptsChecked) -> str:
         figures = (*wording_figures(given, found), *tabled(*tables), *coverage_figures(given))
         sections.append(PageSection(given.name, figures))
         samples += [
-            ShownText(
+            BrowsedText(
                 each.places[number],
                 given.texts[number],
                 {"set": given.name} | {axis: _value(given, axis, number) for axis in AXES},

@@ -18,7 +18,7 @@ from dynalign.launch.set_report.evaluation_sets import BUILTIN_HELDOUT, present_
 from dynalign.launch.set_report.page import (
     MOST_SAMPLES,
     PageSection,
-    ShownText,
+    BrowsedText,
     coverage_figures,
     neighbour_table,
     page,
@@ -175,7 +175,7 @@ def set_page(made: MadeSet, figures: SetFigures) -> str:
     return page(made.name, facts, sections, shown, len(texts))
 
 
-def _sample(item: Record, axes: Sequence[str]) -> ShownText:
+def _sample(item: Record, axes: Sequence[str]) -> BrowsedText:
     fields = {name: str(item[name]) for name in ("fate", "reason", "split", *axes)}
     more = " · ".join(filter(None, (str(item["goal"]), str(item["detail"]))))
-    return ShownText(f"place {item['place']}, attempt {item['attempt']}", str(item["prompt"]), fields, more)
+    return BrowsedText(f"place {item['place']}, attempt {item['attempt']}", str(item["prompt"]), fields, more)

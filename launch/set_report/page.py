@@ -15,7 +15,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from dynalign.dataset.measures.coverage import crossed
-from dynalign.dataset.measures.examination import Examined, GivenSet
+from dynalign.dataset.measures.examination import ExaminedSet, GivenSet
 from dynalign.launch.report import judge_card
 from dynalign.launch.report.judge_tables import CardTable
 from dynalign.launch.report.scales import nice_ticks
@@ -46,8 +46,8 @@ class PageFigure:
 
 
 @dataclass(frozen=True, slots=True)
-class ShownText:
-    """A prompt in the browser: `ShownText("p00017", "How do I mend a net?", {"fate": "accepted"}, "")`."""
+class BrowsedText:
+    """A prompt in the browser: `BrowsedText("p00017", "How do I mend a net?", {"fate": "accepted"}, "")`."""
 
     name: str
     """Its id or place."""
@@ -73,7 +73,7 @@ def page(
     title: str,
     facts: Sequence[tuple[str, str]],
     sections: Sequence[PageSection],
-    samples: Sequence[ShownText],
+    samples: Sequence[BrowsedText],
     every: int,
 ) -> str:
     """The HTML page. samples: prompts for its browser. every: how many there are in all."""
@@ -152,7 +152,7 @@ def rejection_figures(items: Sequence[Mapping[str, object]], axis: str) -> tuple
     return (PageFigure(f"reason × {axis}", caption, None, drawing, wide=True),)
 
 
-def wording_figures(given: GivenSet, found: Examined) -> tuple[PageFigure, ...]:
+def wording_figures(given: GivenSet, found: ExaminedSet) -> tuple[PageFigure, ...]:
     """How long the prompts of a set are, and how near each is to its nearest other one."""
     lengths = [len(text.split()) for text in given.texts]
     ticks = nice_ticks(0.0, max(1.0, float(found.word_counts.p95)))
@@ -177,7 +177,7 @@ def wording_figures(given: GivenSet, found: Examined) -> tuple[PageFigure, ...]:
 _TENTHS = [tenth / 10 for tenth in range(11)]
 
 
-def neighbour_table(given: GivenSet, found: Examined, most: int = 10) -> CardTable | None:
+def neighbour_table(given: GivenSet, found: ExaminedSet, most: int = 10) -> CardTable | None:
     """The nearest pairs of prompts, each pair once; None without any."""
     pairs = {
         (min(each.number, each.other), max(each.number, each.other)): each.similarity

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from dynalign.dataset.measures.contamination import GRAM_WORDS
 from dynalign.dataset.measures.diversity import Spread
-from dynalign.dataset.measures.examination import Examined
+from dynalign.dataset.measures.examination import ExaminedSet
 from dynalign.dataset.measures.near_duplicates import THRESHOLD
 from dynalign.dataset.measures.set_figures import SetFigures
 from dynalign.launch.report.figures import ABSENT, figure
@@ -15,7 +15,7 @@ SHOWN = 10
 _LONGEST = 90
 
 
-def wording_table(sets: Sequence[Examined]) -> CardTable:
+def wording_table(sets: Sequence[ExaminedSet]) -> CardTable:
     """The measures of wording and length, a column for each set."""
     varied = [each.diversity for each in sets]
     size = next((each.size for each in varied if each), 0)
@@ -56,18 +56,18 @@ def _spread(found: Spread | None) -> str:
     return figure(found.mean) + ends
 
 
-def _name(each: Examined) -> str:
+def _name(each: ExaminedSet) -> str:
     if not each.names:
         return ABSENT
     return f"{each.names[0].name} in {each.names[0].texts:,} ({each.names[0].share:.1%})"
 
 
-def _nearness(each: Examined, share: float) -> str:
+def _nearness(each: ExaminedSet, share: float) -> str:
     similar = sorted(one.similarity for one in each.nearest)
     return figure(similar[min(len(similar) - 1, int(share * len(similar)))]) if similar else ABSENT
 
 
-def axes_table(each: Examined) -> CardTable | None:
+def axes_table(each: ExaminedSet) -> CardTable | None:
     """How evenly the axes are covered; None where no axis is known."""
     if not each.axes:
         return None
@@ -113,7 +113,7 @@ def evaluation_table(evaluation: Sequence[tuple[str, int]]) -> CardTable:
 
 
 def repeats_table(
-    each: Examined, texts: Sequence[str], places: Mapping[int, str] | None = None
+    each: ExaminedSet, texts: Sequence[str], places: Mapping[int, str] | None = None
 ) -> CardTable | None:
     """The most similar near-duplicates; None where there is none. places: number → name for people."""
     if not each.near_duplicates:
@@ -138,7 +138,7 @@ def repeats_table(
     )
 
 
-def leaks_table(each: Examined, places: Mapping[int, str] | None = None) -> CardTable | None:
+def leaks_table(each: ExaminedSet, places: Mapping[int, str] | None = None) -> CardTable | None:
     """Prompts with text of an evaluation set; None where there is none."""
     if not each.leaks:
         return None
