@@ -55,8 +55,8 @@ class GivenSet:
 class ExaminedSet:
     """What was found about one set.
 
-    Example: `ExaminedSet("tasks.csv", 1204, 1198, WordCounts(…), (), (CommonName(…),), Diversity(…), (), 1204,
-    (), ())`.
+    Example: `ExaminedSet("tasks.csv", 1204, 1198, WordCounts(…), (), (CommonName(…),), Diversity(…), (),
+    1204, (), ())`.
     """
 
     name: str

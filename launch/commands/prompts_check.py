@@ -22,8 +22,8 @@ from dynalign.launch.set_report.card import builtin_set
 from dynalign.launch.set_report.evaluation_sets import BUILTIN_HELDOUT, present_sets, texts_of
 from dynalign.launch.set_report.page import (
     MOST_SAMPLES,
-    PageSection,
     BrowsedText,
+    PageSection,
     coverage_figures,
     neighbour_table,
     page,

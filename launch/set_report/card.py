@@ -17,8 +17,8 @@ from dynalign.launch.report.judge_tables import CardTable
 from dynalign.launch.set_report.evaluation_sets import BUILTIN_HELDOUT, present_sets
 from dynalign.launch.set_report.page import (
     MOST_SAMPLES,
-    PageSection,
     BrowsedText,
+    PageSection,
     coverage_figures,
     neighbour_table,
     page,
