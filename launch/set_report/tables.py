@@ -28,9 +28,9 @@ def wording_table(sets: Sequence[ExaminedSet]) -> CardTable:
             "words, fewest to most",
             *(f"{each.word_counts.least:,} to {each.word_counts.most:,}" for each in sets),
         ),
-        (f"Vendi score of {size}", *(_spread(each and each.vendi) for each in varied)),
-        (f"compression ratio of {size}", *(_spread(each and each.compression) for each in varied)),
-        (f"self-BLEU of {size}", *(_spread(each and each.self_bleu) for each in varied)),
+        (f"Vendi score of {size}", *(_spread(each.vendi if each else None) for each in varied)),
+        (f"compression ratio of {size}", *(_spread(each.compression if each else None) for each in varied)),
+        (f"self-BLEU of {size}", *(_spread(each.self_bleu if each else None) for each in varied)),
         ("most frequent name", *(_name(each) for each in sets)),
         ("nearest other prompt, median", *(_nearness(each, 0.5) for each in sets)),
         ("nearest other prompt, 95 %", *(_nearness(each, 0.95) for each in sets)),
@@ -77,7 +77,7 @@ def axes_table(each: ExaminedSet) -> CardTable | None:
             f"{len(axis.counts):,}",
             f"{axis.entropy:.4f}",
             f"{axis.smallest_share:.2f}",
-            min(axis.counts, key=lambda value, counts=axis.counts: counts[value]),
+            min((count, place, value) for place, (value, count) in enumerate(axis.counts.items()))[2],
         )
         for axis in each.axes
     )
