@@ -16,9 +16,13 @@ from dynalign.dataset.measures.contamination import EvaluationGrams, leaks
 from dynalign.dataset.measures.diversity import compression_ratio, self_bleu, vendi_score
 from dynalign.dataset.measures.near_duplicates import near_duplicates
 from dynalign.dataset.measures.words import words
+from dynalign.dataset.set_folder import SetFolder
+from dynalign.dataset.set_writer import write_set
 from dynalign.launch.set_report.card import builtin_set, write_card
 from dynalign.rollout.prompts import load_prompts
 from tests.worlds.made_set import DOMAINS, REGIONS, write_made_set
+from tests.worlds.prompt_agents import made as pipeline
+from tests.worlds.prompt_agents import mixed, plan_of
 
 
 @pytest.fixture(scope="module")
@@ -196,3 +200,15 @@ def test_a_folder_without_a_made_set_is_refused(tmp_path: Path) -> None:
     (tmp_path / "items.parquet").write_bytes(b"PAR1 and no more")
     with pytest.raises(UserError, match="is no folder of a made set"):
         write_card(tmp_path)
+
+
+def test_the_files_of_the_pipeline_have_a_card(tmp_path: Path) -> None:
+    board, _, _ = pipeline(plan_of(count=24), mixed)
+    write_set(SetFolder(tmp_path), board.ordered(), board.in_set(), board.plan.settings)
+    (tmp_path / "set.json").write_text('{"identity": {"kind": "task"}}', encoding="utf-8")
+    write_card(tmp_path, evaluation={})
+    found = card(tmp_path)
+    counts = board.counts()
+    assert (found["asked"], found["accepted"]) == (counts.asked, counts.accepted)
+    assert (found["rejected"], found["failed"]) == (dict(counts.rejected), dict(counts.failed))
+    assert found["goals_in_both"] == 0
