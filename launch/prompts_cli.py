@@ -9,7 +9,30 @@ from dynalign.launch.command_group import Commands
 
 @click.group(cls=Commands)
 def prompts() -> None:
-    """Measure prompts to train on."""
+    """Make prompts to train on, and measure them."""
+
+
+@prompts.command("make")
+@click.option("--count", type=int, help="Prompts wanted (default: 1000).")
+@click.option("--out", required=True, metavar="FOLDER", help="Folder of the set; one that is there goes on.")
+@click.option("--kind", metavar="KIND", help="task (default), or dilemma: conflicts with two personas each.")
+@click.option("--local", metavar="MODEL", help="A model on engines of our own, instead of an endpoint.")
+@click.argument("settings", nargs=-1, metavar="[CONFIG] [KEY=VALUE]...")
+def make_prompts(
+    count: int | None, out: str, kind: str | None, local: str | None, settings: Sequence[str]
+) -> int:
+    """Have a model write prompts for a value: goals, writer, critic, refinement.
+
+    CONFIG is a YAML file. KEY=VALUE sets one of its settings, such as endpoint.address=http://host:8000/v1
+    endpoint.model=NAME, or judge.values=FOLDER for a value of your own.
+    """
+    from dynalign.launch.commands.prompts_make import prompts_make
+
+    config = settings[0] if settings and "=" not in settings[0] else None
+    given = [*settings[0 if config is None else 1 :]]
+    given += [] if count is None else [f"count={count}"]
+    given += [] if kind is None else [f"kind={kind}"]
+    return prompts_make(config, given, out, local)
 
 
 @prompts.command("check")
