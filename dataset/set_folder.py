@@ -107,7 +107,8 @@ def refuse_other_set(folder: SetFolder, wanted: Identity | None) -> bool:
     if not folder.path.exists():
         return False
     if not folder.state.exists():
-        left = [each.name for each in folder.path.iterdir() if each.name != folder.lock.name]
+        own = (folder.lock.name, folder.answers.name)
+        left = [each.name for each in folder.path.iterdir() if not each.name.startswith(own)]
         if not left:
             return False
         rule = f"holds {sorted(left)[0]}, and no set of prompts that could be continued"

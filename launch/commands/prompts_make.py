@@ -87,9 +87,7 @@ def prompts_make(
     with ExitStack() as stack:
         stack.enter_context(held(command.folder))
         goes_on = refuse_other_set(command.folder, command.made_from)
-        if not goes_on:
-            write_figures(command, _nothing(), 0, MakingEnd(), False)
-        board, end, line = asyncio.run(_made(command))
+        board, end, line = asyncio.run(_made(command, goes_on))
         complete = not end.reason and not board.has_unfinished
         try:
             heldout = write_set(command.folder, board.ordered(), board.in_set(), command.plan.settings)
@@ -151,7 +149,7 @@ def _nothing() -> FateCounts:
     return FateCounts(0, 0, {}, {}, {}, 0)
 
 
-async def _made(command: MakingCommand) -> tuple[Board, MakingEnd, str]:
+async def _made(command: MakingCommand, goes_on: bool) -> tuple[Board, MakingEnd, str]:
     """The board with every item, why it ended, and what it has cost."""
     plan = command.plan
     set_filter = make_filter(command.earlier, command.evaluation, plan.settings.similarity)
@@ -161,6 +159,8 @@ async def _made(command: MakingCommand) -> tuple[Board, MakingEnd, str]:
         asked.endpoints, command.folder.answers, "prompts", asked.local, place="prompts make"
     )
     async with opening as opened:
+        if not goes_on:  # only now: a folder whose endpoint was refused belongs to no set yet
+            write_figures(command, _nothing(), 0, MakingEnd(), False)
         view = MakingView(board, {name: each.account for name, each in opened.endpoints.items()})
         at_once = min(plan.settings.count, 2 * asked.concurrency)
         stop = asyncio.Event()
@@ -209,10 +209,9 @@ def told_counts(command: MakingCommand, counts: FateCounts, heldout: int) -> lis
         listed = sorted(reasons.items(), key=lambda each: (-each[1], each[0]))
         if listed:
             lines.append(f"{name}: " + ", ".join(f"{number:,} {reason}" for reason, number in listed))
-    where = command.folder.path
-    lines.append(
-        f"{counts.accepted:,} of {command.plan.settings.count:,} prompts, {heldout:,} of them held out: {where}"
-    )
+    wanted = command.plan.settings.count
+    share = f"{counts.accepted:,} of {wanted:,} prompts, {heldout:,} of them held out"
+    lines.append(f"{share}: {command.folder.path}")
     return lines
 
 

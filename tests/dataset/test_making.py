@@ -5,6 +5,7 @@ import hashlib
 import math
 import random
 from collections import Counter
+from collections.abc import Callable
 from itertools import count as counting
 from pathlib import Path
 
@@ -18,7 +19,8 @@ from dynalign.dataset.making import AgentModel, MakingEnd, make_set
 from dynalign.dataset.own_words import named_words
 from dynalign.dataset.set_folder import SetFolder
 from dynalign.dataset.set_writer import write_set
-from dynalign.endpoint.base import Answer, Question
+from dynalign.endpoint.base import Answer, Answers, Question
+from tests.worlds.jumping_clock import in_virtual_time
 from tests.worlds.prompt_agents import (
     MODEL,
     AgentsAsker,
@@ -101,7 +103,7 @@ def vars_of(cell: object) -> dict[str, str]:
     }
 
 
-def always(said: Said, share: float = 1.0, agent: str = "") -> "object":
+def always(said: Said, share: float = 1.0, agent: str = "") -> Callable[[Question], Said]:
     """Says the same to a share of the questions, to one agent or to all, and is good otherwise."""
 
     def says(question: Question) -> Said:
@@ -123,7 +125,7 @@ def always(said: Said, share: float = 1.0, agent: str = "") -> "object":
     ],
 )
 def test_every_fault_is_accounted_for(said: Said, reason: str, share: float) -> None:
-    board, end, _ = made(plan_of(count=25), always(said, share))  # type: ignore[arg-type]
+    board, end, _ = made(plan_of(count=25), always(said, share))
     settled(board)
     counts = board.counts()
     assert (sum(counts.failed.values()) > 0) or share < 1.0
@@ -134,7 +136,7 @@ def test_every_fault_is_accounted_for(said: Said, reason: str, share: float) -> 
 
 
 def test_a_dead_server_ends_the_making_after_a_few_questions() -> None:
-    board, end, asker = made(plan_of(count=2000), always(DOWN), at_once=8)  # type: ignore[arg-type]
+    board, end, asker = made(plan_of(count=2000), always(DOWN), at_once=8)
     assert end.reason == "stopped"
     assert "20 questions in a row" in end.detail
     assert len(asker.asked) < 40
@@ -204,3 +206,33 @@ def test_places_of_one_goal_share_a_cell_and_a_goal() -> None:
         of_goal = board.in_set()[first : first + 4]
         assert len({(item.goal, item.cell) for item in of_goal}) == 1
     assert len({item.prompt for item in board.in_set()}) == 20
+
+
+@pytest.mark.parametrize("says", [good, mixed])
+@pytest.mark.parametrize("admitted", [8, 32])
+def test_a_server_that_admits_some_questions_at_a_time_is_kept_at_least_nine_tenths_busy(
+    says: Callable[[Question], Said], admitted: int
+) -> None:
+    board = Board(plan_of(count=1000), NoRepetition())
+    generator = random.Random(1)
+    busy_s = 0.0
+
+    async def run() -> float:
+        room = asyncio.Semaphore(admitted)
+
+        class Admitting(AgentsAsker):
+            async def ask(self, question: Question) -> Answers:
+                nonlocal busy_s
+                pause_s = generator.uniform(0.5, 4.0)
+                async with room:
+                    busy_s += pause_s
+                    await asyncio.sleep(pause_s)
+                    return await super().ask(question)
+
+        models: dict[Agent, AgentModel] = {agent: AgentModel(Admitting(says), MODEL) for agent in AGENTS}
+        await make_set(board, models, 2 * admitted, asyncio.Event())
+        return asyncio.get_running_loop().time()
+
+    passed_s = in_virtual_time(run())
+    settled(board)
+    assert busy_s >= 0.9 * admitted * passed_s, busy_s / (admitted * passed_s)
