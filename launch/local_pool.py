@@ -41,7 +41,7 @@ Spawn = Callable[[PoolWorkerSpec, str], PoolWorkerHandle]
 
 def spawn_on_ray(spec: PoolWorkerSpec, name: str) -> PoolWorkerHandle:
     """On a GPU where the cluster has one."""
-    return pool_engine(spec, name, "gpu" if ray.cluster_resources().get("GPU", 0) else "cpu")
+    return pool_engine(spec, name, "gpu" if ray.cluster_resources().get("GPU", 0) else "cpu")  # type: ignore[no-untyped-call]
 
 
 @asynccontextmanager
@@ -76,7 +76,8 @@ async def open_local_pool(
     pool = Pool(model.place, engines.names, deadline_s, SupervisionSettings().poison_attempts, find)
     serving = asyncio.create_task(engines.serve(look_s))
     try:
-        await asyncio.wait([engines.first_serves, engines.given_up], return_when=asyncio.FIRST_COMPLETED)
+        either: list[asyncio.Future[Any]] = [engines.first_serves, engines.given_up]
+        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
         if engines.given_up.done():
             raise RunFailed(f"{model.place}: {engines.given_up.result()}")
         yield PoolSender(pool, engines.given_up)
@@ -120,7 +121,7 @@ class _Engines:
         try:
             while not self._ends.done() and not self.given_up.done():
                 await asyncio.to_thread(self._seats.look)
-                either = [self._ends, self.given_up]
+                either: list[asyncio.Future[Any]] = [self._ends, self.given_up]
                 await asyncio.wait(either, timeout=look_s, return_when=asyncio.FIRST_COMPLETED)
         except (DynalignError, ray.exceptions.RayError) as error:
             self.fail(one_line(error))

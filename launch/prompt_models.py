@@ -10,8 +10,7 @@ from dynalign.configs.sections.prompt_making import PromptMakingSettings
 from dynalign.dataset.agent_texts import AGENTS, Agent
 from dynalign.dataset.items import ItemKey
 from dynalign.dataset.making_plan import MakingPlan
-from dynalign.endpoint.ask import wall_of
-from dynalign.endpoint.budget import Amount, fits, most
+from dynalign.endpoint.budget import Amount, fits, most, wall_of
 from dynalign.launch.local_model import local_model
 
 SHARED = "endpoint"

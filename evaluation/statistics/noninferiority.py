@@ -81,20 +81,27 @@ class _Parts:
         """The lower bounds at quantiles t ≥ 0."""
         down = self.gain - _wilson(self.gain, self._gain_items, -t)
         up = _wilson(self.loss, self._loss_items, t) - self.loss
-        return self.mean - np.sqrt(np.maximum(down**2 + up**2 - 2 * self._correlation * down * up, 0))
+        bound: Floats = self.mean - np.sqrt(
+            np.maximum(down**2 + up**2 - 2 * self._correlation * down * up, 0)
+        )
+        return bound
 
     def upper(self, t: Floats) -> Floats:
         """The upper bounds at quantiles t ≥ 0."""
         up = _wilson(self.gain, self._gain_items, t) - self.gain
         down = self.loss - _wilson(self.loss, self._loss_items, -t)
-        return self.mean + np.sqrt(np.maximum(down**2 + up**2 - 2 * self._correlation * down * up, 0))
+        bound: Floats = self.mean + np.sqrt(
+            np.maximum(down**2 + up**2 - 2 * self._correlation * down * up, 0)
+        )
+        return bound
 
 
 def _effective(share: Floats, variance: Floats, items: int) -> Floats:
     """n·p(1 - p)/variance: n for one repeat, more where repeats were averaged; n where nothing varies."""
     spread = share * (1 - share)
     ratio = np.divide(spread, variance, out=np.ones_like(spread), where=variance > 1e-15)
-    return items * np.maximum(ratio, 1.0)
+    effective: Floats = items * np.maximum(ratio, 1.0)
+    return effective
 
 
 def _wilson(share: Floats, items: Floats, t: Floats) -> Floats:

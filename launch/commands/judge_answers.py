@@ -7,10 +7,9 @@ from pathlib import Path
 
 import click
 
-from dynalign.actors.pool.names import OTHER
 from dynalign.configs.schema import RunSettings
 from dynalign.configs.sections.endpoint import EndpointSettings
-from dynalign.configs.sections.judge import FROZEN
+from dynalign.configs.sections.judge import FROZEN, POOL
 from dynalign.configs.sections.pool import PoolSettings
 from dynalign.endpoint.preflight import Need
 from dynalign.evaluation.attacks.corpus import sampled
@@ -102,7 +101,7 @@ class CheckedRun:
         writes the candidates."""
         pools = [judge.run.judge.pool for judge in self.judges]
         others = [pool for pool in pools if pool is not None and pool.model is not None]
-        return {OTHER: others[0]} if others else {}
+        return {POOL: others[0]} if others else {}
 
 
 @dataclass(frozen=True)
