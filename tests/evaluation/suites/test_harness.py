@@ -187,7 +187,7 @@ def test_the_options_of_a_listed_question_are_drawn() -> None:
         (AIME, [{"text": "?"}]),
         (SAFETY[0], [{"a": 1}]),
     ],
-    ids=lambda value: getattr(value, "name", ""),
+    ids=lambda value: value.name if isinstance(value, SuiteTask) else "",
 )
 def test_items_of_another_set_are_refused_in_one_line(task: SuiteTask, rows: suite_items.Rows) -> None:
     with pytest.raises(UserError) as refused:
