@@ -36,10 +36,12 @@ class Ended:
     """Names of its processes that still run."""
 
 
-def _marked() -> list[psutil.Process]:
-    """The processes of this test run's commands that still run. Children inherit the mark."""
+def running() -> list[psutil.Process]:
+    """The processes of this test run's commands that still run. Children inherit the mark.
+
+    Their `info` has `name` and `cmdline`."""
     found = []
-    for process in psutil.process_iter(["name"]):
+    for process in psutil.process_iter(["name", "cmdline"]):
         with suppress(psutil.Error):  # it has ended, or belongs to another user
             if process.environ().get(MARK) == ENVIRONMENT[MARK]:
                 found.append(process)
@@ -48,12 +50,12 @@ def _marked() -> list[psutil.Process]:
 
 def left_over() -> tuple[str, ...]:
     """Names of the processes of this test run's commands that still run."""
-    return tuple(process.info["name"] or "" for process in _marked())
+    return tuple(process.info["name"] or "" for process in running())
 
 
 def kill_left_over() -> None:
     """Ends what a failed test has left, so that the tests after it find an empty machine."""
-    for process in _marked():
+    for process in running():
         with suppress(psutil.NoSuchProcess):
             process.kill()
 
