@@ -24,11 +24,7 @@ LEAST_BYTES = 256 << 10
 
 def ranks() -> list[psutil.Process]:
     """The processes of this test run's learner ranks."""
-    return [
-        process
-        for process in running()
-        if " ".join(process.info["cmdline"] or []).startswith("ray::LearnerRank")
-    ]
+    return running("ray::LearnerRank")
 
 
 @contextmanager

@@ -36,14 +36,15 @@ class Ended:
     """Names of its processes that still run."""
 
 
-def running() -> list[psutil.Process]:
-    """The processes of this test run's commands that still run. Children inherit the mark.
+def running(title: str = "") -> list[psutil.Process]:
+    """The processes of this test run's commands that still run and whose command line begins with `title`.
 
-    Their `info` has `name` and `cmdline`."""
+    Children inherit the mark."""
     found = []
     for process in psutil.process_iter(["name", "cmdline"]):
         with suppress(psutil.Error):  # it has ended, or belongs to another user
-            if process.environ().get(MARK) == ENVIRONMENT[MARK]:
+            command = " ".join(process.info["cmdline"] or [])
+            if command.startswith(title) and process.environ().get(MARK) == ENVIRONMENT[MARK]:
                 found.append(process)
     return found
 
