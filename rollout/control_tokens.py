@@ -118,7 +118,7 @@ class ControlTokens:
         """The control tokens of a sequence, in their order."""
         return [token for token in token_ids if token in self.texts]
 
-    def split(self, token_ids: Sequence[int]) -> "Split":
+    def split(self, token_ids: Sequence[int]) -> Split:
         """A sequence as its control tokens and what stands between them."""
         controls: list[int] = []
         between: list[list[int]] = [[]]

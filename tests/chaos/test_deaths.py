@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -13,7 +14,7 @@ import pytest
 from dynalign.benchmarks.chaos.audit import audit
 from dynalign.run_folder.events import read_events
 from tests.worlds.chaos_run import ENDLESS, finish, judged_by, steps
-from tests.worlds.command import ENVIRONMENT, MARK, Ended, alive, dynalign, left_over, wait_for
+from tests.worlds.command import ENVIRONMENT, Ended, alive, dynalign, left_over, running, wait_for
 from tests.worlds.product import ROOT
 from tests.worlds.tiny_run import config, started
 
@@ -23,17 +24,10 @@ pytestmark = [pytest.mark.chaos, pytest.mark.timeout(900)]
 def processes(title: str) -> list[psutil.Process]:
     """The processes of this test run whose command line begins with `title`."""
     found = []
-    for process in psutil.process_iter(["cmdline"]):
-        try:
-            command = " ".join(process.info["cmdline"] or [])
-            if (
-                command.startswith(title)
-                and process.environ().get(MARK) == ENVIRONMENT[MARK]
-                and process.status() != "zombie"
-            ):
+    for process in running(title):
+        with suppress(psutil.NoSuchProcess):
+            if process.status() != "zombie":
                 found.append(process)
-        except psutil.Error:  # it has ended, or belongs to another user
-            continue
     return found
 
 

@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from dynalign.run_folder.checkpoint import newest_whole, verify
-from tests.worlds.command import ENVIRONMENT, MARK, dynalign, left_over
+from tests.worlds.command import dynalign, left_over, running
 from tests.worlds.tiny_run import config, started
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(540)]
@@ -24,15 +24,7 @@ LEAST_BYTES = 256 << 10
 
 def ranks() -> list[psutil.Process]:
     """The processes of this test run's learner ranks."""
-    found = []
-    for process in psutil.process_iter(["cmdline"]):
-        with suppress(psutil.Error):  # it has ended, or belongs to another user
-            if (
-                " ".join(process.info["cmdline"] or []).startswith("ray::LearnerRank")
-                and process.environ().get(MARK) == ENVIRONMENT[MARK]
-            ):
-                found.append(process)
-    return found
+    return running("ray::LearnerRank")
 
 
 @contextmanager

@@ -36,24 +36,27 @@ class Ended:
     """Names of its processes that still run."""
 
 
-def _marked() -> list[psutil.Process]:
-    """The processes of this test run's commands that still run. Children inherit the mark."""
+def running(title: str = "") -> list[psutil.Process]:
+    """The processes of this test run's commands that still run and whose command line begins with `title`.
+
+    Children inherit the mark."""
     found = []
-    for process in psutil.process_iter(["name"]):
+    for process in psutil.process_iter(["name", "cmdline"]):
         with suppress(psutil.Error):  # it has ended, or belongs to another user
-            if process.environ().get(MARK) == ENVIRONMENT[MARK]:
+            command = " ".join(process.info["cmdline"] or [])
+            if command.startswith(title) and process.environ().get(MARK) == ENVIRONMENT[MARK]:
                 found.append(process)
     return found
 
 
 def left_over() -> tuple[str, ...]:
     """Names of the processes of this test run's commands that still run."""
-    return tuple(process.info["name"] or "" for process in _marked())
+    return tuple(process.info["name"] or "" for process in running())
 
 
 def kill_left_over() -> None:
     """Ends what a failed test has left, so that the tests after it find an empty machine."""
-    for process in _marked():
+    for process in running():
         with suppress(psutil.NoSuchProcess):
             process.kill()
 

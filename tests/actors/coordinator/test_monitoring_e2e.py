@@ -10,7 +10,6 @@ import signal
 import subprocess
 import time
 import urllib.request
-from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -19,7 +18,7 @@ import yaml
 
 from tests.actors.coordinator.test_monitoring import expressions
 from tests.worlds.chat_models import tiny_chat_model
-from tests.worlds.command import ENVIRONMENT, MARK, dynalign
+from tests.worlds.command import ENVIRONMENT, MARK, dynalign, running
 from tests.worlds.prometheus_tools import Server, prometheus, rules, tool
 from tests.worlds.ray_cluster import cluster
 from tests.worlds.tiny_run import REAL as SETTINGS
@@ -49,15 +48,7 @@ def wait_for(file: Path, process: "subprocess.Popen[bytes]", deadline_s: float) 
 
 def worker_processes() -> list[psutil.Process]:
     """Of the run on this test's cluster, whose nodes bear its mark."""
-    found = []
-    for process in psutil.process_iter(["cmdline"]):
-        with suppress(psutil.Error):  # gone, or not ours to look at
-            if (
-                " ".join(process.info["cmdline"] or []).startswith("ray::RolloutWorker")
-                and process.environ().get(MARK) == ENVIRONMENT[MARK]
-            ):
-                found.append(process)
-    return found
+    return running("ray::RolloutWorker")
 
 
 def without_data(server: Server, deadline_s: float) -> dict[str, str]:
