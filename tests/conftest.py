@@ -32,7 +32,7 @@ REAL = (
     "tests/house/test_packaging.py",
     "tests/launch/commands/test_replay.py",
     "tests/launch/ray_cluster/test_on_a_cluster.py",
-    "tests/launch/test_spawner.py",
+    "tests/launch/test_ray_actors.py",
     "tests/rollout/engine/test_vllm_engine.py",
     "tests/whole_runs/test_whole_run.py",
 )

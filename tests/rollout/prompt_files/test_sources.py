@@ -101,7 +101,7 @@ def test_damaged_values_are_one_clear_line(tmp_path: Path, content: str, line: s
         ("a.jsonl", b'{"prompt": [["a"], ["b"]]}', "'prompt' is a list, not a text"),
         ("a.jsonl", b'{"question": "x"}', "did you mean 'question'? set prompts.column=question"),
         ("a.jsonl.gz", b"no gzip", "cannot be read (it is damaged, or not packed by gzip"),
-        ("a.jsonl.gz", gzip.compress(b'{"prompt": "x"}')[:-4], "gzip stream ends too early"),
+        ("a.jsonl.gz", gzip.compress(b'{"prompt": "x"}', mtime=0)[:-4], "gzip stream ends too early"),
     ],
 )
 def test_a_damaged_file_is_one_clear_line(tmp_path: Path, name: str, content: bytes, line: str) -> None:

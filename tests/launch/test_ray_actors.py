@@ -8,7 +8,7 @@ import pytest
 import ray
 import torch
 
-from dynalign.launch.spawner import _KEEPS_PAGES, _actor
+from dynalign.launch.ray_actors import KEEPS_PAGES, actor
 
 TENSOR_ELEMENTS = 16_000_000
 """Of float32: twice the size from which on glibc by default asks the kernel for every block."""
@@ -60,12 +60,12 @@ def local_ray() -> Iterator[None]:
 
 
 def test_an_actor_has_the_threads_it_was_given_before_any_library_is_loaded(local_ray: None) -> None:
-    environment = ray.get(_actor(Probe, 2).remote().environment.remote(), timeout=60)
+    environment = ray.get(actor(Probe, 2).remote().environment.remote(), timeout=60)
     assert environment["OMP_NUM_THREADS"] == "2"
 
 
 def test_a_learner_on_a_cpu_does_not_give_its_pages_back(local_ray: None) -> None:
-    kept, plain = (_actor(Probe, 0, 0.0, more).remote() for more in (_KEEPS_PAGES, {}))
+    kept, plain = (actor(Probe, 0, 0.0, more).remote() for more in (KEEPS_PAGES, {}))
     faults_kept, faults_plain = ray.get([probe.page_faults.remote() for probe in (kept, plain)], timeout=60)
     assert (
         faults_plain > 1000 * ROUNDS
