@@ -20,6 +20,7 @@ from dynalign.configs.user_paths import user_path
 from dynalign.dataset.agent_texts import AGENTS, Agent
 from dynalign.dataset.making_plan import MakingPlan
 from dynalign.run_folder import durable
+from dynalign.run_folder.layout import ANSWERS
 
 FORMAT = 1
 """Of set.json and of the identity in it: a change of what the same settings give raises it."""
@@ -59,7 +60,7 @@ class SetFolder:
     @property
     def answers(self) -> Path:
         """The journal of the endpoints."""
-        return self.path / "answers.sqlite"
+        return self.path / ANSWERS
 
     @property
     def lock(self) -> Path:

@@ -203,7 +203,7 @@ class _Examination:
             try:
                 outcome = await self._endpoint.try_once(question, self._endpoint.pace.request_s, PURPOSE)
             except BudgetReached as error:
-                remedy = f"raise {self._place}.budget_tokens or {self._place}.budget_money"
+                remedy = f"it is {self._place}.budget_tokens or {self._place}.budget_money"
                 raise UserError([Mistake(self._place, None, error.cause, remedy)]) from None
             if isinstance(outcome, Answers) or outcome.again == "never" or pause_s is None:
                 break

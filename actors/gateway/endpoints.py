@@ -41,8 +41,10 @@ class Endpoints:
 
 def endpoints_of(uses: Mapping[str, EndpointUse], environment: Mapping[str, str] = os.environ) -> Endpoints:
     """With the keys from the driver's environment, and nothing else of it."""
-    names = {use.settings.key_variable for use in uses.values()} & environment.keys()
-    return Endpoints(uses, {name: environment[name] for name in names if name is not None})
+    names = (use.settings.key_variable for use in uses.values())
+    return Endpoints(
+        uses, {name: environment[name] for name in names if name is not None and name in environment}
+    )
 
 
 class _Opened:

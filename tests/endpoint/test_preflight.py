@@ -144,7 +144,10 @@ def test_a_server_that_is_busy_for_a_moment_passes(tmp_path: Path) -> None:
 def test_a_budget_below_one_request_is_a_mistake(tmp_path: Path) -> None:
     with scripted_endpoint() as server:
         line = mistake(server, tmp_path / "answers", budget_tokens=10)
-    assert "judge.endpoints.big.budget: is used up (the budget is reached: 0 of 10 tokens" in line
+    assert "judge.endpoints.big: the budget is reached: 0 of 10 tokens" in line
+    assert line.endswith(
+        "raise it to continue; it is judge.endpoints.big.budget_tokens or judge.endpoints.big.budget_money"
+    )
     assert server.asked == []
 
 

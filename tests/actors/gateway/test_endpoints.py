@@ -46,6 +46,11 @@ def test_a_replaced_gateway_reads_what_was_answered_and_keeps_the_account(tmp_pa
     assert (tmp_path / layout.ANSWERS).is_file()
 
 
+def test_an_endpoint_without_a_key_gets_nothing_of_the_environment() -> None:
+    use = EndpointUse("judge.endpoints.big", settings("http://127.0.0.1:9/v1"))
+    assert endpoints_of({"big": use}).environment == {}
+
+
 def test_an_endpoint_that_takes_another_key_is_refused_in_one_line_without_it(tmp_path: Path) -> None:
     with scripted_endpoint(key="another") as server:
         gateway = Gateway(GatewaySpec("q", "info", str(tmp_path)), opening(server))

@@ -125,7 +125,7 @@ def test_a_set_that_is_killed_again_and_again_is_the_same_and_nothing_is_paid_tw
 
 def test_at_the_wall_of_a_budget_the_set_is_written_and_a_higher_one_goes_on(tmp_path: Path) -> None:
     with scripted_endpoint(act=agents_act(good)) as server:
-        code, lines = make(server, tmp_path / "set", "count=20", "endpoint.budget_tokens=30000")
+        code, lines = make(server, tmp_path / "set", "count=20", "endpoint.budget_tokens=12000")
         assert code == 1
         assert any("budget" in line for line in lines)
         state = json.loads((tmp_path / "set" / "set.json").read_text())
