@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
+import click
 import ray
 
 from dynalign.actors.named_actor import named
@@ -24,6 +25,7 @@ from dynalign.actors.supervision.worker_pool import WorkerPool
 from dynalign.configs.errors import DynalignError, RunFailed, one_line
 from dynalign.configs.sections.deadlines import DeadlineSettings
 from dynalign.configs.sections.supervision import SupervisionSettings
+from dynalign.launch.interrupts import kept_signals
 from dynalign.launch.local_model import LocalModel
 from dynalign.launch.ray_actors import pool_engine
 from dynalign.launch.ray_cluster.connection import join_or_start
@@ -50,7 +52,8 @@ async def ray_for(models: Collection[LocalModel]) -> AsyncIterator[None]:
 
     Raises UserError for a cluster that cannot be joined, RunFailed where Ray does not start."""
     cores = sum(model.settings.engines * model.settings.engine_threads for model in models)
-    join_or_start(cores, OBJECT_STORE_GIB)
+    with kept_signals():
+        join_or_start(cores, OBJECT_STORE_GIB)
     try:
         yield
     finally:
@@ -74,6 +77,10 @@ async def open_local_pool(
     settings = model.settings
     deadline_s = settings.answer_s + DeadlineSettings().start_s
     pool = Pool(model.place, engines.names, deadline_s, SupervisionSettings().poison_attempts, find)
+    count = "an engine" if settings.engines == 1 else f"{settings.engines} engines"
+    click.echo(
+        f"{model.name}: starting {count}; it may take up to {DeadlineSettings().start_s:.0f} s", err=True
+    )
     serving = asyncio.create_task(engines.serve(look_s))
     try:
         either: list[asyncio.Future[Any]] = [engines.first_serves, engines.given_up]

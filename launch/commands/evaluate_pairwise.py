@@ -7,7 +7,6 @@ Answers and verdicts are in a journal (`answers.sqlite`) before they are used. A
 run again and repeats at most what was in flight; another judge reads the answers that are there.
 """
 
-import asyncio
 import datetime
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -31,6 +30,7 @@ from dynalign.launch.commands.evaluate_subjects import (
     subject,
 )
 from dynalign.launch.commands.evaluate_work import EvaluationTask, card_of, evaluated
+from dynalign.launch.interrupts import run_async
 from dynalign.launch.prompt_check import SlowWork
 from dynalign.launch.report.evaluation_page import page
 from dynalign.launch.report.evaluation_suites import suite_scores
@@ -126,8 +126,8 @@ def evaluate_pairwise(options: PairwiseOptions, open_subject: OpenSubject | None
     files, opener, task = prepared(options)
     if open_subject is None:
         grades = options.scorer == "expected" and (task.aspects or bool(task.external))
-        asyncio.run(opener.examine((task.model, task.against), task.judges, grades))
-    found = asyncio.run(evaluated(task, open_subject or opener, SlowWork))
+        run_async(opener.examine((task.model, task.against), task.judges, grades))
+    found = run_async(evaluated(task, open_subject or opener, SlowWork))
     card = card_of(task, found)
     files.write(card)
     for line in headline(card):

@@ -7,7 +7,6 @@ Answers are in a journal (`answers.sqlite`) before they are judged. A command th
 repeats at most what was in flight.
 """
 
-import asyncio
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from dynalign.evaluation.suites.table import markdown, plan_line
 from dynalign.launch.commands.evaluate_opening import Opener, OpenSubject
 from dynalign.launch.commands.evaluate_pairwise import evaluation_folder
 from dynalign.launch.commands.evaluate_subjects import Subject, engine_settings, run_subject, subject
+from dynalign.launch.interrupts import run_async
 from dynalign.run_folder import durable, layout
 
 SuiteAnswers = tuple[tuple[ItemAnswers, ...], ...]
@@ -105,7 +105,7 @@ def evaluate_suite(
     work = prepared_suite(options)
     for line in lines_before(work):
         say(line)
-    found = asyncio.run(_answered(work, open_subject or work.opener))
+    found = run_async(_answered(work, open_subject or work.opener))
     figures = suite_figures(work, found)
     table = markdown(figures)
     durable.write(work.folder / f"suite-{work.suite}.md", table)

@@ -7,7 +7,6 @@ It needs no Ray but for another model in `judge.pool`: one engine, or none that 
 `rollout.engine=deterministic`.
 """
 
-import asyncio
 import datetime
 import os
 import shlex
@@ -29,6 +28,7 @@ from dynalign.evaluation.judge_check.given import given_answers
 from dynalign.evaluation.judge_check.sheet import GoodAnswers
 from dynalign.launch.checked_judges import CheckedJudge, remember
 from dynalign.launch.commands.judge_answers import CheckedRun, NamedJudge, judge_answers, most_scores
+from dynalign.launch.interrupts import run_async
 from dynalign.launch.models.folder import download, folder_mistakes, model_folder
 from dynalign.launch.preflight import run_contexts, run_texts
 from dynalign.launch.prompt_check import SlowWork, heldout_mistakes, prompts_of
@@ -42,7 +42,7 @@ from dynalign.run_folder.content import model_hashes, values_hashes
 
 T = TypeVar("T")
 
-_NO_WARNINGS = {"VLLM_LOGGING_LEVEL": "WARNING", "TOKENIZERS_PARALLELISM": "false"}
+_QUIET = {"VLLM_LOGGING_LEVEL": "ERROR", "TOKENIZERS_PARALLELISM": "false"}
 
 
 @dataclass(frozen=True)
@@ -82,13 +82,13 @@ def judge_check(
     Returns 0, also for a judge below the bar. Raises UserError, with every mistake, before anything is
     started; EngineError when the engine fails.
     """
-    for name, value in _NO_WARNINGS.items():
+    for name, value in _QUIET.items():
         os.environ.setdefault(name, value)
     checked = prepared(config, overrides, others, answers, out, attacks)
     scores, of_attacks = most_scores(checked)
     print(f"each judge is asked for at most {scores:,} scores, {of_attacks:,} of them for attacks")
     files = CardFiles(checked.folder)
-    found = asyncio.run(judge_answers(checked, SlowWork))
+    found = run_async(judge_answers(checked, SlowWork))
     card = make_card(
         _facts(checked), found.groups, found.answers, [_samples(each) for each in checked.judges]
     )

@@ -7,7 +7,6 @@ Every answer is in the folder's journal before it is used. So the command is run
 
 import asyncio
 import shlex
-import signal
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -33,6 +32,7 @@ from dynalign.dataset.set_folder import (
     write_state,
 )
 from dynalign.dataset.set_writer import figures, write_set
+from dynalign.launch.interrupts import cancel_of_this_task, on_signal, run_async
 from dynalign.launch.making_view import MakingView
 from dynalign.launch.offline_askers import OpenAskers, open_askers
 from dynalign.launch.prompt_models import AgentEndpoints, agent_endpoints, refuse_small_budgets
@@ -42,7 +42,6 @@ from dynalign.rollout.prompts import load_prompts
 
 INTERRUPTED = 130
 OTHERWISE = "docs/prompts.md lists every setting"
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 Texts = Mapping[str, Sequence[str]]
 """Name of a set → its texts."""
@@ -87,7 +86,7 @@ def prompts_make(
     with ExitStack() as stack:
         stack.enter_context(held(command.folder))
         goes_on = refuse_other_set(command.folder, command.made_from)
-        board, end, line = asyncio.run(_made(command, goes_on))
+        board, end, line = run_async(_made(command, goes_on))
         complete = not end.reason and not board.has_unfinished
         try:
             heldout = write_set(command.folder, board.ordered(), board.in_set(), command.plan.settings)
@@ -164,21 +163,18 @@ async def _made(command: MakingCommand, goes_on: bool) -> tuple[Board, MakingEnd
         view = MakingView(board, {name: each.account for name, each in opened.endpoints.items()})
         at_once = min(plan.settings.count, 2 * asked.concurrency)
         stop = asyncio.Event()
-        loop = asyncio.get_running_loop()
+        cancel = cancel_of_this_task()
 
         def interrupted() -> None:
             stop.set()
-            for number in SIGNALS:  # a second Ctrl-C ends it at once
-                loop.remove_signal_handler(number)
+            on_signal(cancel)  # a second Ctrl-C ends it at once
 
-        for number in SIGNALS:
-            loop.add_signal_handler(number, interrupted)
+        on_signal(interrupted)
         try:
             end = await make_set(board, agent_models(asked, opened), at_once, stop, view.moved)
         finally:
             view.end()
-            for number in SIGNALS:
-                loop.remove_signal_handler(number)
+            on_signal(cancel)
         return board, end, opened.line()
 
 
