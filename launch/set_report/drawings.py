@@ -6,9 +6,11 @@ from markupsafe import Markup, escape
 
 from dynalign.launch.report.figures import figure
 
-_LABELS = 210
+_LABELS = 240
 _LETTER = 4.6
 """Height of a slanted letter of a column's label."""
+_LETTER_WIDE = 6.2
+"""Its width."""
 _CELL_HIGH = 24
 _WIDTH = 760
 _LONGEST_LABEL = 30
@@ -48,8 +50,11 @@ def grid(
             if count:
                 centre = f'x="{x + width / 2:.1f}" y="{middle:.1f}" text-anchor="middle"'
                 parts.append(f'<text class="note" {centre} pointer-events="none">{count:,}</text>')
-    right = max(_WIDTH + 90.0, _LABELS + width * len(columns) + 90)
-    return _drawing(title, right, top + len(rows) * _CELL_HIGH + 4, parts)
+    ends = (
+        _LABELS + (place + 0.5) * width + _LETTER_WIDE * len(_label(column))
+        for place, column in enumerate(columns)
+    )
+    return _drawing(title, max(_WIDTH + 90.0, *ends), top + len(rows) * _CELL_HIGH + 4, parts)
 
 
 def bars(title: str, unit: str, values: Sequence[float], edges: Sequence[float]) -> Markup:
