@@ -41,7 +41,9 @@ class Opener:
                     local_model(each.name, self._engine_of(each.folder))
                 except UserError as error:
                     mistakes += error.mistakes
-        asked = {f"{each.name} {number}": each for number, each in enumerate(named.values())}
+        asked: dict[str, Subject] = {}
+        for each in named.values():
+            asked[each.name if each.name not in asked else f"{each.name} ({len(asked) + 1})"] = each
         endpoints = {name: each.endpoint for name, each in asked.items() if each.endpoint is not None}
         judging = {judge.content for judge in judges}
         needs: dict[str, tuple[Need, ...]] = {

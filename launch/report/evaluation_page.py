@@ -161,5 +161,6 @@ def _x(share_: float) -> float:
 
 def _svg(width: float, height: float, label: str, parts: Sequence[str]) -> Markup:
     """Parts are made of numbers and escaped words only."""
-    head = f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{label}">'
+    most = f'style="max-width: {1.4 * width:.0f}px"'  # few judges: else two cells would fill a screen
+    head = f'<svg viewBox="0 0 {width} {height}" {most} role="img" aria-label="{label}">'
     return Markup(head + "".join(parts) + "</svg>")

@@ -186,6 +186,7 @@ def _preference(card: EvaluationCard) -> CardSection:
         "A prompt's value is the mean over judges of the mean over both orders. Intervals are over prompts, "
         "or over goals where the prompts have some: Student's t, and 10,000 resamples of whole units."
         f"{_controlled(figures)}",
+        wide=True,
     )
     answers = CardTable(
         "Answers",
@@ -198,6 +199,7 @@ def _preference(card: EvaluationCard) -> CardSection:
         "An empty answer loses to one with a text; two equal ones are a tie. A cut-off answer is judged as "
         f"it is. No readable pair of verdicts: {figures.unread_prompts} prompts. With all of them lost the "
         f"win rate would be {percent(figures.worst)}, with all won {percent(figures.best)}.",
+        wide=True,
     )  # fmt: skip
     return CardSection("Preference", "", _sentence(conclusion(figures)), (table, answers))
 
@@ -293,12 +295,14 @@ def _aspects(card: EvaluationCard) -> Iterator[CardSection]:
                 for each in found.results
             ),
             "Points of 5; the change is paired by prompt.",
+            wide=True,
         )  # fmt: skip
         pairs = CardTable(
             f"Parts and whole, {found.judge}",
             ("", "within prompts", "between prompts"),
             tuple((f"{p.first} · {p.second}", _plain(p.within), _plain(p.between)) for p in found.pairs),
             "Pearson's correlation of the scores, of deviations from each prompt's mean, and of the means.",
+            wide=True,
         )
         yield CardSection(
             f"Aspects, by {found.judge}", "", "What each aspect gained or lost.", (changes, pairs)
