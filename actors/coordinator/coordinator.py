@@ -33,6 +33,7 @@ from dynalign.actors.coordinator.loop_controls import (
     budget_reached,
 )
 from dynalign.actors.coordinator.protocol import Ending
+from dynalign.actors.coordinator.skipped_steps import SkippedSteps
 from dynalign.actors.coordinator.step_monitor import StepMonitor
 from dynalign.actors.coordinator.worker_group import WorkerGroup
 from dynalign.actors.learner.protocol import LearnerRankActor
@@ -57,10 +58,6 @@ from dynalign.run_folder.layout import step_folder
 from dynalign.run_folder.run_status import PoolStatus, RunStatus, SupervisionStatus
 
 logger = logging.getLogger(__name__)
-
-MOST_SKIPPED = 3
-"""Steps in a row that may be skipped because their loss or gradient is not finite. Each is drawn again with
-other samples; a policy that has diverged gives no finite step any more."""
 
 
 class Coordinator:
@@ -105,7 +102,8 @@ class Coordinator:
         self._ages: list[int] = []
         self._checkpointed = spec.step
         self._checkpoint_failures = 0
-        self._skipped_in_a_row = 0
+        self._skipped = SkippedSteps()
+        self._uncommitted = False
         self._metrics_address: str | None = None
         self._status: RunStatus | None = None
         logs.configure(self.run, "coordinator", lambda: version_label(spec.lineage, self.step))
@@ -158,11 +156,13 @@ class Coordinator:
         self._metrics_address = None if address is None else f"{address[0]}:{address[1]}"
         if self._joins:
             self.step = (await self._ledger.status()).committed_step
+            # Committed first, also where the run stops: a checkpoint would hold the learner's later state.
+            self._uncommitted = await self._learner.trained_step() > self.step
         else:
             await self._learner.start()
             if self.step:
                 self._now.phase = f"loading the checkpoint of step {self.step}"
-                await self._learner.load(step_folder(self.folder / layout.CHECKPOINTS, self.step))
+                await self._learner.load(step_folder(self.folder / layout.CHECKPOINTS, self.step), self.step)
         initial = WeightVersion(self.spec.lineage, 0, b"", (), 0)  # what every engine loads at its start
         published = None if self._pristine and not self.step else await self._learner.publish(self.step)
         if self.step and published is None:
@@ -177,6 +177,8 @@ class Coordinator:
             await self._monitor({})
 
     async def _take(self, step: int) -> Batch:
+        if self._uncommitted:  # the learner has its groups, and answers once
+            return Batch(step, self.step, (), ())
         return await self._batches.take(step)
 
     async def _learn(self, step: int, batch: Batch) -> tuple[Report, tuple[int, ...]]:
@@ -188,21 +190,18 @@ class Coordinator:
         except UntrainableGroups as untrainable:
             logger.error("withheld, since the learner cannot train on them: %s", untrainable)
             raise
-        self._skipped_in_a_row = 0
+        self._skipped.trained()
+        self._uncommitted = False
         self._ages = [
             batch.version - group.version_min for group in batch.groups if group.group_id in group_ids
         ]
         return report | {"learner_wait_s": self._batches.wait_s}, group_ids
 
     async def _skip(self, step: int, batch: Batch, skipped: StepNotFinite) -> None:
-        """The weights are as they were, and the batch is generated again. Raises RunFailed after MOST_SKIPPED
-        steps in a row."""
-        self._skipped_in_a_row += 1
+        """The weights are as they were, and the batch is generated again. Raises RunFailed after a few."""
         self._steps.exporter.step_skipped()
         logger.error("%s", skipped)
-        self._now.notice = f"{skipped}; skipped {self._skipped_in_a_row} in a row"
-        if self._skipped_in_a_row >= MOST_SKIPPED:
-            raise RunFailed(f"{self._now.notice}; lower learner.learning_rate, or look at the rewards")
+        self._now.notice = self._skipped.skipped(skipped)
         await self._wake()
         await self._ledger.requeue_missing(step, batch.group_ids)
 
@@ -268,7 +267,8 @@ class Coordinator:
     # -- what the lines ask ----------------------------------------------------------------------------------
 
     def _done(self) -> bool:
-        return self._controls.stopping or self.step >= self.run.steps or self._steps.converged()
+        over = self._controls.stopping or self.step >= self.run.steps or self._steps.converged()
+        return over and not self._uncommitted
 
     def _checkpoint_due(self) -> bool:
         return (

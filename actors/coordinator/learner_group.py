@@ -15,6 +15,7 @@ from dynalign.actors.learner.protocol import LearnerRankActor
 from dynalign.actors.remote import Call
 from dynalign.actors.supervision.deaths import death, root_cause
 from dynalign.configs.errors import (
+    CheckpointError,
     DeadlineExceeded,
     DynalignError,
     LearnerLost,
@@ -95,10 +96,19 @@ class LearnerGroup:
         saving = [rank.save.remote(str(aside), step) for rank in self._ranks]
         return (await self._all("the learner's checkpoint", self._deadlines.checkpoint_s, saving))[0]
 
-    async def load(self, folder: Path) -> None:
-        """Continue from a whole checkpoint."""
+    async def load(self, folder: Path, step: int) -> None:
+        """Continue from the whole checkpoint of `step`. Raises CheckpointError if it holds another step's
+        state."""
         loading = [rank.load.remote(str(folder)) for rank in self._ranks]
-        await self._all("the learner to load its checkpoint", self._deadlines.checkpoint_s, loading)
+        loaded = await self._all("the learner to load its checkpoint", self._deadlines.checkpoint_s, loading)
+        if set(loaded) != {step}:
+            held = f"holds the learner's state of step {loaded[0]}"
+            raise CheckpointError(f"{folder}: {held}; remove it, and the run goes on from the one before")
+
+    async def trained_step(self) -> int:
+        """The step trained last, once one that is under way is over."""
+        asked = [rank.trained_step.remote() for rank in self._ranks]
+        return (await self._all("the learner's step", self._deadlines.step_s, asked))[0]
 
     async def _all(self, what: str, deadline_s: float, calls: Sequence[Call[T]]) -> list[T]:
         answers = await self._answers(what, deadline_s, calls)

@@ -28,7 +28,7 @@ from dynalign.actors.transports.ipc import IpcPublisher
 from dynalign.actors.transports.nccl import NcclPublisher
 from dynalign.actors.transports.object_store import StorePublisher
 from dynalign.actors.transports.shared_memory import SharedMemoryPublisher
-from dynalign.configs.errors import MissingGroups, RecordError
+from dynalign.configs.errors import CheckpointError, MissingGroups, RecordError
 from dynalign.configs.schema import RunSettings
 from dynalign.learner import experience
 from dynalign.learner.learner_state import Report
@@ -157,6 +157,10 @@ class LearnerRank:
             experience.prune(self._run_folder / layout.EXPERIENCE, self._spec.run.experience.keep_steps, step)
         return report, self._learner.trained_group_ids(step)
 
+    def trained_step(self) -> int:
+        """The step trained last; 0 is the initial policy."""
+        return self._learner.step
+
     def publish(self, step: int) -> tuple[WeightVersion, float] | None:
         """Publish the version that `step` made; return it and the seconds that this took.
 
@@ -194,8 +198,11 @@ class LearnerRank:
         """Write this rank's part of a checkpoint, and the exported model, into the folder `aside`; return the
         step's group ids.
 
-        Raises CheckpointError on all ranks if one of them could not write.
+        Raises CheckpointError on all ranks if one of them could not write, or if the learner is at another
+        step: such a checkpoint could never be continued.
         """
+        if self._learner.step != step:
+            raise CheckpointError(f"the learner is at step {self._learner.step}, not at step {step}")
         self._learner.save(Path(aside) / layout.DEEPSPEED)
         self._learner.export(Path(aside) / layout.EXPORTED_MODEL)
         return self._learner.trained_group_ids(step)

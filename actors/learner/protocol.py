@@ -24,6 +24,8 @@ class LearnerRankActor(Protocol):
     """(step, groups, their cached objects, share of the wanted groups that these are)."""
     run: RemoteMethod[[int], tuple[Report, tuple[int, ...]]]
     """(step) → its metrics, and the ids of the groups that it trained."""
+    trained_step: RemoteMethod[[], int]
+    """The step trained last."""
     publish: RemoteMethod[[int], tuple[WeightVersion, float] | None]
     """(step) → the version that it made, and the seconds that publishing took."""
     fallback: RemoteMethod[[int], WeightVersion | None]

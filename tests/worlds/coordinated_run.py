@@ -49,7 +49,8 @@ class CoordinatedRun(LedgerClient):
     """A run folder, its ledger and its learner.
 
     `calls` counts the coordinator's calls to them. At call `at`, what `die` names happens: nothing, or the
-    death of ledger or coordinator before or after the call.
+    death of ledger or coordinator before or after the call. `stop_when_replaced`: whether a coordinator that
+    takes another one's place is asked to stop before its loop begins.
     """
 
     def __init__(self, folder: Path, at: int, die: str, settings: RunSettings = RUN) -> None:
@@ -61,6 +62,7 @@ class CoordinatedRun(LedgerClient):
         self.trained: dict[int, tuple[int, ...]] = {}
         self.ledger: LedgerActor = cast(LedgerActor, None)
         self.disk_full = False
+        self.stop_when_replaced = False
 
     def newest(self) -> int:
         newest = newest_whole(self.place.folder / "checkpoints")
@@ -122,8 +124,10 @@ class CoordinatedRun(LedgerClient):
         elif method == "save":
             if self.disk_full:
                 raise OSError(28, "No space left on device")
-            (Path(arguments[0]) / "weights").write_text("whole")
+            (Path(arguments[0]) / "weights").write_text(str(len(self.trained)))
             return self.trained[arguments[1]]
+        elif method in ("load", "trained_step"):
+            return len(self.trained)
         elif method == "rendezvous":
             return ("here", 1)
         return None
@@ -154,6 +158,8 @@ class CoordinatedRun(LedgerClient):
                     place, PROMPTS, cast(LedgerLink, self), cast(list[Any], ranks), joins, pristine=True
                 )
                 try:
+                    if joins and self.stop_when_replaced:
+                        await self.coordinator.control("stop")
                     return await self.coordinator.train()
                 except Killed:
                     # One that dies before it runs is replaced together with its learner.

@@ -13,7 +13,13 @@ from dynalign.actors.run_spec import RunSpec
 from dynalign.actors.worker.lease_loop import LeaseLoop
 from dynalign.actors.worker.protocol import WorkerProcess, WorkerStats
 from dynalign.actors.worker.version_news import VersionNews
-from dynalign.configs.errors import MissingGroups, RecordError, StepNotFinite, UntrainableGroups
+from dynalign.configs.errors import (
+    CheckpointError,
+    MissingGroups,
+    RecordError,
+    StepNotFinite,
+    UntrainableGroups,
+)
 from dynalign.rollout.ledger.evaluation_leases import EvaluationLease, EvaluationResult
 from dynalign.rollout.ledger.kinds import AnyLease
 from dynalign.rollout.ledger.values import Lease, ScoredGroup
@@ -158,6 +164,10 @@ class HistoryLearner:
                 self.trained.append(self._prepared[1])
             return {"learn_s": 0.1}, self._groups(step)
 
+    async def trained_step(self) -> int:
+        async with self._turn:
+            return len(self.trained)
+
     async def publish(self, step: int) -> tuple[WeightVersion, float] | None:
         async with self._turn:
             await self._takes(0.5)
@@ -172,6 +182,8 @@ class HistoryLearner:
     async def save(self, aside: str, step: int) -> tuple[int, ...]:
         async with self._turn:
             await self._takes(2.0)
+            if step != len(self.trained):
+                raise CheckpointError(f"the learner is at step {len(self.trained)}, not at step {step}")
             folder = Path(aside) / layout.DEEPSPEED
             folder.mkdir(exist_ok=True)
             with (folder / layout.LEARNER_STATE).open("w") as file:

@@ -13,14 +13,17 @@ from dynalign.configs.errors import CheckpointWriteFailed, RunFailed, StepNotFin
 from dynalign.configs.sections.alarms import AlarmSettings, AlarmsSettings
 from dynalign.configs.sections.judge import JudgeSettings
 from dynalign.rollout.ledger.log import committed, read
+from dynalign.run_folder.checkpoint import read_manifest
+from dynalign.run_folder.layout import checkpoint_folders
 from dynalign.run_folder.metrics import read_metrics
 from dynalign.run_folder.run_status import EndpointStatus, RunStatus, SupervisionStatus
 from tests.worlds.coordinated_run import RUN, CoordinatedRun
 
 
-def ended(folder: Path, at: int, die: str) -> tuple[CoordinatedRun, Ending]:
+def ended(folder: Path, at: int, die: str, stop_when_replaced: bool = False) -> tuple[CoordinatedRun, Ending]:
     async def run() -> tuple[CoordinatedRun, Ending]:
         run = CoordinatedRun(folder, at, die)
+        run.stop_when_replaced = stop_when_replaced
         return run, await asyncio.wait_for(run.run(), 20)
 
     return asyncio.run(run())
@@ -53,6 +56,21 @@ def test_a_run_that_nobody_kills_ends_well(tmp_path: Path) -> None:
 def test_killed_at_any_call_of_the_loop_every_group_is_trained_once(tmp_path: Path, die: str) -> None:
     for at in range(1, CALLS):
         check(*ended(tmp_path / str(at), at, die))
+
+
+@pytest.mark.parametrize("die", ["coordinator before", "coordinator after"])
+def test_a_checkpoint_holds_the_learner_s_state_of_its_own_step_also_where_a_successor_stops_at_once(
+    tmp_path: Path, die: str
+) -> None:
+    stopped_early = 0
+    for at in range(1, 40):
+        case, ending = ended(tmp_path / str(at), at, die, stop_when_replaced=True)
+        stopped_early += ending.state == "interrupted"
+        for folder in checkpoint_folders(case.place.folder / "checkpoints").values():
+            assert int((folder / "weights").read_text()) == read_manifest(folder).step
+        if ending.checkpoint is not None:
+            assert len(case.trained) == read_manifest(Path(ending.checkpoint)).step
+    assert stopped_early > 10
 
 
 def test_a_checkpoint_that_cannot_be_written_is_tried_again_and_the_run_goes_on(tmp_path: Path) -> None:

@@ -136,3 +136,12 @@ def test_groups_that_any_rank_misses_are_missing() -> None:
     with pytest.raises(MissingGroups) as missing:
         asyncio.run(ask())
     assert missing.value.group_ids == (2, 5, 7)
+
+
+def test_a_checkpoint_that_holds_another_step_s_state_is_refused_by_its_folder() -> None:
+    async def load(step: int) -> None:
+        await LearnerGroup([Rank(2), Rank(2)], DEADLINES, settle_s=0.2).load(Path("step-000001"), step)
+
+    asyncio.run(load(2))
+    with pytest.raises(CheckpointError, match="step-000001: holds the learner's state of step 2"):
+        asyncio.run(load(1))

@@ -21,6 +21,7 @@ from tests.worlds.chat_models import tiny_chat_model
 from tests.worlds.command import ENVIRONMENT, MARK, dynalign, running
 from tests.worlds.prometheus_tools import Server, prometheus, rules, tool
 from tests.worlds.ray_cluster import cluster
+from tests.worlds.scripted_endpoint import MODEL, judging, scripted_endpoint
 from tests.worlds.tiny_run import REAL as SETTINGS
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(540)]
@@ -34,6 +35,7 @@ EVERYTHING = {
     "heldout": {"prompts": 2, "every_steps": 4},
     "checkpoint": {"every_steps": 3, "keep_last": 1},
 }
+PROBES = {"probes": ["beside", "frozen"], "probe_fraction": 1.0, "pool": {"engine": "deterministic"}}
 """What is measured only on demand is asked for."""
 DATA_DEADLINE_S = 300.0
 
@@ -120,9 +122,16 @@ def test_every_expression_and_rule_is_answered_by_a_run_on_a_cluster_and_its_end
 ) -> None:
     tool("prometheus")
     model, runs = tiny_chat_model(tmp_path / "model"), tmp_path / "runs"
-    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(SETTINGS | EVERYTHING | {"model": str(model)}))
     target = runs / "tiny.prometheus.json"
-    with cluster(cpus=4, **{MARK: ENVIRONMENT[MARK]}) as ray, (tmp_path / "run.log").open("w") as log:
+    with (
+        scripted_endpoint(act=judging) as endpoint,
+        cluster(cpus=5, **{MARK: ENVIRONMENT[MARK]}) as ray,
+        (tmp_path / "run.log").open("w") as log,
+    ):
+        beside = {"address": endpoint.address, "model": MODEL, "input_price": 1.0}
+        judge = SETTINGS["judge"] | PROBES | {"endpoints": {"beside": beside}}
+        settings = SETTINGS | EVERYTHING | {"model": str(model), "judge": judge}
+        (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(settings))
         agents = (
             Path(ray.environment["HOME"]) / "ray" / "session_latest" / "prom_metrics_service_discovery.json"
         )
