@@ -12,6 +12,7 @@ from dynalign.rollout.ledger.values import (
     PromptId,
     ScoredGroup,
 )
+from dynalign.rollout.prompts import OrderChange
 from dynalign.run_folder.layout import group_file
 from dynalign.run_folder.spool import SpoolEntry
 
@@ -31,11 +32,21 @@ class Drawn:
     epoch: int
 
 
+@dataclass(frozen=True)
 class Order:
-    """Draw number n is prompt n mod 5."""
+    """Draw number n is prompt n mod 5, until a change; then the prompts that are drawn, in turn."""
+
+    changes: tuple[OrderChange, ...] = ()
 
     def at(self, draw: int) -> Drawn:
-        return Drawn(draw % PROMPTS, draw // PROMPTS)
+        known = [change for change in self.changes if change.first_draw <= draw]
+        positions = PROMPTS + sum(change.added for change in known)
+        dropped = frozenset[int]().union(*(change.dropped for change in known))
+        drawn = [position for position in range(positions) if position not in dropped]
+        return Drawn(drawn[draw % len(drawn)], draw // len(drawn))
+
+    def changed(self, change: OrderChange) -> "Order":
+        return Order((*self.changes, change))
 
 
 def scored_group(lease: Lease, version_min: int, version_max: int, reason: str | None = None) -> ScoredGroup:
@@ -74,7 +85,8 @@ def broken_by(ledger: Ledger, prompt_index: int) -> tuple[str, ...]:
 
 def quarantined(ledger: Ledger) -> set[int]:
     """The training prompts under quarantine."""
-    return {index for index in range(PROMPTS) if PromptId("train", index) in ledger.leases.quarantine}
+    known = PROMPTS + sum(change.added for change in ledger.state.prompt_changes)
+    return {index for index in range(known) if PromptId("train", index) in ledger.leases.quarantine}
 
 
 def score(ledger: Ledger, *leases: Lease) -> None:

@@ -22,11 +22,11 @@ from dynalign.rollout.ledger.values import (
     Lease,
     LedgerSettings,
     LogLine,
+    PromptChange,
     ScoredGroup,
 )
 from dynalign.run_folder.spool import SpoolEntry
 from tests.worlds.ledger_hand import (
-    PROMPTS,
     Order,
     broken_by,
     commit_step,
@@ -72,6 +72,10 @@ class World:
         self.published = 0
         self.held: dict[str, list[Lease]] = {f"worker-{i}": [] for i in range(3)}
         self.reports: list[ScoredGroup] = []
+        self.drawn: dict[int, int] = {}
+        """Group to its prompt, which is the same in every lineage."""
+        self.changes: list[PromptChange] = []
+        """Prompts that the ledger has taken."""
         self.now_s = 0.0
         self.lineage = 1
         self.open_ledger()
@@ -82,6 +86,7 @@ class World:
         snapshot = self.checkpoints[self.current][0]
         self.ledger = restore(self.settings, Order(), snapshot, self.log, self.spool, self.lineage)
         assert all(scored.group.entry.name in self.spool for scored in self.ledger.state.scored.values())
+        assert self.ledger.state.prompt_changes == tuple(self.changes)
         self.log.append(opening(self.ledger, snapshot, self.log))
         known = {prompt: len(broken_by(self.ledger, prompt)) for prompt in quarantined(self.ledger)}
         # More than before where a report without signal, which no log line keeps, had released the prompt.
@@ -152,6 +157,29 @@ class World:
             self.current = len(self.checkpoints) - 1
         self.begin()
 
+    def new_prompts(self) -> None:
+        """Prompts come to the run at a step boundary. The ledger may die between the line in the log and its
+        own state, and is asked again in any case."""
+        if self.phase != "take":
+            return
+        order = self.ledger.order
+        soon = {order.at(self.ledger.state.issued + further).index for further in range(20)}
+        dropped = self.random.sample(sorted(soon), self.random.randrange(len(soon)))
+        before = [order.at(draw) for draw in range(self.ledger.state.issued)]
+        name = f"set-{len(self.changes)}"
+        change = self.ledger.plan_prompts(name, self.random.randint(0, 2), dropped)
+        assert change is not None
+        self.log.append(change)
+        self.changes.append(change)
+        if self.random.random() < 0.5:
+            self.ledger.apply_prompts(change)
+        else:
+            self.ledger_dies()
+        assert self.ledger.plan_prompts(name, 1, []) is None
+        assert [self.ledger.order.at(draw) for draw in range(len(before))] == before
+        after = range(change.first_draw, change.first_draw + 20)
+        assert not {self.ledger.order.at(draw).index for draw in after} & set(dropped)
+
     # ---- workers
 
     def lease(self) -> None:
@@ -165,6 +193,8 @@ class World:
         if leases:
             self.alone[worker] = leases[0].key if idle and len(leases) == 1 else None
         assert all(lease.version == self.ledger.state.version for lease in leases)
+        for each in leases:
+            assert self.drawn.setdefault(each.group_id, each.prompt_index) == each.prompt_index
         if leases:
             left = (self.settings.steps - self.ledger.state.version) * self.settings.prompts_per_step
             assert len(self.ledger.state.leased) + len(self.ledger.state.scored) <= left
@@ -199,7 +229,7 @@ class World:
             current and leased is not None and group.version_min >= leased.version
         )
         if outcome in ("scored", "withheld"):
-            self.broke.pop(group.group_id % PROMPTS, None)
+            self.broke.pop(self.ledger.order.at(group.group_id).index, None)
         if outcome == "scored":
             self.log.append(self.ledger.state.scored[group.group_id])
         self.reports.append(group)
@@ -339,7 +369,7 @@ class World:
         assert (counts.pending, counts.leased, counts.scored, counts.trained) == (0, 0, 0, len(trained))
         assert counts.issued == counts.trained + counts.withheld
         assert not set(trained) & set(self.ledger.state.withheld)
-        assert not {group_id % PROMPTS for group_id in trained} & self.poison
-        assert {
-            i % PROMPTS for i, reason in self.ledger.state.withheld.items() if reason == POISON
-        } <= self.condemned
+        drawn = self.ledger.order
+        assert not {drawn.at(group_id).index for group_id in trained} & self.poison
+        poisoned = (i for i, reason in self.ledger.state.withheld.items() if reason == POISON)
+        assert {drawn.at(i).index for i in poisoned} <= self.condemned
