@@ -85,7 +85,9 @@ def restore(
     state.ended = state.ended and settings.steps <= state.version
     openings = sum(line.lineage == lineage for line in lines if isinstance(line, LineageStart))
     leases = LeaseTable(settings.lease_s, Quarantine(settings.poison_attempts, _broken(lines, order)))
-    return Ledger(settings, order, lineage, state, openings * ATTEMPTS_PER_LEDGER, leases)
+    ledger = Ledger(settings, order, lineage, state, openings * ATTEMPTS_PER_LEDGER, leases)
+    ledger.draws_before = 1 + max((group_id for line in lines for group_id in _named(line)), default=-1)
+    return ledger
 
 
 def prompt_changes(
@@ -160,6 +162,10 @@ def _group_ids(line: LogLine) -> tuple[int, ...]:
             return (line.group.group_id,)
         case LineageStart() | Break() | PromptChange():
             return ()
+
+
+def _named(line: LogLine) -> tuple[int, ...]:
+    return (line.group_id,) if isinstance(line, Break) else _group_ids(line)
 
 
 def _after_the_cut(lines: Sequence[LogLine], lineage: int, step: int) -> Sequence[LogLine]:

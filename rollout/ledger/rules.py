@@ -166,7 +166,8 @@ class Ledger(LeaseRules):
         changes = self.state.prompt_changes
         if content_hash in {change.content_hash for change in changes}:
             return None
-        first_draw = max(self.state.issued, changes[-1].first_draw if changes else 0)
+        last = changes[-1].first_draw if changes else 0
+        first_draw = max(self.state.issued, self.draws_before, last)
         where = (self.lineage, self.state.version)
         change = PromptChange(*where, content_hash, first_draw, added, tuple(sorted(set(dropped))))
         self.order.changed(change.of_order)

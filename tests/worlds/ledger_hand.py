@@ -32,21 +32,14 @@ class Drawn:
     epoch: int
 
 
-@dataclass(frozen=True)
 class Order:
-    """Draw number n is prompt n mod 5, until a change; then the prompts that are drawn, in turn."""
-
-    changes: tuple[OrderChange, ...] = ()
+    """Draw number n is prompt n mod 5."""
 
     def at(self, draw: int) -> Drawn:
-        known = [change for change in self.changes if change.first_draw <= draw]
-        positions = PROMPTS + sum(change.added for change in known)
-        dropped = frozenset[int]().union(*(change.dropped for change in known))
-        drawn = [position for position in range(positions) if position not in dropped]
-        return Drawn(drawn[draw % len(drawn)], draw // len(drawn))
+        return Drawn(draw % PROMPTS, draw // PROMPTS)
 
     def changed(self, change: OrderChange) -> "Order":
-        return Order((*self.changes, change))
+        raise ValueError(f"no prompt of this order can be changed: {change}")
 
 
 def scored_group(lease: Lease, version_min: int, version_max: int, reason: str | None = None) -> ScoredGroup:

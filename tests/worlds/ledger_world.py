@@ -25,9 +25,10 @@ from dynalign.rollout.ledger.values import (
     PromptChange,
     ScoredGroup,
 )
+from dynalign.rollout.prompts import PromptOrder
 from dynalign.run_folder.spool import SpoolEntry
 from tests.worlds.ledger_hand import (
-    Order,
+    PROMPTS,
     broken_by,
     commit_step,
     expire,
@@ -73,7 +74,7 @@ class World:
         self.held: dict[str, list[Lease]] = {f"worker-{i}": [] for i in range(3)}
         self.reports: list[ScoredGroup] = []
         self.drawn: dict[int, int] = {}
-        """Group to its prompt, which is the same in every lineage."""
+        """Group that the log names to its prompt, which is the same in every lineage."""
         self.changes: list[PromptChange] = []
         """Prompts that the ledger has taken."""
         self.now_s = 0.0
@@ -84,7 +85,7 @@ class World:
 
     def open_ledger(self) -> None:
         snapshot = self.checkpoints[self.current][0]
-        self.ledger = restore(self.settings, Order(), snapshot, self.log, self.spool, self.lineage)
+        self.ledger = restore(self.settings, PromptOrder(PROMPTS, seed=1), snapshot, self.log, self.spool, self.lineage)
         assert all(scored.group.entry.name in self.spool for scored in self.ledger.state.scored.values())
         assert self.ledger.state.prompt_changes == tuple(self.changes)
         self.log.append(opening(self.ledger, snapshot, self.log))
@@ -163,8 +164,9 @@ class World:
         if self.phase != "take":
             return
         order = self.ledger.order
-        soon = {order.at(self.ledger.state.issued + further).index for further in range(20)}
-        dropped = self.random.sample(sorted(soon), self.random.randrange(len(soon)))
+        assert isinstance(order, PromptOrder)
+        drawn = sorted(set(range(order.positions)) - order.dropped)
+        dropped = self.random.sample(drawn, self.random.randrange(min(3, len(drawn))))
         before = [order.at(draw) for draw in range(self.ledger.state.issued)]
         name = f"set-{len(self.changes)}"
         change = self.ledger.plan_prompts(name, self.random.randint(0, 2), dropped)
@@ -193,8 +195,6 @@ class World:
         if leases:
             self.alone[worker] = leases[0].key if idle and len(leases) == 1 else None
         assert all(lease.version == self.ledger.state.version for lease in leases)
-        for each in leases:
-            assert self.drawn.setdefault(each.group_id, each.prompt_index) == each.prompt_index
         if leases:
             left = (self.settings.steps - self.ledger.state.version) * self.settings.prompts_per_step
             assert len(self.ledger.state.leased) + len(self.ledger.state.scored) <= left
@@ -232,6 +232,8 @@ class World:
             self.broke.pop(self.ledger.order.at(group.group_id).index, None)
         if outcome == "scored":
             self.log.append(self.ledger.state.scored[group.group_id])
+            index = self.ledger.order.at(group.group_id).index
+            assert self.drawn.setdefault(group.group_id, index) == index
         self.reports.append(group)
 
     def report_again(self) -> None:
@@ -276,6 +278,8 @@ class World:
             assert (self.ledger.state.withheld.get(lease.group_id) == POISON) == each.poison
             self.condemned |= {lease.prompt_index} if each.poison else set()
         self.log += breaks
+        for line in breaks:
+            assert self.drawn.setdefault(line.group_id, line.prompt_index) == line.prompt_index
 
     def worker_leaves(self) -> None:
         worker = self.random.choice(list(self.held))
