@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-from dynalign.rollout.ledger.evaluation_leases import PoisonedItem
-from dynalign.rollout.ledger.values import Break
 from dynalign.rollout import added_prompts
+from dynalign.rollout.ledger.evaluation_leases import PoisonedItem
 from dynalign.rollout.ledger.log import read
 from dynalign.rollout.ledger.restore import prompt_changes
+from dynalign.rollout.ledger.values import Break
 from dynalign.rollout.prompts import PromptSet
 from dynalign.run_folder import layout
 from dynalign.run_folder.poison import PoisonedPrompt

@@ -147,9 +147,14 @@ def refresh_folder(run_folder: Path, number: int) -> Path:
     return run_folder / REFRESHES / f"refresh-{number}"
 
 
+def refresh_decision(run_folder: Path, number: int) -> Path:
+    """What was decided before the set of the n-th refresh was begun."""
+    return run_folder / REFRESHES / f"refresh-{number}.json"
+
+
 def refresh_numbers(run_folder: Path) -> list[int]:
     """The refreshes that were begun, ascending."""
-    names = (path.name.removeprefix("refresh-") for path in (run_folder / REFRESHES).glob("refresh-*"))
+    names = (path.stem.removeprefix("refresh-") for path in (run_folder / REFRESHES).glob("refresh-*.json"))
     return sorted(int(name) for name in names if name.isascii() and name.isdigit())
 
 

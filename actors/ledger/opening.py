@@ -18,7 +18,6 @@ from dynalign.rollout.prompts import PromptOrder
 from dynalign.run_folder import durable, layout, owner, spool
 from dynalign.run_folder.layout import step_folder
 
-
 ADDED = "added_prompts"
 """Where the files of added prompts are in a snapshot: hash → content."""
 

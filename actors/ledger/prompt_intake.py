@@ -1,10 +1,10 @@
 """The ledger takes new prompts at the end of a step.
 
-    prompts.request ─► the set of that hash ─► line in the log, synced ─► draws from here on ─► request removed
+    prompts.request ─► the set of that hash ─► line in the log, synced ─► new draws ─► request removed
 
-A ledger that dies between two of these finds the request again, and sees in its log whether the set was
-taken. A request that cannot be followed is removed with a line in events.jsonl, and ends no run. Leases of
-added prompts carry the prompt, since workers know only those with which the run began.
+A ledger that dies between two of these finds the request again, and sees in its log whether the set
+was taken. A request that cannot be followed is removed with a line in events.jsonl, and ends no run.
+Leases of added prompts carry the prompt, since workers know only those with which the run began.
 """
 
 from collections.abc import Sequence
@@ -38,8 +38,8 @@ class PromptIntake:
         self._added = added_prompts.read_all(folder, taken)
 
     def take(self) -> None:
-        """Takes what is asked for, if anything is. Call it between two steps. Raises ReplacedLedger if another
-        ledger has opened the log."""
+        """Takes what is asked for, if anything is. Call it between two steps. Raises ReplacedLedger if
+        another ledger has opened the log."""
         try:
             content_hash = requests.waiting_prompts(self._folder)
             if content_hash is None:

@@ -90,9 +90,7 @@ def restore(
     return ledger
 
 
-def prompt_changes(
-    lines: Iterable[LogLine], known: Sequence[PromptChange] = ()
-) -> tuple[PromptChange, ...]:
+def prompt_changes(lines: Iterable[LogLine], known: Sequence[PromptChange] = ()) -> tuple[PromptChange, ...]:
     """The changes of the prompts, each once, in their order. known: those of a snapshot, which come first."""
     found = {change.content_hash: change for change in known}
     for line in lines:
@@ -122,8 +120,8 @@ def compacted(lines: Sequence[LogLine], ledger: Ledger, step: int) -> Sequence[L
     later one needs.
 
     Before the cut the history stays (lineages, commits and changes of the prompts, for audits and for the
-    numbering of attempts), and so does the newest death of each prompt that was still under quarantine. What was scored before the cut is
-    in the checkpoint.
+    numbering of attempts), and so does the newest death of each prompt that was still under quarantine. What
+    was scored before the cut is in the checkpoint.
     """
     after = _after_the_cut(lines, ledger.lineage, step)
     before = lines[: len(lines) - len(after)]

@@ -29,7 +29,9 @@ def test_the_usefulness_of_a_group_is_the_reliability_of_its_advantages() -> Non
     assert group_usefulness([1.0, 2.0, 3.0], None) == 1.0
     assert group_usefulness([1.0, 2.0, 3.0], 0.5) == pytest.approx(1.0 - 0.25)
     assert group_usefulness([1.0, 2.0, 3.0], 2.0) == 0.0
-    assert group_usefulness([2.0, 2.0], 0.1) == group_usefulness([2.0], None) == group_usefulness([], 0.1) == 0
+    assert (
+        group_usefulness([2.0, 2.0], 0.1) == group_usefulness([2.0], None) == group_usefulness([], 0.1) == 0
+    )
 
 
 def test_the_effect_of_a_value_is_its_distance_from_the_mean_with_chance_taken_out() -> None:

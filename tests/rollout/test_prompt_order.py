@@ -26,7 +26,11 @@ def test_two_changes_at_one_draw_are_as_one_and_equal_changes_give_equal_draws()
 
 @pytest.mark.parametrize(
     "change",
-    [OrderChange(1, 0, frozenset()), OrderChange(9, 1, frozenset({5})), OrderChange(9, 0, frozenset(range(4)))],
+    [
+        OrderChange(1, 0, frozenset()),
+        OrderChange(9, 1, frozenset({5})),
+        OrderChange(9, 0, frozenset(range(4))),
+    ],
 )
 def test_a_change_that_does_not_fit_is_refused(change: OrderChange) -> None:
     """It is earlier than the one before, drops a prompt that is not there, or leaves none."""

@@ -85,7 +85,9 @@ class World:
 
     def open_ledger(self) -> None:
         snapshot = self.checkpoints[self.current][0]
-        self.ledger = restore(self.settings, PromptOrder(PROMPTS, seed=1), snapshot, self.log, self.spool, self.lineage)
+        self.ledger = restore(
+            self.settings, PromptOrder(PROMPTS, seed=1), snapshot, self.log, self.spool, self.lineage
+        )
         assert all(scored.group.entry.name in self.spool for scored in self.ledger.state.scored.values())
         assert self.ledger.state.prompt_changes == tuple(self.changes)
         self.log.append(opening(self.ledger, snapshot, self.log))
