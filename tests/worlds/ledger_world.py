@@ -160,30 +160,6 @@ class World:
             self.current = len(self.checkpoints) - 1
         self.begin()
 
-    def new_prompts(self) -> None:
-        """Prompts come to the run at a step boundary. The ledger may die between the line in the log and its
-        own state, and is asked again in any case."""
-        if self.phase != "take":
-            return
-        order = self.ledger.order
-        assert isinstance(order, PromptOrder)
-        drawn = sorted(set(range(order.positions)) - order.dropped)
-        dropped = self.random.sample(drawn, self.random.randrange(min(3, len(drawn))))
-        before = [order.at(draw) for draw in range(self.ledger.state.issued)]
-        name = f"set-{len(self.changes)}"
-        change = self.ledger.plan_prompts(name, self.random.randint(0, 2), dropped)
-        assert change is not None
-        self.log.append(change)
-        self.changes.append(change)
-        if self.random.random() < 0.5:
-            self.ledger.apply_prompts(change)
-        else:
-            self.ledger_dies()
-        assert self.ledger.plan_prompts(name, 1, []) is None
-        assert [self.ledger.order.at(draw) for draw in range(len(before))] == before
-        after = range(change.first_draw, change.first_draw + 20)
-        assert not {self.ledger.order.at(draw).index for draw in after} & set(dropped)
-
     # ---- workers
 
     def lease(self) -> None:

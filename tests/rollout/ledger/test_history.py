@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from dynalign.rollout.ledger.values import LedgerSettings
 from tests.worlds.ledger_hand import PROMPTS
+from tests.worlds.ledger_prompts import ChangingWorld
 from tests.worlds.ledger_world import World
 
 seeds = st.integers(0, 2**32 - 1)
@@ -108,7 +109,7 @@ def test_prompts_that_come_to_a_run_move_no_draw_before_them_wherever_it_is_kill
 ) -> None:
     """Every group has one prompt in all lineages, the log is compacted now and then, and no change is lost,
     whichever checkpoint the run goes back to."""
-    world = World(rules, seed, "warn", signal, poison)
+    world = ChangingWorld(rules, seed, "warn", signal, poison)
     live(world, COMMON + DEATHS + ["new_prompts", "new_prompts", "compact"], 120)
     world.work_until_finished()
     world.check_history()
