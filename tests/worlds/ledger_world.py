@@ -22,7 +22,6 @@ from dynalign.rollout.ledger.values import (
     Lease,
     LedgerSettings,
     LogLine,
-    PromptChange,
     ScoredGroup,
 )
 from dynalign.rollout.prompts import PromptOrder
@@ -73,10 +72,6 @@ class World:
         self.published = 0
         self.held: dict[str, list[Lease]] = {f"worker-{i}": [] for i in range(3)}
         self.reports: list[ScoredGroup] = []
-        self.drawn: dict[int, int] = {}
-        """Group that the log names to its prompt, which is the same in every lineage."""
-        self.changes: list[PromptChange] = []
-        """Prompts that the ledger has taken."""
         self.now_s = 0.0
         self.lineage = 1
         self.open_ledger()
@@ -89,7 +84,6 @@ class World:
             self.settings, PromptOrder(PROMPTS, seed=1), snapshot, self.log, self.spool, self.lineage
         )
         assert all(scored.group.entry.name in self.spool for scored in self.ledger.state.scored.values())
-        assert self.ledger.state.prompt_changes == tuple(self.changes)
         self.log.append(opening(self.ledger, snapshot, self.log))
         known = {prompt: len(broken_by(self.ledger, prompt)) for prompt in quarantined(self.ledger)}
         # More than before where a report without signal, which no log line keeps, had released the prompt.
@@ -210,8 +204,6 @@ class World:
             self.broke.pop(self.ledger.order.at(group.group_id).index, None)
         if outcome == "scored":
             self.log.append(self.ledger.state.scored[group.group_id])
-            index = self.ledger.order.at(group.group_id).index
-            assert self.drawn.setdefault(group.group_id, index) == index
         self.reports.append(group)
 
     def report_again(self) -> None:
@@ -256,8 +248,6 @@ class World:
             assert (self.ledger.state.withheld.get(lease.group_id) == POISON) == each.poison
             self.condemned |= {lease.prompt_index} if each.poison else set()
         self.log += breaks
-        for line in breaks:
-            assert self.drawn.setdefault(line.group_id, line.prompt_index) == line.prompt_index
 
     def worker_leaves(self) -> None:
         worker = self.random.choice(list(self.held))
