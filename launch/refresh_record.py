@@ -124,7 +124,9 @@ def _base_cells(settings: RunSettings, base: PromptSet) -> list[Mapping[str, str
     """In the order of the source, as the prompts are."""
     form = RowForm(settings.prompts.column, settings.prompts.earlier_turns, further=KNOWN)
     rows = [row for _, row in read_rows(settings.prompts.source, [], form)]
-    train = [_cell(row) for row in rows if str(row.get("split") or "train") == "train"]
+    train: list[Mapping[str, str]] = [
+        _cell(row) for row in rows if str(row.get("split") or "train") == "train"
+    ]
     return train if len(train) == len(base.train) else [{}] * len(base.train)
 
 

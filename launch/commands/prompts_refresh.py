@@ -79,6 +79,7 @@ def prompts_refresh(
     work = Refreshing(run, folder, settings, record, count)
     _refuse_waiting(work)
     begun = _unfinished(work)
+    choice: RefreshChoice | None = None
     if begun is None:
         choice = _choice(work)
         for line in told_choice(run, record, choice):
@@ -87,7 +88,6 @@ def prompts_refresh(
         wanted = count or len(choice.saturated)
         dropped = choice.saturated
     else:
-        choice = None
         say(f"run {run} goes on with its refresh {begun.number}")
         number = begun.number
         wanted = begun.count

@@ -102,7 +102,7 @@ def test_a_ledger_that_dies_again_and_again_is_restored_as_after_its_first_death
     world.check_history()
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(rules, seeds, st.sampled_from([0.6, 1.0]), st.frozensets(st.integers(0, PROMPTS - 1), max_size=2))
 def test_prompts_that_come_to_a_run_move_no_draw_before_them_wherever_it_is_killed(
     rules: LedgerSettings, seed: int, signal: float, poison: frozenset[int]
