@@ -25,6 +25,8 @@ from dynalign.run_folder.layout import ANSWERS
 FORMAT = 1
 """Of set.json and of the identity in it: a change of what the same settings give raises it."""
 PLACE = "--out"
+STATE = "set.json"
+"""Identity and figures of a set, in its folder."""
 _SETTINGS = (
     "kind",
     "seed",
@@ -55,7 +57,7 @@ class SetFolder:
     @property
     def state(self) -> Path:
         """Identity and figures."""
-        return self.path / "set.json"
+        return self.path / STATE
 
     @property
     def answers(self) -> Path:

@@ -24,7 +24,7 @@ from dynalign.launch.progress import ProgressView
 from dynalign.launch.resume import mirrored
 from dynalign.launch.session import RaySession, Session
 from dynalign.launch.summary import State
-from dynalign.launch.withheld_prompts import poisoned_prompt
+from dynalign.launch.withheld_prompts import all_prompts, poisoned_prompt
 from dynalign.run_folder import layout, poison, requests
 from dynalign.run_folder.checkpoint import newest_whole, read_manifest, verify
 from dynalign.run_folder.events import EventLog
@@ -197,7 +197,8 @@ class Attempt:
     def _keep_poison(self, poisoned: Sequence[Poisoned]) -> None:
         """Writes to `poison.jsonl`, for inspection, which prompt was withheld and which workers it ended."""
         now_s = time.time()
-        poison.append(self._folder, [poisoned_prompt(each, self._ready.prompts, now_s) for each in poisoned])
+        prompts = all_prompts(self._folder, self._ready.prompts) if poisoned else self._ready.prompts
+        poison.append(self._folder, [poisoned_prompt(each, prompts, now_s) for each in poisoned])
 
     def _show(self, view: ProgressView, phase: str) -> None:
         view.update(

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import click
 
-from dynalign.launch.command_group import Commands
+from dynalign.launch.command_group import Commands, runs_option
 
 
 @click.group(cls=Commands)
@@ -33,6 +33,25 @@ def make_prompts(
     given += [] if count is None else [f"count={count}"]
     given += [] if kind is None else [f"kind={kind}"]
     return prompts_make(config, given, out, local)
+
+
+@prompts.command("refresh")
+@click.argument("run")
+@runs_option
+@click.option("--count", type=int, help="New prompts (default: as many as are saturated).")
+@click.option("--local", metavar="MODEL", help="A model on engines of our own, instead of an endpoint.")
+@click.argument("settings", nargs=-1, metavar="[KEY=VALUE]...")
+def refresh_prompts(
+    run: str, runs: str, count: int | None, local: str | None, settings: Sequence[str]
+) -> int:
+    """New prompts where the groups of a run still separate, for saturated ones.
+
+    RUN is the name or folder of a run, going on or not. KEY=VALUE is as for `prompts make`; the settings of
+    the set that the run trains on hold otherwise.
+    """
+    from dynalign.launch.commands.prompts_refresh import prompts_refresh
+
+    return prompts_refresh(run, runs, count, settings, local)
 
 
 @prompts.command("check")

@@ -53,8 +53,9 @@ class RaySpawner:
         self._bundle_of = {name: index for index, bundle in enumerate(bundles) for name in bundle.actors}
 
     def ledger(self, spec: RunSpec) -> LedgerHandle:
-        prompts = len(self._ready.prompts.train)
-        ledger = LedgerSpec(spec.run, spec.run_folder, spec.lineage, spec.step, prompts)
+        prompts = self._ready.prompts
+        known = (len(prompts.train), prompts.content_hash)
+        ledger = LedgerSpec(spec.run, spec.run_folder, spec.lineage, spec.step, *known)
         kind = self._here(LedgerActor, spec.ledger, max_concurrency=CALLS)
         return cast(LedgerHandle, kind.remote(ledger))
 

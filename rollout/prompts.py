@@ -18,6 +18,7 @@ import re
 from collections.abc import Callable, Iterable
 from dataclasses import astuple, dataclass
 from functools import cached_property, lru_cache
+from typing import NamedTuple
 
 from dynalign.configs.errors import Mistake, UserError
 from dynalign.configs.sections.prompts import PromptsSettings
@@ -94,27 +95,91 @@ class DrawnPrompt:
 
 
 @dataclass(frozen=True)
+class OrderChange:
+    """From one draw on, other prompts are drawn.
+
+    Example: `OrderChange(first_draw=640, added=100, dropped=frozenset({3, 17}))`.
+    """
+
+    first_draw: int
+    """The first draw that it counts for."""
+    added: int
+    """Prompts that follow the last one known before, in position."""
+    dropped: frozenset[int]
+    """Positions that are not drawn any more."""
+
+
+class _Stretch(NamedTuple):
+    """Draws between two changes."""
+
+    first_draw: int
+    first_epoch: int
+    positions: int
+    dropped: frozenset[int]
+
+    @property
+    def drawn(self) -> int:
+        return self.positions - len(self.dropped)
+
+
+@dataclass(frozen=True)
 class PromptOrder:
     """An endless shuffled order of prompts that needs no state but the draw's number.
 
     Each epoch is the permutation that sorts the indices by SHA-256 of (seed, epoch, index). So the order
-    is the same on every machine and Python version, and after every restart. Raises ValueError without a
-    prompt.
+    is the same on every machine and Python version, and after every restart. A change begins a new epoch and
+    moves no draw before it. Raises ValueError without a prompt, for changes out of order and for one that
+    drops a prompt that is not there.
     """
 
     prompts_count: int
     seed: int
+    changes: tuple[OrderChange, ...] = ()
 
     def __post_init__(self) -> None:
         if self.prompts_count < 1:
             raise ValueError(f"an order needs at least one prompt, not {self.prompts_count}")
+        before = 0
+        for change, stretch in zip(self.changes, self._stretches[1:], strict=True):
+            beyond = any(not 0 <= position < stretch.positions for position in stretch.dropped)
+            if change.first_draw < before or change.added < 0 or beyond or stretch.drawn < 1:
+                raise ValueError(f"an order cannot be changed by {change}")
+            before = change.first_draw
+
+    @cached_property
+    def _stretches(self) -> tuple[_Stretch, ...]:
+        found = [_Stretch(0, 0, self.prompts_count, frozenset())]
+        for change in self.changes:
+            last = found[-1]
+            draws = change.first_draw - last.first_draw
+            epoch = last.first_epoch - (-draws // max(1, last.drawn))
+            dropped = last.dropped | change.dropped
+            found.append(_Stretch(change.first_draw, epoch, last.positions + change.added, dropped))
+        return tuple(found)
+
+    @property
+    def positions(self) -> int:
+        """Prompts that have a position, those that are not drawn any more included."""
+        return self._stretches[-1].positions
+
+    @property
+    def dropped(self) -> frozenset[int]:
+        """Positions that are not drawn any more."""
+        return self._stretches[-1].dropped
+
+    def changed(self, change: OrderChange) -> "PromptOrder":
+        """The order with one more change."""
+        return PromptOrder(self.prompts_count, self.seed, (*self.changes, change))
 
     def at(self, draw: int) -> DrawnPrompt:
         """The prompt of a draw, counted from 0 at the start of the run. Raises ValueError if negative."""
         if draw < 0:
             raise ValueError(f"draws are counted from 0, not {draw}")
-        epoch, rank = divmod(draw, self.prompts_count)
-        return DrawnPrompt(index=_permutation(self.prompts_count, self.seed, epoch)[rank], epoch=epoch)
+        stretch = next(each for each in reversed(self._stretches) if each.first_draw <= draw)
+        epochs, rank = divmod(draw - stretch.first_draw, stretch.drawn)
+        epoch = stretch.first_epoch + epochs
+        index = _permutation(stretch.positions, self.seed, epoch, stretch.dropped)[rank]
+        return DrawnPrompt(index=index, epoch=epoch)
 
 
 def run_prompts(settings: PromptsSettings, progress: Callable[[int], None] = lambda rows: None) -> PromptSet:
@@ -222,11 +287,11 @@ def _remedy_of_missing(row: dict[str, object], column: str) -> str:
 
 # The epoch in progress, the one before for requeued draws, and the same two for an evaluation.
 @lru_cache(maxsize=4)
-def _permutation(prompts_count: int, seed: int, epoch: int) -> tuple[int, ...]:
+def _permutation(positions: int, seed: int, epoch: int, dropped: frozenset[int]) -> tuple[int, ...]:
     def rank(index: int) -> bytes:
         return hashlib.sha256(f"{seed}/{epoch}/{index}".encode()).digest()
 
-    return tuple(sorted(range(prompts_count), key=rank))
+    return tuple(sorted((index for index in range(positions) if index not in dropped), key=rank))
 
 
 def _short_hash(text: str) -> str:

@@ -43,8 +43,10 @@ class Event:
 
 
 class EventLog:
-    """Writes a run's events; its driver alone does. run_folder: None for a command without one, whose events
-    are logged alone. lineage: returns the present one."""
+    """Writes a run's events: its driver does, and its ledger where it takes prompts.
+
+    run_folder: None for a command without one, whose events are logged alone. lineage: returns the present
+    one."""
 
     def __init__(self, run_folder: Path | None, lineage: Callable[[], int] = lambda: 0) -> None:
         self._file = None if run_folder is None else run_folder / layout.EVENTS

@@ -15,8 +15,10 @@ runs/<name>/
   events.jsonl       which actor died, why, and how long recovery took      run_folder/events.py
   answers.sqlite     what an endpoint was asked and has answered            endpoint/journal.py
   poison.jsonl       prompts that were withheld for breaking workers        run_folder/poison.py
+  added-prompts/     prompts that came to the run, a file for each set      rollout/added_prompts.py
+  refreshes/         the sets that they come from                           launch/commands/prompts_refresh.py
   status.json        the state of the run, every second while it lasts      run_folder/requests.py
-  *.request          pause, resume, stop, scale: written by a shell         run_folder/requests.py
+  *.request          pause, resume, stop, scale, prompts: left by a shell   run_folder/requests.py
   summary.json       how the run ended                                      launch/summary.py
   report.html        curves, health, samples                                launch/report/report.py
 """
@@ -37,6 +39,8 @@ TENSORBOARD = "tensorboard"
 EVENTS = "events.jsonl"
 ANSWERS = "answers.sqlite"
 POISON = "poison.jsonl"
+ADDED_PROMPTS = "added-prompts"
+REFRESHES = "refreshes"
 STATUS = "status.json"
 SUMMARY = "summary.json"
 REPORT = "report.html"
@@ -131,6 +135,27 @@ def group_of(name: str) -> int | None:
 def request_file(run_folder: Path, request: str) -> Path:
     """Where a shell leaves a request for the driver of the run."""
     return run_folder / f"{request}.request"
+
+
+def added_prompts_file(run_folder: Path, content_hash: str) -> Path:
+    """The prompts that came to the run under this hash."""
+    return run_folder / ADDED_PROMPTS / f"{content_hash}.json"
+
+
+def refresh_folder(run_folder: Path, number: int) -> Path:
+    """The set of prompts of the n-th refresh, from 1."""
+    return run_folder / REFRESHES / f"refresh-{number}"
+
+
+def refresh_decision(run_folder: Path, number: int) -> Path:
+    """What was decided before the set of the n-th refresh was begun."""
+    return run_folder / REFRESHES / f"refresh-{number}.json"
+
+
+def refresh_numbers(run_folder: Path) -> list[int]:
+    """The refreshes that were begun, ascending."""
+    names = (path.stem.removeprefix("refresh-") for path in (run_folder / REFRESHES).glob("refresh-*.json"))
+    return sorted(int(name) for name in names if name.isascii() and name.isdigit())
 
 
 def run_folders(runs: Path) -> list[Path]:

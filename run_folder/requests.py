@@ -4,6 +4,8 @@ run folder.
     driver   writes status.json every second, and takes requests
     shells   read status.json; leave stop.request (pause, resume, scale), and wait until the file is gone
 
+New prompts are a request to the ledger, in prompts.request, which it takes at the end of a step.
+
 Files need no token of the cluster, are read at once, and work when the cluster cannot be reached.
 """
 
@@ -19,6 +21,9 @@ from dynalign.run_folder import durable, layout
 from dynalign.run_folder.run_status import RunStatus
 
 RequestKind = Literal["pause", "resume", "stop", "scale"]
+
+PROMPTS = "prompts"
+"""The request that the ledger takes, not the driver."""
 
 _LONGEST = 64
 """Characters that are read of a request: more than any number of workers has."""
@@ -65,6 +70,28 @@ def take(run_folder: Path) -> list[Request]:
             if request is not None:
                 taken.append(request)
     return taken
+
+
+def leave_prompts(run_folder: Path, content_hash: str) -> Path:
+    """Asks the run to draw from added prompts. The returned file disappears when they are taken, now or when
+    the run goes on."""
+    file = layout.request_file(run_folder, PROMPTS)
+    durable.write(file, content_hash)
+    return file
+
+
+def waiting_prompts(run_folder: Path) -> str | None:
+    """What the request for new prompts holds, whatever that is; None without one. Raises OSError."""
+    try:
+        with layout.request_file(run_folder, PROMPTS).open(encoding="utf-8", errors="replace") as stream:
+            return stream.read(_LONGEST).strip()
+    except FileNotFoundError:
+        return None
+
+
+def prompts_settled(run_folder: Path) -> None:
+    """The request for new prompts was taken or refused. Raises OSError."""
+    layout.request_file(run_folder, PROMPTS).unlink(missing_ok=True)
 
 
 def _read(file: Path, kind: RequestKind) -> Request | None:

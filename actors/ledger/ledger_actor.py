@@ -29,9 +29,11 @@ import msgpack
 from dynalign.actors.ledger.group_files import GroupFiles
 from dynalign.actors.ledger.ledger_spec import Batch
 from dynalign.actors.ledger.ledger_status import LedgerStatus, status_of
+from dynalign.actors.ledger.opening import ADDED
 from dynalign.actors.ledger.protocol import LedgerCalls
 from dynalign.actors.ledger.worker_calls import WorkerCalls
 from dynalign.configs.errors import LedgerError, StaleLineage
+from dynalign.rollout.added_prompts import contents
 from dynalign.rollout.ledger.evaluation_leases import (
     EvaluationItem,
     EvaluationResult,
@@ -123,6 +125,7 @@ class LedgerActor(WorkerCalls):
         # Repeated commits sync too: the first one may have failed here.
         await asyncio.to_thread(self._log.sync)
         self._log.check()
+        self._intake.take()
         self._publish(version)
 
     async def offer(self, version: WeightVersion) -> bool:
@@ -192,7 +195,10 @@ class LedgerActor(WorkerCalls):
     async def snapshot(self) -> bytes:
         """The ledger's part of a checkpoint: msgpack, with the names of spool files, without samples."""
         self._tick()
-        return bytes(msgpack.packb(pack(self._ledger.state, self._spec.lineage)))
+        state = pack(self._ledger.state, self._spec.lineage)
+        if changes := self._ledger.state.prompt_changes:
+            state[ADDED] = contents(self._folder, [change.content_hash for change in changes])
+        return bytes(msgpack.packb(state))
 
     async def status(self) -> LedgerStatus:
         """The counts, and what an operator wants to know: why a batch is not there, who works, how old the

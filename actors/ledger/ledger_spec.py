@@ -24,6 +24,8 @@ class LedgerSpec:
     """Step of the whole checkpoint to continue from; 0 for none."""
     prompts_count: int
     """Prompts in the training split."""
+    prompts_hash: str = ""
+    """Content hash of all prompts; sets that are added later name it."""
 
 
 class LedgerAnswer(NamedTuple):

@@ -10,12 +10,16 @@ import msgpack
 
 from dynalign.actors.ledger.ledger_spec import LedgerSpec, ledger_settings
 from dynalign.configs.errors import CheckpointError
+from dynalign.rollout import added_prompts
 from dynalign.rollout.ledger.log import LedgerLog
-from dynalign.rollout.ledger.restore import opening, restore
+from dynalign.rollout.ledger.restore import opening, prompt_changes, restore
 from dynalign.rollout.ledger.rules import Ledger
 from dynalign.rollout.prompts import PromptOrder
 from dynalign.run_folder import durable, layout, owner, spool
 from dynalign.run_folder.layout import step_folder
+
+ADDED = "added_prompts"
+"""Where the files of added prompts are in a snapshot: hash → content."""
 
 
 async def open_ledger(spec: LedgerSpec, fsync: Callable[[int], object]) -> tuple[Ledger, LedgerLog]:
@@ -32,7 +36,11 @@ async def open_ledger(spec: LedgerSpec, fsync: Callable[[int], object]) -> tuple
     await asyncio.to_thread(durable.remove_leftovers, folder / layout.SPOOL, time.time())
     order = PromptOrder(spec.prompts_count, spec.run.seed)
     ledger = restore(ledger_settings(spec.run), order, snapshot, log.lines, spooled, spec.lineage)
-    log.append(opening(ledger, snapshot, log.lines), durable=True)
+    logged = prompt_changes(log.lines)
+    missing = [change for change in ledger.state.prompt_changes if change not in logged]
+    log.append(*missing, opening(ledger, snapshot, log.lines), durable=True)
+    if snapshot is not None:
+        await asyncio.to_thread(added_prompts.put_back, folder, snapshot.get(ADDED, {}))
     log.lines = ()  # the ledger has what it needs of them; a long run's lines would fill the memory
     return ledger, log
 

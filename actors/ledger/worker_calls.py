@@ -17,6 +17,7 @@ from dynalign.actors.ledger.lease_queue import LeaseQueue
 from dynalign.actors.ledger.ledger_spec import LedgerAnswer, LedgerSpec
 from dynalign.actors.ledger.newest_version import NewestVersion
 from dynalign.actors.ledger.opening import open_ledger
+from dynalign.actors.ledger.prompt_intake import PromptIntake
 from dynalign.actors.ledger.protocol import Known
 from dynalign.actors.packed_calls import PackedCalls
 from dynalign.rollout.ledger.evaluation_leases import (
@@ -78,6 +79,9 @@ class WorkerCalls(PackedCalls):
             spec.run, "ledger", lambda: self._newest.version.label if self._newest.version else "-"
         )
         self._ledger, self._log = await open_ledger(spec, self._fsync)
+        prompts = (spec.prompts_count, spec.prompts_hash)
+        self._intake = PromptIntake(self._folder, *prompts, self._ledger, self._log)
+        self._intake.take()
         self._leases = self._ledger.leases
         self._evaluations = EvaluationLeases(self._leases, spec.lineage, self._ledger.attempts_before)
         gc.freeze()  # a collection that walks through all objects of the libraries stops every call for 60 ms
@@ -157,7 +161,7 @@ class WorkerCalls(PackedCalls):
         known: Known,
     ) -> LedgerAnswer:
         version = None if known is None else self._newest.tell(worker, known)
-        return LedgerAnswer(tuple(outcomes), tuple(leases), version)
+        return LedgerAnswer(tuple(outcomes), tuple(self._intake.told(leases)), version)
 
     async def withhold(self, worker: str, key: GroupKey, reason: str) -> ReportOutcome:
         """A leased group that the worker cannot make is not to be trained; `reason` says why."""

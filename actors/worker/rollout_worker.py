@@ -178,7 +178,7 @@ class RolloutWorker:
 
     async def _make(self, lease: Lease) -> None:
         await self._holds((lease.lineage, lease.version))
-        prompt = self._prompts.train[lease.prompt_index]
+        prompt = lease.added or self._prompts.train[lease.prompt_index]
         draw = GroupTask(lease.lineage, lease.group_id, lease.attempt, lease.epoch, prompt, time.time())
         made = await self._maker.make(draw)
         payload = await asyncio.to_thread(_encode, made)

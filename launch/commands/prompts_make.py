@@ -9,7 +9,7 @@ import asyncio
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 
 import click
 
@@ -19,6 +19,7 @@ from dynalign.configs.prompt_making_rules import prompt_making_mistakes
 from dynalign.configs.sections.prompt_making import PromptMakingSettings
 from dynalign.dataset.agent_texts import Agent
 from dynalign.dataset.board import Board, FateCounts
+from dynalign.dataset.items import Cell
 from dynalign.dataset.making import AgentModel, MakingEnd, make_set
 from dynalign.dataset.making_plan import MakingPlan, make_plan
 from dynalign.dataset.measures.set_filter import make_filter
@@ -29,6 +30,7 @@ from dynalign.dataset.set_folder import (
     identity,
     refuse_other_set,
     set_folder,
+    short_hash,
     write_state,
 )
 from dynalign.dataset.set_writer import figures, write_set
@@ -70,6 +72,21 @@ class MakingCommand:
     """The command line."""
 
 
+@dataclass(frozen=True)
+class Narrowed:
+    """A set for a purpose.
+
+    Example: `Narrowed(useful, {"the prompts of the run": ["…"]}, "dynalign prompts refresh quickstart")`.
+    """
+
+    cells_of: Callable[[MakingPlan], Sequence[Cell]]
+    """The cells of its goals, as many as the plan has, in the place of those."""
+    earlier: Texts
+    """Further texts that it must not repeat."""
+    again: str
+    """The command line that goes on with it."""
+
+
 def prompts_make(
     config: str | None,
     overrides: Sequence[str],
@@ -82,7 +99,11 @@ def prompts_make(
     config: a YAML file, or None. out: the folder. local: a model for engines of our own. Returns 0 for a set
     that is finished, 1 for one that a further run of the command would go on with, 130 after Ctrl-C. Raises
     UserError with every mistake, before anything is asked."""
-    command = prepared(config, overrides, out, local)
+    return made(prepared(config, overrides, out, local), say)
+
+
+def made(command: MakingCommand, say: Callable[[str], None]) -> int:
+    """Makes the set of a command that is prepared, or goes on with it. Returns as `prompts_make` does."""
     with ExitStack() as stack:
         stack.enter_context(held(command.folder))
         goes_on = refuse_other_set(command.folder, command.made_from)
@@ -104,8 +125,15 @@ def prompts_make(
     return INTERRUPTED if end.reason == "interrupted" else int(not complete)
 
 
-def prepared(config: str | None, overrides: Sequence[str], out: str, local: str | None) -> MakingCommand:
-    """All that can be known without asking anybody. Raises UserError with every mistake."""
+def prepared(
+    config: str | None,
+    overrides: Sequence[str],
+    out: str,
+    local: str | None,
+    narrowed: Narrowed | None = None,
+) -> MakingCommand:
+    """All that can be known without asking anybody. narrowed: where only some cells are wanted. Raises
+    UserError with every mistake."""
     changed = [*overrides, *([] if local is None else [f"pool.model={local}"])]
     mistakes: list[Mistake] = []
     folder = None
@@ -125,17 +153,27 @@ def prepared(config: str | None, overrides: Sequence[str], out: str, local: str 
         raise UserError([*mistakes, *error.mistakes]) from None
     try:
         plan = make_plan(settings, asked.model_of)
+        if narrowed is not None:
+            plan = replace(plan, cells=tuple(narrowed.cells_of(plan)))
         refuse_small_budgets(asked, plan)
-        earlier = {source: _texts(source) for source in settings.earlier}
+        earlier: Texts = {source: _texts(source) for source in settings.earlier}
     except UserError as error:
         raise UserError([*mistakes, *error.mistakes]) from None
     if mistakes or folder is None:
         raise UserError(mistakes)
     evaluation = present_sets()
-    made_from = identity(plan, asked.address_of, {**earlier, **evaluation})
-    refuse_other_set(folder, made_from)
     words = ["dynalign", "prompts", "make", *([config] if config else []), *overrides, "--out", out]
     again = shlex.join([*words, *(["--local", local] if local else [])])
+    if narrowed is None:
+        made_from = identity(plan, asked.address_of, {**earlier, **evaluation})
+    else:
+        earlier = {**earlier, **narrowed.earlier}
+        made_from = {
+            **identity(plan, asked.address_of, {**earlier, **evaluation}),
+            "cells": short_hash([asdict(cell) for cell in plan.cells]),
+        }
+        again = narrowed.again
+    refuse_other_set(folder, made_from)
     return MakingCommand(folder, plan, asked, made_from, earlier, evaluation, again)
 
 

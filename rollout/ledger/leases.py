@@ -65,6 +65,8 @@ class LeaseRules:
         self.reservation: Reservation | None = None
         self.order = order
         self.attempts_before = attempts_before
+        self.draws_before = 0
+        """Draws that the log knows, those of abandoned lineages included. They keep their prompts."""
         self._attempts: dict[int, int] = {}
         self._failures: dict[int, int] = {}
         """Group id to its attempts that expired or lost their bytes."""

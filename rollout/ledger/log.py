@@ -19,7 +19,15 @@ from typing import Any
 import xxhash
 
 from dynalign.configs.errors import RecordError, ReplacedLedger
-from dynalign.rollout.ledger.values import Break, Commit, LineageStart, LogLine, Scored, ScoredGroup
+from dynalign.rollout.ledger.values import (
+    Break,
+    Commit,
+    LineageStart,
+    LogLine,
+    PromptChange,
+    Scored,
+    ScoredGroup,
+)
 from dynalign.run_folder import durable as durable_file
 from dynalign.run_folder.spool import SpoolEntry
 
@@ -170,7 +178,7 @@ def committed(lines: Iterable[LogLine]) -> tuple[Commit, ...]:
                 histories[line.lineage] = [commit for commit in parent if commit.step <= line.step]
             case Commit():
                 histories.setdefault(line.lineage, []).append(line)
-            case Scored() | Break():
+            case Scored() | Break() | PromptChange():
                 pass
     return tuple(histories[max(histories)]) if histories else ()
 
@@ -180,6 +188,7 @@ _KINDS: dict[type[LogLine], str] = {
     Scored: "scored",
     Commit: "commit",
     Break: "break",
+    PromptChange: "prompts",
 }
 
 
@@ -209,6 +218,8 @@ def _decode(text: bytes) -> LogLine:
             return Commit(body["step"], body["lineage"], tuple(body["group_ids"]), withheld)
         case "break":
             return Break(**body | {"workers": tuple(body["workers"])})
+        case "prompts":
+            return PromptChange(**body | {"dropped": tuple(body["dropped"])})
     raise ValueError(f"kind {kind!r}")
 
 

@@ -7,7 +7,7 @@ Two cases, one procedure. The log after the checkpoint's cut is split by lineage
     draw numbers.
 Leased groups are pending again. A scored group stays scored if its file is whole and it can still be trained
 in time. The quarantine is read from all lines, whatever their lineage: going back to a checkpoint does not
-make a prompt harmless.
+make a prompt harmless. So are changes of the prompts: what a draw yields is the same in every lineage.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -27,6 +27,7 @@ from dynalign.rollout.ledger.values import (
     LedgerSettings,
     LineageStart,
     LogLine,
+    PromptChange,
     PromptId,
     Scored,
 )
@@ -52,6 +53,8 @@ def restore(
     newest = max([start.lineage, *(_lineage(line) for line in lines)])
     if newest > lineage:
         raise StaleLineage(lineage, newest)
+    state.prompt_changes = prompt_changes(lines, state.prompt_changes)
+    order = _changed(order, state.prompt_changes)
     after = _after_the_cut(lines, start.lineage, state.version)
     mine = [line for line in after if _lineage(line) == lineage]
 
@@ -82,7 +85,27 @@ def restore(
     state.ended = state.ended and settings.steps <= state.version
     openings = sum(line.lineage == lineage for line in lines if isinstance(line, LineageStart))
     leases = LeaseTable(settings.lease_s, Quarantine(settings.poison_attempts, _broken(lines, order)))
-    return Ledger(settings, order, lineage, state, openings * ATTEMPTS_PER_LEDGER, leases)
+    ledger = Ledger(settings, order, lineage, state, openings * ATTEMPTS_PER_LEDGER, leases)
+    ledger.draws_before = 1 + max((group_id for line in lines for group_id in _named(line)), default=-1)
+    return ledger
+
+
+def prompt_changes(lines: Iterable[LogLine], known: Sequence[PromptChange] = ()) -> tuple[PromptChange, ...]:
+    """The changes of the prompts, each once, in their order. known: those of a snapshot, which come first."""
+    found = {change.content_hash: change for change in known}
+    for line in lines:
+        if isinstance(line, PromptChange):
+            found.setdefault(line.content_hash, line)
+    return tuple(found.values())
+
+
+def _changed(order: DrawOrder, changes: Iterable[PromptChange]) -> DrawOrder:
+    for change in changes:
+        try:
+            order = order.changed(change.of_order)
+        except ValueError as error:
+            raise RecordError(f"ledger log: {error}") from error
+    return order
 
 
 def opening(ledger: Ledger, snapshot: Mapping[str, Any] | None, lines: Iterable[LogLine]) -> LineageStart:
@@ -96,9 +119,9 @@ def compacted(lines: Sequence[LogLine], ledger: Ledger, step: int) -> Sequence[L
     """The lines that a restore from the checkpoint of `step`, which the lineage of `ledger` wrote, or from a
     later one needs.
 
-    Before the cut the history stays (lineages and commits, for audits and for the numbering of attempts), and
-    so does the newest death of each prompt that was still under quarantine. What was scored before the cut is
-    in the checkpoint.
+    Before the cut the history stays (lineages, commits and changes of the prompts, for audits and for the
+    numbering of attempts), and so does the newest death of each prompt that was still under quarantine. What
+    was scored before the cut is in the checkpoint.
     """
     after = _after_the_cut(lines, ledger.lineage, step)
     before = lines[: len(lines) - len(after)]
@@ -109,7 +132,8 @@ def compacted(lines: Sequence[LogLine], ledger: Ledger, step: int) -> Sequence[L
         if isinstance(line, Break) and PromptId("train", line.prompt_index) in broken
     }
     deaths = {id(line) for line in newest_death.values()}
-    kept = [line for line in before if isinstance(line, LineageStart | Commit) or id(line) in deaths]
+    history = LineageStart | Commit | PromptChange
+    kept = [line for line in before if isinstance(line, history) or id(line) in deaths]
     return [*kept, *after]
 
 
@@ -134,8 +158,12 @@ def _group_ids(line: LogLine) -> tuple[int, ...]:
             return line.group_ids + tuple(group_id for group_id, _ in line.withheld)
         case Scored():
             return (line.group.group_id,)
-        case LineageStart() | Break():
+        case LineageStart() | Break() | PromptChange():
             return ()
+
+
+def _named(line: LogLine) -> tuple[int, ...]:
+    return (line.group_id,) if isinstance(line, Break) else _group_ids(line)
 
 
 def _after_the_cut(lines: Sequence[LogLine], lineage: int, step: int) -> Sequence[LogLine]:

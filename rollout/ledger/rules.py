@@ -18,7 +18,7 @@ from collections.abc import Iterable, Sequence
 from dynalign.configs.errors import LedgerError, NoSignal, UnreadableGroups
 from dynalign.rollout.ledger.age_bound import first_unmeetable, meetable
 from dynalign.rollout.ledger.leases import LeaseRules
-from dynalign.rollout.ledger.values import UNREADABLE, Commit, Lease, Reservation
+from dynalign.rollout.ledger.values import UNREADABLE, Commit, Lease, PromptChange, Reservation
 
 SHOWN_WORKERS = 8
 """Workers that a message names; more are counted instead."""
@@ -153,6 +153,30 @@ class Ledger(LeaseRules):
         state.ended = True
         self.reservation = None
         self.state.check_law()
+
+    # ---- prompts that come to a run
+
+    def plan_prompts(self, content_hash: str, added: int, dropped: Iterable[int]) -> PromptChange | None:
+        """The change to log and to apply when prompts are added and others are not drawn any more; None if
+        these were taken before.
+
+        Groups that were issued keep their prompts. Raises ValueError for prompts that cannot be dropped, or
+        if none would be left.
+        """
+        changes = self.state.prompt_changes
+        if content_hash in {change.content_hash for change in changes}:
+            return None
+        last = changes[-1].first_draw if changes else 0
+        first_draw = max(self.state.issued, self.draws_before, last)
+        where = (self.lineage, self.state.version)
+        change = PromptChange(*where, content_hash, first_draw, added, tuple(sorted(set(dropped))))
+        self.order.changed(change.of_order)
+        return change
+
+    def apply_prompts(self, change: PromptChange) -> None:
+        """New groups are drawn from the prompts of a planned change."""
+        self.order = self.order.changed(change.of_order)
+        self.state.prompt_changes = (*self.state.prompt_changes, change)
 
     # ---- what it waits for
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from dynalign.configs.errors import CheckpointError, LedgerError
-from dynalign.rollout.ledger.values import Counts, Lease, Scored, ScoredGroup
+from dynalign.rollout.ledger.values import Counts, Lease, PromptChange, Scored, ScoredGroup
 from dynalign.run_folder.spool import SpoolEntry
 
 FORMAT = 1
@@ -42,6 +42,8 @@ class LedgerState:
     rolled_back: int = 0
     ended: bool = False
     """Whether nothing is leased or taken any more."""
+    prompt_changes: tuple[PromptChange, ...] = ()
+    """In the order in which they were taken."""
     _leased_at: Counter[int] = field(default_factory=Counter, init=False, compare=False)
     _scored_at: Counter[int] = field(default_factory=Counter, init=False, compare=False)
     _withheld_for: Counter[str] = field(default_factory=Counter, init=False, compare=False)
@@ -152,6 +154,7 @@ def pack(state: LedgerState, lineage: int) -> dict[str, Any]:
     withheld: defaultdict[str, list[int]] = defaultdict(list)
     for group_id, reason in sorted(state.withheld.items()):
         withheld[reason].append(group_id)
+    changes = [[*change] for change in state.prompt_changes]
     return {
         "format": FORMAT,
         "lineage": lineage,
@@ -167,6 +170,7 @@ def pack(state: LedgerState, lineage: int) -> dict[str, Any]:
         "late": state.late,
         "rolled_back": state.rolled_back,
         "ended": state.ended,
+        **({"prompt_changes": changes} if changes else {}),
     }
 
 
@@ -201,6 +205,12 @@ def _scored(row: Sequence[Any]) -> Scored:
     return Scored(ScoredGroup(group_id, attempt, lineage, entry, oldest, newest, reason), leased_at_version)
 
 
+def _change(row: Sequence[Any]) -> PromptChange:
+    """Raises ValueError for a row of another length."""
+    lineage, step, content_hash, first_draw, added, dropped = row
+    return PromptChange(lineage, step, content_hash, first_draw, added, tuple(dropped))
+
+
 @dataclass(frozen=True, slots=True)
 class Unpacked:
     """A snapshot read back: Unpacked(LedgerState(version=5, issued=10, ...), leased=(8,), lineage=3)."""
@@ -233,6 +243,7 @@ def unpack(snapshot: Mapping[str, Any]) -> Unpacked:
             late=snapshot["late"],
             rolled_back=snapshot["rolled_back"],
             ended=snapshot["ended"],
+            prompt_changes=tuple(map(_change, snapshot.get("prompt_changes", ()))),
         )
         leased = tuple(snapshot["leased"])
         lineage = int(snapshot["lineage"])

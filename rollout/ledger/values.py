@@ -8,6 +8,7 @@ two keys of different kinds never compare equal.
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, Protocol
 
+from dynalign.rollout.prompts import OrderChange, Prompt
 from dynalign.run_folder.spool import SpoolEntry
 
 LACKS_SIGNAL = frozenset({"low_signal", "unparsed", "empty"})
@@ -77,6 +78,11 @@ class DrawOrder(Protocol):
 
     def at(self, draw: int) -> Draw: ...
 
+    def changed(self, change: OrderChange) -> "DrawOrder":
+        """The order with one more change, which moves no draw before its first one. Raises ValueError for a
+        change that does not fit."""
+        ...
+
 
 class PromptId(NamedTuple):
     """A prompt of one split: PromptId("train", 17)."""
@@ -128,6 +134,8 @@ class Lease(NamedTuple):
     """When the lease expires unless it is renewed, in seconds on the ledger's clock."""
     worker: str
     """Name of the worker that holds it."""
+    added: Prompt | None = None
+    """The prompt itself where it came to the run after its start, so that the worker does not know it."""
 
     @property
     def key(self) -> GroupKey:
@@ -245,7 +253,33 @@ class Break(NamedTuple):
     """Whether these are poison_attempts by now, so that the group is withheld."""
 
 
-LogLine = LineageStart | Scored | Commit | Break
+class PromptChange(NamedTuple):
+    """The run draws from other prompts: PromptChange(3, 40, "0123456789abcdef", first_draw=640, added=100,
+    dropped=(3, 17)).
+
+    It holds in every lineage: what a draw number yields is never undone, also where the run goes back to a
+    checkpoint.
+    """
+
+    lineage: int
+    """The lineage that took the prompts."""
+    step: int
+    """The last committed step at that time."""
+    content_hash: str
+    """Of the added prompts, which names their file (`rollout/added_prompts.py`)."""
+    first_draw: int
+    """The first draw that it counts for."""
+    added: int
+    """Prompts that were added; their positions follow those that were there."""
+    dropped: tuple[int, ...]
+    """Positions that are not drawn any more, ascending."""
+
+    @property
+    def of_order(self) -> OrderChange:
+        return OrderChange(self.first_draw, self.added, frozenset(self.dropped))
+
+
+LogLine = LineageStart | Scored | Commit | Break | PromptChange
 
 
 @dataclass(frozen=True, slots=True)

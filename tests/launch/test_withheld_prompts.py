@@ -2,10 +2,14 @@
 
 from pathlib import Path
 
-from dynalign.launch.withheld_prompts import poisoned_prompt
+from dynalign.launch.withheld_prompts import all_prompts, poisoned_prompt
+from dynalign.rollout import added_prompts
+from dynalign.rollout.added_prompts import AddedPrompts
 from dynalign.rollout.ledger.evaluation_leases import PoisonedItem
-from dynalign.rollout.ledger.values import Break
+from dynalign.rollout.ledger.log import LedgerLog
+from dynalign.rollout.ledger.values import Break, PromptChange
 from dynalign.rollout.prompts import Prompt, PromptSet
+from dynalign.run_folder import layout
 from dynalign.run_folder.poison import PoisonedPrompt, append, read_poison
 
 PROMPTS = PromptSet(
@@ -25,3 +29,14 @@ def test_a_withheld_group_is_kept_with_its_prompt_and_the_workers_that_it_broke(
 def test_a_withheld_held_out_prompt_has_no_group(tmp_path: Path) -> None:
     kept = poisoned_prompt(PoisonedItem(0, ("a",)), PROMPTS, now_s=9.0)
     assert kept == PoisonedPrompt(0, "h0", "heldout", "How?", ("a",), 9.0)
+
+
+def test_a_prompt_that_came_to_the_run_later_is_found_by_its_position(tmp_path: Path) -> None:
+    new = Prompt("refresh-1-p0", "New?", "daily", "train")
+    content_hash = added_prompts.write(tmp_path, AddedPrompts("", "", "refreshes/refresh-1", (new,), (0,)))
+    line = PromptChange(1, 4, content_hash, first_draw=9, added=1, dropped=(0,))
+    LedgerLog(tmp_path / layout.LEDGER_LOG).append(line, durable=True)
+    every = all_prompts(tmp_path, PROMPTS)
+    assert every == PromptSet((*PROMPTS.train, new), PROMPTS.heldout)
+    broken = Break(52, 3, 1, prompt_index=2, workers=("a",), poison=True)
+    assert poisoned_prompt(broken, every, now_s=9.0).prompt == "New?"

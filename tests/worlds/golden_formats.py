@@ -17,7 +17,15 @@ from dynalign.learner.learner_state import LearnerState
 from dynalign.rollout import arrow_schema
 from dynalign.rollout.ledger.log import encode
 from dynalign.rollout.ledger.state import LedgerState, pack
-from dynalign.rollout.ledger.values import Break, Commit, LineageStart, LogLine, Scored, ScoredGroup
+from dynalign.rollout.ledger.values import (
+    Break,
+    Commit,
+    LineageStart,
+    LogLine,
+    PromptChange,
+    Scored,
+    ScoredGroup,
+)
 from dynalign.rollout.records import Candidate, Group, Opinion, Verdict, VersionSpan
 from dynalign.run_folder import checkpoint, layout, owner
 from dynalign.run_folder.heldout import HeldoutItem
@@ -38,6 +46,7 @@ LINES: tuple[LogLine, ...] = (
     Scored(MEASURED, 2),
     Break(8, 0, 3, 11, ("rollout-0", "rollout-1"), poison=False),
     Commit(5, 3, (6, 7), ((5, "low_signal"), (8, "poison"))),
+    PromptChange(3, 5, "0123456789abcdef", first_draw=10, added=4, dropped=(3, 17)),
 )
 STATE = LedgerState(
     version=5, issued=10, trained=6, pending=[9], scored={7: Scored(MEASURED, 2)},

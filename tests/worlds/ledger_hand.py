@@ -12,6 +12,7 @@ from dynalign.rollout.ledger.values import (
     PromptId,
     ScoredGroup,
 )
+from dynalign.rollout.prompts import OrderChange
 from dynalign.run_folder.layout import group_file
 from dynalign.run_folder.spool import SpoolEntry
 
@@ -36,6 +37,9 @@ class Order:
 
     def at(self, draw: int) -> Drawn:
         return Drawn(draw % PROMPTS, draw // PROMPTS)
+
+    def changed(self, change: OrderChange) -> "Order":
+        raise ValueError(f"no prompt of this order can be changed: {change}")
 
 
 def scored_group(lease: Lease, version_min: int, version_max: int, reason: str | None = None) -> ScoredGroup:
@@ -74,7 +78,8 @@ def broken_by(ledger: Ledger, prompt_index: int) -> tuple[str, ...]:
 
 def quarantined(ledger: Ledger) -> set[int]:
     """The training prompts under quarantine."""
-    return {index for index in range(PROMPTS) if PromptId("train", index) in ledger.leases.quarantine}
+    known = PROMPTS + sum(change.added for change in ledger.state.prompt_changes)
+    return {index for index in range(known) if PromptId("train", index) in ledger.leases.quarantine}
 
 
 def score(ledger: Ledger, *leases: Lease) -> None:

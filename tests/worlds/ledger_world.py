@@ -24,10 +24,10 @@ from dynalign.rollout.ledger.values import (
     LogLine,
     ScoredGroup,
 )
+from dynalign.rollout.prompts import PromptOrder
 from dynalign.run_folder.spool import SpoolEntry
 from tests.worlds.ledger_hand import (
     PROMPTS,
-    Order,
     broken_by,
     commit_step,
     expire,
@@ -80,7 +80,9 @@ class World:
 
     def open_ledger(self) -> None:
         snapshot = self.checkpoints[self.current][0]
-        self.ledger = restore(self.settings, Order(), snapshot, self.log, self.spool, self.lineage)
+        self.ledger = restore(
+            self.settings, PromptOrder(PROMPTS, seed=1), snapshot, self.log, self.spool, self.lineage
+        )
         assert all(scored.group.entry.name in self.spool for scored in self.ledger.state.scored.values())
         self.log.append(opening(self.ledger, snapshot, self.log))
         known = {prompt: len(broken_by(self.ledger, prompt)) for prompt in quarantined(self.ledger)}
@@ -199,7 +201,7 @@ class World:
             current and leased is not None and group.version_min >= leased.version
         )
         if outcome in ("scored", "withheld"):
-            self.broke.pop(group.group_id % PROMPTS, None)
+            self.broke.pop(self.ledger.order.at(group.group_id).index, None)
         if outcome == "scored":
             self.log.append(self.ledger.state.scored[group.group_id])
         self.reports.append(group)
@@ -339,7 +341,7 @@ class World:
         assert (counts.pending, counts.leased, counts.scored, counts.trained) == (0, 0, 0, len(trained))
         assert counts.issued == counts.trained + counts.withheld
         assert not set(trained) & set(self.ledger.state.withheld)
-        assert not {group_id % PROMPTS for group_id in trained} & self.poison
-        assert {
-            i % PROMPTS for i, reason in self.ledger.state.withheld.items() if reason == POISON
-        } <= self.condemned
+        drawn = self.ledger.order
+        assert not {drawn.at(group_id).index for group_id in trained} & self.poison
+        poisoned = (i for i, reason in self.ledger.state.withheld.items() if reason == POISON)
+        assert {drawn.at(i).index for i in poisoned} <= self.condemned

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from dynalign.rollout.ledger.values import LedgerSettings
 from tests.worlds.ledger_hand import PROMPTS
+from tests.worlds.ledger_prompts import ChangingWorld
 from tests.worlds.ledger_world import World
 
 seeds = st.integers(0, 2**32 - 1)
@@ -97,5 +98,18 @@ def test_a_ledger_that_dies_again_and_again_is_restored_as_after_its_first_death
             world.compact()
         world.ledger_dies()
         assert world.ledger.state == once
+    world.work_until_finished()
+    world.check_history()
+
+
+@settings(max_examples=25, deadline=None)
+@given(rules, seeds, st.sampled_from([0.6, 1.0]), st.frozensets(st.integers(0, PROMPTS - 1), max_size=2))
+def test_prompts_that_come_to_a_run_move_no_draw_before_them_wherever_it_is_killed(
+    rules: LedgerSettings, seed: int, signal: float, poison: frozenset[int]
+) -> None:
+    """Every group has one prompt in all lineages, the log is compacted now and then, and no change is lost,
+    whichever checkpoint the run goes back to."""
+    world = ChangingWorld(rules, seed, "warn", signal, poison)
+    live(world, COMMON + DEATHS + ["new_prompts", "new_prompts", "compact"], 120)
     world.work_until_finished()
     world.check_history()
