@@ -59,7 +59,7 @@ SPLIT: dict[Device, tuple[str, ...]] = {
     ),
     "cpu": ("placement.mode=separate", "algorithm.max_staleness=1"),
 }
-"""Engine and learner at once on one GPU; on a CPU, which has no memory to share so, by what `auto` chooses."""
+"""Engine and learner at once on one GPU; on a CPU, by the transport that `auto` chooses."""
 FALLBACK = "takes it from the object store"
 """What a worker's log says of a version that it did not get by the run's transport."""
 

@@ -34,17 +34,18 @@ def measure(site: Site) -> None:
     _exported(site, first, model)
     more = trained(site, chosen, STEPS + MORE_STEPS)
     resumed = [row for row in more.rows if row["step"] > STEPS]
-    before = first.rows[-1]["logprob_mismatch_mean"]
-    after = resumed[0]["logprob_mismatch_mean"]
-    site.figure(mismatch_before_resume_nats=before, mismatch_after_resume_nats=after)
     require(
         all(row["lineage"] > first.rows[-1]["lineage"] for row in resumed),
         "the steps after the resume do not have a newer lineage",
     )
-    require(
-        after is not None and after < WRONG_NATS,
-        f"after the resume, engine and learner differ by {after} nats a token: not the same weights",
-    )
+    for name, row in (("before", first.rows[-1]), ("after", resumed[0])):
+        apart_nats = row["logprob_mismatch_mean"]
+        require(apart_nats is not None, f"the step {name} the resume compared no token")
+        site.figure(**{f"mismatch_{name}_resume_nats": apart_nats})
+        require(
+            apart_nats < WRONG_NATS,
+            f"{name} the resume, engine and learner differ by {apart_nats} nats a token: not the same weights",
+        )
 
 
 def _exported(site: Site, run: Trained, initial: Path) -> None:

@@ -52,7 +52,7 @@ STAGES = (
         "facts",
         "card, driver, versions, free memory, speed of matrix products and copies",
         Limits(20.0, 90.0),
-        Limits(5.0, 120.0),
+        Limits(5.0, 300.0),
     ),
     Stage(
         "shared-run",
