@@ -44,7 +44,7 @@ def measure(site: Site) -> None:
         site.figure(**{f"mismatch_{name}_resume_nats": apart_nats})
         require(
             apart_nats < WRONG_NATS,
-            f"{name} the resume, engine and learner differ by {apart_nats} nats a token: not the same weights",
+            f"{name} the resume, engine and learner differ by {apart_nats} nats a token",
         )
 
 

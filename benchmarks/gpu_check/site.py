@@ -82,6 +82,13 @@ class Site:
             os.fsync(out.fileno())
 
 
+def visible_gpus(variable: str | None, count: int) -> list[str]:
+    """The first `count` GPUs, as CUDA_VISIBLE_DEVICES names them. variable: its present value; None where it
+    is not set, and then GPUs have their numbers."""
+    named = [name.strip() for name in (variable or "").split(",") if name.strip()]
+    return (named or [str(number) for number in range(count)])[:count]
+
+
 def require(holds: bool, otherwise: str) -> None:
     """Raises RunFailed with the sentence `otherwise` unless the condition holds."""
     if not holds:

@@ -14,7 +14,7 @@ from pathlib import Path
 from dynalign.benchmarks.gpu_check.made_groups import made_groups
 from dynalign.benchmarks.gpu_check.random_models import random_model
 from dynalign.benchmarks.gpu_check.runs import overrides
-from dynalign.benchmarks.gpu_check.site import Site, require
+from dynalign.benchmarks.gpu_check.site import Site, require, visible_gpus
 from dynalign.benchmarks.gpu_check.two_gpus import needs_two_gpus
 from dynalign.configs.errors import RunFailed
 
@@ -52,6 +52,7 @@ def _trained(site: Site, model: Path, groups: Path, ranks: int, stage: int) -> l
     )
     out = site.own / f"ranks-{ranks}-zero-{stage}.json"
     port = _free_port()
+    gpus = visible_gpus(os.environ.get("CUDA_VISIBLE_DEVICES"), ranks)
     children = []
     for rank in range(ranks):
         environment = os.environ | {
@@ -60,7 +61,7 @@ def _trained(site: Site, model: Path, groups: Path, ranks: int, stage: int) -> l
             "LOCAL_RANK": "0",
             "MASTER_ADDR": "127.0.0.1",
             "MASTER_PORT": str(port),
-            "CUDA_VISIBLE_DEVICES": str(rank),
+            "CUDA_VISIBLE_DEVICES": gpus[rank],
         }
         command = [
             sys.executable,

@@ -110,6 +110,24 @@ def test_a_result_is_on_the_disk_before_the_next_stage_begins(tmp_path: Path) ->
     assert seen == [0, 1, 2]
 
 
+def test_an_interrupted_stage_keeps_a_line_and_those_behind_it_are_not_started(tmp_path: Path) -> None:
+    started: list[str] = []
+
+    def interrupted(one: Stage, site: Path) -> list[str]:
+        started.append(one.name)
+        if one.name == "wrong":
+            raise KeyboardInterrupt
+        return command(one, site)
+
+    with pytest.raises(KeyboardInterrupt):
+        check(tmp_path, command=interrupted).run([stage("well"), stage("wrong"), stage("torn")])
+    assert started == ["well", "wrong"]
+    assert [(each.status, each.cause) for each in read(tmp_path / "results.jsonl")] == [
+        ("passed", ""),
+        ("failed", "interrupted"),
+    ]
+
+
 # -- further calls ---------------------------------------------------------------------------------
 
 

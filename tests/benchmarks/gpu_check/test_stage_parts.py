@@ -15,7 +15,7 @@ from dynalign.benchmarks.gpu_check.outcomes import read
 from dynalign.benchmarks.gpu_check.random_models import SHAPES, TINY, made_tokenizer, write_model
 from dynalign.benchmarks.gpu_check.reference import loaded, logprobs_T, mismatch_nats
 from dynalign.benchmarks.gpu_check.runs import SPLIT, overrides, settings_of
-from dynalign.benchmarks.gpu_check.site import Site
+from dynalign.benchmarks.gpu_check.site import Site, visible_gpus
 from dynalign.benchmarks.gpu_check.step_figures import medians
 from dynalign.benchmarks.memory import MIB
 from dynalign.launch.models.known_models import known_shape
@@ -123,6 +123,12 @@ def test_the_runs_of_both_devices_are_settings_that_a_run_accepts(tmp_path: Path
         assert settings.placement.device == device
         assert settings.heldout.prompts == 0
         assert (settings.rollout.max_completion_tokens < 64) == (device == "cpu")
+
+
+def test_a_stage_sees_the_first_of_the_gpus_that_the_check_was_given() -> None:
+    assert visible_gpus(None, 2) == ["0", "1"]
+    assert visible_gpus("GPU-a, 3", 1) == ["GPU-a"]
+    assert visible_gpus("", 1) == ["0"]
 
 
 def test_medians_leave_out_what_a_step_does_not_have() -> None:
