@@ -57,10 +57,11 @@ class PeakMemory:
             self.peaks_mib[name] = max(self.peaks_mib.get(name, 0.0), resident_bytes / MIB)
 
     def processes(self, name: str) -> list[psutil.Process]:
-        """The processes of a role that run now."""
+        """The processes of a role that run now; none once the driver has ended."""
         found = []
-        for process in self._driver.children(recursive=True):
-            with suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
-                if role_of(process) == name:
-                    found.append(process)
+        with suppress(psutil.NoSuchProcess):
+            for process in self._driver.children(recursive=True):
+                with suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
+                    if role_of(process) == name:
+                        found.append(process)
         return found

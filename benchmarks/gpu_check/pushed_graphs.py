@@ -25,7 +25,7 @@ VERSIONS = 2
 _CONTEXT = tuple(range(300, 332))
 _ASKED_TOKENS = 32
 _FLYING = 8
-_FLYING_TOKENS = {"gpu": 1500, "cpu": 400}
+_FLYING_TOKENS = {"gpu": 1500, "cpu": 250}
 _CONTEXT_TOKENS = 2048
 _BUCKET_BYTES = 64 << 20
 
@@ -82,7 +82,7 @@ async def _push(site: Site, engine: VllmEngine, sender: Sender, step: int) -> No
         for index in range(_FLYING)
     ]
     flying = [asyncio.create_task(engine.generate(request)) for request in long]
-    await asyncio.sleep(1.0)  # all are decoding by then
+    await asyncio.sleep(0.5)  # all are decoding by then
     pause_s = await engine.load_weights(label, manifest, source)
     after = await engine.generate(asked)
     after_nats = mismatch_nats(sender.model, _CONTEXT, after)

@@ -1,13 +1,12 @@
 """What the stages are made of: the dry run of the cheapest one, memory beside the plan, made data."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 
+from dynalign.benchmarks.gpu_check.__main__ import gpu_check
 from dynalign.benchmarks.gpu_check.actor_memory import beside_the_plan, numbers, own_bytes
 from dynalign.benchmarks.gpu_check.facts import card_facts
 from dynalign.benchmarks.gpu_check.made_groups import CANDIDATES, GROUPS, made_groups
@@ -18,6 +17,7 @@ from dynalign.benchmarks.gpu_check.runs import SPLIT, overrides, settings_of
 from dynalign.benchmarks.gpu_check.site import Site, visible_gpus
 from dynalign.benchmarks.gpu_check.step_figures import medians
 from dynalign.benchmarks.memory import MIB
+from dynalign.configs.errors import UserError
 from dynalign.launch.models.known_models import known_shape
 from dynalign.launch.models.shape import read_shape
 from dynalign.launch.plan.memory import CUDA_CONTEXT_BYTES, GB, Part
@@ -28,7 +28,6 @@ from dynalign.rollout.contexts import DIGITS
 from dynalign.rollout.engine.base import EngineResult
 from dynalign.rollout.records import VersionSpan
 from dynalign.run_folder.metric_names import METRIC_NAMES
-from tests.worlds.product import ROOT
 
 CARD = Cluster((Node("this machine", tuple(range(16)), 10**12, gpus=(80 * 10**9,)),), started_here=True)
 STAGED = Part("version staged", "", 3 * 10**9, "gpu")
@@ -49,16 +48,23 @@ def plan_of(*more: str) -> PlacementPlan:
 # -- the cheapest stage ----------------------------------------------------------------------------
 
 
-def test_a_dry_run_of_the_facts_is_kept_and_printed(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "dynalign.benchmarks.gpu_check", "--device", "cpu", "--only", "facts"]
-    ended = subprocess.run(
-        [*command, "--out", str(tmp_path)], cwd=ROOT, capture_output=True, text=True, timeout=110
-    )
-    assert ended.returncode == 0, ended.stdout + ended.stderr
+def test_a_dry_run_of_the_facts_is_kept_and_printed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["--device", "cpu", "--only", "facts", "--out", str(tmp_path)]
+    assert gpu_check.main(arguments, standalone_mode=False) == 0
     (facts,) = read(tmp_path / "results.jsonl")
     assert (facts.stage, facts.status, facts.origin.device) == ("facts", "passed", "cpu")
     assert {"product_tflops", "copy_from_host_gb_per_s", "version_torch"} <= facts.figures.keys()
-    assert "facts             passed" in ended.stdout
+    assert "facts             passed" in capsys.readouterr().out
+
+
+def test_wrong_arguments_are_named_together_and_nothing_is_started(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    arguments = ["--device", "cpu", "--out", str(tmp_path / "file"), "--model", str(tmp_path)]
+    with pytest.raises(UserError) as refused:
+        gpu_check.main(arguments, standalone_mode=False)
+    assert [mistake.place for mistake in refused.value.mistakes] == ["--out", "--model"]
 
 
 # -- memory beside the plan ------------------------------------------------------------------------
