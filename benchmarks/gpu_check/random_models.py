@@ -66,17 +66,16 @@ def random_model(site: Site, size: Size) -> Path:
 def write_model(folder: Path, shape: dict[str, int], on_gpu: bool) -> None:
     """Saves a bfloat16 model and its tokenizer. on_gpu: draw the weights there, which is faster."""
     tokenizer = made_tokenizer(shape["vocab_size"])
-    sizes: dict[str, Any] = dict(shape)
-    config = Qwen3Config(
-        **sizes,
-        tie_word_embeddings=True,
-        initializer_range=_LOGIT_STD / shape["hidden_size"] ** 0.5,
-        bos_token_id=tokenizer.convert_tokens_to_ids(SPECIAL[0]),
-        eos_token_id=tokenizer.convert_tokens_to_ids(SPECIAL[2]),
-    )
+    settings: dict[str, Any] = shape | {
+        "tie_word_embeddings": True,
+        "initializer_range": _LOGIT_STD / shape["hidden_size"] ** 0.5,
+        "bos_token_id": tokenizer.convert_tokens_to_ids(SPECIAL[0]),
+        "eos_token_id": tokenizer.convert_tokens_to_ids(SPECIAL[2]),
+    }
+    models_of: Any = AutoModelForCausalLM
     torch.manual_seed(1)
     with torch.device("cuda" if on_gpu else "cpu"):
-        model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
+        model = models_of.from_config(Qwen3Config(**settings), dtype=torch.bfloat16)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
 
@@ -99,7 +98,8 @@ def made_tokenizer(vocabulary: int) -> PreTrainedTokenizerFast:
     tokenizer.train_from_iterator(_texts(), trainer)
     learned = json.loads(tokenizer.to_str())["model"]
     tokenizer.model = models.BPE(*_filled(learned["vocab"], learned["merges"], plain))
-    fast = PreTrainedTokenizerFast(
+    tokenizer_of: Any = PreTrainedTokenizerFast
+    fast: PreTrainedTokenizerFast = tokenizer_of(
         tokenizer_object=tokenizer,
         eos_token=SPECIAL[2],
         pad_token=SPECIAL[0],

@@ -48,4 +48,5 @@ def measure(site: Site) -> None:
     site.figure(**{name: figure.median for name, figure in figures.items()})
     for name, ratio in RATIOS.items():
         if ratio.over in figures and ratio.under in figures:
-            site.figure(**{name: quotient(name, figures), f"{name}_aim": ratio.aim})
+            site.figure(**{name: quotient(name, figures)})
+            site.figure(**{f"{name}_aim": ratio.aim})

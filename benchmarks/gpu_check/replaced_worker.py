@@ -4,10 +4,12 @@ from dynalign.benchmarks.gpu_check.random_models import random_model
 from dynalign.benchmarks.gpu_check.runs import SPLIT, overrides, trained
 from dynalign.benchmarks.gpu_check.site import Site, require
 from dynalign.benchmarks.memory import PeakMemory
+from dynalign.benchmarks.workload import Device
 from dynalign.run_folder.events import read_events
 from dynalign.run_folder.metrics import read_metrics
 
-STEPS = 6
+STEPS: dict[Device, int] = {"gpu": 6, "cpu": 12}
+"""In a dry run a step takes a second, and the run must not end before the worker is killed."""
 _KILLED_AFTER = 2
 """Steps: by then both have all their memory."""
 
@@ -25,7 +27,7 @@ def measure(site: Site) -> None:
             process.kill()
             killed.append(process.pid)
 
-    trained(site, chosen, STEPS, kill_once)
+    trained(site, chosen, STEPS[site.device], kill_once)
     recovered = [
         event for event in read_events(folder) if (event.kind, event.what) == ("worker", "recovered")
     ]
