@@ -30,7 +30,7 @@ _CONTEXT_TOKENS = 2048
 _BUCKET_BYTES = 64 << 20
 
 
-class Sender:
+class ChangedModel:
     """Versions 1, 2, … of a model with other weights each time, as a learner would stage them."""
 
     def __init__(self, site: Site, folder: Path) -> None:
@@ -67,16 +67,16 @@ async def _measure(site: Site) -> None:
     started_s = time.monotonic()
     engine = await VllmEngine.start(str(folder), settings, _CONTEXT_TOKENS, "1.0")
     site.figure(eager=str(settings.eager), engine_start_s=time.monotonic() - started_s)
-    sender = Sender(site, folder)
+    changed = ChangedModel(site, folder)
     for step in range(1, VERSIONS + 1):
-        await _push(site, engine, sender, step)
+        await _push(site, engine, changed, step)
     await engine.close()
 
 
-async def _push(site: Site, engine: VllmEngine, sender: Sender, step: int) -> None:
+async def _push(site: Site, engine: VllmEngine, changed: ChangedModel, step: int) -> None:
     asked = EngineRequest(_CONTEXT, max_tokens=_ASKED_TOKENS, seed=step)
-    label, manifest, source = sender.next(step)
-    before_nats = mismatch_nats(sender.model, _CONTEXT, await engine.generate(asked))
+    label, manifest, source = changed.next(step)
+    before_nats = mismatch_nats(changed.model, _CONTEXT, await engine.generate(asked))
     long = [
         EngineRequest(_CONTEXT, max_tokens=_FLYING_TOKENS[site.device], seed=index)
         for index in range(_FLYING)
@@ -85,7 +85,7 @@ async def _push(site: Site, engine: VllmEngine, sender: Sender, step: int) -> No
     await asyncio.sleep(0.5)  # all are decoding by then
     pause_s = await engine.load_weights(label, manifest, source)
     after = await engine.generate(asked)
-    after_nats = mismatch_nats(sender.model, _CONTEXT, after)
+    after_nats = mismatch_nats(changed.model, _CONTEXT, after)
     results = await asyncio.gather(*flying)
     swapped = sum(len(result.spans) > 1 for result in results)
     site.figure(
