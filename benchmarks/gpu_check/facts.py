@@ -35,7 +35,7 @@ def measure(site: Site) -> None:
             torch_sees_gpu=str(torch.cuda.is_available()),
         )
     device = torch.device("cuda", 0) if site.device == "gpu" else torch.device("cpu")
-    site.figure(product_tflops=product_operations_per_s(device) / 1e12)
+    site.figure(product_tflops=product_operations_per_s(device, site.device == "cpu") / 1e12)
     size_bytes = _COPIED_MIB[site.device] * 2**20
     source = torch.ones(size_bytes, dtype=torch.uint8)
     on_device = source.to(device)
