@@ -6,6 +6,8 @@
 #   make test              ruff, mypy on every room, pytest: at most 12 minutes on two cores
 #   make e2e               whole runs with real engines, and with actors that are killed: about an hour
 #   make bench             benchmarks  (JSON=FILE  ONLY=NAME  SET="key=value …")
+#   make gpu-check         prove and measure on one GPU what no other machine can  (OUT=FOLDER  MINUTES=9  ONLY=STAGE,…
+#                          MODEL=FOLDER  SCRATCH=FOLDER  DEVICE=cpu  GPU_PYTHON=an environment's python)
 #   make chaos             kill and hang everything in a long run, and audit it  (KILLS=50 SEED=7)
 #   make lint              ruff and mypy alone
 #   make lock              pin what pyproject.toml asks for in requirements/cpu.txt and gpu.txt
@@ -19,7 +21,7 @@ PYTHON ?= python3
 stamp = $(1)/.installed-$(shell cat $(2) requirements/uv.txt requirements/install.sh pyproject.toml | cksum | tr -d ' ')
 STAMP := $(call stamp,.venv,requirements/cpu.txt)
 BENCH_STAMP := $(if $(shell nvidia-smi -L 2>/dev/null),$(call stamp,.venv-gpu,requirements/gpu.txt),$(STAMP))
-.PHONY: help quickstart test e2e bench chaos lint lock clean
+.PHONY: help quickstart test e2e bench gpu-check chaos lint lock clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -47,6 +49,12 @@ e2e: $(STAMP)
 
 bench: $(BENCH_STAMP)
 	@$(dir $(BENCH_STAMP))bin/python -m dynalign.benchmarks $(if $(JSON),--json "$(JSON)") $(if $(ONLY),--only "$(ONLY)") $(SET)
+
+# With GPU_PYTHON nothing is installed: a machine that is lent for minutes has its environment, or no network.
+gpu-check: $(if $(GPU_PYTHON),,$(BENCH_STAMP))
+	@$(or $(GPU_PYTHON),$(dir $(BENCH_STAMP))bin/python) -m dynalign.benchmarks.gpu_check --out "$(or $(OUT),gpu-check)" \
+	    --minutes "$(or $(MINUTES),9)" --device "$(or $(DEVICE),gpu)" $(if $(MODEL),--model "$(MODEL)") \
+	    $(if $(SCRATCH),--scratch "$(SCRATCH)") $(if $(ONLY),--only "$(ONLY)")
 
 chaos: $(STAMP)
 	@.venv/bin/dynalign model fetch smollm2-135m-instruct

@@ -35,9 +35,14 @@ def step_operations(shape: ModelShape, rows_R: Sequence[Row]) -> int:
     )
 
 
-def product_operations_per_s(device: torch.device) -> float:
-    """The median speed of a large bfloat16 matrix product of random values."""
-    size = _SIZES[device.type]
+QUICK_SIZE = 256
+"""Of a trial: a CPU without bfloat16 instructions takes 16 s for a product of 2,048 (1.1 GFLOP/s)."""
+
+
+def product_operations_per_s(device: torch.device, quick: bool = False) -> float:
+    """The median speed of a large bfloat16 matrix product of random values. quick: of a small one, which says
+    nothing."""
+    size = QUICK_SIZE if quick else _SIZES[device.type]
     left, right = (torch.randn(size, size, dtype=torch.bfloat16, device=device) for _ in range(2))
 
     def product_s() -> float:

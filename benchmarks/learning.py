@@ -28,7 +28,7 @@ def measure(workload: Workload) -> dict[str, list[float]]:
     device = torch.device("cuda", 0) if workload.device == "gpu" else torch.device("cpu")
     run = workload.settings()
     torch.set_num_threads(run.learner.threads)
-    full_speed = product_operations_per_s(device)
+    full_speed = product_operations_per_s(device, workload.quick)
     payload = workload.groups_file.read_bytes()
     batch, rows_R = _packed(run, payload)
     tokens = sum(batch.lengths_N)

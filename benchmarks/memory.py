@@ -1,5 +1,7 @@
 """Resident memory of a run by actor, measured from outside. Processes are told apart by their titles."""
 
+from contextlib import suppress
+
 import psutil
 
 _TITLES = {
@@ -21,6 +23,12 @@ def role(title: str) -> str:
     return next((name for beginning, name in _TITLES.items() if title.startswith(beginning)), "ray_others")
 
 
+def role_of(process: psutil.Process) -> str:
+    """The role of a process. Raises psutil.Error for one that has ended."""
+    title = (process.cmdline() or [""])[0]
+    return role(title.rpartition("/")[2] if title.startswith("/") else title)
+
+
 class PeakMemory:
     """Peak memory of the driver and of all processes below it, added up by role.
 
@@ -40,11 +48,20 @@ class PeakMemory:
             return
         for process in processes:
             try:
-                title = (process.cmdline() or [""])[0]
+                name = role_of(process)
                 resident_bytes = process.memory_info().rss
             except (psutil.NoSuchProcess, psutil.ZombieProcess):
                 continue
-            name = role(title.rpartition("/")[2] if title.startswith("/") else title)
             now_bytes[name] = now_bytes.get(name, 0) + resident_bytes
         for name, resident_bytes in now_bytes.items():
             self.peaks_mib[name] = max(self.peaks_mib.get(name, 0.0), resident_bytes / MIB)
+
+    def processes(self, name: str) -> list[psutil.Process]:
+        """The processes of a role that run now; none once the driver has ended."""
+        found = []
+        with suppress(psutil.NoSuchProcess):
+            for process in self._driver.children(recursive=True):
+                with suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
+                    if role_of(process) == name:
+                        found.append(process)
+        return found

@@ -8,7 +8,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
 
@@ -47,12 +47,22 @@ def measure(workload: Workload) -> dict[str, list[float]]:
     overrides += ["heldout.prompts=0", "tensorboard=false", *(ON_ONE_GPU if workload.device == "gpu" else ())]
     memory = train(CONFIGS[workload.device], workload.overrides(*overrides), workload.scratch / "train.log")
     folder = runs / "benchmark"
-    samples = _step_times(read_metrics(folder), folder / layout.EXPERIENCE)
+    samples = step_times(read_metrics(folder), folder / layout.EXPERIENCE)
     return samples | {f"memory_{name}_mib": [peak] for name, peak in memory.peaks_mib.items()}
 
 
-def train(config: str, overrides: Sequence[str], log: Path) -> PeakMemory:
-    """`dynalign train` to its end. Raises RunFailed with its last line, or DeadlineExceeded."""
+def train(
+    config: str,
+    overrides: Sequence[str],
+    log: Path,
+    deadline_s: float = _DEADLINE_S,
+    memory_of: Callable[[int], PeakMemory] = PeakMemory,
+    meanwhile: Callable[[PeakMemory], None] | None = None,
+) -> PeakMemory:
+    """`dynalign train` to its end. Raises RunFailed with its last line, or DeadlineExceeded.
+
+    memory_of: what samples the memory of the driver with this number. meanwhile: called after each sample.
+    """
     environment = {
         name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"
     }  # a cluster of the run's own
@@ -61,19 +71,22 @@ def train(config: str, overrides: Sequence[str], log: Path) -> PeakMemory:
         driver = subprocess.Popen(
             command, stdout=out, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, env=environment
         )
-        memory = PeakMemory(driver.pid)
-        until_s = time.monotonic() + _DEADLINE_S
+        memory = memory_of(driver.pid)
+        until_s = time.monotonic() + deadline_s
         while driver.poll() is None:
             if time.monotonic() > until_s:
-                raise DeadlineExceeded("the run of the benchmark", _DEADLINE_S)
+                raise DeadlineExceeded("the run of the benchmark", deadline_s)
             memory.sample()
+            if meanwhile is not None:
+                meanwhile(memory)
             time.sleep(_SAMPLE_S)
     if driver.returncode:
         raise RunFailed(f"the run ended with {driver.returncode}: {log.read_text().strip().splitlines()[-1]}")
     return memory
 
 
-def _step_times(rows: Sequence[Row], experience: Path) -> dict[str, list[float]]:
+def step_times(rows: Sequence[Row], experience: Path) -> dict[str, list[float]]:
+    """Figure → its value of each step after the warm-up. experience: the folder of the steps' files."""
     trained = [row for row in rows if row["step"] > 0]
     steady = trained[WARM_UP_STEPS:]
     walls_s = step_walls_s(trained, experience)[WARM_UP_STEPS - 1 :]

@@ -1,0 +1,52 @@
+"""Stages `generation`, `learning`, `scoring` and `weight-sync`: the jobs of `make bench` on random weights.
+
+A job's samples become medians, and its ratios are the benchmark's own (`benchmarks/catalog.py`).
+"""
+
+import importlib
+import tempfile
+from pathlib import Path
+
+from dynalign.benchmarks import record
+from dynalign.benchmarks.catalog import RATIOS
+from dynalign.benchmarks.gpu_check.random_models import random_model
+from dynalign.benchmarks.gpu_check.runs import overrides
+from dynalign.benchmarks.gpu_check.site import Site
+from dynalign.benchmarks.result import figures_of, quotient
+from dynalign.benchmarks.workload import Workload
+
+_SHARED_MEMORY = Path("/dev/shm")
+_LONG_ROWS = "learner.token_budget=8192"
+"""The rows at whose length the aim for the MFU is set."""
+_EAGER = "rollout.eager=true"
+"""Where graphs change nothing that is compared, they are not captured: it takes a minute."""
+CHANGED = {
+    "generation": (),
+    "learning": (_LONG_ROWS, _EAGER),
+    "scoring": (_EAGER,),
+    "weight_sync": (_EAGER, "rollout.max_completion_tokens=1024"),
+}
+"""Job → overrides beside those of every run."""
+
+
+def measure(site: Site) -> None:
+    job = site.stage.replace("-", "_")
+    with tempfile.TemporaryDirectory(
+        prefix="dynalign-check-", dir=_SHARED_MEMORY if _SHARED_MEMORY.is_dir() else site.own
+    ) as memory:
+        model = random_model(site, "1.7B")
+        chosen = tuple(
+            override
+            for override in overrides(site, model, *CHANGED[job])
+            if not override.startswith(("date=", "judge.min_digit_mass="))  # the workload sets them
+        )
+        workload = Workload(model, site.common, Path(memory), site.device == "cpu", site.device, chosen)
+        if job in ("learning", "scoring") and not workload.groups_file.exists():
+            record.measure(workload)
+        samples = importlib.import_module(f"dynalign.benchmarks.{job}").measure(workload)
+    figures = figures_of(samples)
+    site.figure(**{name: figure.median for name, figure in figures.items()})
+    for name, ratio in RATIOS.items():
+        if ratio.over in figures and ratio.under in figures:
+            site.figure(**{name: quotient(name, figures)})
+            site.figure(**{f"{name}_aim": ratio.aim})

@@ -1,0 +1,191 @@
+"""What the stages are made of: the dry run of the cheapest one, memory beside the plan, made data."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from dynalign.benchmarks.gpu_check.__main__ import gpu_check
+from dynalign.benchmarks.gpu_check.actor_memory import beside_the_plan, numbers, own_bytes
+from dynalign.benchmarks.gpu_check.facts import card_facts
+from dynalign.benchmarks.gpu_check.made_groups import CANDIDATES, GROUPS, made_groups
+from dynalign.benchmarks.gpu_check.outcomes import read
+from dynalign.benchmarks.gpu_check.random_models import SHAPES, TINY, made_tokenizer, write_model
+from dynalign.benchmarks.gpu_check.reference import loaded, logprobs_T, mismatch_nats
+from dynalign.benchmarks.gpu_check.runs import SPLIT, overrides, settings_of
+from dynalign.benchmarks.gpu_check.site import Site, visible_gpus
+from dynalign.benchmarks.gpu_check.step_figures import medians
+from dynalign.benchmarks.memory import MIB
+from dynalign.configs.errors import UserError
+from dynalign.launch.models.known_models import known_shape
+from dynalign.launch.models.shape import read_shape
+from dynalign.launch.plan.memory import CUDA_CONTEXT_BYTES, GB, Part
+from dynalign.launch.plan.nodes import Cluster, Node
+from dynalign.launch.plan.plan import PlacementPlan, plan
+from dynalign.learner.batch import decode_groups
+from dynalign.rollout.contexts import DIGITS
+from dynalign.rollout.engine.base import EngineResult
+from dynalign.rollout.records import VersionSpan
+from dynalign.run_folder.metric_names import METRIC_NAMES
+
+CARD = Cluster((Node("this machine", tuple(range(16)), 10**12, gpus=(80 * 10**9,)),), started_here=True)
+STAGED = Part("version staged", "", 3 * 10**9, "gpu")
+CUDA = Part("CUDA", "", 2 * CUDA_CONTEXT_BYTES, "gpu")
+WEIGHTS = Part("weights", "", 4 * 10**9, "gpu")
+
+
+def site(folder: Path, device: str = "cpu") -> Site:
+    return Site("a-stage", "gpu" if device == "gpu" else "cpu", str(folder), str(folder), None, 0.0)
+
+
+def plan_of(*more: str) -> PlacementPlan:
+    shape = known_shape("Qwen/Qwen3-1.7B")
+    assert shape is not None
+    return plan(settings_of(("model=Qwen/Qwen3-1.7B", *more)), shape, CARD, 1024)
+
+
+# -- the cheapest stage ----------------------------------------------------------------------------
+
+
+def test_a_dry_run_of_the_facts_is_kept_and_printed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["--device", "cpu", "--only", "facts", "--out", str(tmp_path)]
+    assert gpu_check.main(arguments, standalone_mode=False) == 0
+    (facts,) = read(tmp_path / "results.jsonl")
+    assert (facts.stage, facts.status, facts.origin.device) == ("facts", "passed", "cpu")
+    assert {"product_tflops", "copy_from_host_gb_per_s", "version_torch"} <= facts.figures.keys()
+    assert "facts             passed" in capsys.readouterr().out
+
+
+def test_wrong_arguments_are_named_together_and_nothing_is_started(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    arguments = ["--device", "cpu", "--out", str(tmp_path / "file"), "--model", str(tmp_path)]
+    with pytest.raises(UserError) as refused:
+        gpu_check.main(arguments, standalone_mode=False)
+    assert [mistake.place for mistake in refused.value.mistakes] == ["--out", "--model"]
+
+
+# -- memory beside the plan ------------------------------------------------------------------------
+
+
+def test_of_what_the_driver_says_only_numbers_count() -> None:
+    assert numbers(["1024", " 512 ", "[N/A]", "", "[Not Supported]"]) == [1024.0, 512.0]
+
+
+def test_actors_in_turn_are_not_charged_for_what_the_other_one_leaves_there() -> None:
+    parts = [CUDA, STAGED, WEIGHTS]
+    assert own_bytes("rollout", parts, in_turn=True) == CUDA_CONTEXT_BYTES + WEIGHTS.size_bytes
+    assert own_bytes("learner", parts, in_turn=True) == 8 * 10**9
+    assert own_bytes("rollout", parts, in_turn=False) == 9 * 10**9
+
+
+def test_measured_memory_stands_beside_the_plan_with_its_relative_error() -> None:
+    split = plan_of(*SPLIT["gpu"], "rollout.kv_cache_gib=8")
+    rollout_gb = split.rollout.bytes_on("gpu") / GB
+    peaks_mib = {
+        "engine_core": rollout_gb * GB / MIB,
+        "rollout_worker": 0.1 * rollout_gb * GB / MIB,
+        "all": 1000.0,
+    }
+    figures = beside_the_plan(peaks_mib, split)
+    assert figures["rollout_plan_error"] == pytest.approx(0.1, abs=1e-4)
+    assert "learner_plan_error" not in figures, "nothing was measured of it"
+    assert figures["learner_planned_gb"] == pytest.approx(split.learner.bytes_on("gpu") / GB, abs=1e-3)
+    together_gb = rollout_gb + split.learner.bytes_on("gpu") / GB
+    assert figures["gpu_planned_gb"] == pytest.approx(together_gb, abs=1e-3)
+    assert "key-values 8.59" in str(figures["rollout_planned_as"])
+
+
+def test_of_actors_in_turn_the_larger_one_and_one_context_are_on_the_gpu() -> None:
+    in_turn = plan_of()
+    assert in_turn.sharing == "in turn"
+    figures = beside_the_plan({"all": 1000.0}, in_turn)
+    parts = [part for part in in_turn.learner.memory if part.where == "gpu"]
+    larger_gb = max(float(figures["rollout_planned_gb"]), own_bytes("learner", parts, True) / GB)
+    assert figures["gpu_planned_gb"] == pytest.approx(larger_gb + CUDA_CONTEXT_BYTES / GB, abs=2e-3)
+
+
+def test_each_card_has_its_facts() -> None:
+    lines = [
+        "NVIDIA H100, 580.1, 81559, 81000, 700.00, Disabled",
+        "NVIDIA H100, 580.1, 81559, 9, 700.00, Disabled",
+    ]
+    facts = card_facts(lines)
+    assert facts["card_0_memory_free"] == "81000"
+    assert facts["card_1_memory_free"] == "9"
+    assert card_facts([]) == {}
+
+
+# -- settings --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("device", ["cpu", "gpu"])
+def test_the_runs_of_both_devices_are_settings_that_a_run_accepts(tmp_path: Path, device: str) -> None:
+    here = site(tmp_path, device)
+    for more in ((), SPLIT[here.device], ("rollout.eager=true", "algorithm.max_staleness=0")):
+        settings = settings_of(overrides(here, tmp_path, *more))
+        assert settings.placement.device == device
+        assert settings.heldout.prompts == 0
+        assert (settings.rollout.max_completion_tokens < 64) == (device == "cpu")
+
+
+def test_a_stage_sees_the_first_of_the_gpus_that_the_check_was_given() -> None:
+    assert visible_gpus(None, 2) == ["0", "1"]
+    assert visible_gpus("GPU-a, 3", 1) == ["GPU-a"]
+    assert visible_gpus("", 1) == ["0"]
+
+
+def test_medians_leave_out_what_a_step_does_not_have() -> None:
+    row = dict.fromkeys(METRIC_NAMES)
+    rows = [row | {"step_s": 1.0}, row | {"step_s": 3.0, "learn_s": 2.0}]
+    assert medians(rows) == {"median_step_s": 2.0, "median_learn_s": 2.0}
+
+
+# -- made models and groups ------------------------------------------------------------------------
+
+
+def test_the_shapes_are_those_of_the_released_models() -> None:
+    shape = known_shape("Qwen/Qwen3-1.7B")
+    assert shape is not None
+    config = SHAPES["1.7B"]
+    assert (shape.hidden, shape.mlp, shape.layers) == (
+        config["hidden_size"],
+        config["intermediate_size"],
+        config["num_hidden_layers"],
+    )
+    assert (shape.vocabulary, shape.queries, shape.keys) == (config["vocab_size"], 16 * 128, 8 * 128)
+
+
+def test_the_tokenizer_fills_its_vocabulary_with_tokens_that_have_a_text_and_keeps_digits_apart() -> None:
+    tokenizer = made_tokenizer(20_000)
+    assert len(tokenizer) == 20_000
+    assert tokenizer.decode(tokenizer.encode("12 plots\n")) == "12 plots\n"
+    assert all(len(tokenizer.encode(digit)) == 1 for digit in DIGITS)
+    last = tokenizer.decode([19_000])
+    assert last
+    assert len(tokenizer.encode(last)) == 1, "a sampled token becomes about as many again"
+
+
+def test_a_tiny_model_is_read_back_and_its_log_probabilities_tell_other_tokens_apart(tmp_path: Path) -> None:
+    torch.set_num_threads(1)
+    write_model(tmp_path / "model", TINY, on_gpu=False)
+    assert read_shape(tmp_path / "model").vocabulary == TINY["vocab_size"]
+    model = loaded(tmp_path / "model", "cpu")
+    logprobs = logprobs_T(model, (300, 301, 302, 303))
+    assert logprobs.shape == (3,)
+    spans = (VersionSpan(0, 0, 2),)
+    same = EngineResult((302, 303), tuple(logprobs[1:].tolist()), "length", spans)
+    assert mismatch_nats(model, (300, 301), same) == pytest.approx(0.0, abs=1e-6)
+    other = EngineResult((304, 305), tuple(logprobs[1:].tolist()), "length", spans)
+    assert mismatch_nats(model, (300, 301), other) > 0.1
+
+
+def test_made_groups_are_groups_that_the_learner_decodes(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(
+        json.dumps({"model_type": "qwen3", "tie_word_embeddings": True} | TINY)
+    )
+    groups = decode_groups([made_groups(tmp_path, 12)], ["made"], CANDIDATES, TINY["vocab_size"])
+    assert len(groups) == GROUPS
+    assert all(len(group.completion_ids_G) == CANDIDATES for group in groups)
