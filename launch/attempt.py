@@ -197,7 +197,7 @@ class Attempt:
     def _keep_poison(self, poisoned: Sequence[Poisoned]) -> None:
         """Writes to `poison.jsonl`, for inspection, which prompt was withheld and which workers it ended."""
         now_s = time.time()
-        prompts = all_prompts(self._folder, self._ready.prompts) if poisoned else self._ready.prompts
+        prompts = all_prompts(self._folder, self._ready.prompts, poisoned)
         poison.append(self._folder, [poisoned_prompt(each, prompts, now_s) for each in poisoned])
 
     def _show(self, view: ProgressView, phase: str) -> None:

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import pytest
+
 from dynalign.launch.withheld_prompts import all_prompts, poisoned_prompt
 from dynalign.rollout import added_prompts
 from dynalign.rollout.added_prompts import AddedPrompts
@@ -36,7 +38,24 @@ def test_a_prompt_that_came_to_the_run_later_is_found_by_its_position(tmp_path: 
     content_hash = added_prompts.write(tmp_path, AddedPrompts("", "", "refreshes/refresh-1", (new,), (0,)))
     line = PromptChange(1, 4, content_hash, first_draw=9, added=1, dropped=(0,))
     LedgerLog(tmp_path / layout.LEDGER_LOG).append(line, durable=True)
-    every = all_prompts(tmp_path, PROMPTS)
-    assert every == PromptSet((*PROMPTS.train, new), PROMPTS.heldout)
     broken = Break(52, 3, 1, prompt_index=2, workers=("a",), poison=True)
+    every = all_prompts(tmp_path, PROMPTS, [broken])
+    assert every == PromptSet((*PROMPTS.train, new), PROMPTS.heldout)
     assert poisoned_prompt(broken, every, now_s=9.0).prompt == "New?"
+
+
+@pytest.mark.parametrize("content", [None, b"no log"])
+def test_a_text_that_cannot_be_read_is_left_out_and_ends_nothing(
+    tmp_path: Path, content: bytes | None
+) -> None:
+    if content is not None:
+        (tmp_path / layout.LEDGER_LOG).write_bytes(content)
+    broken = Break(52, 3, 1, prompt_index=2, workers=("a",), poison=True)
+    every = all_prompts(tmp_path, PROMPTS, [broken])
+    kept = poisoned_prompt(broken, every, now_s=9.0)
+    assert (every, kept.prompt_index, kept.prompt) == (PROMPTS, 2, "")
+
+
+def test_the_log_is_read_only_for_prompts_that_came_later(tmp_path: Path) -> None:
+    early = Break(52, 3, 1, prompt_index=1, workers=("a",), poison=True)
+    assert all_prompts(tmp_path / "nowhere", PROMPTS, [early, PoisonedItem(0, ("a",))]) is PROMPTS

@@ -63,14 +63,14 @@ def test_a_checkpoint_holds_the_learner_s_state_of_its_own_step_also_where_a_suc
     tmp_path: Path, die: str
 ) -> None:
     stopped_early = 0
-    for at in range(1, 40):
+    for at in range(1, 40, 2):
         case, ending = ended(tmp_path / str(at), at, die, stop_when_replaced=True)
         stopped_early += ending.state == "interrupted"
         for folder in checkpoint_folders(case.place.folder / "checkpoints").values():
             assert int((folder / "weights").read_text()) == read_manifest(folder).step
         if ending.checkpoint is not None:
             assert len(case.trained) == read_manifest(Path(ending.checkpoint)).step
-    assert stopped_early > 10
+    assert stopped_early > 5
 
 
 def test_a_checkpoint_that_cannot_be_written_is_tried_again_and_the_run_goes_on(tmp_path: Path) -> None:
