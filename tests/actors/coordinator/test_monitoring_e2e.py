@@ -29,7 +29,6 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(540)]
 NOT_HERE = (
     "ray_node_gpus_utilization",
     "ray_node_gram_used",
-    "dynalign_frozen_judge_reward_mean",
     "dynalign_capability_change",
     "dynalign_alarm_capability_loss",
     "dynalign_aspect_spread",
@@ -38,7 +37,7 @@ NOT_HERE = (
     "dynalign_alarm_reward_collapse",
     "dynalign_alarm_prompt_overfitting",
 )
-"""What a CPU has not; what a run without a frozen judge, a capability probe, factorized scores or a ranked
+"""What a CPU has not; what a run without a capability probe, factorized scores or a ranked
 judge does not measure; and alarms that need tens of steps, which a busy machine does not make in the time."""
 EVERYTHING = {
     "steps": 100_000,
@@ -162,7 +161,7 @@ def test_every_expression_and_rule_is_answered_by_a_run_on_a_cluster_and_its_end
                 loaded = [rule for group in server.get("rules")["groups"] for rule in group["rules"]]
                 assert sorted(rule["name"] for rule in loaded) == sorted(rule["alert"] for rule in rules())
                 assert {rule["health"] for rule in loaded} == {"ok"}
-                assert not server.query("dynalign_frozen_judge_reward_mean")
+                assert not server.query("dynalign_capability_change")
                 look_over(server, "tiny", runs, ray.environment)
                 scale_and_kill(server, "tiny", runs, ray.environment)
                 firing = {
