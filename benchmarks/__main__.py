@@ -12,7 +12,6 @@ interrupted, and what was measured until then is still printed and written.
 
 import datetime
 import json
-import signal
 import sys
 import tempfile
 import time
@@ -23,6 +22,7 @@ from pathlib import Path
 import click
 
 from dynalign.benchmarks.catalog import JOBS, chosen_ratios, jobs_for
+from dynalign.benchmarks.command_line import INTERRUPTED, INTERRUPTED_CODE, run_command_line
 from dynalign.benchmarks.host import this_host
 from dynalign.benchmarks.process import run_python
 from dynalign.benchmarks.result import FORMAT, Host, Result, figures_of, ratios_of
@@ -34,8 +34,6 @@ from dynalign.launch.models import folder as model_folder
 from dynalign.launch.models.fetch import SOURCES
 from dynalign.run_folder import durable
 
-INTERRUPTED = 130
-_INTERRUPTED = "interrupted"
 _FETCH_DEADLINE_S = 2 * 3600.0
 _SHARED_MEMORY = Path("/dev/shm")  # the memory-backed folder of Linux
 
@@ -73,7 +71,7 @@ def bench(file: Path | None, only: str | None, quick: bool, settings: tuple[str,
     click.echo("\n".join(table_lines(result)))
     if file is not None:
         _write(file, result)
-    return INTERRUPTED if _INTERRUPTED in failures.values() else 1 if failures else 0
+    return INTERRUPTED_CODE if INTERRUPTED in failures.values() else 1 if failures else 0
 
 
 def _scratch(folders: ExitStack) -> tuple[Path, Path]:
@@ -118,8 +116,8 @@ def run_jobs(
     failures: dict[str, str] = {}
     impossible: dict[str, str] = {}
     for name in jobs:
-        if _INTERRUPTED in failures.values():
-            failures[name] = _INTERRUPTED
+        if INTERRUPTED in failures.values():
+            failures[name] = INTERRUPTED
             continue
         if workload.device == "gpu" and JOBS[name].elsewhere:
             impossible[name] = JOBS[name].elsewhere
@@ -131,8 +129,8 @@ def run_jobs(
         try:
             samples |= run(name, workload)
         except KeyboardInterrupt:
-            failures[name] = _INTERRUPTED
-            click.echo(f"{name} {_INTERRUPTED}", err=True)
+            failures[name] = INTERRUPTED
+            click.echo(f"{name} {INTERRUPTED}", err=True)
         except NotMeasurable as error:
             impossible[name] = str(error)
             click.echo(f"{name}: {error}", err=True)
@@ -183,30 +181,5 @@ def _write(file: Path, result: Result) -> None:
     durable.write(file, result.model_dump_json(indent=2) + "\n")
 
 
-def _interrupted(number: int, frame: object) -> None:
-    raise KeyboardInterrupt
-
-
-def main() -> int:
-    """Returns the exit code."""
-    # A shell's background job ignores SIGINT unless a handler is set.
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _interrupted)
-    try:
-        return int(bench.main(prog_name="python -m benchmarks", standalone_mode=False) or 0)
-    except (click.Abort, KeyboardInterrupt):
-        click.echo(_INTERRUPTED, err=True)
-        return INTERRUPTED
-    except click.ClickException as error:
-        error.show()
-        return error.exit_code
-    except UserError as error:
-        click.echo(str(error), err=True)
-        return 2
-    except DynalignError as error:
-        click.echo(" ".join(f"{type(error).__name__}: {error}".split()), err=True)
-        return 1
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command_line(bench, "python -m benchmarks"))

@@ -4,7 +4,6 @@ Exit codes: 0 every stage passed, or cannot run on this machine; 1 one failed, w
 had no time; 2 wrong arguments; 130 interrupted. Results are in FOLDER/results.jsonl whatever happens.
 """
 
-import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -12,15 +11,15 @@ from pathlib import Path
 
 import click
 
+from dynalign.benchmarks.command_line import run_command_line
 from dynalign.benchmarks.gpu_check.origin import this_origin
 from dynalign.benchmarks.gpu_check.outcomes import StageOutcome
-from dynalign.benchmarks.gpu_check.runner import INTERRUPTED, Check
+from dynalign.benchmarks.gpu_check.runner import Check
 from dynalign.benchmarks.gpu_check.stages import chosen_stages
 from dynalign.benchmarks.gpu_check.table import table_lines
 from dynalign.benchmarks.workload import Device
-from dynalign.configs.errors import DynalignError, Mistake, UserError
+from dynalign.configs.errors import Mistake, UserError
 
-INTERRUPTED_CODE = 130
 _ENDING_S = 15.0
 """Kept for the last stage's processes to end and for the table."""
 
@@ -80,30 +79,5 @@ def exit_code(outcomes: Sequence[StageOutcome]) -> int:
     return 1 if short else 0
 
 
-def _interrupted(number: int, frame: object) -> None:
-    raise KeyboardInterrupt
-
-
-def main() -> int:
-    """Returns the exit code."""
-    # A shell's background job ignores SIGINT unless a handler is set.
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _interrupted)
-    try:
-        return int(gpu_check.main(prog_name="gpu_check", standalone_mode=False) or 0)
-    except (click.Abort, KeyboardInterrupt):
-        click.echo(INTERRUPTED, err=True)
-        return INTERRUPTED_CODE
-    except click.ClickException as error:
-        error.show()
-        return error.exit_code
-    except UserError as error:
-        click.echo(str(error), err=True)
-        return 2
-    except DynalignError as error:
-        click.echo(" ".join(f"{type(error).__name__}: {error}".split()), err=True)
-        return 1
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command_line(gpu_check, "gpu_check"))

@@ -12,6 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from dynalign.benchmarks.command_line import INTERRUPTED
 from dynalign.benchmarks.gpu_check.outcomes import (
     Origin,
     StageOutcome,
@@ -27,7 +28,6 @@ from dynalign.benchmarks.process import run_python
 from dynalign.configs.errors import DeadlineExceeded, RunFailed
 
 RESULTS = "results.jsonl"
-INTERRUPTED = "interrupted"
 
 Command = Callable[[Stage, Path], list[str]]
 """The arguments of the Python that runs a stage, given the file of its site."""
