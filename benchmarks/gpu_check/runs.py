@@ -80,7 +80,7 @@ def settings_of(chosen: Sequence[str]) -> RunSettings:
 class Trained:
     """A run that has ended well.
 
-    Example: `Trained(Path("runs/first"), {"learner": 2048.0}, "step 6 …")`.
+    Example: `Trained(Path("runs/first"), {"learner": 2048.0}, "step 6 …", [{"step": 1, …}])`.
     """
 
     folder: Path
@@ -89,11 +89,8 @@ class Trained:
     """Peak memory by role (`actor_memory.py`)."""
     told: str
     """All that it wrote."""
-
-    @property
-    def rows(self) -> list[Row]:
-        """Its metrics of the steps that were trained."""
-        return [row for row in read_metrics(self.folder) if row["step"] > 0]
+    rows: list[Row]
+    """Its metrics of the steps that were trained, as they were at its end: a run that goes on adds to them."""
 
 
 def trained(
@@ -120,8 +117,9 @@ def trained(
         for file in (layout.METRICS, layout.EVENTS):
             if (folder / file).exists():
                 shutil.copy(folder / file, site.note(file))
-    done = Trained(folder, memory.peaks_mib, log.read_text(errors="replace"))
-    found = [row["step"] for row in done.rows]
+    rows = [row for row in read_metrics(folder) if row["step"] > 0]
+    done = Trained(folder, memory.peaks_mib, log.read_text(errors="replace"), rows)
+    found = [row["step"] for row in rows]
     require(found == list(range(1, steps + 1)), f"the run trained steps {found}, not each of 1 to {steps}")
     return done
 
