@@ -2,14 +2,6 @@
 
 import asyncio
 import math
-import os
-import signal
-import socket
-import subprocess
-import sys
-import time
-import urllib.error
-import urllib.request
 from pathlib import Path
 
 import pytest
@@ -20,62 +12,11 @@ from dynalign.endpoint.client import EndpointClient
 from dynalign.endpoint.opening import open_endpoint
 from dynalign.endpoint.wire import Capabilities
 from tests.worlds.tiny_models import tiny_llama
+from tests.worlds.vllm_server import KEY, VllmServer
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1800)]
 
-KEY = "sk-of-this-test-only"
-START_S = 600.0
 QUESTIONS = 24
-
-
-class VllmServer:
-    """A process group of its own, on one port, started again under the same address."""
-
-    def __init__(self, model: Path, log: Path) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
-        self.address = f"http://127.0.0.1:{self.port}/v1"
-        self._model = model
-        self._log = log
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        environment = os.environ | {"VLLM_API_KEY": KEY, "VLLM_CPU_KVCACHE_SPACE": "1"}
-        options = {"--model": self._model, "--served-model-name": "tiny", "--port": self.port}
-        options |= {"--dtype": "float32", "--max-model-len": 128, "--max-num-seqs": 8, "--host": "127.0.0.1"}
-        arguments = [str(part) for option in options.items() for part in option]
-        flags = ["--enforce-eager", "--no-enable-chunked-prefill", "--max-num-batched-tokens", "256"]
-        module = "vllm.entrypoints.openai.api_server"
-        with self._log.open("ab") as log:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", module, *arguments, *flags],
-                env=environment,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
-
-    def wait(self) -> None:
-        until_s = time.monotonic() + START_S
-        while not self._is_up():
-            assert time.monotonic() < until_s, self._log.read_text()[-4000:]
-            assert self._process is not None
-            assert self._process.poll() is None, self._log.read_text()[-4000:]
-            time.sleep(0.5)
-
-    def kill(self) -> None:
-        if self._process is not None:
-            os.killpg(self._process.pid, signal.SIGKILL)
-            self._process.wait(30)
-            self._process = None
-
-    def _is_up(self) -> bool:
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/health", timeout=5):
-                return True
-        except (urllib.error.URLError, OSError):
-            return False
 
 
 def question(number: int, **changes: object) -> Question:

@@ -1,4 +1,4 @@
-"""Reward functions that end or delay their worker, so that tests need no hook in the product."""
+"""Rewards that end or delay their worker, or give no signal, so that tests need no hook in the product."""
 
 import os
 import time
@@ -32,3 +32,8 @@ def slow(prompt: str, completion: str) -> float:
     """Take 0.1 s per candidate, so that a step can be interrupted. The score depends on the text alone."""
     time.sleep(0.1)
     return (len(completion) * 7919 % 50) / 10
+
+
+def dull_kitchens(prompt: str, completion: str) -> float:
+    """The same score for whatever is said about a kitchen, so that such a group carries no signal."""
+    return 2.0 if "kitchen" in prompt else (len(completion) * 7919 % 50) / 10

@@ -4,19 +4,15 @@ Simulated: the model that writes, and the run, whose log and experience the prod
 """
 
 import json
-import random
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
 from dynalign.configs.errors import RunFailed, UserError
 from dynalign.configs.load import load_run
-from dynalign.configs.sections.prompt_making import PromptMakingSettings
 from dynalign.dataset.items import AXES
 from dynalign.dataset.refresh_choice import GroupOutcome
-from dynalign.dataset.taxonomy import even_cells, load_taxonomy
 from dynalign.launch.commands.prompts_refresh import prompts_refresh
 from dynalign.launch.refresh_record import read_record
 from dynalign.rollout import added_prompts
@@ -25,7 +21,7 @@ from dynalign.rollout.ledger.log import LedgerLog
 from dynalign.rollout.ledger.values import Commit, LineageStart, PromptChange
 from dynalign.rollout.prompts import PromptOrder, load_prompts
 from dynalign.run_folder import layout, requests
-from tests.worlds.planted_edits import composed
+from tests.worlds.planted_set import set_of_cells
 from tests.worlds.prompt_agents import good
 from tests.worlds.prompt_server import agents_act, of_agents
 from tests.worlds.scripted_endpoint import ScriptedEndpoint, scripted_endpoint
@@ -80,19 +76,7 @@ def server() -> Iterator[ScriptedEndpoint]:
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A made set of 96 prompts, the last four held out: each part of life four times."""
-    folder = tmp_path_factory.mktemp("made")
-    cells = even_cells(load_taxonomy(None, "task"), 96, 0)
-    texts = composed(96, random.Random(1))
-    rows = [
-        {"id": f"p{place:06d}", "prompt": text, "goal": f"goal {place}", **asdict(cell)}
-        | {"split": "heldout" if place >= 92 else "train"}
-        for place, (cell, text) in enumerate(zip(cells, texts, strict=True))
-    ]
-    (folder / "prompts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    settings = PromptMakingSettings(seed=7, threshold=70).model_dump(mode="json")
-    (folder / "set.json").write_text(json.dumps({"format": 1, "identity": {}, "settings": settings}))
-    return str(folder)
+    return str(set_of_cells(tmp_path_factory.mktemp("made")))
 
 
 def test_new_prompts_take_the_place_of_saturated_ones_in_cells_that_still_separate(
