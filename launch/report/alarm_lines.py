@@ -11,6 +11,9 @@ from dynalign.evaluation.alarms.history import bounded
 from dynalign.launch.report.data import Run
 from dynalign.launch.report.figures import ABSENT
 
+NOT_MEASURED = "not measured"
+"""The state of an alarm whose signal the run did not have, or not for long enough."""
+
 
 @dataclass(frozen=True, slots=True)
 class AlarmLine:
@@ -54,7 +57,7 @@ def _line(run: Run, reading: AlarmReading) -> AlarmLine:
     elif fired:
         state = f"silent; fired in steps {ranges(fired)}"
     elif reading.statistic is None:
-        state = "not measured"
+        state = NOT_MEASURED
     statistic = ABSENT if reading.statistic is None else f"{reading.statistic:.1f}"
     about = AlarmsSettings.model_fields[reading.name].description or ""
     return AlarmLine(
@@ -64,6 +67,14 @@ def _line(run: Run, reading: AlarmReading) -> AlarmLine:
         f"{statistic} of {reading.threshold:g}",
         reading.words if reading.fires else " ".join(about.split()),
     )
+
+
+def in_short(lines: Sequence[AlarmLine]) -> str:
+    """How many fire, and how many have not been measured: `1 alarm fires, 7 of 10 are not measured`."""
+    firing = sum(line.fires for line in lines)
+    unmeasured = sum(line.state == NOT_MEASURED for line in lines)
+    fires = f"{firing} alarms fire" if firing > 1 else f"{'1' if firing else 'No'} alarm fires"
+    return f"{fires}, {unmeasured} of {len(lines)} are not measured"
 
 
 def ranges(steps: Sequence[int]) -> str:

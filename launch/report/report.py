@@ -17,7 +17,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from dynalign.configs.errors import RecordError
-from dynalign.launch.report.alarm_lines import alarm_lines, ranges
+from dynalign.launch.report.alarm_lines import alarm_lines, in_short, ranges
 from dynalign.launch.report.charts import MOST_MARKERS
 from dynalign.launch.report.data import (
     LONGEST_SAMPLED_TEXT,
@@ -100,6 +100,7 @@ def render(runs: Sequence[Run]) -> str:
     environment.policies["json.dumps_kwargs"] = {"ensure_ascii": False, "separators": (",", ":")}
     environment.filters |= {"figure": _optional_figure, "score": _optional_score, "sha256": _sha256}
     labels = _labels(runs)
+    alarms = alarm_lines(run)
     return environment.get_template("report.html.j2").render(
         style=Markup((HERE / "report.css").read_text(encoding="utf-8")),
         script=Markup((HERE / "report.js").read_text(encoding="utf-8")),
@@ -109,7 +110,8 @@ def render(runs: Sequence[Run]) -> str:
         facts=_facts(run, summary),
         key_figures=_key_figures(run, summary),
         sections=sections(run),
-        alarms=alarm_lines(run),
+        alarms=alarms,
+        alarms_in_short=in_short(alarms),
         comparison=comparison_charts(list(zip(labels, runs, strict=True))) if len(runs) > 1 else [],
         compared=[_compared(label, each) for label, each in zip(labels, runs, strict=True)],
         smoothed=MOST_MARKERS if max(len(each.rows) for each in runs) > MOST_MARKERS else 0,

@@ -299,10 +299,14 @@ def test_the_alarms_are_a_table_with_what_was_seen_and_what_to_do(tmp_path: Path
     assert lines["reward_collapse"].statistic.endswith(" of 11.5")
     html = render([load_run(folder)])
     assert "<b>injection</b>" in html
+    assert "<details open>\n    <summary>1 alarm fires, 0 of 10 are not measured</summary>" in html
     assert "read the answers of the last steps" in html
 
 
 def test_a_run_of_an_earlier_version_has_alarms_that_were_not_measured(run_folder: Path) -> None:
     states = {line.name: line.state for line in alarm_lines(load_run(run_folder))}
     assert states["value_drift"] == "not measured"
+    assert re.search(
+        r"<details>\s*<summary>No alarm fires, \d+ of 10 are not", render([load_run(run_folder)])
+    )
     assert alarm_lines(replace(load_run(run_folder), rows=[])) == []
