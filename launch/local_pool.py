@@ -27,6 +27,7 @@ from dynalign.configs.sections.deadlines import DeadlineSettings
 from dynalign.configs.sections.supervision import SupervisionSettings
 from dynalign.launch.interrupts import kept_signals
 from dynalign.launch.local_model import LocalModel
+from dynalign.launch.models.folder import model_label
 from dynalign.launch.ray_actors import pool_engine
 from dynalign.launch.ray_cluster.connection import join_or_start
 from dynalign.run_folder.events import EventLog
@@ -78,9 +79,8 @@ async def open_local_pool(
     deadline_s = settings.answer_s + DeadlineSettings().start_s
     pool = Pool(model.place, engines.names, deadline_s, SupervisionSettings().poison_attempts, find)
     count = "an engine" if settings.engines == 1 else f"{settings.engines} engines"
-    click.echo(
-        f"{model.name}: starting {count}; it may take up to {DeadlineSettings().start_s:.0f} s", err=True
-    )
+    most_s = DeadlineSettings().start_s
+    click.echo(f"{model_label(model.folder)}: starting {count}; it may take up to {most_s:.0f} s", err=True)
     serving = asyncio.create_task(engines.serve(look_s))
     try:
         either: list[asyncio.Future[Any]] = [engines.first_serves, engines.given_up]

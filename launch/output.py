@@ -60,8 +60,8 @@ def make_safe() -> None:
             os.fstat(number)
         except OSError:
             _to_nothing(number)
-    sys.stdout = _text(sys.stdout, _OUT, _OUT.isatty())
-    sys.stderr = _text(sys.stderr, Descriptor(2), line_buffering=True)
+    sys.stdout = _text(sys.stdout, _OUT)
+    sys.stderr = _text(sys.stderr, Descriptor(2))
 
 
 def lost() -> OSError | None:
@@ -70,11 +70,13 @@ def lost() -> OSError | None:
     return _OUT.lost
 
 
-def _text(replaced: TextIO | None, descriptor: Descriptor, line_buffering: bool) -> TextIO:
-    """replaced: None is what Python makes of a closed descriptor."""
+def _text(replaced: TextIO | None, descriptor: Descriptor) -> TextIO:
+    """Whole lines are written at once, also into a pipe: what is said before long work is read before it.
+
+    replaced: None is what Python makes of a closed descriptor."""
     encoding = "utf-8" if replaced is None else replaced.encoding
     buffer = io.BufferedWriter(descriptor)
-    return io.TextIOWrapper(buffer, encoding=encoding, errors="replace", line_buffering=line_buffering)
+    return io.TextIOWrapper(buffer, encoding=encoding, errors="replace", line_buffering=True)
 
 
 def _to_nothing(number: int) -> None:

@@ -90,7 +90,7 @@ class Trained:
     told: str
     """All that it wrote."""
     rows: list[Row]
-    """Its metrics of the steps that were trained, as they were at its end: a run that goes on adds to them."""
+    """Its metrics of the steps that were trained, as they were at its end: going on adds to them."""
 
 
 def trained(

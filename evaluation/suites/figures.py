@@ -1,7 +1,7 @@
 """From scores to a suite's figures: scores with intervals, and what was lost against another model."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from statistics import fmean, variance
 from typing import Any
 
@@ -38,7 +38,8 @@ class TaskFigures:
 class ComparedTask:
     """One task of a suite, of one model or of two.
 
-    Example: `ComparedTask("ifeval", "IFEval, strict", True, "", of_model, of_other, loss, planned)`.
+    Example: `ComparedTask("ifeval", "IFEval, strict", True, "", of_model, of_other, loss, False,
+    planned)`.
     """
 
     name: str
@@ -56,6 +57,8 @@ class ComparedTask:
     loss: NonInferiority | None
     """Whether something was lost; None without another model, or with fewer than two items of both. Its
     difference is positive where the model is better, whichever way the score goes."""
+    at_floor: bool
+    """Whether the other model scores so little that the margin could not be lost (see `at_floor`)."""
     planned: Plan
     """What was known of the power beforehand."""
 
@@ -102,14 +105,29 @@ def differences(scores: Scores, others: Scores, higher_is_better: bool = True) -
     return [sign * (fmean(own) - fmean(other)) for own, other in pairs if own and other]
 
 
+def at_floor(task: SuiteTask, others: Scores) -> bool:
+    """Whether the other model scores at most the margin above guessing.
+
+    Such a model could lose everything that it can do without losing the margin, so the comparison has no
+    assay sensitivity (ICH E10, 1.5): finding no loss would show nothing. Where less of the score is better,
+    there is no such floor."""
+    means = [fmean(each) for each in others if each]
+    return bool(means) and task.higher_is_better and fmean(means) - task.guessed <= task.margin
+
+
 def losses(pairs: Sequence[tuple[SuiteTask, Scores, Scores]]) -> list[NonInferiority | None]:
-    """Whether something was lost at each task, with Holm's correction over those that can tell."""
+    """Whether something was lost at each task, with Holm's correction over those that can tell. A task at its
+    floor has its difference and is inconclusive."""
     found: list[NonInferiority | None] = [None] * len(pairs)
     changes = [differences(own, other, task.higher_is_better) for task, own, other in pairs]
     places = [place for place, change in enumerate(changes) if len(change) > 1]
-    answers = noninferiority([(changes[place], pairs[place][0].margin) for place in places])
-    for place, answer in zip(places, answers, strict=True):
+    telling = [place for place in places if not at_floor(pairs[place][0], pairs[place][2])]
+    answers = noninferiority([(changes[place], pairs[place][0].margin) for place in telling])
+    for place, answer in zip(telling, answers, strict=True):
         found[place] = answer
+    for place in set(places) - set(telling):
+        (answer,) = noninferiority([(changes[place], pairs[place][0].margin)])
+        found[place] = replace(answer, p_holm=1.0, verdict="inconclusive")
     return found
 
 

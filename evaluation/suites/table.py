@@ -107,6 +107,7 @@ def _notes(task: ComparedTask) -> str:
     }
     repeats = f" × {task.of_model.repeats}" if task.of_model.repeats > 1 else ""
     said = [f"{task.of_model.items}{repeats} items", *(f"{n} {what}" for what, n in counts.items() if n)]
+    said += ["the other model scores too little to lose the margin"] if task.at_floor else []
     return ", ".join(said)
 
 

@@ -62,6 +62,8 @@ class SuiteTask:
     """Assumed before anything is asked, for the power."""
     higher_is_better: bool = True
     """Whether more of the score is what one wants of a model."""
+    guessed: float = 0.0
+    """The score of a model that can do nothing of it and guesses."""
     suffix: str = ""
     """What is added to the question."""
     text_field: str | None = None
@@ -117,6 +119,7 @@ GPQA = SuiteTask(
     margin=0.05,
     repeats=8,
     variances=Variances(0.02, 0.16),
+    guessed=0.25,
     suffix='\nEnd with the sentence "The answer is (X)", where X is the letter of your answer.',
     changed="asks for the closing sentence; its filter flexible-extract counts, since strict-match reads "
     "only one wording",
@@ -224,6 +227,7 @@ QUICK = (
         "acc",
         margin=0.10,
         variances=Variances(0.10, 0.0),
+        guessed=0.25,
         suffix=_ASK_OPTION,
         text_field="{{Question}}\n(A) {{choice1}}\n(B) {{choice2}}\n(C) {{choice3}}\n(D) {{choice4}}",
         changed=f"our own items in GPQA's form; {_FORM}",

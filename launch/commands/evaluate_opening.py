@@ -25,6 +25,8 @@ class Opener:
     """The file of answers; what it holds is not asked again."""
     engine: PoolSettings
     """How our own engines are built."""
+    questions: int | None = None
+    """How many each model is asked, for the live line; None: not known beforehand."""
 
     async def examine(self, tested: Sequence[Subject], judges: Sequence[Subject], grades: bool) -> None:
         """Asks every endpoint a few small questions, and looks at every folder, before anything is started.
@@ -71,6 +73,6 @@ class Opener:
         local = {} if subject.folder is None else {name: self._engine_of(subject.folder)}
         async with (
             open_askers(endpoints, self.journal, purpose, local=local, place=subject.name) as opened,
-            opened.live(),
+            opened.live(self.questions),
         ):
             yield opened.askers[name]

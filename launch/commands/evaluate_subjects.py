@@ -20,7 +20,7 @@ from dynalign.configs.sections.pool import PoolSettings
 from dynalign.configs.user_files import UnreadableFile, read_file
 from dynalign.configs.user_paths import user_path
 from dynalign.evaluation.pairwise.figures import family
-from dynalign.launch.models.folder import download, folder_mistakes, model_folder
+from dynalign.launch.models.folder import download, folder_mistakes, model_folder, model_label
 from dynalign.launch.resume.open_run import find_run
 from dynalign.run_folder import layout
 from dynalign.run_folder.checkpoint import newest_whole
@@ -87,15 +87,7 @@ def subject(place: str, text: str) -> Subject:
             for each in error.mistakes
         ]
         raise UserError(remedy) from error
-    return _local(place, _name_of(text), folder, family(text))
-
-
-def _name_of(text: str) -> str:
-    """The last part of a path; of a checkpoint's exported folder the run and the step."""
-    parts = Path(text).parts
-    if len(parts) > 3 and parts[-1] == layout.EXPORTED_MODEL and parts[-3] == layout.CHECKPOINTS:
-        return f"{parts[-4]}, {parts[-2]}"
-    return parts[-1] if parts else text
+    return _local(place, model_label(text), folder, family(text))
 
 
 def endpoint_file(place: str, text: str) -> EndpointSettings:

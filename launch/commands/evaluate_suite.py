@@ -17,7 +17,14 @@ from dynalign.configs.sections.endpoint import EndpointSettings
 from dynalign.configs.user_paths import user_path
 from dynalign.endpoint.outcome import most_completion_tokens, most_prompt_tokens
 from dynalign.evaluation.suites.asking import Asking, ItemAnswers, ask_task, question_of, scores_of
-from dynalign.evaluation.suites.figures import ComparedTask, SuiteFigures, losses, planned, task_figures
+from dynalign.evaluation.suites.figures import (
+    ComparedTask,
+    SuiteFigures,
+    at_floor,
+    losses,
+    planned,
+    task_figures,
+)
 from dynalign.evaluation.suites.harness import HarnessTask
 from dynalign.evaluation.suites.preparing import LIMIT, prepared, suite_tasks
 from dynalign.evaluation.suites.table import markdown, plan_line
@@ -151,7 +158,7 @@ def prepared_suite(options: SuiteOptions) -> SuiteWork:
     if mistakes:
         raise UserError(mistakes)
     folder.mkdir(parents=True, exist_ok=True)
-    opener = Opener(folder / layout.ANSWERS, engine)
+    opener = Opener(folder / layout.ANSWERS, engine, sum(len(task.items) for task in tasks))
     return SuiteWork(options.suite, tuple(subjects), tasks, opener, folder, options)
 
 
@@ -225,6 +232,7 @@ def suite_figures(work: SuiteWork, found: Sequence[SuiteAnswers]) -> SuiteFigure
             figures[0][place],
             figures[1][place] if compares else None,
             lost[place],
+            compares and at_floor(spec, scores[1][place]),
             plans[place],
         )
         for place, spec in enumerate(specs)

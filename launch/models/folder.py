@@ -13,9 +13,18 @@ from dynalign.launch.models.fetch import SOURCES, folder
 from dynalign.launch.models.known_models import known_shape
 from dynalign.launch.models.tokenizer_files import tokenizer_mistakes
 from dynalign.launch.models.weights import file_damage, weight_mistakes
+from dynalign.run_folder import layout
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+", re.ASCII)
 _TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json")
+
+
+def model_label(path: str | Path) -> str:
+    """The last part of a path; of a checkpoint's exported folder the run and the step."""
+    parts = Path(path).parts
+    if len(parts) > 3 and parts[-1] == layout.EXPORTED_MODEL and parts[-3] == layout.CHECKPOINTS:
+        return f"{parts[-4]}, {parts[-2]}"
+    return parts[-1] if parts else str(path)
 
 
 def model_folder(model: str) -> Path | str:

@@ -62,6 +62,16 @@ def test_a_model_that_has_lost_its_sums_is_inferior_and_the_loss_has_a_minus(tmp
     assert "| -100.0 (" in arithmetic
 
 
+def test_who_can_do_nothing_has_nothing_to_lose(tmp_path: Path) -> None:
+    model = RuleModel(lambda _: "I do not know", choose=1)
+    lines = said(tmp_path, model.opened, suite="quick", against=endpoint(tmp_path, "base"))
+    rows = {line.split(" |")[0]: line for line in lines if line.startswith("| ")}
+    for title in ("Arithmetic", "Knowledge"):  # 0 of 60, and one option of four whatever is asked
+        assert "| inconclusive |" in rows[f"| {title}"]
+        assert "the other model scores too little to lose the margin" in rows[f"| {title}"]
+        assert "+0.0 (" in rows[f"| {title}"]
+
+
 def test_less_of_a_bad_behaviour_is_better(tmp_path: Path) -> None:
     models = iter((RuleModel(lambda _: "", choose=1), RuleModel(lambda _: "", choose=0)))
     data = str(write_items(tmp_path / "data"))
