@@ -78,6 +78,9 @@ class JudgeResult:
         if bias is not None and abs(bias.mean) > MOST_BIAS:
             place = "first" if bias.mean > 0 else "second"
             return f"it prefers what is shown {place} ({self.position.flips} of {self.position.pairs} flip)"
+        if self.position.follows_the_order:
+            flips = f"{self.position.flips} of {self.position.pairs} verdicts flip with the order"
+            return f"{flips}, more than a coin's would"
         return None
 
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
+from dynalign.evaluation.statistics.auc import share_interval
 from dynalign.evaluation.statistics.estimates import Clusters, Estimate, clustered_mean
 
 
@@ -52,6 +53,16 @@ class PositionBias:
     """Pairs judged in both orders."""
     win_rate: float | None
     """Of the first model, mean over both orders; None without pairs."""
+
+    @property
+    def follows_the_order(self) -> bool:
+        """Whether more than half of the verdicts flip, by the lower end of the 95 % interval of their share.
+        Half of a coin's verdicts do, so such a judge goes by the place in each pair, now the one, now the
+        other."""
+        if not self.pairs:
+            return False
+        low = share_interval(self.flips / self.pairs, 0.0, self.pairs, self.pairs).low
+        return low is not None and low > 0.5
 
 
 def change(before: Sequence[float | None], after: Sequence[float | None], clusters: Clusters) -> PairedChange:

@@ -112,7 +112,9 @@ def sections(card: EvaluationCard) -> list[CardSection]:
 def paper_table(card: EvaluationCard, suites: Sequence[SuiteScore] = ()) -> CardTable:
     """The paper's table beside this evaluation. suites: what `evaluate suite` found of the same model."""
     rate = card.figures.win_rate
-    here = f"{share(rate)}, {0 if rate is None else rate.n} units, {len(card.figures.judges)} judges"
+    judges = len(card.figures.judges)
+    units = 0 if rate is None else rate.n
+    here = f"{share(rate)}, {units} units, {judges} judge{'s' if judges != 1 else ''}"
     kept = "kept, by the paper; no interval"
     return CardTable(
         "The paper's table and this model",
@@ -208,19 +210,31 @@ def _controlled(figures: PairFigures) -> str:
     found = figures.controlled
     if found is None:
         return ""
-    longer = (
-        f" Answers of {figures.model} are longer by {figure(found.longer)} characters (φ {found.length:.1f})."
-    )
+    than = "longer" if found.longer >= 0 else "shorter"
+    by = f"{figure(abs(found.longer))} characters (φ {found.length:.1f})"
+    longer = f" Answers of {figures.model} are {than} by {by}."
     return f"{longer} Length or markup decides by itself: do not rely on it." if found.separated else longer
 
 
 def _judges(figures: PairFigures) -> CardSection:
     table = CardTable(
         "Judges",
-        ("judge", "win rate", "read", "unread", "refused", "ties", "P(first) − ½", "flips", "state"),
+        (
+            "judge",
+            "win rate",
+            "not asked",
+            "read",
+            "unread",
+            "refused",
+            "ties",
+            "P(first) − ½",
+            "flips",
+            "state",
+        ),
         tuple(_judge_row(judge) for judge in figures.judges),
-        "P(first) − ½ is the bias for the answer that is shown first: 0 is none, +50.0 always the first. A "
-        "flip is a verdict that changes with the order. Unread and refused verdicts are no wins.",
+        "Not asked: verdicts on equal or empty answers. P(first) − ½ is the bias for the answer that is shown "
+        "first: 0 is none, +50.0 always the first. A flip is a verdict that changes with the order. Unread and "
+        "refused verdicts are no wins.",
         wide=True,
     )
     words = []
@@ -239,6 +253,7 @@ def _judge_row(judge: JudgeResult) -> tuple[str, ...]:
     return (
         judge.judge,
         share(judge.win_rate),
+        str(counts.without_asking),
         f"{counts.read} of {counts.wanted - counts.without_asking}",
         str(counts.unread),
         str(counts.refused),

@@ -19,6 +19,16 @@ def test_a_judge_that_always_says_first_is_unusable_at_50_percent() -> None:
     assert figures.warnings == (f"judge 0 is unusable as a judge here: {judge.unusable}",)
 
 
+def test_a_judge_whose_verdicts_flip_more_than_a_coins_is_unusable_also_without_a_bias() -> None:
+    by_turns: list[tuple[Label, Label]] = [("win", "loss"), ("loss", "win")] * 5
+    (judge,) = pair_figures(comparison([*by_turns[:9], ("win", "win")])).judges
+    assert judge.position.bias is not None
+    assert abs(judge.position.bias.mean) <= 0.1
+    assert judge.unusable == "9 of 10 verdicts flip with the order, more than a coin's would"
+    (half,) = pair_figures(comparison([*by_turns[:6], *[("win", "win")] * 5])).judges
+    assert half.unusable is None
+
+
 def test_a_better_model_wins_and_equal_ones_straddle_50_percent() -> None:
     better = pair_figures(comparison([("win", "win")] * 70 + [("loss", "loss")] * 30)).win_rate
     assert better is not None
