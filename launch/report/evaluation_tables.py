@@ -219,11 +219,11 @@ def _controlled(figures: PairFigures) -> str:
 def _judges(figures: PairFigures) -> CardSection:
     table = CardTable(
         "Judges",
-        tuple("judge|win rate|not asked|read|unread|refused|ties|P(first) − ½|flips|state".split("|")),
+        ("judge", "win rate", "equal", "read", "unread", "refused", "ties", "P(first) − ½", "flips", "state"),
         tuple(_judge_row(judge) for judge in figures.judges),
-        "Not asked: verdicts on equal or empty answers. P(first) − ½ is the bias for the answer that stands "
-        "first: 0 is none, +50.0 always the first. A flip is a verdict that changes with the order. Unread "
-        "and refused verdicts are no wins.",
+        "Equal: verdicts on equal or empty answers, without asking. P(first) − ½ is the bias for the answer "
+        "that stands first: 0 is none, +50.0 always the first. A flip is a verdict that changes with the "
+        "order. Unread and refused verdicts are no wins.",
         wide=True,
     )
     words = []
