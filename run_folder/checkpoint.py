@@ -185,13 +185,15 @@ def seal(
     group_ids: tuple[int, ...],
     settings: dict[str, Any],
     fence: durable.Fence = nullcontext,
+    writer: str = "",
 ) -> Path:
     """Makes the folder aside, in which everything has been written, the checkpoint of `step`. Returns it.
 
     It replaces a checkpoint of the same step that an earlier lineage has written. fence: the context of that,
-    which refuses it to a driver that was taken over; hashing large files may take minutes before.
+    which refuses it to a driver that was taken over; hashing large files may take minutes before. writer: as
+    in `aside_folder`.
     """
-    aside = aside_folder(checkpoints, step, lineage)
+    aside = aside_folder(checkpoints, step, lineage, writer)
     files = {
         path.relative_to(aside).as_posix(): FileEntry(path.stat().st_size, _checksum(path))
         for path in sorted(aside.rglob("*"))

@@ -65,9 +65,10 @@ def step_folder(checkpoints: Path, step: int) -> Path:
     return checkpoints / f"step-{step:06d}"
 
 
-def aside_folder(checkpoints: Path, step: int, lineage: int) -> Path:
-    """Where lineage `lineage` writes the checkpoint of `step` until it is complete."""
-    return checkpoints / f"step-{step:06d}.aside-{lineage}"
+def aside_folder(checkpoints: Path, step: int, lineage: int, writer: str = "") -> Path:
+    """Where lineage `lineage` writes the checkpoint of `step` until it is complete. writer: tells two writers
+    of a lineage apart, a coordinator that hung and the one that replaced it."""
+    return checkpoints / f"step-{step:06d}.aside-{lineage}{writer and f'-{writer}'}"
 
 
 def replaced_folder(checkpoints: Path, step: int) -> Path:

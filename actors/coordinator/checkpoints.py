@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import secrets
 import shutil
 from collections.abc import Sequence
 from functools import partial
@@ -39,7 +40,10 @@ async def write_checkpoint(spec: RunSpec, step: int, learner: Saver, ledger: byt
     """
     run_folder = Path(spec.run_folder)
     checkpoints = run_folder / layout.CHECKPOINTS
-    aside = layout.aside_folder(checkpoints, step, spec.lineage)
+    # A coordinator that hung may wake once more while its successor writes: each has a folder of its own,
+    # so that neither seals what the other one has half written.
+    writer = secrets.token_hex(4)
+    aside = layout.aside_folder(checkpoints, step, spec.lineage, writer)
     owner.check(run_folder, spec.lineage)
     try:
         await asyncio.to_thread(_room_for, aside)
@@ -48,7 +52,7 @@ async def write_checkpoint(spec: RunSpec, step: int, learner: Saver, ledger: byt
         fixed = checkpoint.fixed_settings(spec.run, spec.prompts_hash, spec.content or None)
         fence = partial(owner.fenced, run_folder, spec.lineage)
         whole = await asyncio.to_thread(
-            checkpoint.seal, checkpoints, spec.run.name, spec.lineage, step, group_ids, fixed, fence
+            checkpoint.seal, checkpoints, spec.run.name, spec.lineage, step, group_ids, fixed, fence, writer
         )
     except (DeadlineExceeded, LearnerLost, StaleLineage):
         raise  # an OSError and two RuntimeErrors that say nothing about the storage

@@ -224,9 +224,9 @@ class Coordinator:
         if not self._done() and (alarm := monitor.alarms.asked()) is not None:
             self._controls.obey(alarm, self._now)
 
-    async def _checkpoint(self) -> None:
-        """Where it cannot be written, the one before is whole, a disk can be freed, and the next step tries
-        again."""
+    async def _checkpoint(self) -> bool:
+        """Whether it was written. Where it cannot be, the one before is whole, a disk can be freed, and it is
+        tried again: after the next step, or at once where the run ends."""
         self._now.phase = f"writing the checkpoint of step {self.step}"
         try:
             snapshot = await self._ledger.snapshot()
@@ -234,15 +234,17 @@ class Coordinator:
         except CheckpointWriteFailed as failed:
             self._checkpoint_failures += 1
             self._steps.exporter.checkpoint_failed()
-            if self._now.state == "stopping" or self._checkpoint_failures > self.run.checkpoint.failures:
+            if self._checkpoint_failures > self.run.checkpoint.failures:
                 raise
-            self._now.notice = f"{failed}; trying again after the next step"
-            return
+            again = "at once" if self._now.state == "stopping" else "after the next step"
+            self._now.notice = f"{failed}; trying again {again}"
+            return False
         self._checkpointed = self.step
         self._checkpoint_failures = 0
         self._now.notice = ""
         self._steps.exporter.checkpointed(self.step)
         await clear_spool(self.folder, self.spec.lineage, self.step, self._ledger)
+        return True
 
     async def _end(self) -> Ending:
         finished = not self._controls.stopping
@@ -251,7 +253,8 @@ class Coordinator:
         await (self._ledger.end("run_ended") if finished else self._ledger.pause())
         self._workers.stop()
         if self.step > self._checkpointed or (finished and self.step):
-            await self._checkpoint()
+            while not await self._checkpoint():
+                pass
         ended: Literal["finished", "interrupted"] = "finished" if finished else "interrupted"
         self._now.state = ended
         self._now.phase = ""

@@ -21,7 +21,7 @@ class CheckpointSettings(Section):
     """Further complete checkpoints that are kept: those with the highest held-out reward."""
     failures: NotNegative = 3
     """Checkpoints in a row that may fail to be written (because the disk is full, say). Each is tried again
-    after the next step; one more failure ends the run."""
+    after the next step, at once where the run ends; one more failure ends the run with it."""
     mirror: (
         Annotated[str, Field(pattern=r"^((s3|gs)://[^/?#\s]+|file:///[^/?#\s]+)(/[^?#\s]*)?(\?[^#\s]*)?$")]
         | None

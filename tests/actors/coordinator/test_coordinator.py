@@ -87,6 +87,23 @@ def test_a_checkpoint_that_cannot_be_written_is_tried_again_and_the_run_goes_on(
     asyncio.run(run())
 
 
+def test_the_last_checkpoint_is_tried_again_at_once_since_no_step_follows(tmp_path: Path) -> None:
+    class OnceFullAtTheEnd(CoordinatedRun):
+        failed = False
+
+        def learn(self, method: str, *arguments: Any) -> Any:
+            self.disk_full = method == "save" and arguments[1] == 4 and not self.failed
+            self.failed = self.failed or self.disk_full
+            return super().learn(method, *arguments)
+
+    async def run() -> None:
+        run = OnceFullAtTheEnd(tmp_path, 0, "nobody")
+        check(run, await asyncio.wait_for(run.run(), 20))
+        assert run.failed
+
+    asyncio.run(run())
+
+
 def test_a_disk_that_stays_full_ends_the_run_with_the_cause_and_keeps_what_was_whole(tmp_path: Path) -> None:
     class Full(CoordinatedRun):
         def learn(self, method: str, *arguments: Any) -> Any:

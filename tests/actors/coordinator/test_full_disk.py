@@ -70,6 +70,40 @@ def test_a_driver_that_was_taken_over_does_not_replace_its_successor_s_checkpoin
     assert verify(step_folder(tmp_path / layout.CHECKPOINTS, 1)).lineage == 2
 
 
+class Interrupted(Learner):
+    """Between its two files the coordinator that hung wakes, writes one of the same step, and is gone."""
+
+    def __init__(self, place: RunSpec) -> None:
+        super().__init__(1024)
+        self.place = place
+
+    async def save(self, aside: Path, step: int) -> tuple[int, ...]:
+        (aside / "deepspeed").mkdir()
+        (aside / "deepspeed" / "part").write_bytes(b"successor")
+        with pytest.raises(asyncio.CancelledError):
+            await write_checkpoint(self.place, step, Woken(1024), b"ledger")
+        (aside / "hf").mkdir()
+        (aside / "hf" / "part").write_bytes(b"successor")
+        return (1,)
+
+
+class Woken(Learner):
+    async def save(self, aside: Path, step: int) -> tuple[int, ...]:
+        (aside / "deepspeed").mkdir()
+        (aside / "deepspeed" / "part").write_bytes(b"woken")
+        raise asyncio.CancelledError
+
+
+def test_a_coordinator_that_wakes_once_more_mixes_nothing_into_its_successor_s_checkpoint(
+    tmp_path: Path,
+) -> None:
+    place = place_on(tmp_path)
+    with pytest.raises(CheckpointWriteFailed, match="No such file"):
+        write(place, 1, Interrupted(place))
+    assert newest_whole(tmp_path / layout.CHECKPOINTS) is None
+    assert write(place, 1, Learner(1024)) == step_folder(tmp_path / layout.CHECKPOINTS, 1)
+
+
 def append_for_ever(log: LedgerLog, written: list[LogLine]) -> None:
     while True:
         log.append(COMMIT, durable=True)
