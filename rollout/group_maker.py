@@ -111,6 +111,7 @@ class GroupMaker:
         self.contexts = contexts
         self.texts = texts
         self.current_step = current_step
+        self._kept = run.algorithm.system_prompt == "kept"
         self.gate = SwapGate()
         self.generating = BusyClock()
         self.scoring = BusyClock()
@@ -130,7 +131,7 @@ class GroupMaker:
         Raises EngineError when the engine fails."""
         prompt = task.prompt.prompt
         sampling_ids = self.contexts.sampling_context(prompt)
-        learning_ids = self.contexts.learning_context(prompt)
+        plain_ids = self.contexts.learning_context(prompt)
         with self.generating:
             size = self.run.rollout.group_size
             seeds = (request_seed(self.run.seed, task.group_id, index) for index in range(size))
@@ -147,7 +148,7 @@ class GroupMaker:
             with self.scoring:
                 judge_version = self.current_step()
                 probes_G = await self._probes(
-                    task.group_id, sampling_ids, learning_ids, results_G, judge_version
+                    task.group_id, sampling_ids, plain_ids, results_G, judge_version
                 )
         with self.scoring:
             verdicts_G = await self._vetoed(prompt, texts_G, verdicts_G, ("veto", task.group_id))
@@ -168,7 +169,7 @@ class GroupMaker:
             epoch=task.epoch,
             prompt_id=task.prompt.id,
             prompt=prompt,
-            learning_context_ids=learning_ids,
+            learning_context_ids=sampling_ids if self._kept else plain_ids,
             candidates_G=candidates_G,
             judge=self.judge.name,
             judge_version=judge_version,
@@ -295,7 +296,7 @@ class GroupMaker:
         self,
         group_id: int,
         sampling_ids: tuple[int, ...],
-        learning_ids: tuple[int, ...],
+        plain_ids: tuple[int, ...],
         results_G: Sequence[EngineResult],
         version: int,
     ) -> list[_Probe]:
@@ -305,18 +306,23 @@ class GroupMaker:
         settings = self.run.rollout
         limit = settings.mismatch_fraction * _SEEDS
 
+        async def prompted(result: EngineResult) -> tuple[float, ...]:
+            # Where the version that scores sampled every token, the sampling log-probabilities are at hand.
+            same = all(span.version == version for span in result.spans)
+            return result.logprobs_T if same else await self._prefill(sampling_ids, result.token_ids)
+
         async def probe(index: int, result: EngineResult) -> _Probe:
             gap_wanted = index < settings.gap_probes and len(result.token_ids) > 0
             compared = request_seed(self.run.seed, "mismatch", group_id, index) < limit
             if not (gap_wanted or compared or settings.record_behaviour):
                 return None, None, None
-            plain_T = await self._prefill(learning_ids, result.token_ids)
+            if self._kept and not gap_wanted:
+                return await prompted(result), None, None
+            plain_T = await self._prefill(plain_ids, result.token_ids)
             if not gap_wanted:
                 return plain_T, None, None
-            # Where the version that scores sampled every token, the sampling log-probabilities are at hand.
-            same = all(span.version == version for span in result.spans)
-            prompted_T = result.logprobs_T if same else await self._prefill(sampling_ids, result.token_ids)
-            return plain_T, sum(prompted_T) - sum(plain_T), len(plain_T)
+            prompted_T = await prompted(result)
+            return prompted_T if self._kept else plain_T, sum(prompted_T) - sum(plain_T), len(plain_T)
 
         return list(await asyncio.gather(*(probe(index, result) for index, result in enumerate(results_G))))
 

@@ -129,7 +129,7 @@ class Candidate:
     verdict: Verdict
     """The judge's verdict on `text`."""
     behaviour_logprobs_T: tuple[float, ...] | None = None
-    """Log-probability of each token in the learning context (b), in nats: log π(y|x).
+    """Log-probability of each token in the context in which the learner trains (b), in nats: log π(y|x).
 
     By the engine, at the version that scored. For every candidate with `rollout.record_behaviour`, else for
     those of `rollout.gap_probes` and `rollout.mismatch_fraction`; None for the others."""
@@ -183,7 +183,8 @@ class Group:
     prompt: str
     """The user's text."""
     learning_context_ids: tuple[int, ...]
-    """Token ids of the learning context: the prompt without the system prompt."""
+    """Token ids of the context in which the learner trains: the prompt without the system prompt, and with
+    it where `algorithm.system_prompt` is `kept`."""
     candidates_G: tuple[Candidate, ...]
     """The G completions."""
     judge: str

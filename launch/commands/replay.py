@@ -61,7 +61,9 @@ def replay(run_folder: Path) -> int:
     for step in steps:
         file = experience_file(experience, step)
         payload = file.read_bytes()
-        batch = TrainingBatch.of(decode_groups([payload], [file.name]), settings.algorithm.advantage_scale)
+        decoded = decode_groups([payload], [file.name])
+        weighted = settings.judge.consistency_weight
+        batch = TrainingBatch.of(decoded, settings.algorithm.advantage_scale, weighted)
         present_fraction = len(batch.groups_P) / settings.rollout.prompts_per_step
         learner.prepare(step, [payload], [file.name], present_fraction)
         report = learner.run(step)

@@ -59,11 +59,13 @@ def state_of(learner: Learner) -> dict[str, Tensor]:
 
 
 class WrittenOut:
-    """The step from its formulas: L = -(1/N) Σ min(ρA, clip(ρ)A) · w + kl_coef/(2N) Σ (d - ref)², clipped to
-    norm 1, AdamW.
+    """The step from its formulas: L = -(1/N) Σ min(ρA, clip(ρ)A) · w · t + kl_coef/(2N) Σ (d - ref)²
+    + distill_coef/N Σ (a - d), clipped to norm 1, AdamW; t = min(1, exp(c - a)) where A < 0, if it tapers.
     """
 
-    def __init__(self, folder: Path, kl_coef: float = 0.0) -> None:
+    def __init__(
+        self, folder: Path, kl_coef: float = 0.0, tapers: bool = False, distill_coef: float = 0.0
+    ) -> None:
         self.model = AutoModelForCausalLM.from_pretrained(
             folder, dtype=torch.float32, attn_implementation="eager"
         )
@@ -72,6 +74,8 @@ class WrittenOut:
         )
         self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=RATE, weight_decay=0.0)
         self.kl_coef = kl_coef
+        self.tapers = tapers
+        self.distill_coef = distill_coef
 
     @staticmethod
     def logprobs(model: Any, one: Group, index: int) -> Tensor:
@@ -105,6 +109,10 @@ class WrittenOut:
                         objective_T = objective_T * (
                             old_T - torch.tensor(one.behaviour_logprobs_T)
                         ).exp().clamp(max=2)
+                    sampled_T = torch.tensor(one.sampling_logprobs_T)
+                    if self.tapers and advantages_G[index] < 0:
+                        objective_T = objective_T * (old_T - sampled_T).exp().clamp(max=1)
+                    objective_T = objective_T - self.distill_coef * (sampled_T - now_T)
                     reference_T = self.logprobs(self.initial, g, index).detach()
                     loss = (
                         loss
@@ -177,6 +185,27 @@ def test_the_kl_term_pulls_towards_the_initial_policy(llama: Path) -> None:
         assert report["loss"] == pytest.approx(loss, rel=1e-3)
         assert report["grad_norm"] == pytest.approx(norm, rel=1e-3)
         assert report["kl"] > 0
+
+
+@pytest.mark.parametrize(("tapers", "distill_coef"), [(True, 0.0), (False, 0.5), (True, 0.5)])
+def test_a_step_with_taper_and_distillation_equals_the_same_step_written_out(
+    llama: Path, tapers: bool, distill_coef: float
+) -> None:
+    run = settings(llama, minibatches=2)
+    changed = {"context_taper": tapers, "distill_coef": distill_coef}
+    algorithm = run.algorithm.model_copy(update=changed)
+    recorded = run.rollout.model_copy(update={"record_behaviour": True})
+    learner = Learner(run.model_copy(update={"algorithm": algorithm, "rollout": recorded}), llama, 0, 1)
+    plain = learner_of(llama, minibatches=2)
+    written_out = WrittenOut(llama, tapers=tapers, distill_coef=distill_coef)
+    groups = random_groups(4, behaviour=True)
+    report = trained(learner, 1, groups)
+    loss, norm = written_out.step([groups[:2], groups[2:]])
+    assert report["loss"] == pytest.approx(loss, rel=1e-4, abs=1e-6)
+    assert report["grad_norm"] == pytest.approx(norm, rel=1e-4)
+    assert report["ratio_mean"] == pytest.approx(1.0, abs=0.5)
+    assert trained(plain, 1, groups)["grad_norm"] != pytest.approx(norm, rel=1e-3)
+    agree(learner, written_out)
 
 
 def test_with_adapters_the_initial_policy_is_the_one_without_them(llama: Path) -> None:
