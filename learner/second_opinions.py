@@ -52,7 +52,7 @@ def aspect_spread(opinions_N: Iterable[Opinions]) -> float | None:
     """
     by_aspect: dict[str, list[float]] = {}
     for opinion in (opinion for opinions in opinions_N for opinion in opinions):
-        if opinion["rubric"] and opinion["score"] is not None:
+        if opinion["rubric"] and opinion["score"] is not None and opinion["role"] != "again":
             by_aspect.setdefault(opinion["rubric"], []).append(opinion["score"])
     means = [fmean(scores) for scores in by_aspect.values()]
     return max(means) - min(means) if len(means) > 1 else None
@@ -63,7 +63,8 @@ def position_correlation(opinions_N: Iterable[Opinions]) -> float | None:
     candidates; None if either does not vary. The places are shuffled, so a judge that likes none has about 0;
     one that likes the first has less.
     """
-    shown = [each for opinions in opinions_N for each in opinions if each["position"] is not None]
+    every = [each for opinions in opinions_N for each in opinions if each["role"] != "again"]
+    shown = [each for each in every if each["position"] is not None]
     return correlation([each["score"] for each in shown], [each["position"] for each in shown])
 
 

@@ -21,14 +21,14 @@ from dynalign.rollout.contexts import Contexts
 from dynalign.rollout.engine.base import Engine, EngineRequest, EngineResult, request_seed
 from dynalign.rollout.engine.swap_gate import SwapGate
 from dynalign.rollout.judges.base import RunJudge
-from dynalign.rollout.judges.committee import merged_costs
+from dynalign.rollout.judges.committee import merged_costs, opinions_of
 from dynalign.rollout.judges.make import NO_SECONDS, SecondJudges
 from dynalign.rollout.judges.scoring import noise_std
 from dynalign.rollout.judges.second_opinions import with_probe, with_vetoes
 from dynalign.rollout.judges.value_texts import ValueTexts
 from dynalign.rollout.ledger.values import JUDGE_UNREACHABLE
 from dynalign.rollout.prompts import Prompt
-from dynalign.rollout.records import Candidate, Group, Verdict
+from dynalign.rollout.records import Candidate, Group, ScoringRules, Verdict
 from dynalign.rollout.withheld import first_failed_call, withheld_reason
 from dynalign.run_folder.run_status import JudgeCost
 
@@ -100,9 +100,10 @@ class GroupMaker:
         texts: ValueTexts,
         current_step: Callable[[], int],
         seconds: SecondJudges = NO_SECONDS,
+        model_hash: str = "",
     ) -> None:
         """worker: its name, for the records. current_step: the step of the version in the engine now.
-        seconds: who scores beside the judge."""
+        seconds: who scores beside the judge. model_hash: of the initial model, for the records."""
         self.run = run
         self.worker = worker
         self.engine = engine
@@ -111,6 +112,7 @@ class GroupMaker:
         self.contexts = contexts
         self.texts = texts
         self.current_step = current_step
+        self.model_hash = model_hash
         self._kept = run.algorithm.system_prompt == "kept"
         self.gate = SwapGate()
         self.generating = BusyClock()
@@ -175,6 +177,8 @@ class GroupMaker:
             judge_version=judge_version,
             definition_hash=self.texts.definition_hash,
             rubric_hash=self.texts.rubric_hash,
+            scoring=ScoringRules.of(self.run.judge),
+            model_hash=self.model_hash,
             worker=self.worker,
             leased_s=task.leased_s,
             generated_s=generated_s,
@@ -227,7 +231,9 @@ class GroupMaker:
             again = await self.judge.score(prompt, texts, seed, fresh=True)
             for index, second in zip(probed, again, strict=True):
                 self._scored_twice.append((verdicts_G[index].score, second.score))
-                verdicts_G[index] = replace(verdicts_G[index], score_again=second.score)
+                first = verdicts_G[index]
+                opinions = (*first.opinions, *opinions_of(self.judge.name, second, "again"))
+                verdicts_G[index] = replace(first, score_again=second.score, opinions=opinions)
         self.judgements += len(texts_G) + len(probed)
         return verdicts_G, noise_std(*zip(*self._scored_twice, strict=True)) if self._scored_twice else None
 
