@@ -209,7 +209,7 @@ def export(run: str, out: Path, step: int | None, push: str | None, runs: str) -
 @click.option("--learn", is_flag=True, help="With --step: train on it again, from the checkpoint before it.")
 @runs_option
 def replay(run: str, step: int | None, learn: bool, runs: str) -> int:
-    """Train on a run's recorded groups again, or check one step's rewards by its record."""
+    """Derive a step's rewards again, or train on all steps again."""
     (folder,) = _folders([run], runs)
     if step is not None and not learn:
         from dynalign.launch.commands.replay_scores import check_step
