@@ -235,6 +235,28 @@ def probe_is_somebody_else(settings: RunSettings) -> Mistake | None:
     return Mistake("judge.probes", list(judge.probes), why, "name somebody else")
 
 
+@RULES.reading("judge.kind", "judge.consistency_weight")
+def consistency_is_that_of_the_live_policy(settings: RunSettings) -> Mistake | None:
+    judge = settings.judge
+    if not judge.consistency_weight or judge.kind == SELF:
+        return None
+    why = f"compares the live policy's scores with those before training, and judge.kind={judge.kind}"
+    return Mistake(
+        "judge.consistency_weight", True, why, "set judge.consistency_weight=false, or judge.kind=self"
+    )
+
+
+@RULES.reading("judge.kind", "judge.consistency_weight", "judge.veto", "judge.probes", "judge.probe_fraction")
+def consistency_needs_the_initial_policy_on_every_group(settings: RunSettings) -> Mistake | None:
+    judge = settings.judge
+    probed = FROZEN in judge.probes and judge.probe_fraction == 1
+    if not judge.consistency_weight or judge.kind != SELF or probed or FROZEN in judge.veto:
+        return None
+    why = f"needs the scores of {FROZEN} for every group"
+    remedy = f"set judge.probes=[{FROZEN}] judge.probe_fraction=1, or judge.consistency_weight=false"
+    return Mistake("judge.consistency_weight", True, why, remedy)
+
+
 @RULES.reading("judge.kind", "judge.rubric", "judge.probe_factorized")
 def factorized_probe_needs_unified_rubric(settings: RunSettings) -> Mistake | None:
     judge = settings.judge

@@ -87,6 +87,25 @@ def gap_probes_at_most_group_size(settings: RunSettings) -> Mistake | None:
     )
 
 
+@RULES.reading("algorithm.system_prompt", "algorithm.context_taper")
+def taper_needs_two_contexts(settings: RunSettings) -> Mistake | None:
+    if not settings.algorithm.context_taper or settings.algorithm.system_prompt == "left_out":
+        return None
+    why = "algorithm.system_prompt=kept learns in the context that sampled, so there is no gap to taper"
+    remedy = "set algorithm.context_taper=false, or algorithm.system_prompt=left_out"
+    return Mistake("algorithm.context_taper", True, why, remedy)
+
+
+@RULES.reading("algorithm.system_prompt", "algorithm.distill_coef")
+def distillation_needs_two_contexts(settings: RunSettings) -> Mistake | None:
+    coefficient = settings.algorithm.distill_coef
+    if coefficient == 0 or settings.algorithm.system_prompt == "left_out":
+        return None
+    why = "algorithm.system_prompt=kept learns in the context that sampled, so the teacher is the pupil"
+    remedy = "set algorithm.distill_coef=0, or algorithm.system_prompt=left_out"
+    return Mistake("algorithm.distill_coef", coefficient, why, remedy)
+
+
 @RULES.reading("learner.lora.targets")
 def lora_targets_present_and_distinct(settings: RunSettings) -> Mistake | None:
     lora = settings.learner.lora

@@ -205,13 +205,19 @@ def export(run: str, out: Path, step: int | None, push: str | None, runs: str) -
 
 @dynalign.command()
 @run_argument
+@click.option("--step", type=click.IntRange(min=1), help="Derive this step's rewards and advantages again.")
+@click.option("--learn", is_flag=True, help="With --step: train on it again, from the checkpoint before it.")
 @runs_option
-def replay(run: str, runs: str) -> int:
-    """Train on a run's recorded groups again, and compare the losses."""
+def replay(run: str, step: int | None, learn: bool, runs: str) -> int:
+    """Derive a step's rewards again, or train on all steps again."""
     (folder,) = _folders([run], runs)
+    if step is not None and not learn:
+        from dynalign.launch.commands.replay_scores import check_step
+
+        return check_step(folder, step)
     from dynalign.launch.commands.replay import replay as repeat
 
-    return repeat(folder)
+    return repeat(folder, step)
 
 
 @dynalign.group(cls=Commands)

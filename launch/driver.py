@@ -26,7 +26,7 @@ from dynalign.launch.ray_cluster.connection import reach
 from dynalign.launch.resume import mirrored
 from dynalign.launch.resume.open_run import open_run
 from dynalign.launch.summary import summary_lines
-from dynalign.run_folder import layout, owner, requests
+from dynalign.run_folder import layout, owner, requests, value_texts
 from dynalign.run_folder.checkpoint import verify
 from dynalign.run_folder.layout import step_folder
 
@@ -67,6 +67,9 @@ def train(loaded: LoadedRun) -> int:
                 mirrored.restore(ready.mirrored, folder.path, lambda: interrupts.count > 0)
                 dated = opened.dated()
             folder.write_config(dated.loaded)
+            texts = ready.texts
+            value_texts.keep(folder.path, texts.definition_hash, texts.definition_parts)
+            value_texts.keep(folder.path, texts.rubric_hash, texts.rubric_parts)
             with mirrored.kept(ready.mirrored, dated.settings, folder.path, mine) as mirror:
                 return Attempt(
                     dated.settings, folder.path, mine.lineage, ready, interrupts, heart, mirror

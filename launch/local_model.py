@@ -8,8 +8,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
-import xxhash
-
 from dynalign.configs.errors import Mistake, UserError
 from dynalign.configs.sections.pool import PoolSettings
 from dynalign.launch.models.folder import download, folder_mistakes, model_folder
@@ -18,7 +16,7 @@ from dynalign.launch.plan.machine import this_machine
 from dynalign.launch.plan.memory import RAY_BYTES, gigabytes, pool_memory
 from dynalign.launch.plan.nodes import Node
 from dynalign.launch.plan.plan import kv_tokens_of
-from dynalign.run_folder.content import model_hashes
+from dynalign.run_folder.content import model_hash, model_hashes
 
 T = TypeVar("T")
 NO_POSITIONS = 8192
@@ -93,7 +91,7 @@ def local_model(
     if node is not None and (mistakes := _room_mistakes(place, settings, shape, node)):
         raise UserError(mistakes)
     try:
-        content = xxhash.xxh3_128_hexdigest("".join(model_hashes(folder).values()).encode())
+        content = model_hash(model_hashes(folder))
     except OSError as error:
         rule = f"cannot be read ({error.strerror}: {error.filename})"
         raise UserError([Mistake(place, named, rule, "make its files readable")]) from error

@@ -32,6 +32,7 @@ from dynalign.actors.worker.protocol import RolloutWorkerHandle
 from dynalign.actors.worker.rollout_worker import RolloutWorker, WorkerSpec
 from dynalign.launch.preflight import Prepared
 from dynalign.launch.ray_actors import actor, environment, named_actor, pool_engine
+from dynalign.run_folder.content import model_hash
 
 
 class RaySpawner:
@@ -107,6 +108,7 @@ class RaySpawner:
             spec.lineage,
             self._ready.cores.get(seat),
             self._ready.texts,
+            model_hash(self._ready.content),
         )
         variables = environment(run.placement.device)
         kind = actor(RolloutWorker, run.rollout.engine_threads, gpus, variables, **self._placed(seat))

@@ -15,8 +15,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from dynalign.configs.errors import RecordError, UntrainableGroups
-from dynalign.learner import record_checks
+from dynalign.learner import opinions, record_checks
 from dynalign.learner.advantages import Scale, batch_std, group_advantages
+from dynalign.learner.consistency import consistency_weight
 from dynalign.rollout.arrow_schema import decode
 from dynalign.run_folder import layout
 
@@ -46,8 +47,8 @@ class TrainingGroup:
     group_id: int
     """The number of the group's draw, unique in a run."""
     context_ids: TokenIds
-    """Token ids of the prompt in the learning context, that is, without the system prompt that carries the
-    values."""
+    """Token ids of the context in which the learner trains: without the system prompt that carries the
+    values, unless `algorithm.system_prompt` is `kept`."""
     completion_ids_G: list[TokenIds]
     """Token ids of each candidate's completion; an array may be empty."""
     behaviour_logprobs_G: list[Logprobs | None]
@@ -64,12 +65,18 @@ class TrainingGroup:
         """The length of each candidate's answer in characters: what the judge read, without reasoning."""
         return [len(text) for text in self.record.column("text").to_pylist()]
 
+    @cached_property
+    def sampling_logprobs_G(self) -> list[Logprobs]:
+        """Per candidate, the log-probability (nats) of each token in the sampling context, by the engine when
+        it sampled."""
+        return _view(self.record, "sampling_logprobs_T")
+
     @property
     def confidences_G(self) -> list[float | None]:
         """The policy's confidence in each candidate: its mean log-probability per token when it was sampled,
         in nats; None for one without tokens."""
-        logprobs_G: list[Logprobs] = _view(self.record, "sampling_logprobs_T")
-        return [float(logprobs_T.mean()) if len(logprobs_T) else None for logprobs_T in logprobs_G]
+        sampling_G = self.sampling_logprobs_G
+        return [float(logprobs_T.mean()) if len(logprobs_T) else None for logprobs_T in sampling_G]
 
     @staticmethod
     def read(record: pa.RecordBatch, origin: str) -> "TrainingGroup":
@@ -171,6 +178,11 @@ def _group_of(record: pa.RecordBatch, named: int | None, error: RecordError) -> 
     return int(record.column("group_id")[0].as_py())
 
 
+def _consistency(group: TrainingGroup) -> float:
+    """Return the weight of the group's advantages by the agreement of its judge with the initial policy."""
+    return consistency_weight(opinions.own_scores(group.record), opinions.frozen_scores(group.record))
+
+
 @dataclass(frozen=True)
 class TrainingBatch:
     """The groups of one step with their advantages.
@@ -185,14 +197,20 @@ class TrainingBatch:
     """The advantage of each candidate, [group][candidate]."""
 
     @staticmethod
-    def of(groups: Sequence[TrainingGroup], scale: Scale) -> "TrainingBatch":
-        """Compute the advantages of `groups`. Raises RecordError if a score is not finite."""
+    def of(groups: Sequence[TrainingGroup], scale: Scale, by_consistency: bool = False) -> "TrainingBatch":
+        """Compute the advantages of `groups`. by_consistency: see `judge.consistency_weight`.
+
+        Raises RecordError if a score is not finite."""
         scores_PG = [group.scores_G for group in groups]
         try:
             spread = batch_std(scores_PG)
             advantages_PG = tuple(tuple(group_advantages(scores_G, scale, spread)) for scores_G in scores_PG)
         except ValueError as error:
             raise RecordError(f"groups {[group.group_id for group in groups]}: {error}") from error
+        if by_consistency:
+            weights_P = [_consistency(group) for group in groups]
+            pairs = zip(weights_P, advantages_PG, strict=True)
+            advantages_PG = tuple(tuple(weight * value for value in each_G) for weight, each_G in pairs)
         return TrainingBatch(tuple(groups), advantages_PG)
 
     @cached_property

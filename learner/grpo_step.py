@@ -116,6 +116,9 @@ class GrpoStep:
         clip_high = self._algorithm.clip_high
         recorded_T = None if row.behaviour_logprobs_T is None else self._tensor(row.behaviour_logprobs_T)
         reference_T = self._reference_logprobs(row)
+        tapers = self._algorithm.context_taper
+        distill_coef = self._algorithm.distill_coef
+        reads_sampling = tapers or distill_coef > 0
         loss = RowLoss(
             advantages_T=self._tensor(row.advantages_T),
             weights_T=self._tensor(row.weights_T),
@@ -125,6 +128,9 @@ class GrpoStep:
             old_logprobs_T=old_logprobs_T,
             behaviour_logprobs_T=recorded_T if self._corrects else None,
             reference_logprobs_T=reference_T,
+            sampling_logprobs_T=self._tensor(row.sampling_logprobs_T) if reads_sampling else None,
+            tapers=tapers,
+            distill_coef=distill_coef,
         )
         value, logprobs_T, entropy_T = self._engine.forward(*self._inputs(row), loss)
         self._engine.backward(value)

@@ -144,7 +144,8 @@ class Learner:
             raise ValueError(f"step {step} was asked for, but the last step trained is {self.step}")
         settings = self._settings
         decoded = decode_groups(payloads, origins, settings.rollout.group_size, self._policy.vocabulary_size)
-        batch = TrainingBatch.of(decoded, settings.algorithm.advantage_scale)
+        weighted = settings.judge.consistency_weight
+        batch = TrainingBatch.of(decoded, settings.algorithm.advantage_scale, weighted)
         groups = len(batch.groups_P)
         chosen = minibatches(groups, min(settings.algorithm.minibatches, groups)) if groups else []
         plans = [plan_rows(batch, part, settings, self._ranks, present_fraction) for part in chosen]

@@ -68,7 +68,7 @@ def grpo_loss(
     old_logprobs_T: the same at the start of the step; no gradient flows through it.
     advantages_T: the sequence's advantage, repeated over its tokens.
     weights_T: `token_weights`, repeated over the tokens; 0 masks a token.
-    importance_T: w of `importance_weights`; None means 1.
+    importance_T: w of `importance_weights`, times `context_taper` where that is used; None means 1.
     """
     ratio_T = (logprobs_T - old_logprobs_T.detach()).exp()
     clipped_T = ratio_T.clamp(1 - clip_low, 1 + clip_high)
@@ -76,6 +76,34 @@ def grpo_loss(
     if importance_T is not None:
         objective_T = importance_T * objective_T
     return -(weights_T * objective_T).sum()
+
+
+def context_taper(old_logprobs_T: Tensor, sampling_logprobs_T: Tensor, advantages_T: Tensor) -> Tensor:
+    """Return min(1, exp(c - a)) for a token with negative advantage, 1 for every other one; no gradient.
+
+    A bad answer to (s, x) that the plain policy would hardly give is hardly pushed down: a push below what is
+    unlikely already moves other probabilities instead. An own choice; GRPO has no such factor.
+
+    old_logprobs_T: c = log π(y_t | x, y_<t) at the start of the step, nats.
+    sampling_logprobs_T: a = log π(y_t | s, x, y_<t) by the engine when it sampled, nats.
+    advantages_T: see `grpo_loss`.
+    """
+    factor_T = (old_logprobs_T - sampling_logprobs_T).exp().clamp(max=1.0)
+    return torch.where(advantages_T < 0, factor_T, torch.ones_like(factor_T)).detach()
+
+
+def distillation_loss(logprobs_T: Tensor, sampling_logprobs_T: Tensor, weights_T: Tensor) -> Tensor:
+    """Return Σ weight · (a - log π); its expectation is KL(π_v(·|s,x) ‖ π(·|x)) along the sampled tokens, in
+    value and in gradient.
+
+    Context distillation (Snell et al., "Learning by Distilling Context", arXiv 2209.15189): the teacher π_v
+    is the policy with the system prompt, which has sampled y, and the pupil the one without. The gradient is
+    E over y ~ π_v of -Σ ∇ log π(y_t | x, y_<t); the teacher has none, so the k1 estimator is a right loss
+    here, unlike that of a divergence of which the policy itself is the first argument. Groups that were
+    withheld are missing, so the expectation is over the prompts' trained groups. The arguments are those of
+    `context_taper` and `grpo_loss`.
+    """
+    return (weights_T * (sampling_logprobs_T - logprobs_T)).sum()
 
 
 def kl_k2_loss(logprobs_T: Tensor, reference_logprobs_T: Tensor, weights_T: Tensor) -> Tensor:
@@ -125,21 +153,36 @@ class RowLoss:
     correction."""
     reference_logprobs_T: Tensor | None = None
     """log π of the initial policy, nats. None: no KL term."""
+    sampling_logprobs_T: Tensor | None = None
+    """log π(y|s,x) when the tokens were sampled, nats. None: neither taper nor distillation."""
+    tapers: bool = False
+    """Whether `context_taper` is applied."""
+    distill_coef: float = 0.0
+    """Factor of `distillation_loss`."""
 
     def __call__(self, logprobs_t: Tensor, tokens: slice = slice(None)) -> Tensor:
         """Return the loss of `tokens`, a scalar; `logprobs_t` (nats) are their log-probabilities, with
         gradient.
         """
         old_t = self.old(logprobs_t, tokens)
-        importance_t = self.importance(old_t, tokens)
         advantages_t = self.advantages_T[tokens]
         weights_t = self.weights_T[tokens]
-        loss = grpo_loss(
-            logprobs_t, old_t, advantages_t, weights_t, self.clip_low, self.clip_high, importance_t
-        )
+        factors_t = self._factors(old_t, advantages_t, tokens)
+        loss = grpo_loss(logprobs_t, old_t, advantages_t, weights_t, self.clip_low, self.clip_high, factors_t)
         if self.reference_logprobs_T is not None:
             loss = loss + self.kl_coef * kl_k2_loss(logprobs_t, self.reference_logprobs_T[tokens], weights_t)
+        if self.sampling_logprobs_T is not None and self.distill_coef > 0:
+            sampling_t = self.sampling_logprobs_T[tokens]
+            loss = loss + self.distill_coef * distillation_loss(logprobs_t, sampling_t, weights_t)
         return loss
+
+    def _factors(self, old_t: Tensor, advantages_t: Tensor, tokens: slice) -> Tensor | None:
+        """Return what multiplies the clipped objective beside the weights; None for 1."""
+        importance_t = self.importance(old_t, tokens)
+        if self.sampling_logprobs_T is None or not self.tapers:
+            return importance_t
+        taper_t = context_taper(old_t, self.sampling_logprobs_T[tokens], advantages_t)
+        return taper_t if importance_t is None else importance_t * taper_t
 
     def old(self, logprobs_t: Tensor, tokens: slice = slice(None)) -> Tensor:
         """Return log π at the start of the step, nats, without gradient."""

@@ -4,27 +4,22 @@ No function here knows which judge is used. A second judge is one whose whole sc
 the record's judge, as a probe or as a veto.
 """
 
-import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from statistics import fmean
-from typing import Any
 
-from dynalign.learner.batch import TrainingBatch, TrainingGroup
+from dynalign.configs.sections.judge import FROZEN
+from dynalign.learner.batch import TrainingBatch
+from dynalign.learner.consistency import kendall_tau_b
+from dynalign.learner.opinions import Opinions, is_second, own_scores, second_scores
 from dynalign.learner.score_health import Measured, correlation, within_group_correlation
-
-Opinions = Sequence[Mapping[str, Any]]
-"""The opinions on one candidate, as the records hold them (`rollout/records.py`)."""
-
-FROZEN = "frozen"
-"""The name of the initial policy as a judge."""
 
 
 def second_opinion_statistics(batch: TrainingBatch) -> dict[str, float | None]:
     """Return the step's metrics that come from opinions, under their names in `metrics.jsonl`; None where no
     judge gave them.
     """
-    own_PG = [own_scores(group) for group in batch.groups_P]
-    second_PG = [second_scores(group) for group in batch.groups_P]
+    own_PG = [own_scores(group.record) for group in batch.groups_P]
+    second_PG = [second_scores(group.record) for group in batch.groups_P]
     pairs_PG = [_measured(own_G, second_G) for own_G, second_G in zip(own_PG, second_PG, strict=True)]
     errors_PG = [
         [None if own is None or second is None else own - second for own, second in zip(*both, strict=True)]
@@ -37,7 +32,7 @@ def second_opinion_statistics(batch: TrainingBatch) -> dict[str, float | None]:
         each["score"]
         for opinions in opinions_N
         for each in opinions
-        if each["judge"] == FROZEN and _is_second(each) and each["score"] is not None
+        if each["judge"] == FROZEN and is_second(each) and each["score"] is not None
     ]
     return {
         "frozen_judge_reward_mean": fmean(frozen) if frozen else None,
@@ -57,7 +52,7 @@ def aspect_spread(opinions_N: Iterable[Opinions]) -> float | None:
     """
     by_aspect: dict[str, list[float]] = {}
     for opinion in (opinion for opinions in opinions_N for opinion in opinions):
-        if opinion["rubric"] and opinion["score"] is not None:
+        if opinion["rubric"] and opinion["score"] is not None and opinion["role"] != "again":
             by_aspect.setdefault(opinion["rubric"], []).append(opinion["score"])
     means = [fmean(scores) for scores in by_aspect.values()]
     return max(means) - min(means) if len(means) > 1 else None
@@ -68,58 +63,9 @@ def position_correlation(opinions_N: Iterable[Opinions]) -> float | None:
     candidates; None if either does not vary. The places are shuffled, so a judge that likes none has about 0;
     one that likes the first has less.
     """
-    shown = [each for opinions in opinions_N for each in opinions if each["position"] is not None]
+    every = [each for opinions in opinions_N for each in opinions if each["role"] != "again"]
+    shown = [each for each in every if each["position"] is not None]
     return correlation([each["score"] for each in shown], [each["position"] for each in shown])
-
-
-def kendall_tau_b(pairs: Sequence[tuple[float, float]]) -> float | None:
-    """Return Kendall's tau-b: (concordant - discordant) / sqrt(pairs that differ on the one side · on the
-    other); None if either side does not vary (Kendall 1945).
-    """
-    agreement = 0
-    differ_first = 0
-    differ_second = 0
-    for index, (first, second) in enumerate(pairs):
-        for other_first, other_second in pairs[index + 1 :]:
-            sign_first = (first > other_first) - (first < other_first)
-            sign_second = (second > other_second) - (second < other_second)
-            agreement += sign_first * sign_second
-            differ_first += sign_first != 0
-            differ_second += sign_second != 0
-    between = math.sqrt(differ_first * differ_second)
-    return agreement / between if between else None
-
-
-def _is_second(opinion: Mapping[str, Any]) -> bool:
-    """Whether it is the whole score of a judge beside the record's own."""
-    whole = not opinion["rubric"] and not opinion["stance"] and opinion["position"] is None
-    return whole and opinion["role"] in ("probe", "veto")
-
-
-def own_scores(group: TrainingGroup) -> list[float | None]:
-    """Return the score that the record's judge gave each candidate, in points: under a veto, the one before
-    it.
-    """
-    columns = (group.record.column(name).to_pylist() for name in ("judge", "score", "opinions"))
-    return [
-        next((each["score"] for each in opinions if _is_before_veto(each, judge, opinions)), score)
-        for judge, score, opinions in zip(*columns, strict=True)
-    ]
-
-
-def second_scores(group: TrainingGroup) -> list[float | None]:
-    """Return the first second judge's score of each candidate, in points; None without one."""
-    columns = (group.record.column(name).to_pylist() for name in ("judge", "opinions"))
-    return [
-        next((each["score"] for each in opinions if _is_second(each) and each["judge"] != judge), None)
-        for judge, opinions in zip(*columns, strict=True)
-    ]
-
-
-def _is_before_veto(opinion: Mapping[str, Any], judge: str, opinions: Opinions) -> bool:
-    """Whether it is the whole score of the record's own judge, which another judge may have lowered."""
-    whole = not opinion["rubric"] and opinion["judge"] == judge and opinion["role"] == "part"
-    return whole and any(each["role"] == "veto" and not each["stance"] for each in opinions)
 
 
 def _measured(own_G: Measured, second_G: Measured) -> list[tuple[float, float]]:

@@ -21,14 +21,14 @@ from dynalign.rollout.contexts import Contexts
 from dynalign.rollout.engine.base import Engine, EngineRequest, EngineResult, request_seed
 from dynalign.rollout.engine.swap_gate import SwapGate
 from dynalign.rollout.judges.base import RunJudge
-from dynalign.rollout.judges.committee import merged_costs
+from dynalign.rollout.judges.committee import merged_costs, opinions_of
 from dynalign.rollout.judges.make import NO_SECONDS, SecondJudges
 from dynalign.rollout.judges.scoring import noise_std
 from dynalign.rollout.judges.second_opinions import with_probe, with_vetoes
 from dynalign.rollout.judges.value_texts import ValueTexts
 from dynalign.rollout.ledger.values import JUDGE_UNREACHABLE
 from dynalign.rollout.prompts import Prompt
-from dynalign.rollout.records import Candidate, Group, Verdict
+from dynalign.rollout.records import Candidate, Group, ScoringRules, Verdict
 from dynalign.rollout.withheld import first_failed_call, withheld_reason
 from dynalign.run_folder.run_status import JudgeCost
 
@@ -100,9 +100,10 @@ class GroupMaker:
         texts: ValueTexts,
         current_step: Callable[[], int],
         seconds: SecondJudges = NO_SECONDS,
+        model_hash: str = "",
     ) -> None:
         """worker: its name, for the records. current_step: the step of the version in the engine now.
-        seconds: who scores beside the judge."""
+        seconds: who scores beside the judge. model_hash: of the initial model, for the records."""
         self.run = run
         self.worker = worker
         self.engine = engine
@@ -111,6 +112,8 @@ class GroupMaker:
         self.contexts = contexts
         self.texts = texts
         self.current_step = current_step
+        self.model_hash = model_hash
+        self._kept = run.algorithm.system_prompt == "kept"
         self.gate = SwapGate()
         self.generating = BusyClock()
         self.scoring = BusyClock()
@@ -130,7 +133,7 @@ class GroupMaker:
         Raises EngineError when the engine fails."""
         prompt = task.prompt.prompt
         sampling_ids = self.contexts.sampling_context(prompt)
-        learning_ids = self.contexts.learning_context(prompt)
+        plain_ids = self.contexts.learning_context(prompt)
         with self.generating:
             size = self.run.rollout.group_size
             seeds = (request_seed(self.run.seed, task.group_id, index) for index in range(size))
@@ -147,7 +150,7 @@ class GroupMaker:
             with self.scoring:
                 judge_version = self.current_step()
                 probes_G = await self._probes(
-                    task.group_id, sampling_ids, learning_ids, results_G, judge_version
+                    task.group_id, sampling_ids, plain_ids, results_G, judge_version
                 )
         with self.scoring:
             verdicts_G = await self._vetoed(prompt, texts_G, verdicts_G, ("veto", task.group_id))
@@ -168,12 +171,14 @@ class GroupMaker:
             epoch=task.epoch,
             prompt_id=task.prompt.id,
             prompt=prompt,
-            learning_context_ids=learning_ids,
+            learning_context_ids=sampling_ids if self._kept else plain_ids,
             candidates_G=candidates_G,
             judge=self.judge.name,
             judge_version=judge_version,
             definition_hash=self.texts.definition_hash,
             rubric_hash=self.texts.rubric_hash,
+            scoring=ScoringRules.of(self.run.judge),
+            model_hash=self.model_hash,
             worker=self.worker,
             leased_s=task.leased_s,
             generated_s=generated_s,
@@ -226,7 +231,9 @@ class GroupMaker:
             again = await self.judge.score(prompt, texts, seed, fresh=True)
             for index, second in zip(probed, again, strict=True):
                 self._scored_twice.append((verdicts_G[index].score, second.score))
-                verdicts_G[index] = replace(verdicts_G[index], score_again=second.score)
+                first = verdicts_G[index]
+                opinions = (*first.opinions, *opinions_of(self.judge.name, second, "again"))
+                verdicts_G[index] = replace(first, score_again=second.score, opinions=opinions)
         self.judgements += len(texts_G) + len(probed)
         return verdicts_G, noise_std(*zip(*self._scored_twice, strict=True)) if self._scored_twice else None
 
@@ -295,7 +302,7 @@ class GroupMaker:
         self,
         group_id: int,
         sampling_ids: tuple[int, ...],
-        learning_ids: tuple[int, ...],
+        plain_ids: tuple[int, ...],
         results_G: Sequence[EngineResult],
         version: int,
     ) -> list[_Probe]:
@@ -305,18 +312,23 @@ class GroupMaker:
         settings = self.run.rollout
         limit = settings.mismatch_fraction * _SEEDS
 
+        async def prompted(result: EngineResult) -> tuple[float, ...]:
+            # Where the version that scores sampled every token, the sampling log-probabilities are at hand.
+            same = all(span.version == version for span in result.spans)
+            return result.logprobs_T if same else await self._prefill(sampling_ids, result.token_ids)
+
         async def probe(index: int, result: EngineResult) -> _Probe:
             gap_wanted = index < settings.gap_probes and len(result.token_ids) > 0
             compared = request_seed(self.run.seed, "mismatch", group_id, index) < limit
             if not (gap_wanted or compared or settings.record_behaviour):
                 return None, None, None
-            plain_T = await self._prefill(learning_ids, result.token_ids)
+            if self._kept and not gap_wanted:
+                return await prompted(result), None, None
+            plain_T = await self._prefill(plain_ids, result.token_ids)
             if not gap_wanted:
                 return plain_T, None, None
-            # Where the version that scores sampled every token, the sampling log-probabilities are at hand.
-            same = all(span.version == version for span in result.spans)
-            prompted_T = result.logprobs_T if same else await self._prefill(sampling_ids, result.token_ids)
-            return plain_T, sum(prompted_T) - sum(plain_T), len(plain_T)
+            prompted_T = await prompted(result)
+            return prompted_T if self._kept else plain_T, sum(prompted_T) - sum(plain_T), len(plain_T)
 
         return list(await asyncio.gather(*(probe(index, result) for index, result in enumerate(results_G))))
 

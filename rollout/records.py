@@ -4,8 +4,11 @@ A `Group` is one draw of a prompt with G scored `Candidate`s. These classes are 
 processes and on disk it has the form of the Arrow schema in `arrow_schema.py`.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
+
+from dynalign.configs.sections.judge import JudgeSettings
 
 HIGHEST_SCORE = 5
 """Scores run from 0 to this."""
@@ -15,9 +18,9 @@ ParseStatus = Literal["parsed", "unparsed", "unreachable", "empty"]
 `unreachable`: the call failed, so that there is no answer; no score. `empty`: the candidate has no text and
 scores 0."""
 
-OpinionRole = Literal["part", "veto", "probe"]
+OpinionRole = Literal["part", "veto", "probe", "again"]
 """`part`: the score is made of it. `veto`: it may lower the score, and never raise it. `probe`: it was taken
-beside, and changes nothing."""
+beside, and changes nothing. `again`: the second score is made of it, where the judge's noise was probed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +29,7 @@ class VersionSpan:
 
     Example, tokens 0 to 117 of a completion under the policy after learner step 12:
 
-        VersionSpan(version=12, start=0, end=118)
+        VersionSpan(version=12, start=0, end=118, lineage=1)
     """
 
     version: int
@@ -35,6 +38,8 @@ class VersionSpan:
     """Index of the first token."""
     end: int
     """Index after the last token."""
+    lineage: int | None = None
+    """The history of the run in which that step was trained; None in a record of an earlier format."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +69,22 @@ class Opinion:
     """In a ranking, the place from 0 at which the judge was shown the candidate."""
     text: str | None = None
     """The reason, or the raw answer, or why there is no score."""
+    digit_probs: tuple[float, ...] | None = None
+    """`expected`: the judge's distribution over the grades, which sums to 1; None for a score that is made of
+    several."""
+    digit_mass: float | None = None
+    """`expected`: raw probability of all grades together."""
+    answers: tuple[str, ...] = ()
+    """`sampled` and rankings: the raw answers, one per sample, in their order."""
+
+
+def spoken(answers: Sequence[str], opinions: Sequence[Opinion]) -> str | None:
+    """The raw answers that a score is made of, one per line: its own, or those of the rubrics or rankings
+    among its opinions; None without any."""
+    parts = [each for each in opinions if each.role == "part" and not each.stance]
+    apart = [each for each in parts if each.rubric or each.position is not None]
+    found = answers or [answer for each in apart for answer in each.answers]
+    return "\n".join(found) if found else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +116,54 @@ class Verdict:
     score_again: float | None = None
     """The second score in points, where the judge's noise was probed."""
     opinions: tuple[Opinion, ...] = ()
-    """The scores that this one is made of, and those of the probes. Empty where one judge gave one score."""
+    """The scores that this one is made of, those of the probes, and what `score_again` is made of. Empty
+    where one judge gave one score."""
+    answers: tuple[str, ...] = ()
+    """`sampled` with one rubric: the raw answers apart, one per sample; several rubrics have them in their
+    opinions. Empty in a record of an earlier format."""
+
+
+@dataclass(frozen=True, slots=True)
+class ScoringRules:
+    """How answers became scores: the settings of section `judge` by which a group was scored.
+
+    Example:
+
+        ScoringRules("self", "expected", "mean", "mean", lowest_grade=0, highest_grade=5, min_digit_mass=0.1)
+    """
+
+    kind: str
+    """`judge.kind`."""
+    scorer: str
+    """`judge.scorer`."""
+    aggregate: str
+    """`judge.aggregate`: how the scores of a factorized rubric became one."""
+    settle: str
+    """`judge.settle`: how the scores of several models or stances became one."""
+    lowest_grade: int
+    """The scale of the texts begins here."""
+    highest_grade: int
+    """And ends here."""
+    min_digit_mass: float
+    """The raw probability of the grades below which an `expected` verdict is unparsed."""
+
+    @staticmethod
+    def of(judge: JudgeSettings) -> "ScoringRules":
+        """Those of a run's settings."""
+        return ScoringRules(
+            judge.kind,
+            judge.scorer,
+            judge.aggregate,
+            judge.settle,
+            judge.lowest_grade,
+            judge.highest_grade,
+            judge.min_digit_mass,
+        )
+
+    @property
+    def grades(self) -> range:
+        """The grades of the scale, ascending."""
+        return range(self.lowest_grade, self.highest_grade + 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +197,7 @@ class Candidate:
     verdict: Verdict
     """The judge's verdict on `text`."""
     behaviour_logprobs_T: tuple[float, ...] | None = None
-    """Log-probability of each token in the learning context (b), in nats: log π(y|x).
+    """Log-probability of each token in the context in which the learner trains (b), in nats: log π(y|x).
 
     By the engine, at the version that scored. For every candidate with `rollout.record_behaviour`, else for
     those of `rollout.gap_probes` and `rollout.mismatch_fraction`; None for the others."""
@@ -183,7 +251,8 @@ class Group:
     prompt: str
     """The user's text."""
     learning_context_ids: tuple[int, ...]
-    """Token ids of the learning context: the prompt without the system prompt."""
+    """Token ids of the context in which the learner trains: the prompt without the system prompt, and with
+    it where `algorithm.system_prompt` is `kept`."""
     candidates_G: tuple[Candidate, ...]
     """The G completions."""
     judge: str
@@ -204,6 +273,11 @@ class Group:
     """When the last verdict was there, in Unix seconds."""
     noise_std: float | None = None
     """The worker's estimate of the judge's own noise in points, as of this group; None before it has one."""
+    scoring: ScoringRules | None = None
+    """How it was scored; None in a record of an earlier format."""
+    model_hash: str = ""
+    """Hash of the initial model's content (`run_folder/content.py`); empty in a record of an earlier
+    format."""
     withheld_reason: str | None = None
     """Why the group cannot be trained on: `empty`, `judge_unreachable`, `unparsed` or `low_signal`; None if
     it can."""

@@ -22,6 +22,7 @@ import xxhash
 from dynalign.configs.earlier_versions import present_function
 from dynalign.configs.errors import CheckpointError, Mistake
 from dynalign.configs.schema import RunSettings
+from dynalign.configs.sections.algorithm import AlgorithmSettings
 from dynalign.configs.sections.judge import JudgeSettings
 from dynalign.run_folder import durable, layout
 from dynalign.run_folder.content import content_mistakes
@@ -87,6 +88,8 @@ def fixed_settings(
         "judge": _judge(settings.judge),
         "algorithm.advantage_scale": settings.algorithm.advantage_scale,
         "algorithm.loss_aggregation": settings.algorithm.loss_aggregation,
+        "algorithm.system_prompt": settings.algorithm.system_prompt,
+        "algorithm.context_taper": settings.algorithm.context_taper,
         "learner.ranks": learner.ranks,
         "learner.zero_stage": learner.zero_stage,
         "learner.precision": learner.precision,
@@ -149,12 +152,18 @@ def _same_place(one: str | None, other: str | None) -> bool:
 def _present(settings: dict[str, Any]) -> dict[str, Any]:
     """`fixed_settings` of a manifest as this version would have written them.
 
-    An earlier version wrote a reward function under its former name, and had fewer settings of the judge.
+    An earlier version wrote a reward function under its former name, and had fewer settings, which count as
+    their defaults.
     """
+    algorithm = AlgorithmSettings()
+    later = {
+        "algorithm.system_prompt": algorithm.system_prompt,
+        "algorithm.context_taper": algorithm.context_taper,
+    }
     judge = _judge(JudgeSettings()) | settings.get("judge", {})
     if judge["function"] is not None:
         judge["function"] = present_function(judge["function"])
-    return settings | {"judge": judge}
+    return later | settings | {"judge": judge}
 
 
 def _judge(settings: JudgeSettings) -> dict[str, Any]:

@@ -48,6 +48,12 @@ def model_hashes(folder: Path) -> dict[str, str]:
     }
 
 
+def model_hash(hashes: Mapping[str, str]) -> str:
+    """One hash of a model's parts, of which each has one in `hashes` (`model_hashes`); empty without any."""
+    parts = [value for name, value in hashes.items() if name.startswith("model: ")]
+    return xxhash.xxh3_128_hexdigest("".join(parts).encode()) if parts else ""
+
+
 def values_hashes(definition_hash: str, rubric_hash: str | None) -> dict[str, str]:
     """The same for the texts of the value. rubric_hash: None if the run's judge reads no rubric."""
     texts = {"judge.values: definition": definition_hash}

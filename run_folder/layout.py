@@ -15,6 +15,8 @@ runs/<name>/
   events.jsonl       which actor died, why, and how long recovery took      run_folder/events.py
   answers.sqlite     what an endpoint was asked and has answered            endpoint/journal.py
   poison.jsonl       prompts that were withheld for breaking workers        run_folder/poison.py
+  withheld.jsonl     groups that are never trained, and why                 run_folder/withheld_groups.py
+  value-texts/       definition and rubrics, a file for each hash           run_folder/value_texts.py
   added-prompts/     prompts that came to the run, a file for each set      rollout/added_prompts.py
   refreshes/         the sets that they come from                           launch/commands/prompts_refresh.py
   status.json        the state of the run, every second while it lasts      run_folder/requests.py
@@ -39,6 +41,8 @@ TENSORBOARD = "tensorboard"
 EVENTS = "events.jsonl"
 ANSWERS = "answers.sqlite"
 POISON = "poison.jsonl"
+WITHHELD = "withheld.jsonl"
+VALUE_TEXTS = "value-texts"
 ADDED_PROMPTS = "added-prompts"
 REFRESHES = "refreshes"
 STATUS = "status.json"
@@ -141,6 +145,11 @@ def request_file(run_folder: Path, request: str) -> Path:
 def added_prompts_file(run_folder: Path, content_hash: str) -> Path:
     """The prompts that came to the run under this hash."""
     return run_folder / ADDED_PROMPTS / f"{content_hash}.json"
+
+
+def value_texts_file(run_folder: Path, content_hash: str) -> Path:
+    """The texts of the value whose hash this is."""
+    return run_folder / VALUE_TEXTS / f"{content_hash}.json"
 
 
 def refresh_folder(run_folder: Path, number: int) -> Path:

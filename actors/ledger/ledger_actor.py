@@ -121,10 +121,12 @@ class LedgerActor(WorkerCalls):
             self._log.append(planned, durable=False)
             self._files.train(planned, self._ledger.state)
             self._ledger.apply(planned)
+            self._withheld.add(planned.withheld)
             self._withheld_scores = ()
         # Repeated commits sync too: the first one may have failed here.
         await asyncio.to_thread(self._log.sync)
         self._log.check()
+        await self._withheld.write()
         self._intake.take()
         self._publish(version)
 
@@ -190,7 +192,9 @@ class LedgerActor(WorkerCalls):
         self._tick()
         self._ledger.end(reason)
         self._files = GroupFiles()
+        self._withheld.add(self._ledger.state.withheld.items())
         self._notify()
+        await self._withheld.write()
 
     async def snapshot(self) -> bytes:
         """The ledger's part of a checkpoint: msgpack, with the names of spool files, without samples."""

@@ -19,6 +19,7 @@ from dynalign.actors.ledger.newest_version import NewestVersion
 from dynalign.actors.ledger.opening import open_ledger
 from dynalign.actors.ledger.prompt_intake import PromptIntake
 from dynalign.actors.ledger.protocol import Known
+from dynalign.actors.ledger.withheld_file import WithheldFile
 from dynalign.actors.packed_calls import PackedCalls
 from dynalign.rollout.ledger.evaluation_leases import (
     EvaluationLeases,
@@ -82,6 +83,8 @@ class WorkerCalls(PackedCalls):
         prompts = (spec.prompts_count, spec.prompts_hash)
         self._intake = PromptIntake(self._folder, *prompts, self._ledger, self._log)
         self._intake.take()
+        self._withheld = WithheldFile(self._folder, self._ledger)
+        await asyncio.to_thread(self._withheld.open)
         self._leases = self._ledger.leases
         self._evaluations = EvaluationLeases(self._leases, spec.lineage, self._ledger.attempts_before)
         gc.freeze()  # a collection that walks through all objects of the libraries stops every call for 60 ms
@@ -140,9 +143,11 @@ class WorkerCalls(PackedCalls):
         self._tick(worker)
         outcomes = [self._ledger.report(each.group) for each in delivered]
         for each, outcome in zip(delivered, outcomes, strict=True):
-            if outcome == "withheld" and each.scores is not None:
-                self._withheld_scores = (*self._withheld_scores, *each.scores)
-                self._withheld_scores = (min(self._withheld_scores), max(self._withheld_scores))
+            if outcome == "withheld" and each.withheld is not None:
+                self._withheld.told(worker, each)
+                scores = [score for score in each.withheld.scores_G if score is not None]
+                if scores := [*self._withheld_scores, *scores]:
+                    self._withheld_scores = (min(scores), max(scores))
         scored = [each for each, outcome in zip(delivered, outcomes, strict=True) if outcome == "scored"]
         kept = [self._ledger.state.scored[each.group.group_id] for each in scored]
         self._log.append(*kept, durable=False)

@@ -24,7 +24,7 @@ from dynalign.actors.worker.version_news import VersionNews
 from dynalign.configs.errors import DeadlineExceeded
 from dynalign.configs.sections.deadlines import DeadlineSettings
 from dynalign.rollout.ledger.kinds import AnyKey, AnyLease
-from dynalign.rollout.ledger.values import Delivered, Lease, ScoredGroup
+from dynalign.rollout.ledger.values import Delivered, Lease, ScoredGroup, WithheldScores
 from dynalign.run_folder import layout, spool
 
 POLL_S = 5.0
@@ -143,14 +143,14 @@ class LeaseLoop:
         payload: bytes,
         versions: tuple[int, int],
         withheld_reason: str | None = None,
-        scores: tuple[float, float] | None = None,
+        withheld: WithheldScores | None = None,
     ) -> None:
         """Writes a leased group's bytes to the spool and reports it; returns when the ledger has acknowledged
         the report.
 
         The report names a file that outlives this worker. The object beside it is a cache for a learner on
         another node. versions: of the group's oldest and newest token, in steps. withheld_reason: why it is
-        not to be trained; None if it is. scores: as in `Delivered`. Raises OSError from the disk.
+        not to be trained; None if it is. withheld: as in `Delivered`. Raises OSError from the disk.
         """
         name = layout.group_file(lease.group_id, lease.lineage, lease.attempt)
         entry = await asyncio.to_thread(spool.write, self._spool, name, payload)
@@ -158,7 +158,7 @@ class LeaseLoop:
             lease.group_id, lease.attempt, lease.lineage, entry, *versions, withheld_reason=withheld_reason
         )
         handle = ray.put(payload) if self._objects else None
-        sent = _Sent(Delivered(group, handle, scores), asyncio.get_running_loop().create_future())
+        sent = _Sent(Delivered(group, handle, withheld), asyncio.get_running_loop().create_future())
         self._outbox.append(sent)
         self._delivering += 1
         self._changed.set()

@@ -39,7 +39,7 @@ from dynalign.rollout.judges.respondents import Askers
 from dynalign.rollout.judges.value_texts import ValueTexts
 from dynalign.rollout.ledger.evaluation_leases import EvaluationLease, EvaluationResult
 from dynalign.rollout.ledger.kinds import AnyLease
-from dynalign.rollout.ledger.values import Lease
+from dynalign.rollout.ledger.values import Lease, WithheldScores
 from dynalign.rollout.prompts import PromptSet
 from dynalign.rollout.records import Group
 from dynalign.rollout.weights.version import WeightVersion, travelling_adapter, version_label
@@ -67,6 +67,8 @@ class WorkerSpec:
     """Processor cores that it may use; None for all."""
     texts: ValueTexts
     """The value's texts, as the driver read them: `judge.values` need not exist on the worker's node."""
+    model_hash: str = ""
+    """Hash of the initial model's content, for the records."""
 
 
 class RolloutWorker:
@@ -116,7 +118,15 @@ class RolloutWorker:
         judge = make_judge(self._engine, contexts, texts, *asked)
         seconds = make_second_judges(self._engine, contexts, texts, *asked)
         self._maker = GroupMaker(
-            run, spec.name, self._engine, judge, contexts, texts, lambda: self._held[1], seconds
+            run,
+            spec.name,
+            self._engine,
+            judge,
+            contexts,
+            texts,
+            lambda: self._held[1],
+            seconds,
+            spec.model_hash,
         )
         gc.freeze()  # a collection that walks through all objects of the libraries would stop every loop here
         self._loader = WeightLoader(
@@ -183,10 +193,9 @@ class RolloutWorker:
         made = await self._maker.make(draw)
         payload = await asyncio.to_thread(_encode, made)
         versions = (made.version_min, made.version_max)
-        scores = [score for score in made.scores_G if score is not None]
-        without_signal = made.withheld_reason is not None and scores
-        said = (min(scores), max(scores)) if without_signal else None
-        await self._leases.deliver(lease, payload, versions, made.withheld_reason, said)
+        reason = made.withheld_reason
+        said = None if reason is None else WithheldScores(made.prompt_id, made.scores_G, made.noise_std)
+        await self._leases.deliver(lease, payload, versions, reason, said)
 
     async def _evaluate(self, lease: EvaluationLease) -> None:
         await self._holds((lease.lineage, lease.version))

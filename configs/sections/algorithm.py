@@ -22,6 +22,17 @@ class AlgorithmSettings(Section):
     """The importance ratio is clipped from above at 1 + clip_high."""
     kl_coef: Annotated[float, Field(ge=0.0, le=10.0)] = 0.0
     """Weight of the KL divergence to the initial policy: the k2 estimator in the loss, k3 in the metrics."""
+    system_prompt: Literal["left_out", "kept"] = "left_out"
+    """Whether the learner's context has s, the system prompt that carries the value. `left_out`: a plain
+    user's context, so that the value moves from the prompt into the weights (the method). `kept`: the context
+    that sampled, which is ordinary GRPO."""
+    context_taper: bool = False
+    """Multiply the terms of tokens with negative advantage by min(1, π(y|x) / π(y|s,x)), without gradient:
+    what the plain policy hardly says is hardly pushed down. The denominator is the engine's when it sampled,
+    the numerator the learner's at the start of the step. Never part of the ratio."""
+    distill_coef: Annotated[float, Field(ge=0.0, le=10.0)] = 0.0
+    """Weight of context distillation (arXiv 2209.15189): of KL(π(·|s,x) to π(·|x)) along the sampled tokens,
+    whatever their advantage."""
     loss_aggregation: Literal["token_mean", "sequence_mean", "fixed_length"] = "token_mean"
     """How the terms of single tokens become the loss of a step, always over the candidates of all ranks
     together."""

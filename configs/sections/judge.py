@@ -61,6 +61,10 @@ class JudgeSettings(Section):
     """Also score the sample by each aspect of the value, for `rubric: unified`."""
     probe_fraction: Fraction = 0.0625
     """Share of the groups that `probes` and `probe_factorized` score."""
+    consistency_weight: bool = False
+    """Multiply a group's advantages by (τ-b + 1) / 2, with Kendall's τ-b between the scores of the live
+    policy and those of the initial one (after CREAM, arXiv 2410.12735); for `kind: self`, with `frozen` as a
+    probe of every group or as a veto. An undefined τ-b counts as 0."""
     scorer: Literal["expected", "sampled"] = "expected"
     """`expected`: one constrained token, score = sum of k q(k) over the grades; `sampled`: a rationale, then
     an integer."""

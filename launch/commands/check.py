@@ -46,9 +46,13 @@ def context_lines(loaded: LoadedRun) -> Iterator[str]:
         raise UserError([Mistake("model", settings.model, rule, remedy)])
     contexts = run_contexts(settings, model, run_texts(settings))
     prompt = prompts_of(settings).train[0]
+    kept = settings.algorithm.system_prompt == "kept"
     for title, ids in (
-        ("sampling context", contexts.sampling_context(prompt.prompt)),
-        ("learning context", contexts.learning_context(prompt.prompt)),
+        (
+            "sampling and learning context" if kept else "sampling context",
+            contexts.sampling_context(prompt.prompt),
+        ),
+        ("plain context" if kept else "learning context", contexts.learning_context(prompt.prompt)),
     ):
         yield f"--- {title} of prompt {prompt.id}, {len(ids)} tokens ---"
         yield contexts.tokenizer.decode(ids, skip_special_tokens=False)

@@ -15,6 +15,7 @@ from typing import Any
 
 from dynalign.configs.errors import Mistake, UserError
 from dynalign.configs.load import load_run
+from dynalign.configs.schema import RunSettings
 from dynalign.launch.models.folder import model_folder
 from dynalign.learner.batch import TrainingBatch, decode_groups
 from dynalign.run_folder import checkpoint, layout
@@ -34,34 +35,36 @@ _WEIGHTS_TOLERANCE = 0.1
 them."""
 
 
-def replay(run_folder: Path) -> int:
+def replay(run_folder: Path, until: int | None = None) -> int:
     """Prints the recorded and the replayed figures of each step. Returns 0 if all agree, 1 if one does not.
 
-    Raises UserError when the experience of the first or of a later step is missing, RecordError for a
+    until: the last step to replay, from the nearest checkpoint before it; None replays all steps from the
+    first one on.
+
+    Raises UserError when the experience of a step on the way is missing, RecordError or CheckpointError for a
     damaged file.
     """
     settings = load_run(str(run_folder / layout.CONFIG)).settings
     recorded = {row["step"]: row for row in read_metrics(run_folder) if row["loss"] is not None}
     experience = run_folder / layout.EXPERIENCE
-    steps = [step for step in sorted(recorded) if experience_file(experience, step).exists()]
-    if not steps or steps[0] != 1 or steps != list(range(1, len(steps) + 1)):
-        rule = "has no experience of every step from the first one on"
-        remedy = "replay a run made with experience.keep_steps=null and one rank"
-        raise UserError([Mistake(str(experience), None, rule, remedy)])
-    os.environ.update(RANK="0", WORLD_SIZE="1", LOCAL_RANK="0", MASTER_ADDR="127.0.0.1", MASTER_PORT="0")
-    if settings.placement.device == "cpu":
-        os.environ["DS_ACCELERATOR"] = "cpu"
-    from dynalign.learner.learner import Learner  # reads the environment set above
-
-    model = Path(model_folder(settings.model))
-    learner = Learner(settings, model, 0, 1)
     checkpoints = checkpoint.whole(run_folder / layout.CHECKPOINTS)
+    start = 0
+    if until is not None and settings.learner.ranks == 1:
+        start = max((step for step in checkpoints if step < until), default=0)
+    steps = _steps(experience, recorded, start, until)
+    learner, model = _learner(settings)
+    if start:
+        checkpoint.verify(checkpoints[start])  # the learner unpickles it
+        learner.load(checkpoints[start] / layout.DEEPSPEED)
+        print(f"from the checkpoint of step {start}")
     differing = 0
     print("step  recorded loss  replayed loss  recorded norm  replayed norm")
     for step in steps:
         file = experience_file(experience, step)
         payload = file.read_bytes()
-        batch = TrainingBatch.of(decode_groups([payload], [file.name]), settings.algorithm.advantage_scale)
+        decoded = decode_groups([payload], [file.name])
+        weighted = settings.judge.consistency_weight
+        batch = TrainingBatch.of(decoded, settings.algorithm.advantage_scale, weighted)
         present_fraction = len(batch.groups_P) / settings.rollout.prompts_per_step
         learner.prepare(step, [payload], [file.name], present_fraction)
         report = learner.run(step)
@@ -73,6 +76,35 @@ def replay(run_folder: Path) -> int:
             wrong += _compare_weights(learner, step, checkpoints[step] / layout.EXPORTED_MODEL, model)
         differing += bool(wrong)
     return 1 if differing else 0
+
+
+def _steps(experience: Path, recorded: Mapping[int, Row], start: int, until: int | None) -> list[int]:
+    """The steps after `start` to replay, without a hole. Raises UserError for one that is not recorded."""
+    kept = [step for step in sorted(recorded) if experience_file(experience, step).exists()]
+    if until is None:
+        if kept and kept == list(range(1, len(kept) + 1)):
+            return kept
+        rule = "has no experience of every step from the first one on"
+        remedy = "replay a run made with experience.keep_steps=null and one rank"
+        raise UserError([Mistake(str(experience), None, rule, remedy)])
+    wanted = list(range(start + 1, until + 1))
+    missing = [step for step in wanted if step not in kept]
+    if missing:
+        rule = f"has no record of step {missing[0]}, and steps {wanted[0]} to {until} are learned again"
+        remedy = "name a step whose way from a checkpoint, or from the first step, is recorded"
+        raise UserError([Mistake(str(experience), until, rule, remedy)])
+    return wanted
+
+
+def _learner(settings: RunSettings) -> tuple[Any, Path]:
+    """The learner of one rank before the first step, and the folder of its model."""
+    os.environ.update(RANK="0", WORLD_SIZE="1", LOCAL_RANK="0", MASTER_ADDR="127.0.0.1", MASTER_PORT="0")
+    if settings.placement.device == "cpu":
+        os.environ["DS_ACCELERATOR"] = "cpu"
+    from dynalign.learner.learner import Learner  # reads the environment set above
+
+    model = Path(model_folder(settings.model))
+    return Learner(settings, model, 0, 1), model
 
 
 def _resumed(recorded: Mapping[int, Row], step: int) -> bool:

@@ -16,10 +16,10 @@ from dynalign.launch.plan.memory import (
 
 _TEXT_BYTES = 4
 """A token's text: English has about four characters a token."""
-_ROW_BYTES = 500
-"""A candidate's names, hashes, digits, times and offsets in the Arrow schema."""
-_OPINION_BYTES = 100
-"""Names, score, status and offsets of one opinion, without its text."""
+_ROW_BYTES = 1000
+"""A candidate's names, hashes, rules, digits, times and offsets in the Arrow schema."""
+_OPINION_BYTES = 200
+"""Names, score, status, distribution and offsets of one opinion, without its text."""
 _ASPECTS = 4
 """Of the shipped value."""
 
@@ -77,7 +77,8 @@ def _share_recorded(settings: RunSettings) -> float:
 
 
 def verdict_bytes(judge: JudgeSettings) -> int:
-    """The most that the texts and opinions of one candidate's verdict take, probes included."""
+    """The most that the texts and opinions of one candidate's verdict take, probes and second scores
+    included, the mean over the candidates. Of a stance the record has both the answer and its reason."""
     stances = len(judge.stances) * (judge.rounds + 1)
     seconds = len(judge.probes) + (0 if judge.kind == "panel" else len(judge.veto))
     asked = (stances or max(1, len(judge.scorers))) + seconds
@@ -85,7 +86,8 @@ def verdict_bytes(judge: JudgeSettings) -> int:
     reasoned = judge.kind != "function" and (judge.scorer == "sampled" or judge.kind == "ranked")
     text = judge.samples * judge.max_rationale_tokens * _TEXT_BYTES if reasoned else 0
     opinions = asked * aspects * judge.samples if asked * aspects > 1 or judge.kind == "ranked" else 0
-    return asked * aspects * text + opinions * _OPINION_BYTES
+    texts = asked * aspects * text * (2 if judge.kind == "panel" else 1)
+    return ceil((texts + opinions * _OPINION_BYTES) * (1.0 + judge.noise_fraction))
 
 
 def disk_parts(settings: RunSettings, shape: ModelShape) -> tuple[Part, ...]:

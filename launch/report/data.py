@@ -17,7 +17,7 @@ import yaml
 from dynalign.configs.errors import Mistake, RecordError, UserError
 from dynalign.endpoint.budget import AccountTotal, totals_in
 from dynalign.evaluation.statistics.estimates import Estimate, mean_interval, ratio_interval
-from dynalign.rollout.arrow_schema import decode
+from dynalign.rollout.arrow_schema import decode, to_group
 from dynalign.run_folder import layout
 from dynalign.run_folder.heldout import HeldoutItem
 from dynalign.run_folder.metrics import Row, read_heldout, read_metrics
@@ -211,6 +211,7 @@ def _sample(group: pa.RecordBatch) -> dict[str, Any]:
     """One group as the sample browser reads it: best candidate first, unparsed ones last."""
     rows = group.to_pylist()
     scores = [row["score"] for row in rows if row["score"] is not None]
+    verdicts = [candidate.verdict for candidate in to_group(group).candidates_G]
     candidates = [
         {
             "candidate": row["candidate"],
@@ -223,11 +224,11 @@ def _sample(group: pa.RecordBatch) -> dict[str, Any]:
             "versions": sorted({span["version"] for span in row["spans"]}),
             "digits": row["digit_probs_6"],
             "mass": row["digit_mass"],
-            "verdict": _cut(row["verdict_text"]),
+            "verdict": _cut(verdict.text),
             "gap": _gap(row["gap_sum_nats"], row["gap_tokens"]),
             "text": _cut(row["text"]),
         }
-        for row in rows
+        for row, verdict in zip(rows, verdicts, strict=True)
     ]
     candidates.sort(
         key=lambda candidate: -math.inf if candidate["score"] is None else candidate["score"], reverse=True

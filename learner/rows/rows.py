@@ -77,6 +77,8 @@ class Row:
     behaviour_logprobs_T: NDArray[np.float32] | None
     """log π of the policy that sampled, nats; NaN for a token without a record. None if no token of the row
     has one."""
+    sampling_logprobs_T: NDArray[np.float32]
+    """log π(y|s,x) by the engine when the tokens were sampled, nats."""
     candidates: tuple[int, ...]
     """The numbers of the candidates in the batch, in the order of their tokens in T."""
     chunks: int
@@ -176,6 +178,7 @@ def _build(shares: list[Share], chunks: int) -> Row:
     advantages = [np.zeros(0, np.float32)]
     weights = [np.zeros(0, np.float32)]
     behaviour = [np.zeros(0, np.float32)]
+    sampling = [np.zeros(0, np.float32)]
     candidates: list[int] = []
     end = 0
     for share in shares:
@@ -197,6 +200,7 @@ def _build(shares: list[Share], chunks: int) -> Row:
             advantages.append(np.full(count, share.advantages_G[member], np.float32))
             weights.append(np.full(count, share.weights_G[member], np.float32))
             behaviour.append(np.full(count, np.nan, np.float32) if recorded is None else recorded)
+            sampling.append(share.group.sampling_logprobs_G[member])
             candidates.append(share.first + member)
     behaviour_T = np.concatenate(behaviour)
     return Row(
@@ -208,6 +212,7 @@ def _build(shares: list[Share], chunks: int) -> Row:
         advantages_T=np.concatenate(advantages),
         weights_T=np.concatenate(weights),
         behaviour_logprobs_T=None if np.isnan(behaviour_T).all() else behaviour_T,
+        sampling_logprobs_T=np.concatenate(sampling),
         candidates=tuple(candidates),
         chunks=chunks,
     )

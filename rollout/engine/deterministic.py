@@ -13,7 +13,7 @@ import random
 from dynalign.rollout.engine.base import EngineRequest, EngineResult
 from dynalign.rollout.records import VersionSpan
 from dynalign.rollout.weights.source import Source
-from dynalign.rollout.weights.version import Manifest, label_step
+from dynalign.rollout.weights.version import Manifest, label_lineage, label_step
 
 
 class DeterministicEngine:
@@ -26,7 +26,7 @@ class DeterministicEngine:
         self._vocabulary = vocabulary
         self._eos_id = eos_id
         self._token_s = token_s
-        self._step = label_step(label)
+        self._label = label
 
     async def generate(self, request: EngineRequest) -> EngineResult:
         asked = repr((request.token_ids, request.seed, request.json_schema))
@@ -37,7 +37,7 @@ class DeterministicEngine:
             best = max(range(len(logprobs)), key=logprobs.__getitem__)
             token_ids = (request.choice_ids[best],)
             chosen = (logprobs[best],)
-            return EngineResult(token_ids, chosen, "length", (VersionSpan(self._step, 0, 1),), logprobs)
+            return EngineResult(token_ids, chosen, "length", (_span(self._label, 1),), logprobs)
         if request.prefill_from is not None:
             scored_T = tuple(-rng.random() for _ in request.token_ids[request.prefill_from :])
             return EngineResult((), (), "length", (), prefill_logprobs_T=scored_T)
@@ -46,15 +46,15 @@ class DeterministicEngine:
         stopped = length < request.max_tokens
         if stopped:
             sampled[-1] = self._eos_id
-        version = self._step
+        label = self._label
         await asyncio.sleep(length * self._token_s)
         logprobs_T = tuple(-rng.random() for _ in sampled)
-        spans = (VersionSpan(version, 0, length),)
+        spans = (_span(label, length),)
         return EngineResult(tuple(sampled), logprobs_T, "stop" if stopped else "length", spans)
 
     async def load_weights(self, label: str, manifest: bytes, source: Source) -> float:
         Manifest.unpack(manifest)
-        self._step = label_step(label)
+        self._label = label
         return 0.0
 
     async def sleep(self) -> None:
@@ -65,3 +65,7 @@ class DeterministicEngine:
 
     async def close(self) -> None:
         """There is nothing to end."""
+
+
+def _span(label: str, tokens: int) -> VersionSpan:
+    return VersionSpan(label_step(label), 0, tokens, label_lineage(label))

@@ -9,7 +9,7 @@ from vllm.sampling_params import StructuredOutputsParams
 
 from dynalign.rollout.engine.base import EngineRequest, EngineResult
 from dynalign.rollout.records import VersionSpan
-from dynalign.rollout.weights.version import label_step
+from dynalign.rollout.weights.version import label_lineage, label_step
 
 
 def sampling_params(request: EngineRequest) -> SamplingParams:
@@ -53,6 +53,9 @@ def engine_result(request: EngineRequest, output: RequestOutput) -> EngineResult
         pairs = zip(scored, ids, strict=True)
         prefill = tuple(position[token].logprob for position, token in pairs if position is not None)
     stamped = completion.weight_versions or ()
-    spans = tuple(VersionSpan(label_step(span.version), span.start, span.end) for span in stamped)
+    spans = tuple(
+        VersionSpan(label_step(span.version), span.start, span.end, label_lineage(span.version))
+        for span in stamped
+    )
     reason: Literal["stop", "length"] = "stop" if completion.finish_reason == "stop" else "length"
     return EngineResult(token_ids, logprobs_T, reason, spans, choices, prefill)

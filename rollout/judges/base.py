@@ -9,6 +9,7 @@ panel.py        stances that score, read each other's reasons and score again
 ranked.py       one call that puts the group in order
 function.py     a Python callable (verifiable rewards)
 persistent.py   what failed is asked again
+rederived.py    from the records to the scores again
 make.py         the judges that the settings name
 """
 

@@ -52,8 +52,19 @@ class Committee:
 
 def opinions_of(judge: str, verdict: Verdict, role: OpinionRole) -> tuple[Opinion, ...]:
     """A judge's verdict as opinions in a verdict of several judges: the whole one, then its own parts."""
-    whole = Opinion(judge, verdict.score, verdict.status, role, text=verdict.text)
-    return (whole, *(replace(opinion, role=role) for opinion in verdict.opinions))
+    whole = Opinion(
+        judge,
+        verdict.score,
+        verdict.status,
+        role,
+        text=verdict.text,
+        digit_probs=verdict.digit_probs_6,
+        # Of several rubrics the verdict has the least, which is not that of one distribution.
+        digit_mass=None if verdict.digit_probs_6 is None else verdict.digit_mass,
+        answers=verdict.answers,
+    )
+    parts = (each if each.role == "again" else replace(each, role=role) for each in verdict.opinions)
+    return (whole, *parts)
 
 
 def merged_costs(judges: Sequence[RunJudge]) -> dict[str, JudgeCost]:

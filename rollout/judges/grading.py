@@ -22,6 +22,8 @@ class Grade(NamedTuple):
     """The distribution over the grades, where one token was read."""
     mass: float | None = None
     """Raw probability of all grades together, where one token was read."""
+    answers: tuple[str, ...] = ()
+    """The raw answers apart, where texts were read."""
 
 
 class Grader(Protocol):

@@ -115,6 +115,7 @@ class PanelJudge:
                 stance=stance.name,
                 round=number,
                 text=parse_reason(grade.text or "") or grade.text,
+                answers=grade.answers,
             )
             for stance, grade in zip(self._stances, grades, strict=True)
         ]

@@ -20,7 +20,7 @@ from dynalign.rollout.judges.messages import TOKENS_PER_NUMBER, ranked_message
 from dynalign.rollout.judges.persistent import Again, persistently
 from dynalign.rollout.judges.respondents import NoAnswer, Respondent
 from dynalign.rollout.judges.sampled import reasoned_schema
-from dynalign.rollout.judges.scoring import parse_order
+from dynalign.rollout.judges.scoring import order_scores, parse_order
 from dynalign.rollout.judges.value_texts import ValueTexts
 from dynalign.rollout.records import HIGHEST_SCORE, Opinion, Verdict
 from dynalign.run_folder.run_status import JudgeCost
@@ -39,6 +39,8 @@ class _Ranking(NamedTuple):
     status: GradeStatus
     text: str
     """The raw answer, or why there is none."""
+    answers: tuple[str, ...] = ()
+    """The raw answer, where there is one."""
 
 
 class RankedJudge:
@@ -102,10 +104,9 @@ class RankedJudge:
         raw = "\n".join(answers)
         best_first = parse_order(raw, len(order))
         if best_first is None:
-            return _Ranking({}, positions, "unparsed", raw)
-        step = HIGHEST_SCORE / (len(texts_G) - 1)
-        behind = {order[number - 1]: len(texts_G) - place for place, number in enumerate(best_first, 1)}
-        return _Ranking({index: step * count for index, count in behind.items()}, positions, "parsed", raw)
+            return _Ranking({}, positions, "unparsed", raw, (raw,))
+        scores = order_scores(best_first, order, len(texts_G))
+        return _Ranking(scores, positions, "parsed", raw, (raw,))
 
     def _verdict(self, rankings: Sequence[_Ranking], index: int) -> Verdict:
         opinions = tuple(
@@ -114,6 +115,7 @@ class RankedJudge:
                 ranking.scores.get(index),
                 ranking.status,
                 position=ranking.positions[index],
+                answers=ranking.answers,
             )
             for ranking in rankings
         )

@@ -12,9 +12,9 @@ from dynalign.run_folder.run_status import JudgeCost
 
 
 class RubricJudge:
-    """With several rubrics the aspects' scores are aggregated, and kept as opinions; the verdict then keeps
-    no distribution. A rubric without a score leaves the candidate without one: a mean over the others would
-    be of another level."""
+    """With several rubrics the aspects' scores are aggregated, and kept as opinions with their distributions
+    and answers; the verdict then keeps none. A rubric without a score leaves the candidate without one: a
+    mean over the others would be of another level."""
 
     compares = False
 
@@ -47,7 +47,8 @@ class RubricJudge:
         grades = await asyncio.gather(*jobs)
         if len(grades) == 1:
             (only,) = grades
-            return Verdict(only.score, only.status, only.probs, only.mass, only.text)
+            read = (only.score, only.status, only.probs, only.mass, only.text)
+            return Verdict(*read, answers=only.answers)
         return self._aggregated(dict(zip(rubrics, grades, strict=True)))
 
     def _aggregated(self, grades: Mapping[str, Grade]) -> Verdict:
@@ -61,6 +62,16 @@ class RubricJudge:
             digit_mass=min(masses) if masses else None,
             text="\n".join(said) if said else None,
             opinions=tuple(
-                Opinion(self.name, grade.score, grade.status, rubric=name) for name, grade in grades.items()
+                Opinion(
+                    self.name,
+                    grade.score,
+                    grade.status,
+                    rubric=name,
+                    text=grade.text,
+                    digit_probs=grade.probs,
+                    digit_mass=grade.mass,
+                    answers=grade.answers,
+                )
+                for name, grade in grades.items()
             ),
         )

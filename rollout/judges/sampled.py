@@ -1,11 +1,9 @@
 """The paper's way to score (arXiv 2512.05464): a rationale and an integer, as constrained JSON."""
 
-from statistics import fmean
-
 from dynalign.configs.sections.judge import JudgeSettings
-from dynalign.rollout.judges.grading import Grade
+from dynalign.rollout.judges.grading import Grade, GradeStatus
 from dynalign.rollout.judges.respondents import NoAnswer, Respondent
-from dynalign.rollout.judges.scoring import parse_verdict, points
+from dynalign.rollout.judges.scoring import sampled_score
 
 # The order of the keys matters: the rationale is written before what it leads to.
 _SCHEMA = (
@@ -55,8 +53,6 @@ class SampledGrader:
         if isinstance(answers, NoAnswer):
             return Grade(None, answers.status, answers.cause)
         raw = "\n".join(answers)
-        grades = settings.grades
-        read = [grade for grade in (parse_verdict(answer, grades) for answer in answers) if grade is not None]
-        if not read:
-            return Grade(None, "unparsed", raw)
-        return Grade(points(fmean(read), grades), "parsed", raw)
+        score = sampled_score(answers, settings.grades)
+        status: GradeStatus = "unparsed" if score is None else "parsed"
+        return Grade(score, status, raw, answers=tuple(answers))

@@ -50,8 +50,13 @@ def expected_score(
     unnormalized_6 = [math.exp(logprob - highest) for logprob in digit_logprobs_6]
     total = math.fsum(unnormalized_6)
     q_6 = [value / total for value in unnormalized_6]
-    grade = math.fsum(grade * q for grade, q in zip(grades, q_6, strict=True))
-    return points(grade, grades), math.exp(highest) * total, q_6
+    return expectation(q_6, grades), math.exp(highest) * total, q_6
+
+
+def expectation(q_6: Sequence[float], grades: Sequence[int] = GRADES) -> float:
+    """Σ k·q(k) in points of a distribution over the grades, ascending. Raises ValueError unless each grade
+    has a probability."""
+    return points(math.fsum(grade * q for grade, q in zip(grades, q_6, strict=True)), grades)
 
 
 def _unique_fields(pairs: list[tuple[str, object]]) -> dict[str, object]:
@@ -81,6 +86,12 @@ def parse_verdict(text: str, grades: Sequence[int] = GRADES) -> int | None:
     return score if type(score) is int and grades[0] <= score <= grades[-1] else None
 
 
+def sampled_score(answers: Sequence[str], grades: Sequence[int] = GRADES) -> float | None:
+    """The mean of the grades in those verdicts that can be read, in points; None if none can."""
+    read = [grade for grade in (parse_verdict(answer, grades) for answer in answers) if grade is not None]
+    return points(fmean(read), grades) if read else None
+
+
 def parse_order(text: str, candidates: int) -> list[int] | None:
     """The numbers 1 to `candidates`, best first, in the field `order` of one JSON object alone; None unless
     each stands there once. Never raises, whatever the text."""
@@ -88,6 +99,16 @@ def parse_order(text: str, candidates: int) -> list[int] | None:
     if not isinstance(order, list) or not all(type(number) is int for number in order):
         return None
     return order if sorted(order) == list(range(1, candidates + 1)) else None
+
+
+def order_scores(best_first: Sequence[int], shown: Sequence[int], candidates: int) -> dict[int, float]:
+    """Index of a candidate → 5 · (candidates behind it) / (G - 1), in points.
+
+    best_first: the numbers of a ranking, from 1, as `parse_order` reads them. shown: the index of the
+    candidate that had each number. candidates: G, those included that were not shown and are behind all."""
+    step = HIGHEST_SCORE / (candidates - 1)
+    behind = {shown[number - 1]: candidates - place for place, number in enumerate(best_first, 1)}
+    return {index: step * count for index, count in behind.items()}
 
 
 def parse_reason(text: str) -> str:

@@ -33,6 +33,9 @@ JUDGE_PREFILLS: Mapping[str, str] = {"expected": "Grade: ", "sampled": ""}
 Without it a small chat model starts a sentence: SmolLM2-135M puts 0.16 of its mass on the six digits, with
 it 0.85. It ends in a space because a digit after a space is a token of its own."""
 
+PREFILL = "prefill"
+"""The name of `ValueTexts.judge_prefill` among the parts of a hash."""
+
 _MOST_BYTES = 1 << 20
 """Of one text. A judge's context of 100,000 tokens has about half of it."""
 _DEFINITION_FILE = "collective_agency.md"
@@ -86,6 +89,10 @@ class ValueTexts:
     """What a stance is asked once it has seen the others' reasons, with `ROUND_PLACEHOLDERS`."""
     ranked_template: str = ""
     """The message of a judge that ranks, with `RANKED_PLACEHOLDERS`."""
+    definition_parts: Mapping[str, str] = field(default_factory=dict)
+    """File → its exact text, of what `definition_hash` is over, in its order."""
+    rubric_parts: Mapping[str, str] = field(default_factory=dict)
+    """The same for `rubric_hash`; `judge_prefill` is its part `PREFILL`."""
 
 
 @dataclass(frozen=True)
@@ -171,20 +178,24 @@ def load_value_texts(
     prefill = JUDGE_PREFILLS[scorer]
     judging = [*rubric_files.values(), f"judge_{scorer}.txt"]
     besides = [*stance_files.values(), *list(templates)[1:]]
+    exact = {name: content.decode() for name, content in contents.items()}
+    definition_parts = {name: exact[name] for name in steering}
+    rubric_parts = {name: exact[name] for name in judging}
+    rubric_parts |= {PREFILL: prefill} | {name: exact[name] for name in besides}
     return ValueTexts(
         definition=texts[_DEFINITION_FILE],
         generation_system=texts[_SYSTEM_FILE],
         rubrics={name: texts[file] for name, file in rubric_files.items()},
         judge_template=texts[f"judge_{scorer}.txt"],
         judge_prefill=prefill,
-        definition_hash=_hash(contents[name] for name in steering),
-        rubric_hash=_hash(
-            [*(contents[n] for n in judging), prefill.encode(), *(contents[n] for n in besides)]
-        ),
+        definition_hash=texts_hash(definition_parts.values()),
+        rubric_hash=texts_hash(rubric_parts.values()),
         probe_rubrics={name: texts[file] for name, file in probe_files.items()},
         stances={name: texts[file] for name, file in stance_files.items()},
         round_template=texts.get(_ROUND_FILE, ""),
         ranked_template=texts.get(_RANKED_FILE, ""),
+        definition_parts=definition_parts,
+        rubric_parts=rubric_parts,
     )
 
 
@@ -271,8 +282,10 @@ def _template_mistakes(file: str, template: str, placeholders: Sequence[str]) ->
     return mistakes
 
 
-def _hash(contents: Iterable[bytes]) -> str:
+def texts_hash(texts: Iterable[str]) -> str:
+    """16 hexadecimal characters of SHA-256 over texts, each with its length in bytes before it."""
     digest = hashlib.sha256()
-    for content in contents:
+    for text in texts:
+        content = text.encode()
         digest.update(len(content).to_bytes(8, "big") + content)
     return digest.hexdigest()[:16]

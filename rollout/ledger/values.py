@@ -173,6 +173,18 @@ class ScoredGroup(NamedTuple):
         return GroupKey(self.group_id, self.attempt, self.lineage)
 
 
+class WithheldScores(NamedTuple):
+    """What a worker says of a group that is not to be trained: WithheldScores("governance-004", (2.0, 2.0,
+    None), noise_std=0.1)."""
+
+    prompt_id: str
+    """Id of the prompt in its source."""
+    scores_G: tuple[float | None, ...]
+    """The candidates' scores in points; None for one without a score."""
+    noise_std: float | None
+    """The worker's estimate of the judge's noise, in points; None before it has one."""
+
+
 class Delivered(NamedTuple):
     """One group of a worker's report."""
 
@@ -180,9 +192,8 @@ class Delivered(NamedTuple):
     """What the worker says about it."""
     handle: object | None
     """Reference to a copy of the file's bytes in the object store; None where the file is the only copy."""
-    scores: tuple[float, float] | None = None
-    """Lowest and highest score of its candidates, in points; None for a group that can be trained, or where
-    no candidate has a score."""
+    withheld: WithheldScores | None = None
+    """The scores behind `group.withheld_reason`; None for a group that can be trained."""
 
 
 class Scored(NamedTuple):

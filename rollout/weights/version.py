@@ -185,6 +185,11 @@ def label_step(label: str) -> int:
     return int(label.rpartition(".")[2])
 
 
+def label_lineage(label: str) -> int:
+    """The lineage in a label made by `version_label`."""
+    return int(label.rpartition(".")[0])
+
+
 def checksum(data: Buffer) -> str:
     """xxh3 (64 bits) of bytes in host memory, hexadecimal. xxh64 would take twice as long."""
     return xxhash.xxh3_64(data).hexdigest()

@@ -117,6 +117,7 @@ def test_a_steps_operations_are_those_that_torch_counts(tmp_path: Path) -> None:
         nothing_T,
         nothing_T,
         None,
+        nothing_T,
         (0,),
         1,
     )

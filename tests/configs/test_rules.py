@@ -52,6 +52,14 @@ BROKEN = {
         ["judge.rubric=factorized", "judge.probe_factorized=true"],
         "judge.probe_factorized",
     ),
+    "consistency_is_that_of_the_live_policy": (
+        ["judge.kind=frozen", "judge.consistency_weight=true"],
+        "judge.consistency_weight",
+    ),
+    "consistency_needs_the_initial_policy_on_every_group": (
+        ["judge.probes=[frozen]", "judge.consistency_weight=true"],
+        "judge.consistency_weight",
+    ),
     "grades_ascend": (
         ["judge.values=./v", "judge.lowest_grade=5", "judge.highest_grade=5"],
         "judge.lowest_grade",
@@ -62,6 +70,14 @@ BROKEN = {
     "minibatches_at_most_prompts_per_step": (["algorithm.minibatches=5"], "algorithm.minibatches"),
     "ranks_at_most_candidates_per_step": (["learner.ranks=33"], "learner.ranks"),
     "warmup_steps_at_most_steps": (["learner.warmup_steps=9"], "learner.warmup_steps"),
+    "taper_needs_two_contexts": (
+        ["algorithm.system_prompt=kept", "algorithm.context_taper=true"],
+        "algorithm.context_taper",
+    ),
+    "distillation_needs_two_contexts": (
+        ["algorithm.system_prompt=kept", "algorithm.distill_coef=0.1"],
+        "algorithm.distill_coef",
+    ),
     "gap_probes_at_most_group_size": (["rollout.gap_probes=9"], "rollout.gap_probes"),
     "lora_targets_present_and_distinct": (["learner.lora.targets=[]"], "learner.lora.targets"),
     "convergence_needs_heldout_prompts": (["convergence.window=2", "heldout.prompts=0"], "convergence"),
@@ -143,6 +159,10 @@ MENDED = [
     ["judge.kind=function", "judge.function=a.b:c", "judge.veto=[self]"],
     ["judge.values=./v", "judge.lowest_grade=1", "judge.highest_grade=9"],
     ["judge.values=./v", "judge.scorer=sampled", "judge.highest_grade=100"],
+    ["judge.consistency_weight=true", "judge.probes=[frozen]", "judge.probe_fraction=1"],
+    ["judge.consistency_weight=true", "judge.veto=[frozen]"],
+    ["algorithm.context_taper=true", "algorithm.distill_coef=0.1"],
+    ["algorithm.system_prompt=kept"],
     ["learner.token_budget=560"],
     ["algorithm.minibatches=4"],
     ["learner.ranks=32"],

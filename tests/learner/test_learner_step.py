@@ -16,18 +16,16 @@ from dynalign.configs.errors import RecordError
 from dynalign.configs.sections.algorithm import AlgorithmSettings
 from dynalign.configs.sections.learner import LoraSettings
 from dynalign.configs.sections.rollout import RolloutSettings
-from dynalign.learner.advantages import group_advantages
 from dynalign.learner.experience import read_step
 from dynalign.learner.weights import read_version
 from dynalign.rollout.records import Group
 from tests.worlds.one_rank import Learner
 from tests.worlds.tiny_groups import candidate, group, payloads, random_groups
 from tests.worlds.tiny_models import settings, tiny_llama
+from tests.worlds.written_out import RATE, WrittenOut
 
 RECORDED = RolloutSettings(group_size=2, max_completion_tokens=16, dtype="float32", record_behaviour=True)
 """The loss corrects for the difference between engine and learner."""
-RATE = 1e-2
-CLIP_NORM = 1.0
 
 
 @pytest.fixture(scope="module")
@@ -56,66 +54,6 @@ def state_of(learner: Learner) -> dict[str, Tensor]:
     version = learner.weights(1)
     assert version is not None
     return dict(read_version(*version))
-
-
-class WrittenOut:
-    """The step from its formulas: L = -(1/N) Σ min(ρA, clip(ρ)A) · w + kl_coef/(2N) Σ (d - ref)², clipped to
-    norm 1, AdamW.
-    """
-
-    def __init__(self, folder: Path, kl_coef: float = 0.0) -> None:
-        self.model = AutoModelForCausalLM.from_pretrained(
-            folder, dtype=torch.float32, attn_implementation="eager"
-        )
-        self.initial = AutoModelForCausalLM.from_pretrained(
-            folder, dtype=torch.float32, attn_implementation="eager"
-        )
-        self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=RATE, weight_decay=0.0)
-        self.kl_coef = kl_coef
-
-    @staticmethod
-    def logprobs(model: Any, one: Group, index: int) -> Tensor:
-        tokens = one.candidates_G[index].token_ids_T
-        logits_TV = model(torch.tensor([[*one.learning_context_ids, *tokens]])).logits[
-            0, len(one.learning_context_ids) - 1 : -1
-        ]
-        return logits_TV.log_softmax(-1).gather(-1, torch.tensor(tokens)[:, None])[:, 0]
-
-    def step(self, minibatches: Sequence[Sequence[Group]]) -> tuple[float, float]:
-        """(mean loss, mean gradient norm) over the minibatches."""
-        old = {
-            (g.group_id, i): self.logprobs(self.model, g, i).detach()
-            for part in minibatches
-            for g in part
-            for i in range(4)
-        }
-        losses, norms = [], []
-        for part in minibatches:
-            tokens = sum(len(one.token_ids_T) for g in part for one in g.candidates_G)
-            loss = torch.zeros(())
-            for g in part:
-                advantages_G = group_advantages(g.scores_G, "group")
-                for index, one in enumerate(g.candidates_G):
-                    now_T, old_T = self.logprobs(self.model, g, index), old[g.group_id, index]
-                    ratio_T = (now_T - old_T).exp()
-                    objective_T = torch.minimum(
-                        ratio_T * advantages_G[index], ratio_T.clamp(0.8, 1.28) * advantages_G[index]
-                    )
-                    if one.behaviour_logprobs_T is not None:
-                        objective_T = objective_T * (
-                            old_T - torch.tensor(one.behaviour_logprobs_T)
-                        ).exp().clamp(max=2)
-                    reference_T = self.logprobs(self.initial, g, index).detach()
-                    loss = (
-                        loss
-                        + (self.kl_coef * (now_T - reference_T).square() / 2 - objective_T).sum() / tokens
-                    )
-            loss.backward()
-            norms.append(float(torch.nn.utils.clip_grad_norm_(self.model.parameters(), CLIP_NORM)))
-            self.optimizer.step()
-            self.optimizer.zero_grad()
-            losses.append(float(loss.detach()))
-        return sum(losses) / len(losses), sum(norms) / len(norms)
 
 
 def agree(learner: Learner, written_out: WrittenOut) -> None:
@@ -177,6 +115,27 @@ def test_the_kl_term_pulls_towards_the_initial_policy(llama: Path) -> None:
         assert report["loss"] == pytest.approx(loss, rel=1e-3)
         assert report["grad_norm"] == pytest.approx(norm, rel=1e-3)
         assert report["kl"] > 0
+
+
+@pytest.mark.parametrize(("tapers", "distill_coef"), [(True, 0.0), (False, 0.5), (True, 0.5)])
+def test_a_step_with_taper_and_distillation_equals_the_same_step_written_out(
+    llama: Path, tapers: bool, distill_coef: float
+) -> None:
+    run = settings(llama, minibatches=2)
+    changed = {"context_taper": tapers, "distill_coef": distill_coef}
+    algorithm = run.algorithm.model_copy(update=changed)
+    recorded = run.rollout.model_copy(update={"record_behaviour": True})
+    learner = Learner(run.model_copy(update={"algorithm": algorithm, "rollout": recorded}), llama, 0, 1)
+    plain = learner_of(llama, minibatches=2)
+    written_out = WrittenOut(llama, tapers=tapers, distill_coef=distill_coef)
+    groups = random_groups(4, behaviour=True)
+    report = trained(learner, 1, groups)
+    loss, norm = written_out.step([groups[:2], groups[2:]])
+    assert report["loss"] == pytest.approx(loss, rel=1e-4, abs=1e-6)
+    assert report["grad_norm"] == pytest.approx(norm, rel=1e-4)
+    assert report["ratio_mean"] == pytest.approx(1.0, abs=0.5)
+    assert trained(plain, 1, groups)["grad_norm"] != pytest.approx(norm, rel=1e-3)
+    agree(learner, written_out)
 
 
 def test_with_adapters_the_initial_policy_is_the_one_without_them(llama: Path) -> None:

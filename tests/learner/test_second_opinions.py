@@ -1,11 +1,9 @@
 """What opinions say beside the scores, on numbers worked by hand."""
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from dynalign.learner.batch import TrainingBatch, decode_groups
-from dynalign.learner.second_opinions import kendall_tau_b, second_opinion_statistics
+from dynalign.learner.second_opinions import second_opinion_statistics
 from dynalign.rollout.records import Group, Opinion, Verdict
 from tests.worlds.tiny_groups import candidate, group, payloads
 
@@ -62,24 +60,3 @@ def test_a_ranking_judge_s_liking_for_a_place_is_a_correlation() -> None:
     assert found(first_is_best)["score_position_correlation"] == pytest.approx(-1.0)
     none = judged(1, 5.0, 5.0, 0.0, 0.0, opinions=[at(0, 5.0), at(1, 0.0), at(1, 5.0), at(0, 0.0)])
     assert found(none)["score_position_correlation"] == pytest.approx(0.0)
-
-
-def test_tau_b_worked_by_hand() -> None:
-    assert kendall_tau_b([(1, 1), (2, 2), (3, 3)]) == 1.0
-    assert kendall_tau_b([(1, 3), (2, 2), (3, 1)]) == -1.0
-    # of six pairs 4 agree and 1 does not; one is tied on the second side: 3 / sqrt(6 · 5)
-    assert kendall_tau_b([(1, 1), (2, 2), (3, 2), (4, 1.5)]) == pytest.approx((3 - 2) / (6 * 5) ** 0.5)
-    assert kendall_tau_b([(1, 2), (2, 2)]) is None
-    assert kendall_tau_b([]) is None
-
-
-@given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), min_size=2, max_size=12))
-def test_tau_b_turns_its_sign_with_one_side_and_is_the_same_for_both(pairs: list[tuple[int, int]]) -> None:
-    tau = kendall_tau_b([(float(one), float(other)) for one, other in pairs])
-    turned = kendall_tau_b([(float(one), -float(other)) for one, other in pairs])
-    swapped = kendall_tau_b([(float(other), float(one)) for one, other in pairs])
-    if tau is None or turned is None or swapped is None:
-        assert min(len({one for one, _ in pairs}), len({other for _, other in pairs})) < 2
-    else:
-        assert -1.0 <= tau <= 1.0
-        assert (turned, swapped) == (pytest.approx(-tau), pytest.approx(tau))

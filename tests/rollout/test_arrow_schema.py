@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from dynalign.configs.errors import RecordError
 from dynalign.rollout.arrow_schema import SCHEMA, decode, encode, to_batch, to_group
-from dynalign.rollout.records import Candidate, Group, Opinion, Verdict, VersionSpan
+from dynalign.rollout.records import Candidate, Group, Opinion, ScoringRules, Verdict, VersionSpan, spoken
 
 floats = st.floats(-50, 0, width=32)
 opinions = st.builds(
@@ -15,24 +15,37 @@ opinions = st.builds(
     round=st.integers(0, 9),
     position=st.none() | st.integers(0, 99),
     text=st.none() | st.text(),
+    digit_probs=st.none() | st.lists(st.floats(0, 1), max_size=6).map(tuple),
+    digit_mass=st.none() | st.floats(0, 1),
 )
+answered = st.lists(st.text(), min_size=1, max_size=3).map(
+    lambda answers: Opinion(
+        "self", 1.0, "parsed", rubric="power", text="\n".join(answers), answers=(*answers,)
+    )
+)
+rules = ScoringRules("self", "expected", "mean", "mean", 0, 5, 0.1)
 
 
 @st.composite
 def candidates(draw: st.DrawFn) -> Candidate:
     length = draw(st.integers(0, 5))
     parsed = draw(st.booleans())
+    lineage = draw(st.none() | st.integers(1, 9))
+    answers = draw(st.lists(st.text(), max_size=3).map(tuple))
+    said = draw(st.lists(opinions | answered, max_size=3).map(tuple))
+    joined = spoken(answers, said)
     return Candidate(
         token_ids_T=tuple(draw(st.lists(st.integers(0, 2**31 - 1), min_size=length, max_size=length))),
         sampling_logprobs_T=tuple(draw(st.lists(floats, min_size=length, max_size=length))),
         text=draw(st.text()),
         finish_reason=draw(st.sampled_from(["stop", "length"])),
-        spans=(VersionSpan(draw(st.integers(0, 99)), 0, length),) if length else (),
+        spans=(VersionSpan(draw(st.integers(0, 99)), 0, length, lineage),) if length else (),
         verdict=Verdict(
             draw(st.floats(0, 5)) if parsed else None,
             "parsed" if parsed else "unparsed",
-            text=draw(st.none() | st.text()),
-            opinions=draw(st.lists(opinions, max_size=3).map(tuple)),
+            text=draw(st.none() | st.text()) if joined is None else joined,
+            opinions=said,
+            answers=answers,
         ),
         behaviour_logprobs_T=draw(st.none() | st.lists(floats, min_size=length, max_size=length).map(tuple)),
         gap_sum_nats=draw(st.none() | st.floats(-9, 9)),
@@ -58,6 +71,8 @@ def group(candidates_G: tuple[Candidate, ...]) -> Group:
         leased_s=1.0,
         generated_s=2.0,
         scored_s=3.0,
+        scoring=rules,
+        model_hash="m" * 32,
     )
 
 

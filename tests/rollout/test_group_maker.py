@@ -5,6 +5,7 @@ import pytest
 
 from dynalign.configs.errors import JournalError
 from dynalign.configs.schema import RunSettings
+from dynalign.configs.sections.algorithm import AlgorithmSettings
 from dynalign.configs.sections.judge import JudgeSettings
 from dynalign.configs.sections.rollout import RolloutSettings
 from dynalign.rollout.contexts import load_contexts
@@ -47,11 +48,18 @@ def tokenizer_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def maker(folder: Path, version: int = 0, noise_fraction: float = 0.0, **rollout: object) -> GroupMaker:
+def maker(
+    folder: Path, version: int = 0, noise_fraction: float = 0.0, kept: bool = False, **rollout: object
+) -> GroupMaker:
     usual = {"group_size": 4, "max_completion_tokens": 12, "mismatch_fraction": 0.0}
     settings = RolloutSettings.model_validate(usual | rollout)
     run = RunSettings(
-        name="r", model="m", seed=5, rollout=settings, judge=JudgeSettings(noise_fraction=noise_fraction)
+        name="r",
+        model="m",
+        seed=5,
+        rollout=settings,
+        judge=JudgeSettings(noise_fraction=noise_fraction),
+        algorithm=AlgorithmSettings(system_prompt="kept" if kept else "left_out"),
     )
     texts = load_value_texts(None, "unified", "expected")
     contexts = load_contexts(folder, texts.generation_system, "2026-01-01")
@@ -128,6 +136,38 @@ def test_a_candidate_sampled_under_an_older_version_has_both_sides_of_its_gap_me
         len(by.contexts.learning_context(PROMPT.prompt)),
         len(by.contexts.sampling_context(PROMPT.prompt)),
     ]
+
+
+def test_with_the_system_prompt_kept_the_learner_s_context_is_the_one_that_sampled_and_the_gap_stays(
+    tokenizer_folder: Path,
+) -> None:
+    rollout = {"gap_probes": 1, "record_behaviour": True}
+    plain, kept = (maker(tokenizer_folder, kept=flag, **rollout) for flag in (False, True))
+    left_out = made(plain)
+    group = made(kept)
+    context_ids = kept.contexts.sampling_context(PROMPT.prompt)
+    assert group.learning_context_ids == context_ids
+    assert left_out.learning_context_ids == kept.contexts.learning_context(PROMPT.prompt) != context_ids
+    assert group.candidates_G[0].gap_sum_nats == left_out.candidates_G[0].gap_sum_nats is not None
+    assert [c.token_ids_T for c in group.candidates_G] == [c.token_ids_T for c in left_out.candidates_G]
+    # One version has sampled and scored: b is what was sampled, and only the gap's plain side is asked for.
+    assert [c.behaviour_logprobs_T for c in group.candidates_G] == [
+        c.sampling_logprobs_T for c in group.candidates_G
+    ]
+    assert len([request for request in requests(kept) if request.prefill_from is not None]) == 1
+
+
+def test_with_the_system_prompt_kept_an_older_version_s_tokens_are_asked_for_in_the_sampling_context(
+    tokenizer_folder: Path,
+) -> None:
+    by = maker(tokenizer_folder, kept=True, gap_probes=0, record_behaviour=True)
+    by.current_step = lambda: 1  # the engine's label, and so the spans, still say 0
+    made(by)
+    prefilled = [request for request in requests(by) if request.prefill_from is not None]
+    assert {request.prefill_from for request in prefilled} == {
+        len(by.contexts.sampling_context(PROMPT.prompt))
+    }
+    assert len(prefilled) == 4
 
 
 def recorded(group: Group) -> list[bool]:

@@ -9,6 +9,7 @@ import pytest
 
 from dynalign.configs.errors import CheckpointError
 from dynalign.configs.schema import RunSettings
+from dynalign.configs.sections.algorithm import AlgorithmSettings
 from dynalign.configs.sections.judge import JudgeSettings
 from dynalign.configs.sections.learner import LearnerSettings, LoraSettings
 from dynalign.configs.sections.rollout import RolloutSettings, WorkersSettings
@@ -209,6 +210,25 @@ def test_a_setting_of_the_judge_that_a_manifest_does_not_have_counts_as_its_defa
     assert contradictions(former, changed(judge=judge), "abc") == []
     other = judge.model_copy(update={"max_rationale_tokens": 500})
     assert [mistake.place for mistake in contradictions(former, changed(judge=other), "abc")] == ["judge"]
+
+
+def test_what_the_learner_reads_and_how_it_weighs_it_stays_also_where_a_manifest_does_not_say_it(
+    tmp_path: Path,
+) -> None:
+    now = manifest_of(tmp_path)
+    later = ("algorithm.system_prompt", "algorithm.context_taper")
+    former = replace(now, settings={key: now.settings[key] for key in now.settings if key not in later})
+    kept = changed(algorithm=AlgorithmSettings(system_prompt="kept"))
+    tapered = changed(algorithm=AlgorithmSettings(context_taper=True))
+    weighted = changed(judge=JudgeSettings(consistency_weight=True))
+    for manifest in (former, now):
+        assert contradictions(manifest, RUN, "abc") == []
+        found = [contradictions(manifest, other, "abc") for other in (kept, tapered, weighted)]
+        assert [[each.place for each in mistakes] for mistakes in found] == [
+            [later[0]],
+            [later[1]],
+            ["judge"],
+        ]
 
 
 def test_a_checkpoint_with_hashes_is_continued_wherever_its_files_lie(tmp_path: Path) -> None:

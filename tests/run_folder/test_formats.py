@@ -15,14 +15,15 @@ import xxhash
 from dynalign.configs.errors import DynalignError
 from dynalign.launch.resume.open_run import RunFolder
 from dynalign.learner import experience
+from dynalign.learner.batch import decode_groups
 from dynalign.learner.learner_state import LearnerState
 from dynalign.rollout import arrow_schema
 from dynalign.rollout.ledger import log as ledger_log
 from dynalign.rollout.ledger.state import unpack
-from dynalign.run_folder import checkpoint, owner
+from dynalign.rollout.records import Group
+from dynalign.run_folder import checkpoint, owner, value_texts, withheld_groups
 from dynalign.run_folder.metrics import read_heldout, read_metrics
 from tests.worlds.golden_formats import (
-    BEFORE_OPINIONS,
     GOLDEN,
     GROUP,
     ITEM,
@@ -32,6 +33,10 @@ from tests.worlds.golden_formats import (
     ROW,
     STAMP,
     STATE,
+    TEXTS,
+    WITHHELD,
+    of_format_1,
+    of_format_2,
     written,
 )
 
@@ -48,6 +53,8 @@ READ: dict[str, tuple[Callable[[Path], Any], Any]] = {
     "owner.json": (owner.read, STAMP),
     "metrics.jsonl": (read_metrics, [ROW]),
     "heldout.jsonl": (read_heldout, [ITEM]),
+    "withheld.jsonl": (lambda folder: tuple(withheld_groups.read(folder)), WITHHELD),
+    "value-texts.json": (lambda folder: value_texts.read_file(folder / "value-texts.json"), TEXTS),
     "step.arrow": (lambda folder: list(experience.read_step(folder / "step.arrow")), [(GROUP, (0.5, 0.0))]),
 }
 """File → its reader, given the folder, and what the golden file says."""
@@ -99,14 +106,20 @@ def test_the_arrow_schema_is_the_one_that_its_format_number_names() -> None:
     assert [batch.to_pylist() for batch in golden] == [batch.to_pylist() for batch in now]
 
 
-def test_records_of_the_format_before_are_read_as_groups_without_opinions(tmp_path: Path) -> None:
-    file = GOLDEN / "step.arrow.1"
+@pytest.mark.parametrize(
+    ("name", "group"), [("step.arrow.1", of_format_1()), ("step.arrow.2", of_format_2())]
+)
+def test_records_of_the_formats_before_are_read_without_what_they_lacked(
+    tmp_path: Path, name: str, group: Group
+) -> None:
+    file = GOLDEN / name
     arrow_schema.check_schema(file)
-    assert list(experience.read_step(file)) == [(BEFORE_OPINIONS, (0.5, 0.0))]
-    (tmp_path / "again.arrow").write_bytes(
-        arrow_schema.encode(arrow_schema.decode(file.read_bytes(), file.name))
-    )
-    assert list(experience.read_step(tmp_path / "again.arrow")) == [(BEFORE_OPINIONS, (0.5, 0.0))]
+    assert list(experience.read_step(file)) == [(group, (0.5, 0.0))]
+    decoded = arrow_schema.decode(file.read_bytes(), file.name)
+    assert [batch.schema for batch in decoded] == [arrow_schema.SCHEMA]
+    (tmp_path / "again.arrow").write_bytes(arrow_schema.encode(decoded))
+    assert list(experience.read_step(tmp_path / "again.arrow")) == [(group, (0.5, 0.0))]
+    decode_groups([file.read_bytes()], [file.name])  # the learner reads them too
 
 
 IN_CHECKPOINT = ("deepspeed/learner.json", "ledger.msgpack")
@@ -116,7 +129,7 @@ def with_format(name: str, content: bytes, number: int | None) -> bytes:
     """The file with another format number in its first record, or without one."""
     if name == "step.arrow":
         return content.replace(
-            b"dynalign.experience/2", b"dynalign.experience/7" if number else b"dynalign_experience_2"
+            b"dynalign.experience/3", b"dynalign.experience/7" if number else b"dynalign_experience_3"
         )
     if name == "ledger.msgpack":
         first, rest = msgpack.unpackb(content), b""
@@ -138,9 +151,8 @@ def test_a_file_of_another_format_or_of_none_is_refused_by_name_and_left_as_it_i
     assert changed != (GOLDEN / name).read_bytes()
     (tmp_path / name).write_bytes(changed)
     read, content = READ[name]
-    if number is None and name.endswith(
-        "jsonl"
-    ):  # the first lines that were ever written had no number, and this content
+    if number is None and name in ("metrics.jsonl", "heldout.jsonl"):
+        # the first lines that were ever written had no number, and this content
         assert read(tmp_path) == content
         return
     with pytest.raises(DynalignError) as refused:

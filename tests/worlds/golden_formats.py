@@ -26,12 +26,13 @@ from dynalign.rollout.ledger.values import (
     Scored,
     ScoredGroup,
 )
-from dynalign.rollout.records import Candidate, Group, Opinion, Verdict, VersionSpan
-from dynalign.run_folder import checkpoint, layout, owner
+from dynalign.rollout.records import Candidate, Group, Opinion, ScoringRules, Verdict, VersionSpan
+from dynalign.run_folder import checkpoint, layout, owner, value_texts, withheld_groups
 from dynalign.run_folder.heldout import HeldoutItem
 from dynalign.run_folder.metric_names import METRIC_NAMES
 from dynalign.run_folder.metrics import MetricsLog
 from dynalign.run_folder.spool import SpoolEntry
+from dynalign.run_folder.withheld_groups import WithheldGroup
 from tests.worlds.product import ROOT
 
 GOLDEN = ROOT / "tests" / "golden" / "formats"
@@ -61,18 +62,38 @@ MANIFEST = checkpoint.CheckpointManifest(
     {"model": "m", "learner.lora": None},
     {"deepspeed/rank0.pt": checkpoint.FileEntry(7, "0011223344556677")},
 )
+WITHHELD = (
+    WithheldGroup(5, "low_signal", 4, 3, 2, 0, 1700000000.5, "p1", "rollout-0", 1, (2.5, None, 2.5), 0.25),
+    WithheldGroup(8, "poison", 5, 3, 11, 1, 1700000001.0),
+)
+TEXTS = {"definition.md": "\ufeffKollektive Würde\n", "system.txt": "s"}
 ROW = dict.fromkeys(METRIC_NAMES) | {"step": 5, "lineage": 3, "loss": 0.5, "issued": 10}
+ANSWER = '{"rationale": "It hides a cost.", "score": 2}'
 ITEM = HeldoutItem(5, 3, "p1", "Wie geht’s?", False, 2.25, "gut", 3, False)
-SPAN = VersionSpan(1, 0, 2)
+SPAN = VersionSpan(1, 0, 2, lineage=3)
 PARSED = Verdict(
     2.5, "parsed", digit_probs_6=(0.1, 0.1, 0.2, 0.2, 0.2, 0.2), digit_mass=0.75, score_again=2.75
 )
 OPINIONS = (
-    Opinion("self", 3.5, "parsed", rubric="power"),
-    Opinion("gpt", 2.5, "parsed", "veto", stance="harm", round=1, position=0, text="It hides a cost."),
+    Opinion(
+        "self", 3.5, "parsed", rubric="power", digit_probs=(0.0, 0.0, 0.0, 0.5, 0.5, 0.0), digit_mass=0.5
+    ),
+    Opinion(
+        "gpt",
+        2.0,
+        "parsed",
+        "veto",
+        stance="harm",
+        round=1,
+        position=0,
+        text="It hides a cost.",
+        answers=(ANSWER,),
+    ),
     Opinion("frozen", None, "unreachable", "probe", text="nothing answered"),
+    Opinion("self", 2.75, "parsed", "again", digit_probs=(0.0, 0.0, 0.25, 0.75, 0.0, 0.0), digit_mass=0.5),
 )
-UNREAD = Verdict(None, "unparsed", text="I would say five")
+UNREAD = Verdict(None, "unparsed", text="I would say five\nor four", answers=("I would say five", "or four"))
+RULES = ScoringRules("self", "expected", "mean", "mean", 0, 5, 0.1)
 GROUP = Group(
     "run", 3, 7, 1, 0, "p1", "a prompt", (5, 6), (
         Candidate(
@@ -80,12 +101,32 @@ GROUP = Group(
             (-0.5, -0.375), 0.125, 2,
         ),
         Candidate((), (), "", "length", (), UNREAD),
-    ), "self", 2, "d" * 16, "r" * 16, "rollout-0", 1.0, 2.0, 3.0, noise_std=0.25,
+    ), "self", 2, "d" * 16, "r" * 16, "rollout-0", 1.0, 2.0, 3.0, noise_std=0.25, scoring=RULES,
+    model_hash="0123456789abcdef" * 2,
 )  # fmt: skip
-BEFORE_OPINIONS = replace(
-    GROUP, candidates_G=(replace(GROUP.candidates_G[0], verdict=PARSED), GROUP.candidates_G[1])
-)
-"""What `step.arrow.1` holds: format 1 had no opinions."""
+
+
+def of_format_2() -> Group:
+    """What `step.arrow.2` holds: format 2 had no answers apart, no distributions of opinions, no lineages."""
+    opinions = (
+        Opinion("self", 3.5, "parsed", rubric="power"),
+        Opinion("gpt", 2.5, "parsed", "veto", stance="harm", round=1, position=0, text="It hides a cost."),
+        OPINIONS[2],
+    )
+    first = replace(
+        GROUP.candidates_G[0],
+        spans=(replace(SPAN, lineage=None),),
+        verdict=replace(PARSED, opinions=opinions),
+    )
+    second = replace(GROUP.candidates_G[1], verdict=replace(UNREAD, text="I would say five", answers=()))
+    return replace(GROUP, candidates_G=(first, second), scoring=None, model_hash="")
+
+
+def of_format_1() -> Group:
+    """What `step.arrow.1` holds: format 1 had no opinions either."""
+    group = of_format_2()
+    first = replace(group.candidates_G[0], verdict=PARSED)
+    return replace(group, candidates_G=(first, group.candidates_G[1]))
 
 
 @dataclass(frozen=True)
@@ -108,6 +149,9 @@ def written() -> dict[str, Written]:
         with MetricsLog(folder, tensorboard=False, lineage=3) as log:
             log.write(ROW)
             log.write_heldout([ITEM])
+        withheld_groups.append(folder, WITHHELD)
+        value_texts.keep(folder, "0123456789abcdef", TEXTS)
+        (folder / layout.VALUE_TEXTS / "0123456789abcdef.json").rename(folder / "value-texts.json")
         found = {path.name: Written(path.read_bytes()) for path in sorted(folder.iterdir()) if path.is_file()}
     found["ledger.log"] = Written(b"".join(map(encode, LINES)))
     found["ledger.msgpack"] = Written(bytes(msgpack.packb(pack(STATE, 3))))

@@ -81,6 +81,12 @@ def policy_gradient(
     return gradient
 
 
+def taper(old_T: Vector, sampling_T: Vector, advantages_T: Vector) -> Vector:
+    """min(1, exp(c - a)) where A < 0."""
+    triples = zip(old_T, sampling_T, advantages_T, strict=True)
+    return np.array([min(1.0, exp(c - a)) if advantage < 0 else 1.0 for c, a, advantage in triples])
+
+
 def k2_loss(new_T: Vector, reference_T: Vector, weights_T: Vector) -> float:
     return sum(w * 0.5 * (new - ref) ** 2 for new, ref, w in zip(new_T, reference_T, weights_T, strict=True))
 

@@ -9,7 +9,7 @@ from dynalign.actors.ledger.ledger_actor import LedgerActor
 from dynalign.actors.ledger.ledger_spec import LedgerSpec
 from dynalign.configs.errors import DeadlineExceeded, LedgerError, NoSignal
 from dynalign.rollout.ledger.evaluation_leases import EvaluationItem, EvaluationLease, EvaluationResult
-from dynalign.rollout.ledger.values import Delivered
+from dynalign.rollout.ledger.values import Delivered, WithheldScores
 from tests.worlds.ledger_actor_world import RUN, LedgerFolder, leases_of, report, tell, version
 
 
@@ -274,10 +274,11 @@ def test_an_error_in_the_passing_of_time_is_the_next_caller_s(tmp_path: Path) ->
 def test_an_operator_is_told_of_what_score_the_withheld_groups_of_a_step_are(tmp_path: Path) -> None:
     async def story(place: LedgerFolder) -> None:
         actor = await place.ledger(run=roomy)
-        for scores in ((3.0, 3.0), None, (2.5, 3.5)):
+        for scores in ((3.0, 3.0), (None, None), (2.5, 3.5)):
             (lease,) = await leases_of(actor, 1)
             group = place.scored(lease, "low_signal")
-            again = [Delivered(group, None, scores), Delivered(group, None, (0.0, 5.0))]
+            said = [WithheldScores("p", each, None) for each in (scores, (0.0, 5.0))]
+            again = [Delivered(group, None, each) for each in said]
             assert (await actor.report("worker-0", again)).outcomes == ("withheld", "repeated")
             low = 2.5 if scores == (2.5, 3.5) else 3.0
             assert (await actor.status()).withheld_scores[:1] == (low,)

@@ -104,6 +104,8 @@ def test_every_file_of_a_run_folder_is_explained() -> None:
         layout.HELDOUT,
         layout.EVENTS,
         layout.POISON,
+        layout.WITHHELD,
+        layout.VALUE_TEXTS,
         layout.REPORT,
         layout.SUMMARY,
         layout.STATUS,

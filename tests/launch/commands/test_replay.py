@@ -8,6 +8,7 @@ import pyarrow as pa
 import pytest
 import yaml
 
+from dynalign.configs.errors import UserError
 from dynalign.configs.schema import RunSettings
 from dynalign.launch.commands.replay import replay
 from dynalign.rollout.arrow_schema import SCHEMA, decode, encode
@@ -21,9 +22,9 @@ from tests.worlds.tiny_models import settings, tiny_llama
 STEPS = 3
 
 
-def recorded_run(folder: Path, run: RunSettings, model: Path) -> Path:
-    """A run folder as a run of one rank leaves it: settings, metrics, experience, a checkpoint of the last
-    step. Every second step has half of its groups."""
+def recorded_run(folder: Path, run: RunSettings, model: Path, saved: int = STEPS) -> Path:
+    """A run folder as a run of one rank leaves it: settings, metrics, experience, a checkpoint of the step
+    `saved`. Every second step has half of its groups."""
     learner = Learner(run, model, 0, 1)
     with MetricsLog(folder, tensorboard=False, lineage=1) as log:
         for step in range(1, STEPS + 1):
@@ -33,11 +34,12 @@ def recorded_run(folder: Path, run: RunSettings, model: Path) -> Path:
             names = ("loss", "grad_norm", "entropy", "kl", "learning_rate")
             log.write({"step": step, "lineage": 1} | {name: report[name] for name in names})
             learner.write_experience(step, folder / "experience")
-    aside = aside_folder(folder / "checkpoints", STEPS, 1)
-    learner.export(aside / "hf")
-    seal(
-        folder / "checkpoints", run.name, 1, STEPS, learner.trained_group_ids(STEPS), fixed_settings(run, "a")
-    )
+            if step == saved:
+                aside = aside_folder(folder / "checkpoints", step, 1)
+                learner.export(aside / "hf")
+                learner.save(aside / "deepspeed")
+                ids = learner.trained_group_ids(step)
+                seal(folder / "checkpoints", run.name, 1, step, ids, fixed_settings(run, "a"))
     rewrite(folder, run)
     return folder
 
@@ -73,6 +75,19 @@ def test_a_run_is_replayed_to_the_bit(folder: Path, capsys: pytest.CaptureFixtur
     printed = capsys.readouterr().out
     assert "the weights of the checkpoint are equal to the bit" in printed
     assert "differs" not in printed
+
+
+def test_one_step_is_learned_again_from_the_checkpoint_before_it_or_from_the_first_step(
+    tmp_path: Path, run: RunSettings, llama: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = recorded_run(tmp_path / "run", run, llama, saved=2)
+    (folder / "experience" / "step-000001.arrow").unlink()
+    assert replay(folder, until=3) == 0
+    printed = capsys.readouterr().out
+    assert printed.startswith("from the checkpoint of step 2\n")
+    assert [line.split()[0] for line in printed.splitlines()[2:]] == ["3"]
+    with pytest.raises(UserError, match="has no record of step 1, and steps 1 to 2 are learned again"):
+        replay(folder, until=2)
 
 
 def test_another_learning_rate_is_noticed_by_norm_and_weights_too(

@@ -61,10 +61,10 @@ def test_a_mirror_holds_as_many_checkpoints_as_the_disk_and_takes_none_of_it() -
 )
 def test_experience_is_kept_for_as_many_steps_as_are_asked_for(overrides: list[str], steps: int) -> None:
     """4 prompts x 8 candidates, each of 512 context tokens (8 B) and 48 completion tokens (12 B, and 4 B for
-    the one candidate in eight that is probed): 5,196 B."""
+    the one candidate in eight that is probed): 5,696 B."""
     settings = run(*overrides, "steps=8", "prompts.max_tokens=512", "rollout.mismatch_fraction=0")
     (experience,) = (part for part in disk_parts(settings, SMOL) if part.name == "experience")
-    assert experience.size_bytes == steps * 32 * (512 * 8 + 48 * 12 + 48 * 4 // 8 + 500)
+    assert experience.size_bytes == steps * 32 * (512 * 8 + 48 * 12 + 48 * 4 // 8 + 1000)
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 """Packed rows: every completion token once, behind one copy of its prompt, on ranks that keep step."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -49,7 +51,22 @@ def test_a_row_lays_completions_behind_one_prompt() -> None:
     assert row.behaviour_logprobs_T is not None
     assert row.behaviour_logprobs_T.tolist()[:3] == [-0.5, -0.25, -1.0]
     assert np.isnan(row.behaviour_logprobs_T[3])
+    assert row.sampling_logprobs_T.tolist() == [-1.0] * 4
     assert row.candidates == (0, 1)
+
+
+def test_each_token_of_a_row_keeps_its_own_log_probability_of_the_sampling_context() -> None:
+    first = replace(candidate([5, 6], 1.0), sampling_logprobs_T=(-0.25, -0.5))
+    second = replace(candidate([8, 9], 3.0), sampling_logprobs_T=(-2.0, -4.0))
+    batch = TrainingBatch.of(decode_groups(*payloads([group(1, [3], [first, second])])), "none")
+    for rows in (rows_of(batch, 1), rows_of(batch, 2)):
+        tokens = {
+            token: logprob
+            for rank in rows
+            for row in rank
+            for token, logprob in zip(row.targets_T.tolist(), row.sampling_logprobs_T.tolist(), strict=True)
+        }
+        assert tokens == {5: -0.25, 6: -0.5, 8: -2.0, 9: -4.0}
 
 
 @given(st.integers(1, 6), st.integers(2, 9), st.integers(1, 5), st.integers(20, 200), st.integers(0, 99))

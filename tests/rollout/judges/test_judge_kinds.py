@@ -94,7 +94,14 @@ def test_several_models_are_settled_by_their_mean_and_each_one_s_score_is_kept(c
     (verdict,) = asyncio.run(judge.score("a task", ["an answer"], 3))
     assert (verdict.score, judge.name) == (3.0, "a+b+c")
     assert verdict.opinions == tuple(
-        Opinion(name, score, "parsed") for name, score in (("a", 5.0), ("b", 2.0), ("c", 2.0))
+        Opinion(
+            name,
+            float(grade),
+            "parsed",
+            digit_probs=tuple(float(each == grade) for each in range(6)),
+            digit_mass=1.0,
+        )
+        for name, grade in (("a", 5), ("b", 2), ("c", 2))
     )
     trimmed, _ = made(contexts, askers, kind="external", models=("a", "b", "c"), settle="trimmed_mean")
     assert asyncio.run(trimmed.score("a task", ["an answer"], 3))[0].score == 2.0

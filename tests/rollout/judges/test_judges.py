@@ -81,7 +81,7 @@ def test_sampled_scores_are_averaged_over_readable_answers_with_seeds_of_their_o
 
 def test_an_unreadable_answer_is_unparsed_with_its_text(contexts: Contexts) -> None:
     (verdict,) = judged(contexts, ScriptedEngine([answer(contexts, "I say 5")]), ["x"], scorer="sampled")
-    assert verdict == Verdict(None, "unparsed", text="I say 5")
+    assert verdict == Verdict(None, "unparsed", text="I say 5", answers=("I say 5",))
 
 
 def test_a_candidate_that_does_not_fit_the_judges_context_is_unparsed_not_fatal(contexts: Contexts) -> None:

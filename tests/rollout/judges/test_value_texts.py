@@ -18,6 +18,7 @@ from dynalign.rollout.judges.value_texts import (
     as_data,
     judge_user_message,
     load_value_texts,
+    texts_hash,
     texts_of,
 )
 
@@ -154,6 +155,20 @@ def test_stances_and_a_ranking_s_text_count_as_rubric_and_the_aspects_of_a_probe
 def test_the_rubric_hash_of_a_judge_that_there_was_before_is_what_it_was() -> None:
     """Run folders of earlier versions hold it, and continue."""
     assert SHIPPED.rubric_hash == RUBRIC_HASH
+
+
+def test_the_hashes_follow_again_from_the_exact_texts_that_are_kept(folder: Path) -> None:
+    file = folder / "collective_agency.md"
+    file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes() + b"\r\n")
+    for judge in (JudgeSettings(), JudgeSettings(kind="panel", scorer="sampled", stances=("harm", "asker"))):
+        texts = texts_of(folder, judge)
+        assert texts_hash(texts.definition_parts.values()) == texts.definition_hash
+        assert texts_hash(texts.rubric_parts.values()) == texts.rubric_hash
+        assert texts.definition_parts[file.name].encode() == file.read_bytes()
+    assert list(texts.rubric_parts) == [
+        "rubric_unified.txt", "judge_sampled.txt", "prefill", "stance_harm.txt", "stance_asker.txt",
+        "panel_round.txt",
+    ]  # fmt: skip
 
 
 def test_a_folder_with_the_same_bytes_has_the_same_hashes(folder: Path) -> None:
