@@ -87,8 +87,8 @@ class DrawOrder(Protocol):
 class PromptId(NamedTuple):
     """A prompt of one split: PromptId("train", 17)."""
 
-    split: Literal["train", "heldout"]
-    """The split that `position` counts in."""
+    split: Literal["train", "heldout", "probe"]
+    """The split that `position` counts in, or the questions of the capability probe."""
     position: int
     """Position of the prompt in its split, from 0."""
 
@@ -183,6 +183,8 @@ class Delivered(NamedTuple):
     scores: tuple[float, float] | None = None
     """Lowest and highest score of its candidates, in points; None for a group that can be trained, or where
     no candidate has a score."""
+    completion_tokens: int = 0
+    """Tokens of all its candidates."""
 
 
 class Scored(NamedTuple):

@@ -28,6 +28,7 @@ from dynalign.rollout.ledger.values import (
 )
 from dynalign.rollout.records import Candidate, Group, Opinion, Verdict, VersionSpan
 from dynalign.run_folder import checkpoint, layout, owner
+from dynalign.run_folder.capability import CapabilityItem
 from dynalign.run_folder.heldout import HeldoutItem
 from dynalign.run_folder.metric_names import METRIC_NAMES
 from dynalign.run_folder.metrics import MetricsLog
@@ -63,6 +64,7 @@ MANIFEST = checkpoint.CheckpointManifest(
 )
 ROW = dict.fromkeys(METRIC_NAMES) | {"step": 5, "lineage": 3, "loss": 0.5, "issued": 10}
 ITEM = HeldoutItem(5, 3, "p1", "Wie geht’s?", False, 2.25, "gut", 3, False)
+ANSWERED = CapabilityItem(5, 5, 3, 1, "arithmetic/0123456789ab", 1.0, "12 — zwölf", 38, 5, 6)
 SPAN = VersionSpan(1, 0, 2)
 PARSED = Verdict(
     2.5, "parsed", digit_probs_6=(0.1, 0.1, 0.2, 0.2, 0.2, 0.2), digit_mass=0.75, score_again=2.75
@@ -108,6 +110,7 @@ def written() -> dict[str, Written]:
         with MetricsLog(folder, tensorboard=False, lineage=3) as log:
             log.write(ROW)
             log.write_heldout([ITEM])
+            log.write_capability([ANSWERED])
         found = {path.name: Written(path.read_bytes()) for path in sorted(folder.iterdir()) if path.is_file()}
     found["ledger.log"] = Written(b"".join(map(encode, LINES)))
     found["ledger.msgpack"] = Written(bytes(msgpack.packb(pack(STATE, 3))))
