@@ -6,6 +6,8 @@ import math
 from dynalign.configs.errors import Mistake
 from dynalign.configs.rule_table import RuleTable
 from dynalign.configs.schema import RunSettings
+from dynalign.configs.sections.capability import LEAST_ITEMS, LEAST_TOKENS, SHARE
+from dynalign.configs.user_paths import path_rule
 
 RULES = RuleTable()
 
@@ -144,3 +146,70 @@ def convergence_window_at_most_evaluations(settings: RunSettings) -> Mistake | N
         else "set convergence=null"
     )
     return Mistake("convergence.window", settings.convergence.window, why, remedy)
+
+
+@RULES.reading("capability.items")
+def capability_has_enough_items(settings: RunSettings) -> Mistake | None:
+    items = settings.capability.items
+    if items == 0 or items >= LEAST_ITEMS:
+        return None
+    why = f"fewer than {LEAST_ITEMS} items tell no loss from chance"
+    return Mistake("capability.items", items, why, f"set capability.items={LEAST_ITEMS} or more, or 0")
+
+
+@RULES.reading("capability.every_steps", "capability.items", "steps")
+def capability_has_a_point_before_the_end(settings: RunSettings) -> Mistake | None:
+    every = settings.capability.every_steps
+    if settings.capability.items == 0 or every < settings.steps:
+        return None
+    why = f"the run ends with step {settings.steps}, before the first point after the initial policy's"
+    remedy = "set capability.every_steps lower than steps, or capability.items=0"
+    return Mistake("capability.every_steps", every, why, remedy)
+
+
+@RULES.reading(
+    "capability.every_steps",
+    "capability.items",
+    "rollout.prompts_per_step",
+    "rollout.group_size",
+    "rollout.max_completion_tokens",
+)
+def capability_items_fit_into_their_steps(settings: RunSettings) -> Mistake | None:
+    rollout = settings.rollout
+    most = SHARE * rollout.prompts_per_step * rollout.group_size * rollout.max_completion_tokens
+    every = settings.capability.every_steps
+    needed = math.ceil(LEAST_ITEMS * LEAST_TOKENS / most)
+    if settings.capability.items == 0 or every >= needed:
+        return None
+    why = (
+        f"{SHARE:.0%} of a step's completion tokens are at most {most:.0f}, so {LEAST_ITEMS} answers take "
+        f"{needed} steps at the least"
+    )
+    remedy = f"set capability.every_steps={needed} or more, or capability.items=0"
+    return Mistake("capability.every_steps", every, why, remedy)
+
+
+@RULES.reading("capability.suite", "capability.data", "capability.items")
+def capability_suite_has_its_data(settings: RunSettings) -> Mistake | None:
+    probe = settings.capability
+    if probe.items == 0 or probe.suite == "quick" or probe.data is not None:
+        return None
+    why = "its items do not come with dynalign, and a run fetches none"
+    remedy = "set capability.data to a folder with a file per task, or capability.suite=quick"
+    return Mistake("capability.suite", probe.suite, why, remedy)
+
+
+@RULES.reading("capability.data")
+def capability_data_is_a_folder(settings: RunSettings) -> Mistake | None:
+    data = settings.capability.data
+    broken = None if data is None else path_rule(data)
+    return None if broken is None else Mistake("capability.data", data, *broken)
+
+
+@RULES.reading("capability.items", "placement.mode")
+def capability_needs_separate_placement(settings: RunSettings) -> Mistake | None:
+    items = settings.capability.items
+    if items == 0 or settings.placement.mode == "separate":
+        return None
+    why = "with placement.mode=shared the engines sleep while the learner steps, and answers would be cut off"
+    return Mistake("capability.items", items, why, "set capability.items=0, or placement.mode=separate")

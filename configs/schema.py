@@ -10,6 +10,7 @@ from pydantic import Field
 from dynalign.configs.section import Positive, Section
 from dynalign.configs.sections.alarms import AlarmsSettings
 from dynalign.configs.sections.algorithm import AlgorithmSettings
+from dynalign.configs.sections.capability import CapabilitySettings
 from dynalign.configs.sections.checkpoint import CheckpointSettings
 from dynalign.configs.sections.convergence import ConvergenceSettings
 from dynalign.configs.sections.deadlines import DeadlineSettings
@@ -66,6 +67,8 @@ class RunSettings(Section):
     """How a new weight version reaches the engines."""
     heldout: HeldoutSettings = HeldoutSettings()
     """The evaluation on held-out prompts."""
+    capability: CapabilitySettings = CapabilitySettings()
+    """The probe of abilities that training should leave alone."""
     convergence: ConvergenceSettings | None = None
     """Stop before `steps` when the held-out reward no longer rises; null: never."""
     checkpoint: CheckpointSettings = CheckpointSettings()

@@ -19,6 +19,8 @@ from dynalign.configs.load import LoadedRun
 from dynalign.configs.schema import RunSettings
 from dynalign.configs.sections.judge import FROZEN
 from dynalign.configs.user_paths import user_path
+from dynalign.evaluation.suites.probe import DrawnItems
+from dynalign.launch.capability_check import examined_probe, probe_of
 from dynalign.launch.checked_judges import judge_notes
 from dynalign.launch.disk_check import disk_mistakes
 from dynalign.launch.local_model import in_cluster
@@ -33,12 +35,12 @@ from dynalign.launch.plan.plan import PlacementPlan, plan
 from dynalign.launch.plan.refusals import refusals, shortage
 from dynalign.launch.plan.warnings import plan_warnings
 from dynalign.launch.pool_model import pool_contexts, pool_folder, pool_hashes, pool_shape
-from dynalign.launch.prompt_check import heldout_mistakes, long_prompts, notes, prompts_of
+from dynalign.launch.prompt_check import context_mistakes, heldout_mistakes, notes, prompts_of
 from dynalign.launch.resume.open_run import OpenRun, open_run
 from dynalign.launch.reward_module import reward_mistakes
 from dynalign.launch.token_estimate import ESTIMATE
 from dynalign.rollout.contexts import Contexts, load_contexts
-from dynalign.rollout.judges.base import asks_engine, context_tokens, judge_tokens
+from dynalign.rollout.judges.base import context_tokens, judge_tokens
 from dynalign.rollout.judges.make import missing_askers
 from dynalign.rollout.judges.value_texts import ValueTexts, texts_of
 from dynalign.rollout.prompts import PromptSet
@@ -85,6 +87,8 @@ class Prepared:
     """Absolute path of the folder of the pool's model; None for a run without a pool."""
     endpoints: "ExaminedEndpoints | None" = None
     """The endpoints that judges ask, and what each was found to do; None for a run that asks none."""
+    probe: DrawnItems | None = None
+    """The items of the capability probe; None without one."""
 
     def on(self, cluster: Cluster) -> "Prepared":
         """The same, planned on another cluster, once it is known."""
@@ -121,6 +125,7 @@ def check(run: OpenRun, ask: bool = True) -> Checked:
     prompts = None if of_hub else _collect(mistakes, lambda: prompts_of(settings))
     texts = _collect(mistakes, lambda: run_texts(settings))
     manifest = _examine_run(run, prompts, mistakes)
+    _collect(mistakes, lambda: probe_of(settings))
     model = _collect(mistakes, lambda: model_folder(settings.model))
     result = None
     content: Mapping[str, str] = {}
@@ -186,9 +191,13 @@ def preflight(run: OpenRun) -> Prepared:
         if not lacking and texts is not None:
             contexts = _collect(mistakes, lambda: run_contexts(settings, model, texts))
         if contexts is not None:
-            mistakes += _context_mistakes(settings, model, contexts, prompts)
+            mistakes += context_mistakes(settings, model, contexts, prompts)
         other = None if pool is None else _collect(mistakes, lambda: pool_contexts(settings, pool))
         result = _plan(run, model, contexts or ESTIMATE, texts, mistakes, other)
+    probe = None
+    if contexts is not None and result is not None:
+        asked_of = (result, contexts, run.folder.path, 0 if checkpoint is None else checkpoint.step)
+        probe = _collect(mistakes, lambda: examined_probe(*asked_of))
     if mistakes or model is None or prompts is None or result is None or texts is None:
         raise UserError(mistakes)
     asked = None
@@ -199,7 +208,9 @@ def preflight(run: OpenRun) -> Prepared:
     for note in (*notes(settings, prompts), *judge_notes(settings, content), *plan_warnings(result)):
         logger.warning(note)
     stop_ids = () if contexts is None else contexts.stop_ids
-    return Prepared(model, prompts, checkpoint, result, texts, mirrored, content, stop_ids, pool, asked)
+    return Prepared(
+        model, prompts, checkpoint, result, texts, mirrored, content, stop_ids, pool, asked, probe
+    )
 
 
 def run_contexts(settings: RunSettings, model: Path, texts: ValueTexts) -> Contexts:
@@ -279,17 +290,6 @@ def _content(
     if manifest is not None:
         mistakes += content_contradictions(manifest, settings, hashes)
     return hashes
-
-
-def _context_mistakes(
-    settings: RunSettings, model: Path, contexts: Contexts, prompts: PromptSet | None
-) -> list[Mistake]:
-    """What only a tokenizer shows: digits that are not single tokens, prompts that are too long."""
-    mistakes: list[Mistake] = []
-    judge = settings.judge
-    if judge.scorer == "expected" and asks_engine(settings):
-        _collect(mistakes, lambda: contexts.digit_ids(digits=list(map(str, judge.grades))))
-    return mistakes if prompts is None else mistakes + long_prompts(settings, model, contexts, prompts)
 
 
 def _plan(

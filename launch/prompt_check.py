@@ -21,6 +21,7 @@ from dynalign.configs.tree import DEFAULT
 from dynalign.configs.user_paths import cache_folder
 from dynalign.launch.resume.open_run import OpenRun
 from dynalign.rollout.contexts import Contexts
+from dynalign.rollout.judges.base import asks_engine
 from dynalign.rollout.prompt_lengths import FEW, Lengths, too_long
 from dynalign.rollout.prompt_sources import source_files
 from dynalign.rollout.prompts import PromptSet, run_prompts
@@ -93,6 +94,20 @@ def long_prompts(settings: RunSettings, model: Path, contexts: Contexts, prompts
             remembered.parent.mkdir(parents=True, exist_ok=True)
             remembered.touch()
     return long
+
+
+def context_mistakes(
+    settings: RunSettings, model: Path, contexts: Contexts, prompts: PromptSet | None
+) -> list[Mistake]:
+    """What only a tokenizer shows: digits that are not single tokens, prompts that are too long."""
+    mistakes: list[Mistake] = []
+    judge = settings.judge
+    if judge.scorer == "expected" and asks_engine(settings):
+        try:
+            contexts.digit_ids(digits=list(map(str, judge.grades)))
+        except UserError as error:
+            mistakes += error.mistakes
+    return mistakes if prompts is None else mistakes + long_prompts(settings, model, contexts, prompts)
 
 
 def _counter(contexts: Contexts) -> Callable[[Sequence[str]], list[int]]:

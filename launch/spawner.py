@@ -93,7 +93,7 @@ class RaySpawner:
     ) -> CoordinatorHandle:
         ledger = LedgerLink(spec.ledger, spec.run.deadlines.start_s, spec.lineage)
         kind = self._here(Coordinator, spec.run.name)
-        made = kind.remote(spec, self._ready.prompts, ledger, list(ranks), joins, pristine)
+        made = kind.remote(spec, self._ready.prompts, ledger, list(ranks), joins, pristine, self._ready.probe)
         return cast(CoordinatorHandle, made)
 
     def worker(self, spec: RunSpec, seat: str, name: str) -> RolloutWorkerHandle:

@@ -15,11 +15,20 @@ The temperature is the question's own, since its answers are not trained on. Wha
 import asyncio
 import json
 import random
+from typing import Protocol
 
 from dynalign.configs.errors import EndpointRefused, RequestRefused, UserError
 from dynalign.endpoint.base import Answer, Answers, Question
 from dynalign.rollout.contexts import Contexts
-from dynalign.rollout.engine.base import MOST_CHOICES, Engine, EngineRequest, request_seed
+from dynalign.rollout.engine.base import MOST_CHOICES, EngineRequest, EngineResult, request_seed
+
+
+class Generating(Protocol):
+    """What is asked of an engine here."""
+
+    async def generate(self, request: EngineRequest) -> EngineResult:
+        """As `Engine.generate`."""
+        ...
 
 
 class EngineAsker:
@@ -29,7 +38,7 @@ class EngineAsker:
     it does not answer. It is not used again then, and the question may be asked elsewhere.
     """
 
-    def __init__(self, name: str, engine: Engine, contexts: Contexts, context_limit: int) -> None:
+    def __init__(self, name: str, engine: Generating, contexts: Contexts, context_limit: int) -> None:
         """name: the model's, as answers report it. context_limit: tokens that the engine holds per sequence,
         the answer included."""
         self._name = name

@@ -11,6 +11,7 @@ runs/<name>/
   experience/        every trained group, an Arrow file per step            learner/experience.py
   metrics.jsonl      a row per step                                         run_folder/metrics.py
   heldout.jsonl      every held-out answer                                  run_folder/metrics.py
+  capability.jsonl   every answer to the capability probe, with its score   run_folder/metrics.py
   tensorboard/       the same curves for TensorBoard                        run_folder/metrics.py
   events.jsonl       which actor died, why, and how long recovery took      run_folder/events.py
   answers.sqlite     what an endpoint was asked and has answered            endpoint/journal.py
@@ -37,6 +38,7 @@ CHECKPOINTS = "checkpoints"
 EXPERIENCE = "experience"
 METRICS = "metrics.jsonl"
 HELDOUT = "heldout.jsonl"
+CAPABILITY = "capability.jsonl"
 TENSORBOARD = "tensorboard"
 EVENTS = "events.jsonl"
 ANSWERS = "answers.sqlite"

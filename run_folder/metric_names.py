@@ -164,6 +164,12 @@ METRICS: tuple[Metric, ...] = (
         "judge",
     ),
     Metric(
+        "capability_tokens",
+        "tokens",
+        "Tokens that answers to the capability probe have read and written in the step.",
+        "throughput",
+    ),
+    Metric(
         "score_position_correlation",
         "1",
         "Of a judge that ranks: Pearson's correlation of scores with the places it was shown.",

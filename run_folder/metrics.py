@@ -1,7 +1,7 @@
 """The records of a run: `metrics.jsonl` (a row per step), `heldout.jsonl` (a row per held-out answer),
-TensorBoard.
+`capability.jsonl` (a row per answer to the capability probe), TensorBoard.
 
-Both files are only appended to, and each line carries a format number. The rows of a newer lineage
+The files are only appended to, and each line carries a format number. The rows of a newer lineage
 supersede those of steps that were rolled back; the readers return the history that leads to the newest
 weights.
 """
@@ -22,6 +22,7 @@ from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
 from dynalign.configs.errors import RecordError
 from dynalign.run_folder import layout
+from dynalign.run_folder.capability import BEFORE_TRAINING, CapabilityItem
 from dynalign.run_folder.heldout import HeldoutItem, reward_by_step
 from dynalign.run_folder.metric_names import METRIC_NAMES, METRICS
 
@@ -36,7 +37,7 @@ T = TypeVar("T")
 
 
 class MetricsLog:
-    """The one writer of a run's `metrics.jsonl`, `heldout.jsonl` and TensorBoard events, for one lineage.
+    """The one writer of a run's `.jsonl` records and TensorBoard events, for one lineage.
 
     Opening the log cuts off a line that a killed writer has left incomplete, so that the next row is on a
     line of its own.
@@ -45,7 +46,8 @@ class MetricsLog:
     def __init__(self, run_folder: Path, tensorboard: bool, lineage: int) -> None:
         run_folder.mkdir(mode=layout.PRIVATE, parents=True, exist_ok=True)
         self._lineage = lineage
-        for name in (layout.METRICS, layout.HELDOUT):
+        self._folder = run_folder
+        for name in (layout.METRICS, layout.HELDOUT, layout.CAPABILITY):
             _cut_torn_line(run_folder / name)
         self._metrics = (run_folder / layout.METRICS).open("a", encoding="utf-8")
         self._heldout = (run_folder / layout.HELDOUT).open("a", encoding="utf-8")
@@ -80,6 +82,11 @@ class MetricsLog:
         """Appends held-out answers."""
         self._heldout.writelines(_line(asdict(item)) for item in items)
         self._heldout.flush()
+
+    def write_capability(self, items: Iterable[CapabilityItem]) -> None:
+        """Appends a point of the capability probe; there is no file before the first one."""
+        with (self._folder / layout.CAPABILITY).open("a", encoding="utf-8") as file:
+            file.writelines(_line(asdict(item)) for item in items)
 
     def _write_events(self, row: Row) -> None:
         if self._events is None:
@@ -146,6 +153,26 @@ def read_heldout(run_folder: Path) -> list[HeldoutItem]:
         for item in _history(items, starts, lambda item: (item.step, item.lineage))
     }
     return sorted(newest.values(), key=lambda item: (item.step, item.prompted))
+
+
+def read_capability(run_folder: Path) -> dict[int, list[CapabilityItem]]:
+    """The whole points of the capability probe, of the same history, by the step with which they began; {}
+    without the file. That of the initial policy counts whatever was rolled back: the policy is the same.
+
+    Raises RecordError for a line that is not an answer, or has an unknown format.
+    """
+    names = tuple(CapabilityItem.__slots__)
+    points: dict[tuple[int, int], dict[str, CapabilityItem]] = {}
+    for line in _read_lines(run_folder / layout.CAPABILITY, names):
+        item = CapabilityItem(**{name: line[name] for name in names})
+        points.setdefault((item.step, item.lineage), {})[item.item] = item
+    rows = _read_lines(run_folder / layout.METRICS, ("step", "lineage"))
+    starts = _starts((row["step"], row["lineage"]) for row in rows)
+    every = (list(point.values()) for point in points.values())
+    whole = [point for point in every if len(point) == point[0].of_items]
+    later = _history(whole, starts, lambda point: (point[0].closed_step, point[0].lineage))
+    kept = [*(point for point in whole if point[0].step == BEFORE_TRAINING), *later]
+    return {point[0].step: point for point in sorted(kept, key=lambda point: point[0].step)}
 
 
 def best_rewards(run_folder: Path, keep_best: int) -> dict[int, float]:

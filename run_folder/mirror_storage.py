@@ -1,7 +1,7 @@
 """The complete checkpoints of a run in object storage: in a folder of its name under `checkpoint.mirror`.
 
     <mirror>/<run>/step-000010/{deepspeed/…, hf/…, ledger.msgpack, manifest.json}   the manifest last
-    <mirror>/<run>/{config.yaml, heldout.jsonl, metrics.jsonl}                      as of the newest step
+    <mirror>/<run>/{config.yaml, capability.jsonl, heldout.jsonl, metrics.jsonl}    as of the newest step
 
 As in the run folder, a checkpoint exists if its manifest does. pyarrow talks to the storage, with the
 credentials that its clients find: environment, profile, or the identity of machine or pod.
@@ -29,9 +29,9 @@ from dynalign.run_folder.checkpoint import (
 )
 from dynalign.run_folder.layout import aside_folder, replaced_folder, step_folder, step_of
 
-RUN_FILES = (layout.CONFIG, layout.HELDOUT, layout.METRICS)
-"""What a run needs beside a checkpoint to continue elsewhere: its date, which checkpoints were best, the
-curves."""
+RUN_FILES = (layout.CONFIG, layout.CAPABILITY, layout.HELDOUT, layout.METRICS)
+"""What a run needs beside a checkpoint to continue elsewhere: its date, the initial policy's answers to the
+capability probe, which checkpoints were best, the curves."""
 _BLOCK_BYTES = 8 << 20
 _RETRY = "retry_limit_seconds"  # by default Google's client retries for a quarter of an hour
 

@@ -49,12 +49,12 @@ from dynalign.configs.errors import (
     StepNotFinite,
     UntrainableGroups,
 )
+from dynalign.evaluation.suites.probe import ProbeDraw
 from dynalign.learner.learner_state import Report
 from dynalign.rollout.prompts import PromptSet
 from dynalign.rollout.weights.version import WeightVersion, version_label
 from dynalign.run_folder import layout
 from dynalign.run_folder.heldout import HeldoutItem
-from dynalign.run_folder.layout import step_folder
 from dynalign.run_folder.run_status import PoolStatus, RunStatus, SupervisionStatus
 
 logger = logging.getLogger(__name__)
@@ -64,7 +64,7 @@ class Coordinator:
     """The actor. `train` is called once; it returns how the run ended.
 
     joins: learner and ledger are running, and a coordinator before this one has died. pristine: no worker can
-    hold anything but the initial policy yet, so that a run at step 0 has nothing to publish.
+    hold more than the initial policy, so that step 0 is not published. probe: the capability probe's items.
     """
 
     def __init__(
@@ -75,6 +75,7 @@ class Coordinator:
         ranks: list[LearnerRankActor],
         joins: bool,
         pristine: bool,
+        probe: ProbeDraw | None = None,
     ) -> None:
         self.spec = spec
         self.run = spec.run
@@ -92,6 +93,7 @@ class Coordinator:
             ledger,
             self._workers,
             str(ray.util.get_node_ip_address()),  # type: ignore[no-untyped-call]
+            probe,
         )
         self._controls = LoopControls()
         self._now = LoopProgress("starting", "starting the learner")
@@ -162,7 +164,8 @@ class Coordinator:
             await self._learner.start()
             if self.step:
                 self._now.phase = f"loading the checkpoint of step {self.step}"
-                await self._learner.load(step_folder(self.folder / layout.CHECKPOINTS, self.step), self.step)
+                whole = layout.step_folder(self.folder / layout.CHECKPOINTS, self.step)
+                await self._learner.load(whole, self.step)
         initial = WeightVersion(self.spec.lineage, 0, b"", (), 0)  # what every engine loads at its start
         published = None if self._pristine and not self.step else await self._learner.publish(self.step)
         if self.step and published is None:
@@ -216,8 +219,8 @@ class Coordinator:
         monitor = self._steps
         measured = await monitor.measure(self.step)
         heldout: list[HeldoutItem] = []
-        if monitor.heldout_due(self.step):
-            self._now.phase = f"evaluating step {self.step} on held-out prompts"
+        if monitor.evaluation_due(self.step):
+            self._now.phase = f"evaluating the policy of step {self.step}"
             with suppress(StopRequested):  # the step's row then has no held-out figures
                 heldout = await self._controls.or_stop(monitor.evaluate(self.step))
         await monitor.write_row(self.step, learned, self._ages if learned else (), measured, heldout)
@@ -260,11 +263,9 @@ class Coordinator:
         self._now.phase = ""
         self._steps.close()
         await asyncio.to_thread(self._steps.exporter.close, ended)
-        whole = (
-            step_folder(self.folder / layout.CHECKPOINTS, self._checkpointed) if self._checkpointed else None
-        )
+        newest = layout.step_folder(self.folder / layout.CHECKPOINTS, self._checkpointed)
+        checkpoint = str(newest) if self._checkpointed else None
         alarms = (self._controls.stopped_by, self._steps.alarms.firing)
-        checkpoint = None if whole is None else str(whole)
         return Ending(ended, asdict(await self._ledger.status()), checkpoint, *alarms)
 
     # -- what the lines ask ----------------------------------------------------------------------------------
@@ -274,9 +275,8 @@ class Coordinator:
         return over and not self._uncommitted
 
     def _checkpoint_due(self) -> bool:
-        return (
-            self.step - self._checkpointed >= self.run.checkpoint.every_steps and self.step < self.run.steps
-        )
+        since = self.step - self._checkpointed
+        return since >= self.run.checkpoint.every_steps and self.step < self.run.steps
 
     async def _sleep(self) -> None:
         if self.run.placement.mode == "shared":

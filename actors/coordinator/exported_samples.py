@@ -48,8 +48,8 @@ class Known:
     """One of STATES."""
     row: Mapping[str, Any] = field(default_factory=dict)
     """Newest row of `metrics.jsonl`."""
-    heldout: Mapping[str, float] = field(default_factory=dict)
-    """Newest measured figure of each held-out metric."""
+    evaluated: Mapping[str, float] = field(default_factory=dict)
+    """Newest measured figure of each metric that begins as in `EVALUATED`."""
     ledger: Mapping[str, Any] = field(default_factory=dict)
     """`LedgerActor.status`; empty while it is not known."""
     supervision: SupervisionStatus | None = None
@@ -156,16 +156,20 @@ def prometheus_name(metric: Metric) -> str:
     return re.sub("_s$", "_second" if metric.unit.endswith("/s") else "_seconds", metric.name)
 
 
+EVALUATED = ("heldout_", "capability_change")
+"""How metrics begin that only some steps measure: their newest figure stays."""
+
+
 def of_row(metric: Metric) -> Exported:
     unit = {"s": "seconds", "tokens/s": "tokens per second", "1/s": "per second"}.get(
         metric.unit, metric.unit
     )
-    if metric.name.startswith("heldout_"):
+    if metric.name.startswith(EVALUATED):
         return gauge(
             prometheus_name(metric),
             unit,
             metric.help + " The newest evaluation.",
-            lambda known: known.heldout.get(metric.name),
+            lambda known: known.evaluated.get(metric.name),
         )
     return gauge(prometheus_name(metric), unit, metric.help, lambda known: known.row.get(metric.name))
 

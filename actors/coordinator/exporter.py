@@ -33,7 +33,7 @@ from prometheus_client.metrics_core import Metric as Family
 from prometheus_client.registry import Collector
 
 from dynalign.actors.coordinator.exported_metrics import EXPORTED
-from dynalign.actors.coordinator.exported_samples import Exported, Known
+from dynalign.actors.coordinator.exported_samples import EVALUATED, Exported, Known
 from dynalign.configs.errors import Mistake, UserError
 from dynalign.configs.schema import RunSettings
 from dynalign.run_folder import durable
@@ -179,7 +179,7 @@ class Exporter(Collector):
     def row(self, row: Mapping[str, Any]) -> None:
         """A step's row: every name of `metrics.jsonl`."""
         known = self._known
-        heldout = {name: row[name] for name in row if name.startswith("heldout_") and row[name] is not None}
+        evaluated = {name: row[name] for name in row if name.startswith(EVALUATED) and row[name] is not None}
         groups = None if self._trained is None or row["trained"] is None else row["trained"] - self._trained
         per_group = (
             known.gpus * row["step_s"] / groups
@@ -187,7 +187,8 @@ class Exporter(Collector):
             else None
         )
         self._trained = row["trained"]
-        self._known = replace(known, row=row, heldout={**known.heldout, **heldout}, gpu_s_per_group=per_group)
+        newest = {**known.evaluated, **evaluated}
+        self._known = replace(known, row=row, evaluated=newest, gpu_s_per_group=per_group)
 
     def checkpointed(self, step: int) -> None:
         """The checkpoint of `step` is whole."""

@@ -1,5 +1,5 @@
-"""What the coordinator measures: a row for each step, held-out evaluations, alarms, metrics, and the size of
-the pool."""
+"""What the coordinator measures: a row for each step, held-out evaluations, the capability probe, alarms,
+metrics, and the size of the pool."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from dynalign.actors.coordinator.alarm_watch import AlarmWatch
+from dynalign.actors.coordinator.capability import CapabilityProbe
 from dynalign.actors.coordinator.exporter import Exporter
 from dynalign.actors.coordinator.heldout import converged, evaluate
 from dynalign.actors.coordinator.pool_size import Decision, PoolSize
@@ -14,9 +15,10 @@ from dynalign.actors.coordinator.step_row import WorkerTotals, step_row
 from dynalign.actors.coordinator.worker_group import WorkerGroup
 from dynalign.actors.ledger.protocol import LedgerCalls
 from dynalign.configs.schema import RunSettings
+from dynalign.evaluation.suites.probe import ProbeDraw
 from dynalign.rollout.prompts import PromptSet
 from dynalign.run_folder.heldout import HeldoutItem, reward_by_step
-from dynalign.run_folder.metrics import MetricsLog, Row, read_heldout, read_metrics
+from dynalign.run_folder.metrics import MetricsLog, Row, read_capability, read_heldout, read_metrics
 from dynalign.run_folder.run_status import RunStatus, SupervisionStatus
 
 
@@ -36,6 +38,7 @@ class StepMonitor:
         ledger: LedgerCalls,
         workers: WorkerGroup,
         node_address: str,
+        probe: ProbeDraw | None,
     ) -> None:
         self._run = run
         self._folder = folder
@@ -45,6 +48,8 @@ class StepMonitor:
         self._workers = workers
         self.exporter = Exporter(run, folder, lineage, node_address)
         self._log = MetricsLog(folder, run.tensorboard, lineage)
+        points = read_capability(folder) if run.capability.items else {}
+        self._capability = CapabilityProbe(run, lineage, ledger, self._log, probe, points)
         self.alarms = AlarmWatch(run.alarms, read_metrics(folder))
         self._rewards = reward_by_step(read_heldout(folder))
         self._ledger_before: Mapping[str, Any] = {}
@@ -62,17 +67,26 @@ class StepMonitor:
         self._ledger_before = asdict(await self._ledger.status())
 
     def has_row(self, step: int) -> bool:
-        """Whether `step` is in `metrics.jsonl`: not at a start, and not if a coordinator died before it
-        wrote."""
-        return step in {row["step"] for row in read_metrics(self._folder)}
+        """Whether `step` is in `metrics.jsonl`, with all that belongs to it: not at a start, and not if a
+        coordinator died before it wrote."""
+        there = step in {row["step"] for row in read_metrics(self._folder)}
+        return there and not self._capability.lacks_initial(step)
 
-    def heldout_due(self, step: int) -> bool:
-        """Whether held-out prompts are evaluated after `step`."""
+    def evaluation_due(self, step: int) -> bool:
+        """Whether training waits for an evaluation after `step`: of held-out prompts, or of the initial
+        policy by the capability probe."""
+        return self._heldout_due(step) or self._capability.lacks_initial(step)
+
+    def _heldout_due(self, step: int) -> bool:
         settings = self._run.heldout
         return settings.prompts > 0 and (step % settings.every_steps == 0 or step == self._run.steps)
 
     async def evaluate(self, step: int) -> list[HeldoutItem]:
         """Held-out prompts, answered by the policy of `step`. They count once `measure` got them."""
+        if self._capability.lacks_initial(step):
+            await self._capability.ask_initial()
+        if not self._heldout_due(step):
+            return []
         return await evaluate(self._run, self._prompts, self._ledger, step, self._lineage)
 
     async def measure(self, step: int) -> tuple[Mapping[str, Any], WorkerTotals]:
@@ -92,6 +106,7 @@ class StepMonitor:
         `evaluate`.
         """
         ledger, totals = measured
+        capability = await self._capability.look(step)
         self._rewards |= reward_by_step(heldout)
         self._log.write_heldout(heldout)
         row = step_row(
@@ -101,6 +116,7 @@ class StepMonitor:
         # What an evaluation generates belongs to no step.
         self._totals_before = await self._workers.stats() if heldout else totals
         row["worker_restarts"] = self._restarts()
+        row |= capability
         self.row = self._log.write(row | self.alarms.look(row))
         self.exporter.trained(ages)
         self.exporter.row(self.row)

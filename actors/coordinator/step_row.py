@@ -60,6 +60,10 @@ def step_row(
     )
     row["unreadable_fraction"] = _unreadable_fraction(learned.get("unparsed_fraction"), ledger_before, ledger)
     row["straggler_wait_s"] = ledger["straggler_wait_s"] - ledger_before["straggler_wait_s"]
+    if ledger["probe_tokens"]:
+        was = ledger_before["probe_tokens"]
+        # A ledger that was restarted counts from 0 again.
+        row["capability_tokens"] = ledger["probe_tokens"] - (was if was <= ledger["probe_tokens"] else 0)
     step_s = learned["step_s"]
     if after.by_name:
         row |= {

@@ -33,11 +33,13 @@ from dynalign.actors.ledger.opening import ADDED
 from dynalign.actors.ledger.protocol import LedgerCalls
 from dynalign.actors.ledger.worker_calls import WorkerCalls
 from dynalign.configs.errors import LedgerError, StaleLineage
+from dynalign.endpoint.base import Question
 from dynalign.rollout.added_prompts import contents
 from dynalign.rollout.ledger.evaluation_leases import (
     EvaluationItem,
     EvaluationResult,
 )
+from dynalign.rollout.ledger.probe_leases import ProbeAnswers
 from dynalign.rollout.ledger.restore import compacted
 from dynalign.rollout.ledger.state import pack
 from dynalign.rollout.weights.version import WeightVersion
@@ -122,6 +124,7 @@ class LedgerActor(WorkerCalls):
             self._files.train(planned, self._ledger.state)
             self._ledger.apply(planned)
             self._withheld.add(planned.withheld)
+            self._probes.committed()
             self._withheld_scores = ()
         # Repeated commits sync too: the first one may have failed here.
         await asyncio.to_thread(self._log.sync)
@@ -176,6 +179,21 @@ class LedgerActor(WorkerCalls):
                 return results
             await self._changes.wait(until_s, deadline_s, self._evaluations.waiting_reason)
 
+    async def probe(self, probe: int, questions: Sequence[Question], deadline_s: float) -> ProbeAnswers:
+        """Has the policy of step `probe` and the steps after it answer questions; what there is of them.
+
+        Repeated, it goes on with the answers that are there. deadline_s: to wait until all are there, with
+        DeadlineExceeded after that; 0: not to wait."""
+        self._probes.open(probe, questions)
+        self._notify()
+        until_s = self._clock() + deadline_s
+        while True:
+            self._tick()
+            answers = self._probes.answers(probe)
+            if answers.missing == 0 or deadline_s <= 0.0:
+                return answers
+            await self._changes.wait(until_s, deadline_s, self._probes.waiting_reason)
+
     async def pause(self) -> None:
         """No training group is leased until `resume`. Leased groups and an open evaluation go on."""
         self._tick()
@@ -209,7 +227,12 @@ class LedgerActor(WorkerCalls):
         oldest lease is."""
         now_s = self._tick()
         return status_of(
-            self._ledger, now_s, self._straggler_wait_s, self._workers_seen_s, self._withheld_scores
+            self._ledger,
+            now_s,
+            self._straggler_wait_s,
+            self._workers_seen_s,
+            self._withheld_scores,
+            self._probes.tokens,
         )
 
 

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any, cast
 from dynalign.actors.ledger.ledger_spec import Batch, LedgerAnswer
 from dynalign.actors.ledger.ledger_status import LedgerStatus
 from dynalign.actors.ledger.protocol import Known, LedgerCalls
+from dynalign.endpoint.base import Question
 from dynalign.rollout.ledger.evaluation_leases import EvaluationItem, EvaluationResult
 from dynalign.rollout.ledger.kinds import AnyKey
+from dynalign.rollout.ledger.probe_leases import ProbeAnswers, ProbeResult
 from dynalign.rollout.ledger.values import Delivered, GroupKey, ReportOutcome
 from dynalign.rollout.weights.version import WeightVersion
 
@@ -53,6 +55,9 @@ class LedgerClient(ABC):
     async def report_evaluation(self, worker: str, result: EvaluationResult) -> str:
         return cast(str, await self.ask("report_evaluation", worker, result))
 
+    async def report_probe(self, worker: str, result: ProbeResult) -> str:
+        return cast(str, await self.ask("report_probe", worker, result))
+
     async def wait_version(self, worker: str, known: tuple[int, int], wait_s: float) -> WeightVersion | None:
         answer = await self.ask("wait_version", worker, known, wait_s, wait_s=wait_s)
         return cast(WeightVersion | None, answer)
@@ -86,6 +91,10 @@ class LedgerClient(ABC):
     ) -> tuple[EvaluationResult, ...]:
         answer = await self.ask("evaluate", evaluation, items, deadline_s, wait_s=deadline_s)
         return cast(tuple[EvaluationResult, ...], answer)
+
+    async def probe(self, probe: int, questions: Sequence[Question], deadline_s: float) -> ProbeAnswers:
+        answer = await self.ask("probe", probe, questions, deadline_s, wait_s=deadline_s)
+        return cast(ProbeAnswers, answer)
 
     async def pause(self) -> None:
         await self.ask("pause")

@@ -47,6 +47,9 @@ class LedgerStatus:
     withheld_scores: tuple[float, ...] = ()
     """Lowest and highest score, in points, of the candidates that were withheld since the last commit; empty
     where none had a score, or where the ledger was restarted since."""
+    probe_tokens: int = 0
+    """Tokens that answers to the capability probe have read and written since the ledger was opened, those of
+    the initial policy left out."""
 
 
 def status_of(
@@ -55,9 +58,10 @@ def status_of(
     straggler_wait_s: float,
     workers_seen_s: Mapping[str, float],
     withheld_scores: tuple[float, ...],
+    probe_tokens: int,
 ) -> LedgerStatus:
-    """workers_seen_s: worker to the time of its last call, on the clock of `now_s`. withheld_scores: as in
-    `LedgerStatus`."""
+    """workers_seen_s: worker to the time of its last call, on the clock of `now_s`. withheld_scores,
+    probe_tokens: as in `LedgerStatus`."""
     granted_s = (lease.deadline_s - ledger.leases.lease_s for lease in ledger.state.leased.values())
     oldest_s = min(granted_s, default=None)
     return LedgerStatus(
@@ -71,4 +75,5 @@ def status_of(
         straggler_wait_s=straggler_wait_s,
         workers_seen_s_ago={worker: now_s - seen_s for worker, seen_s in sorted(workers_seen_s.items())},
         withheld_scores=withheld_scores,
+        probe_tokens=probe_tokens,
     )

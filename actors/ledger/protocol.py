@@ -9,12 +9,14 @@ from typing import Protocol
 from dynalign.actors.ledger.ledger_spec import Batch, LedgerAnswer
 from dynalign.actors.ledger.ledger_status import LedgerStatus
 from dynalign.actors.remote import RemoteMethod
+from dynalign.endpoint.base import Question
 from dynalign.rollout.ledger.evaluation_leases import (
     EvaluationItem,
     EvaluationResult,
     PoisonedItem,
 )
 from dynalign.rollout.ledger.kinds import AnyKey
+from dynalign.rollout.ledger.probe_leases import ProbeAnswers, ProbeResult
 from dynalign.rollout.ledger.values import Break, Delivered, GroupKey, ReportOutcome
 from dynalign.rollout.weights.version import WeightVersion
 
@@ -54,6 +56,8 @@ class LedgerCalls(Protocol):
 
     async def report_evaluation(self, worker: str, result: EvaluationResult) -> str: ...
 
+    async def report_probe(self, worker: str, result: ProbeResult) -> str: ...
+
     async def wait_version(
         self, worker: str, known: tuple[int, int], wait_s: float
     ) -> WeightVersion | None: ...
@@ -81,6 +85,8 @@ class LedgerCalls(Protocol):
     async def evaluate(
         self, evaluation: int, items: Sequence[EvaluationItem], deadline_s: float
     ) -> tuple[EvaluationResult, ...]: ...
+
+    async def probe(self, probe: int, questions: Sequence[Question], deadline_s: float) -> ProbeAnswers: ...
 
     async def pause(self) -> None: ...
 

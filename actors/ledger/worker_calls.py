@@ -27,6 +27,7 @@ from dynalign.rollout.ledger.evaluation_leases import (
     PoisonedItem,
 )
 from dynalign.rollout.ledger.kinds import AnyKey, AnyLease
+from dynalign.rollout.ledger.probe_leases import ProbeLeases, ProbeResult
 from dynalign.rollout.ledger.values import Break, Delivered, GroupKey, ReportOutcome
 from dynalign.rollout.weights.version import WeightVersion
 
@@ -86,7 +87,10 @@ class WorkerCalls(PackedCalls):
         self._withheld = WithheldFile(self._folder, self._ledger)
         await asyncio.to_thread(self._withheld.open)
         self._leases = self._ledger.leases
-        self._evaluations = EvaluationLeases(self._leases, spec.lineage, self._ledger.attempts_before)
+        before = self._ledger.attempts_before
+        self._evaluations = EvaluationLeases(self._leases, spec.lineage, before)
+        poison_attempts = spec.run.supervision.poison_attempts
+        self._probes = ProbeLeases(self._leases, spec.lineage, poison_attempts, before)
         gc.freeze()  # a collection that walks through all objects of the libraries stops every call for 60 ms
         self._started.set()
 
@@ -106,6 +110,7 @@ class WorkerCalls(PackedCalls):
         known: Known = None,
     ) -> LedgerAnswer:
         """Up to `max_groups` leases, held-out ones first; none when there is nothing to lease for `wait_s`.
+        One more, of the capability probe, may be beside them, which takes no slot of a group.
 
         holds_other_leases: the worker works on something, so it gets no prompt under quarantine. A worker
         that is gone gets nothing: its last call may still wait here.
@@ -123,7 +128,9 @@ class WorkerCalls(PackedCalls):
         published = self._newest.above((self._spec.lineage, self._ledger.state.version - 1))
         if published is None or not self._leases.something_waits():
             return None
-        return self._leases.lease(worker, max_groups, self._clock(), holds_other_leases)
+        now_s = self._clock()
+        leases = self._leases.lease(worker, max_groups, now_s, holds_other_leases)
+        return [*leases, *self._leases.lease_beside(worker, now_s)]
 
     async def renew(self, worker: str, keys: Sequence[AnyKey]) -> list[AnyKey]:
         """Extends the worker's leases. Returns those that are no longer its own, whose work can be
@@ -142,6 +149,7 @@ class WorkerCalls(PackedCalls):
         holds_other_leases: as for `lease`, these groups not counted."""
         self._tick(worker)
         outcomes = [self._ledger.report(each.group) for each in delivered]
+        self._probes.earn(sum(each.completion_tokens for each in delivered))
         for each, outcome in zip(delivered, outcomes, strict=True):
             if outcome == "withheld" and each.withheld is not None:
                 self._withheld.told(worker, each)
@@ -179,6 +187,13 @@ class WorkerCalls(PackedCalls):
         """Takes the answer to a held-out lease. Returns `scored`, `late` or `repeated`, as `report` does."""
         self._tick(worker)
         outcome = self._evaluations.report(result)
+        self._notify()
+        return outcome
+
+    async def report_probe(self, worker: str, result: ProbeResult) -> str:
+        """Takes the answer to a lease of the capability probe; returns the same."""
+        self._tick(worker)
+        outcome = self._probes.report(result)
         self._notify()
         return outcome
 

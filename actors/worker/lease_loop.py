@@ -1,4 +1,5 @@
-"""A worker's leases: as many in flight as it has slots, each renewed until its group is reported.
+"""A worker's leases: as many in flight as it has slots, each renewed until its group is reported. One of the
+capability probe may be beside them, in no slot.
 
     run       waits for: reports, free slots, leases           unblocked by: `deliver`; the ledger's capacity
               one call reports all groups that were delivered meanwhile and takes leases for their slots
@@ -24,6 +25,7 @@ from dynalign.actors.worker.version_news import VersionNews
 from dynalign.configs.errors import DeadlineExceeded
 from dynalign.configs.sections.deadlines import DeadlineSettings
 from dynalign.rollout.ledger.kinds import AnyKey, AnyLease
+from dynalign.rollout.ledger.probe_leases import ProbeLease
 from dynalign.rollout.ledger.values import Delivered, Lease, ScoredGroup, WithheldScores
 from dynalign.run_folder import layout, spool
 
@@ -83,6 +85,8 @@ class LeaseLoop:
         self._stopping = False
         self._changed = asyncio.Event()
         self._tasks: dict[AnyKey, asyncio.Task[None]] = {}
+        self._beside: set[AnyKey] = set()
+        """Of these, leases that take no slot of a group."""
         self._outbox: list[_Sent] = []
         self._delivering = 0
         self._several_nodes = several_nodes
@@ -122,7 +126,8 @@ class LeaseLoop:
             if self._stopping and not self._tasks and waiting is None:
                 break
             working = len(self._tasks) - self._delivering
-            free = 0 if self._stopping or waiting is not None else max(0, self._slots - working)
+            in_slots = working - len(self._beside)
+            free = 0 if self._stopping or waiting is not None else max(0, self._slots - in_slots)
             early_s = self._answered_s + REPORTS_APART_S - self._clock() if working else 0.0
             if self._outbox and early_s <= 0.0:
                 self._begin(group, await self._report(free, holds_other_leases=working > 0))
@@ -144,13 +149,15 @@ class LeaseLoop:
         versions: tuple[int, int],
         withheld_reason: str | None = None,
         withheld: WithheldScores | None = None,
+        completion_tokens: int = 0,
     ) -> None:
         """Writes a leased group's bytes to the spool and reports it; returns when the ledger has acknowledged
         the report.
 
         The report names a file that outlives this worker. The object beside it is a cache for a learner on
         another node. versions: of the group's oldest and newest token, in steps. withheld_reason: why it is
-        not to be trained; None if it is. withheld: as in `Delivered`. Raises OSError from the disk.
+        not to be trained; None if it is. withheld, completion_tokens: as in `Delivered`. Raises OSError from
+        the disk.
         """
         name = layout.group_file(lease.group_id, lease.lineage, lease.attempt)
         entry = await asyncio.to_thread(spool.write, self._spool, name, payload)
@@ -158,7 +165,8 @@ class LeaseLoop:
             lease.group_id, lease.attempt, lease.lineage, entry, *versions, withheld_reason=withheld_reason
         )
         handle = ray.put(payload) if self._objects else None
-        sent = _Sent(Delivered(group, handle, withheld), asyncio.get_running_loop().create_future())
+        delivered = Delivered(group, handle, withheld, completion_tokens)
+        sent = _Sent(delivered, asyncio.get_running_loop().create_future())
         self._outbox.append(sent)
         self._delivering += 1
         self._changed.set()
@@ -192,10 +200,13 @@ class LeaseLoop:
                 self._idle_s += self._clock() - self._idle_from_s
             task = group.create_task(self._in_time(lease))
             self._tasks[lease.key] = task
+            if isinstance(lease, ProbeLease) and lease.beside:
+                self._beside.add(lease.key)
             task.add_done_callback(partial(self._task_done, lease.key))
 
     def _task_done(self, key: AnyKey, _: "asyncio.Task[None]") -> None:
         del self._tasks[key]
+        self._beside.discard(key)
         if not self._tasks:
             self._idle_from_s = self._clock()
         self._changed.set()

@@ -39,9 +39,11 @@ from dynalign.rollout.judges.respondents import Askers
 from dynalign.rollout.judges.value_texts import ValueTexts
 from dynalign.rollout.ledger.evaluation_leases import EvaluationLease, EvaluationResult
 from dynalign.rollout.ledger.kinds import AnyLease
+from dynalign.rollout.ledger.probe_leases import ProbeLease, ProbeResult
 from dynalign.rollout.ledger.values import Lease, WithheldScores
 from dynalign.rollout.prompts import PromptSet
 from dynalign.rollout.records import Group
+from dynalign.rollout.versioned_asker import VersionedAsker
 from dynalign.rollout.weights.version import WeightVersion, travelling_adapter, version_label
 from dynalign.run_folder import layout
 
@@ -128,6 +130,7 @@ class RolloutWorker:
             seconds,
             spec.model_hash,
         )
+        self._asker = VersionedAsker(self._engine, contexts, context_limit)
         gc.freeze()  # a collection that walks through all objects of the libraries would stop every loop here
         self._loader = WeightLoader(
             self._engine, self._maker.gate, spec.name, run.rollout.tensor_parallel, run.weights.deadline_s
@@ -185,6 +188,8 @@ class RolloutWorker:
                 await self._make(lease)
             case EvaluationLease():
                 await self._evaluate(lease)
+            case ProbeLease():
+                await self._probe(lease)
 
     async def _make(self, lease: Lease) -> None:
         await self._holds((lease.lineage, lease.version))
@@ -195,7 +200,8 @@ class RolloutWorker:
         versions = (made.version_min, made.version_max)
         reason = made.withheld_reason
         said = None if reason is None else WithheldScores(made.prompt_id, made.scores_G, made.noise_std)
-        await self._leases.deliver(lease, payload, versions, reason, said)
+        tokens = sum(len(each.token_ids_T) for each in made.candidates_G)
+        await self._leases.deliver(lease, payload, versions, reason, said, tokens)
 
     async def _evaluate(self, lease: EvaluationLease) -> None:
         await self._holds((lease.lineage, lease.version))
@@ -210,6 +216,11 @@ class RolloutWorker:
                 truncated=answer.truncated,
             ),
         )
+
+    async def _probe(self, lease: ProbeLease) -> None:
+        await self._holds((lease.lineage, lease.version))
+        answers, versions = await self._asker.ask(lease.question, self._held[1])
+        await self._ledger.report_probe(self._spec.name, ProbeResult(lease.key, answers, *versions))
 
     async def _holds(self, version: tuple[int, int]) -> None:
         """Waits until the engine holds `version`, a (lineage, step), or a newer one."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 
+from dynalign.configs.sections.capability import SHARE
 from dynalign.launch.plan.disk import mirror_part
 from dynalign.launch.plan.memory import Part, gigabytes, size, version_bytes
 from dynalign.launch.plan.plan import ActorPlan, PlacementPlan
@@ -90,7 +91,21 @@ def _flow(plan: PlacementPlan) -> list[str]:
         *(pool if plan.pool is not None else ()),
         *_gateway(plan),
         _row("step", "", f"{plan.candidates_per_step:,}", step),
+        *_capability(plan),
     ]
+
+
+def _capability(plan: PlacementPlan) -> list[str]:
+    """What the capability probe costs; nothing without one."""
+    probe = plan.settings.capability
+    if probe.items == 0:
+        return []
+    budget = SHARE * plan.completion_tokens_per_step
+    note = (
+        f"items at most, all of them before step 1; then {SHARE:.0%} of a step's completion tokens, at most "
+        f"{budget:,.0f}, {probe.every_steps} steps a point"
+    )
+    return [_row("capability probe", "each engine, beside", f"{probe.items:,}", note)]
 
 
 def _gateway(plan: PlacementPlan) -> list[str]:

@@ -294,3 +294,13 @@ def gap_curve(run: Run) -> Curve:
     for step, mean in run.column("internalization_gap"):
         found.setdefault(step, Estimate(mean))
     return sorted(found.items(), key=lambda pair: pair[0])
+
+
+def capability_curve(run: Run) -> Curve:
+    """Change of the capability probe since before training, with ± 1.96 of its standard errors."""
+    errors = dict(run.column("capability_change_se"))
+    return [
+        (step, Estimate(change, change - 1.96 * errors[step], change + 1.96 * errors[step]))
+        for step, change in run.column("capability_change")
+        if step in errors
+    ]

@@ -5,7 +5,14 @@ from dataclasses import dataclass, replace
 
 from dynalign.evaluation.statistics.estimates import Estimate
 from dynalign.launch.report.charts import Chart, Series, heat_map, line_chart, stacked_bars
-from dynalign.launch.report.data import Curve, Run, gap_curve, heldout_curve, training_curve
+from dynalign.launch.report.data import (
+    Curve,
+    Run,
+    capability_curve,
+    gap_curve,
+    heldout_curve,
+    training_curve,
+)
 from dynalign.launch.report.time_split import learner_split, rollout_split
 from dynalign.rollout.records import HIGHEST_SCORE
 
@@ -176,7 +183,20 @@ def _policy(run: Run) -> ReportSection:
         {f"bound {bound}": float(bound)} if isinstance(bound, int) and run.column("staleness_max") else None,
         0.0,
     )
-    return ReportSection("policy", "Internalization and age", "", [gap, age])
+    charts = [gap, age]
+    if change := capability_curve(run):
+        kept = line_chart(
+            "Capability probe",
+            "change of the mean score",
+            [Series("change", change, BLUE)],
+            "Score of verifiable items, asked without the system prompt, less that of the initial policy on "
+            "the same items. Band: 95 % interval of the paired differences. "
+            "A point stands at the step after which its last answer came.",
+            rules={"as before training": 0.0},
+            marks=_resumed(run),
+        )
+        charts.append(kept)
+    return ReportSection("policy", "Internalization and age", "", charts)
 
 
 def _completions(run: Run) -> ReportSection:

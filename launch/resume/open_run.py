@@ -89,10 +89,11 @@ class RunFolder:
         Raises RecordError or CheckpointError, which name the file.
         """
         from dynalign.rollout import arrow_schema
-        from dynalign.run_folder.metrics import read_heldout, read_metrics
+        from dynalign.run_folder.metrics import read_capability, read_heldout, read_metrics
 
         read_metrics(self.path)
         read_heldout(self.path)
+        read_capability(self.path)
         for file in layout.group_files(self.path / layout.SPOOL):
             arrow_schema.check_schema(file)
         checkpoint = self.newest_checkpoint()

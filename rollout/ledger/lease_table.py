@@ -17,6 +17,7 @@ its age counts from its lease, so passing it over does not touch the age bound.
 """
 
 from collections.abc import Hashable, Iterable, Sequence
+from itertools import islice
 from math import inf
 from typing import Any, Protocol
 
@@ -66,6 +67,13 @@ class LeaseKind(Protocol):
         """
 
 
+class BesideKind(LeaseKind, Protocol):
+    """A kind that is also leased beside the others, one lease to a worker."""
+
+    def waiting_beside(self) -> Iterable[int]:
+        """What may be leased so now, the first one first."""
+
+
 class LeaseTable:
     """Times are seconds on the caller's clock. A lease lasts `lease_s` from its grant or its last renewal.
 
@@ -76,6 +84,7 @@ class LeaseTable:
         self.lease_s = lease_s
         self.quarantine = quarantine
         self.kinds: dict[str, LeaseKind] = {}
+        self._beside: tuple[str, BesideKind] | None = None
         self._held: dict[Hashable, HeldLease] = {}
         self._until_s: dict[Hashable, float] = {}
         self._of_worker: dict[str, dict[Hashable, None]] = {}
@@ -87,6 +96,11 @@ class LeaseTable:
     def add(self, name: str, kind: LeaseKind) -> None:
         """Serves `kind` ahead of the kinds that are there."""
         self.kinds = {name: kind, **self.kinds}
+
+    def add_beside(self, name: str, kind: BesideKind) -> None:
+        """The same, and `lease_beside` serves it. Its prompts never come under quarantine."""
+        self.add(name, kind)
+        self._beside = (name, kind)
 
     def lease(self, worker: str, wanted: int, now_s: float, holds_other_leases: bool = False) -> list[Any]:
         """Up to `wanted` leases; a prompt under quarantine only alone.
@@ -106,9 +120,29 @@ class LeaseTable:
             leases.append(lease)
         return leases
 
+    def lease_beside(self, worker: str, now_s: float) -> list[Any]:
+        """At most one lease of the kind that is served beside the others; none to a worker that has one.
+
+        Nor to any while a prompt under quarantine waits or is in the worker's hands: the worker that is to
+        have such a prompt has to run empty, and has nothing else then.
+        """
+        if self._beside is None or self.holds_quarantined(worker) or self._quarantined_waits():
+            return []
+        name, kind = self._beside
+        if any(lease.kind == name for lease in self.of_worker(worker)):
+            return []
+        leases = [
+            kind.grant(waiting, worker, now_s + self.lease_s) for waiting in islice(kind.waiting_beside(), 1)
+        ]
+        for lease in leases:
+            self._hold(lease, alone=False)
+        return leases
+
     def something_waits(self) -> bool:
         """Whether there is anything to lease for anybody."""
-        return any(True for kind in self.kinds.values() for _ in kind.waiting())
+        kinds = self.kinds.values()
+        beside = () if self._beside is None else self._beside[1].waiting_beside()
+        return any(True for kind in kinds for _ in kind.waiting()) or any(True for _ in beside)
 
     def get(self, key: Hashable) -> Any:
         """The current lease with this key; None if it is void."""
@@ -189,8 +223,9 @@ class LeaseTable:
         Returns what the kinds say, a value per lease.
         """
         held = self.of_worker(worker)
-        alone = len(held) == 1 and self._only.get(worker) == held[0].key
-        self.quarantine.admit(lease.prompt for lease in held)
+        blamed = [lease for lease in held if self._beside is None or lease.kind != self._beside[0]]
+        alone = len(held) == len(blamed) == 1 and self._only.get(worker) == held[0].key
+        self.quarantine.admit(lease.prompt for lease in blamed)
         if alone:
             self.quarantine.blame(held[0].prompt, worker)
         said = []
@@ -217,6 +252,13 @@ class LeaseTable:
                 if not any(lease.prompt in self.quarantine for lease in self._held.values()):
                     return None
         return None
+
+    def _quarantined_waits(self) -> bool:
+        return bool(self.quarantine) and any(
+            kind.prompt_of(waiting) in self.quarantine
+            for kind in self.kinds.values()
+            for waiting in kind.waiting()
+        )
 
     def _hold(self, lease: HeldLease, alone: bool) -> None:
         worker = lease.worker

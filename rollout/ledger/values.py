@@ -87,8 +87,8 @@ class DrawOrder(Protocol):
 class PromptId(NamedTuple):
     """A prompt of one split: PromptId("train", 17)."""
 
-    split: Literal["train", "heldout"]
-    """The split that `position` counts in."""
+    split: Literal["train", "heldout", "probe"]
+    """The split that `position` counts in, or the questions of the capability probe."""
     position: int
     """Position of the prompt in its split, from 0."""
 
@@ -194,6 +194,8 @@ class Delivered(NamedTuple):
     """Reference to a copy of the file's bytes in the object store; None where the file is the only copy."""
     withheld: WithheldScores | None = None
     """The scores behind `group.withheld_reason`; None for a group that can be trained."""
+    completion_tokens: int = 0
+    """Tokens of all its candidates."""
 
 
 class Scored(NamedTuple):

@@ -9,7 +9,18 @@ from dynalign.configs.rules import RULES
 
 PANEL = ["judge.kind=panel", "judge.scorer=sampled", "judge.stances=[asker, harm]"]
 
+PROBE = ["capability.items=100", "capability.every_steps=50", "steps=100"]
+
 BROKEN = {
+    "capability_has_enough_items": ([*PROBE, "capability.items=29"], "capability.items"),
+    "capability_has_a_point_before_the_end": ([*PROBE, "steps=50"], "capability.every_steps"),
+    "capability_items_fit_into_their_steps": ([*PROBE, "capability.every_steps=6"], "capability.every_steps"),
+    "capability_suite_has_its_data": ([*PROBE, "capability.suite=paper"], "capability.suite"),
+    "capability_data_is_a_folder": (["capability.data=s3://bucket/items"], "capability.data"),
+    "capability_needs_separate_placement": (
+        [*PROBE, "placement.mode=shared", "algorithm.max_staleness=0"],
+        "capability.items",
+    ),
     "shared_placement_needs_zero_staleness": (
         ["placement.mode=shared", "algorithm.max_staleness=1"],
         "algorithm.max_staleness",
@@ -189,6 +200,8 @@ MENDED = [
     ["prompts.source=hub:owner/name/subset:train[:100]", "prompts.column=messages"],
     ["prompts.source=shards/"],
     ["prompts.source=tasks.csv.gz"],
+    ["capability.items=30", "capability.every_steps=7", "steps=8"],
+    [*PROBE, "capability.suite=paper", "capability.data=~/items"],
     ["metrics.host=0.0.0.0"],
     ["metrics.host=::1"],
     ["metrics.host=head-0.ray.svc.cluster.local"],

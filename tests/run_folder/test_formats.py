@@ -22,8 +22,9 @@ from dynalign.rollout.ledger import log as ledger_log
 from dynalign.rollout.ledger.state import unpack
 from dynalign.rollout.records import Group
 from dynalign.run_folder import checkpoint, owner, value_texts, withheld_groups
-from dynalign.run_folder.metrics import read_heldout, read_metrics
+from dynalign.run_folder.metrics import read_capability, read_heldout, read_metrics
 from tests.worlds.golden_formats import (
+    ANSWERED,
     GOLDEN,
     GROUP,
     ITEM,
@@ -55,6 +56,7 @@ READ: dict[str, tuple[Callable[[Path], Any], Any]] = {
     "heldout.jsonl": (read_heldout, [ITEM]),
     "withheld.jsonl": (lambda folder: tuple(withheld_groups.read(folder)), WITHHELD),
     "value-texts.json": (lambda folder: value_texts.read_file(folder / "value-texts.json"), TEXTS),
+    "capability.jsonl": (read_capability, {5: [ANSWERED]}),
     "step.arrow": (lambda folder: list(experience.read_step(folder / "step.arrow")), [(GROUP, (0.5, 0.0))]),
 }
 """File → its reader, given the folder, and what the golden file says."""
@@ -166,6 +168,7 @@ def test_a_file_of_another_format_or_of_none_is_refused_by_name_and_left_as_it_i
 READ_LATE = (
     "metrics.jsonl",
     "heldout.jsonl",
+    "capability.jsonl",
     "spool/group-7-1-3.arrow",
     *(f"checkpoints/step-000005/{name}" for name in IN_CHECKPOINT),
 )

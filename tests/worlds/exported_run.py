@@ -98,6 +98,7 @@ def whole_row(step: int, **changed: Any) -> dict[str, Any]:
         "self_bias_correlation": 0.05,
         "capability_change": -0.01,
         "capability_change_se": 0.02,
+        "capability_tokens": 9000,
         "score_position_correlation": -0.1,
         "unreachable_fraction": 0.01,
         "judge_tokens": 90_000,

@@ -28,6 +28,7 @@ from dynalign.rollout.ledger.values import (
 )
 from dynalign.rollout.records import Candidate, Group, Opinion, ScoringRules, Verdict, VersionSpan
 from dynalign.run_folder import checkpoint, layout, owner, value_texts, withheld_groups
+from dynalign.run_folder.capability import CapabilityItem
 from dynalign.run_folder.heldout import HeldoutItem
 from dynalign.run_folder.metric_names import METRIC_NAMES
 from dynalign.run_folder.metrics import MetricsLog
@@ -70,6 +71,7 @@ TEXTS = {"definition.md": "\ufeffKollektive Würde\n", "system.txt": "s"}
 ROW = dict.fromkeys(METRIC_NAMES) | {"step": 5, "lineage": 3, "loss": 0.5, "issued": 10}
 ANSWER = '{"rationale": "It hides a cost.", "score": 2}'
 ITEM = HeldoutItem(5, 3, "p1", "Wie geht’s?", False, 2.25, "gut", 3, False)
+ANSWERED = CapabilityItem(5, 5, 3, 1, "arithmetic/0123456789ab", 1.0, "12 — zwölf", 38, 5, 6)
 SPAN = VersionSpan(1, 0, 2, lineage=3)
 PARSED = Verdict(
     2.5, "parsed", digit_probs_6=(0.1, 0.1, 0.2, 0.2, 0.2, 0.2), digit_mass=0.75, score_again=2.75
@@ -149,6 +151,7 @@ def written() -> dict[str, Written]:
         with MetricsLog(folder, tensorboard=False, lineage=3) as log:
             log.write(ROW)
             log.write_heldout([ITEM])
+            log.write_capability([ANSWERED])
         withheld_groups.append(folder, WITHHELD)
         value_texts.keep(folder, "0123456789abcdef", TEXTS)
         (folder / layout.VALUE_TEXTS / "0123456789abcdef.json").rename(folder / "value-texts.json")

@@ -20,8 +20,10 @@ from dynalign.configs.errors import (
     StepNotFinite,
     UntrainableGroups,
 )
+from dynalign.endpoint.base import Answer, Answers, Message, Question
 from dynalign.rollout.ledger.evaluation_leases import EvaluationLease, EvaluationResult
 from dynalign.rollout.ledger.kinds import AnyLease
+from dynalign.rollout.ledger.probe_leases import ProbeLease, ProbeResult
 from dynalign.rollout.ledger.values import Lease, ScoredGroup
 from dynalign.rollout.weights.version import WeightVersion
 from dynalign.run_folder import layout, spool
@@ -92,11 +94,19 @@ class HistoryWorker:
             await self._loaded.wait_for(lambda: self._held >= (lease.lineage, lease.version))
         oldest = self._held
         straggles = self._random.random() < 0.05
-        await asyncio.sleep(self._random.uniform(20.0, 90.0) if straggles else self._random.uniform(0.2, 5.0))
+        quick_s = 0.2 if isinstance(lease, ProbeLease) else 5.0
+        await asyncio.sleep(
+            self._random.uniform(20.0, 90.0) if straggles else self._random.uniform(0.1, quick_s)
+        )
         newest = self._held
         if isinstance(lease, EvaluationLease):
             result = EvaluationResult(lease.key, 2.0, 3, "Yes.", truncated=False)
             await self._ledger.report_evaluation(self._name, result)
+            return
+        if isinstance(lease, ProbeLease):
+            answer = Answer(f"{oldest[1]}", "stop")
+            answers = Answers((answer,), "policy", 5, self._random.randint(1, 9))
+            await self._ledger.report_probe(self._name, ProbeResult(lease.key, answers, oldest[1], newest[1]))
             return
         assert isinstance(lease, Lease)
         if self._breaks(lease.prompt_index):
@@ -104,7 +114,23 @@ class HistoryWorker:
         reason = "low_signal" if self._random.random() < 0.1 else None
         record = {"group": lease.group_id, "oldest": oldest, "newest": newest}
         payload = json.dumps(record).encode()
-        await self._leases.deliver(lease, payload, (oldest[1], newest[1]), reason)
+        versions = (oldest[1], newest[1])
+        await self._leases.deliver(lease, payload, versions, reason, completion_tokens=20_000)
+
+
+class HistoryItems:
+    """A probe of so many items, each right under every second version; it is its own `ProbeDraw`."""
+
+    def __init__(self, items: int) -> None:
+        self.names = tuple(f"count/{number}" for number in range(items))
+        asked = ((Message("user", name),) for name in self.names)
+        self.questions = tuple(Question("policy", each, max_tokens=40) for each in asked)
+
+    def open(self) -> "HistoryItems":
+        return self
+
+    def scores(self, answers: Sequence[Answers | None]) -> list[float | None]:
+        return [None if each is None else float(int(each.answers_N[0].text) % 2) for each in answers]
 
 
 class HistoryLearner:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import msgpack
+import pytest
 import xxhash
 
 from dynalign.actors.ledger.ledger_spec import LedgerSpec, ledger_settings
@@ -14,6 +15,8 @@ from dynalign.rollout.ledger.log import read
 from dynalign.rollout.ledger.restore import restore
 from dynalign.rollout.ledger.rules import Ledger
 from dynalign.run_folder import layout, spool
+from dynalign.run_folder.capability import CapabilityItem
+from dynalign.run_folder.metrics import read_capability, read_metrics
 
 Find = Callable[[bool, str], None]
 Line = dict[str, Any]
@@ -154,3 +157,37 @@ def _audit_ages(folder: Path, run: RunSettings, learned: list[list[Line]], find:
                 find(age <= run.algorithm.max_staleness, f"step {step} trained an age of {age}: {record}")
                 known = version == 0 or (lineage in until and version <= until[lineage])
                 find(known and age >= 0, f"step {step} trained tokens of a policy that is gone: {record}")
+
+
+def audit_capability(folder: Path, run: RunSettings, find: Find) -> None:
+    """Every point is there, of the versions that it is said to be of, and its change is in one row."""
+    if not run.capability.items:
+        return
+    every = run.capability.every_steps
+    points = {point: {item.item: item for item in items} for point, items in read_capability(folder).items()}
+    wanted = list(range(0, run.steps, every))
+    find(sorted(points) == wanted, f"of the probes {wanted} there are {sorted(points)}")
+    first = points.get(0, {})
+    answered = [item for item in first.values() if item.score is not None]
+    find(len(answered) == 32, f"the initial policy has answered {len(answered)} items")
+    for point, items in points.items():
+        closed = next(iter(items.values())).closed_step
+        for item in items.values():
+            newest = 0 if point == 0 else min(point + every, run.steps)
+            in_time = point <= item.version_min <= item.version_max <= closed <= newest
+            find(in_time, f"an answer to the probe of step {point} is of another version: {item}")
+            right = None if item.answer is None else float(int(item.answer) % 2)
+            find(item.score == right, f"{item} is graded wrongly")
+    _audit_changes(folder, points, find)
+
+
+def _audit_changes(folder: Path, points: Mapping[int, Mapping[str, CapabilityItem]], find: Find) -> None:
+    changes = {}
+    for items in points.values():
+        scores = [item.score for item in items.values() if item.score is not None]
+        some = next(iter(items.values()))
+        if some.step and len(scores) >= 30:
+            changes[some.closed_step] = sum(scores) / len(scores)  # every item scored 0 before training
+    rows = {row["step"]: row["capability_change"] for row in read_metrics(folder)}
+    told = {step: change for step, change in rows.items() if change is not None}
+    find(told == pytest.approx(changes), f"the rows say {told}, the probe's answers {changes}")

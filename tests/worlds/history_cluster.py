@@ -23,7 +23,7 @@ from dynalign.actors.worker.protocol import RolloutWorkerHandle
 from dynalign.configs.schema import RunSettings
 from dynalign.rollout.prompts import PromptSet
 from dynalign.run_folder import checkpoint, layout, owner
-from tests.worlds.history_actors import HistoryLearner, HistoryWorker
+from tests.worlds.history_actors import HistoryItems, HistoryLearner, HistoryWorker
 from tests.worlds.history_network import ActorHandle, Network
 from tests.worlds.virtual_time import Process
 
@@ -140,7 +140,10 @@ class Cluster:
         self, spec: RunSpec, ranks: tuple[LearnerRankActor, ...], joins: bool, pristine: bool
     ) -> CoordinatorHandle:
         def create() -> Coordinator:
-            return Coordinator(spec, self.prompts, self._link(spec.lineage), list(ranks), joins, pristine)
+            items = self.run.capability.items
+            probe = HistoryItems(items) if items else None
+            link = self._link(spec.lineage)
+            return Coordinator(spec, self.prompts, link, list(ranks), joins, pristine, probe)
 
         return cast(CoordinatorHandle, self._actor("coordinator", "coordinator", create))
 

@@ -159,8 +159,9 @@ def test_a_held_out_figure_stays_until_the_next_evaluation_and_any_other_goes_wi
     tell_step(endpoint, 5)
     tell_step(endpoint, 6)
     assert values(address)["heldout_reward_mean", ()] == 1.7
-    endpoint.row(whole_row(7, judge_noise_std=None))
+    endpoint.row(whole_row(7, judge_noise_std=None, capability_change=None))
     assert "judge_noise_std" not in names(values(address))
+    assert values(address)["capability_change", ()] == -0.01
 
 
 def test_workers_restarts_and_sizing_are_counted_by_state_cause_and_reason(

@@ -8,7 +8,9 @@ import pytest
 from dynalign.actors.ledger.ledger_actor import LedgerActor
 from dynalign.actors.ledger.ledger_spec import LedgerSpec
 from dynalign.configs.errors import DeadlineExceeded, LedgerError, NoSignal
+from dynalign.endpoint.base import Answer, Answers, Message, Question
 from dynalign.rollout.ledger.evaluation_leases import EvaluationItem, EvaluationLease, EvaluationResult
+from dynalign.rollout.ledger.probe_leases import ProbeAnswers, ProbeLease, ProbeResult
 from dynalign.rollout.ledger.values import Delivered, WithheldScores
 from tests.worlds.ledger_actor_world import RUN, LedgerFolder, leases_of, report, tell, version
 
@@ -153,6 +155,38 @@ def test_held_out_leases_come_first_and_do_not_enter_the_law(tmp_path: Path) -> 
             DeadlineExceeded, match="waited 0 s for evaluation 1: 0 of 1 items scored, 0 leased, 1 pending"
         ):
             await actor.evaluate(1, items[:1], deadline_s=0.0)
+
+    tell(tmp_path, story)
+
+
+def test_the_probe_is_asked_beside_groups_from_what_they_pay_and_does_not_enter_the_law(
+    tmp_path: Path,
+) -> None:
+    questions = [Question("policy", (Message("user", text),), max_tokens=9) for text in "ab"]
+
+    async def story(place: LedgerFolder) -> None:
+        actor = await place.ledger()
+        await place.train(actor, 1)
+        assert await actor.probe(1, questions, deadline_s=0.0) == ProbeAnswers(1, (), 2)
+        (group, *_) = await leases_of(actor, 4)
+        waiting = asyncio.create_task(actor.lease("worker-0", 1, wait_s=50.0, holds_other_leases=True))
+        await asyncio.sleep(0)
+        paid = Delivered(place.scored(group), None, completion_tokens=200)
+        (lease,) = (await actor.report("worker-0", [paid], 1)).leases + (await waiting).leases
+        assert isinstance(lease, ProbeLease)
+        assert await actor.renew("worker-0", [lease.key]) == []
+        assert (await actor.status()).issued == 6
+        answers = Answers((Answer("So.", "stop"),), "policy", 5, 2)
+        result = ProbeResult(lease.key, answers, 1, 1)
+        assert await actor.report_probe("worker-0", result) == "scored"
+        assert await actor.probe(1, questions, deadline_s=0.0) == ProbeAnswers(1, (result,), 1)
+        assert (await actor.status()).probe_tokens == 7
+        waiting_for_all = asyncio.create_task(actor.probe(1, questions, deadline_s=50.0))
+        await actor.report("worker-0", [Delivered(place.scored(group), None, completion_tokens=200)])
+        (other,) = (await actor.lease("worker-0", 1, wait_s=0.0)).leases
+        assert isinstance(other, ProbeLease)
+        await actor.report_probe("worker-0", ProbeResult(other.key, None, 1, 2))
+        assert (await waiting_for_all).missing == 0
 
     tell(tmp_path, story)
 

@@ -16,7 +16,9 @@ from dynalign.actors.worker.lease_loop import REPORTS_APART_S, LeaseLoop
 from dynalign.actors.worker.version_news import VersionNews
 from dynalign.configs.errors import DeadlineExceeded
 from dynalign.configs.sections.deadlines import DeadlineSettings
+from dynalign.endpoint.base import Message, Question
 from dynalign.rollout.ledger.kinds import AnyLease
+from dynalign.rollout.ledger.probe_leases import ProbeLease
 from dynalign.rollout.ledger.values import Delivered, Lease
 from dynalign.rollout.weights.version import WeightVersion
 from dynalign.run_folder import spool
@@ -114,6 +116,30 @@ def test_every_group_is_durable_before_it_is_reported_and_never_more_are_in_flig
     assert ledger.most_out <= 2 * SLOTS  # a group on its way to the ledger has left its slot
     assert len(ledger.reports) < 40  # those that end while a report is under way share the next one
     assert loop.in_flight == 0
+
+
+def test_a_question_of_the_probe_takes_no_slot_of_a_group(tmp_path: Path) -> None:
+    question = Question("policy", (Message("user", "1 + 1"),))
+    beside = ProbeLease("probe", 4, 0, question, 1, 1, 0, 1e9, "worker", beside=True)
+    groups = [Lease("train", number, 0, 0, 1, 1, 0, 1e9, "worker") for number in range(SLOTS)]
+
+    class Full(Ledger):
+        async def ask(self, method: str, *arguments: Any, wait_s: float = 0.0) -> Any:
+            await asyncio.sleep(self.call_s)
+            wanted.append((method, arguments[1]))
+            return LedgerAnswer((), (beside, *groups[1:]) if len(wanted) == 1 else (groups[0],), None)
+
+    async def work(lease: AnyLease) -> None:
+        at_work.append(lease)
+        await asyncio.sleep(0.2)
+
+    async def story() -> None:
+        await work_until(loop_of(Full(0), tmp_path, work), lambda: len(at_work) == SLOTS + 1)
+
+    wanted: list[tuple[str, int]] = []
+    at_work: list[AnyLease] = []
+    asyncio.run(story())
+    assert wanted[:2] == [("lease", SLOTS), ("lease", 1)]  # three groups are at work, and the question
 
 
 def test_a_stopping_worker_reports_what_it_has_in_hand_and_takes_nothing_more(tmp_path: Path) -> None:

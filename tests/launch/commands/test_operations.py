@@ -75,7 +75,7 @@ def test_every_setting_named_exists() -> None:
         for name in re.findall(r"`([a-z]+\.[a-z_.]+)(?:=[^`]*)?`", TEXT)
         if name.split(".")[0] in sections
     }
-    files = {layout.METRICS, layout.HELDOUT}
+    files = {layout.METRICS, layout.HELDOUT, layout.CAPABILITY}
     missing = {
         name for name in named - known - files if not any(path.startswith(f"{name}.") for path in known)
     }
@@ -102,6 +102,7 @@ def test_every_file_of_a_run_folder_is_explained() -> None:
         layout.LEDGER_LOG,
         layout.METRICS,
         layout.HELDOUT,
+        layout.CAPABILITY,
         layout.EVENTS,
         layout.POISON,
         layout.WITHHELD,

@@ -24,7 +24,14 @@ from dynalign.configs.sections.alarms import AlarmsSettings
 from dynalign.evaluation.statistics.estimates import Estimate
 from dynalign.launch.report.alarm_lines import alarm_lines
 from dynalign.launch.report.charts import Series, line_chart
-from dynalign.launch.report.data import gap_curve, heldout_change, heldout_curve, load_run, training_curve
+from dynalign.launch.report.data import (
+    capability_curve,
+    gap_curve,
+    heldout_change,
+    heldout_curve,
+    load_run,
+    training_curve,
+)
 from dynalign.launch.report.report import render, write_report
 from dynalign.launch.report.time_split import learner_split, rollout_split
 from dynalign.rollout.arrow_schema import decode, encode, to_batch
@@ -301,6 +308,18 @@ def test_the_alarms_are_a_table_with_what_was_seen_and_what_to_do(tmp_path: Path
     assert "<b>injection</b>" in html
     assert "<details open>\n    <summary>1 alarm fires, 0 of 10 are not measured</summary>" in html
     assert "read the answers of the last steps" in html
+
+
+def test_the_capability_probe_is_a_curve_with_its_interval_where_it_was_measured(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    with MetricsLog(folder, tensorboard=False, lineage=1) as log:
+        for step in range(8):
+            measured = {"capability_change": -0.02, "capability_change_se": 0.01} if step == 6 else {}
+            log.write({"step": step, "capability_change": -0.5} if step == 1 else {"step": step, **measured})
+    ((step, change),) = capability_curve(load_run(folder))
+    assert (step, change.mean) == (6, -0.02)
+    assert (change.low, change.high) == (pytest.approx(-0.0396), pytest.approx(-0.0004))
+    assert "Capability probe" in render([load_run(folder)])
 
 
 def test_a_run_of_an_earlier_version_has_alarms_that_were_not_measured(run_folder: Path) -> None:
