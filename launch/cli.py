@@ -19,6 +19,7 @@ from dynalign.configs.user_paths import current_folder
 from dynalign.launch import output
 from dynalign.launch.command_group import Commands, runs_option
 from dynalign.launch.evaluate_cli import evaluate
+from dynalign.launch.experiment_cli import experiment
 from dynalign.launch.prompts_cli import prompts
 
 INTERRUPTED = 130
@@ -243,6 +244,7 @@ def check_judge(
 
 
 dynalign.add_command(evaluate)
+dynalign.add_command(experiment)
 
 
 @dynalign.group(cls=Commands)

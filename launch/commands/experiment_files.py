@@ -1,0 +1,162 @@
+"""The folder of an experiment: what it holds, and how far each of its runs has come.
+
+FOLDER/
+  plan.json           what was declared before the first run
+  runs/ARM-sSEED/     the run folder of each arm and seed, as any other run has it
+  runs/ARM-sSEED.log  what `dynalign train` printed
+  runs/ARM-sSEED.end  how it ended the last time, in JSON
+  judged.json         scores of held-out answers by the third judge
+  answers.sqlite      what that judge was asked
+  report.html, report.md, report.json
+"""
+
+import json
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from dynalign.configs.errors import RecordError
+from dynalign.evaluation.experiments.run_figures import RunFigures, RunOutcome, read_run
+from dynalign.run_folder import durable, layout, owner
+
+LAST_LINE_BYTES = 4096
+"""Of a log: enough for its last line."""
+
+
+@dataclass(frozen=True)
+class ArmRun:
+    """One run of an experiment: `ArmRun("samples-g4", 2)`."""
+
+    arm: str
+    """The arm's name."""
+    seed: int
+    """The seed."""
+
+    @property
+    def name(self) -> str:
+        """Of the run and its folder."""
+        return f"{self.arm}-s{self.seed}"
+
+
+@dataclass(frozen=True)
+class RunEnd:
+    """How a process of a run ended: `RunEnd(1, "EngineError: out of memory", 1.7e9)`."""
+
+    code: int
+    """Its exit code; negative for a signal."""
+    said: str
+    """Its last line, or why it was ended."""
+    at_s: float
+    """When, in Unix seconds."""
+
+
+@dataclass(frozen=True)
+class ExperimentFiles:
+    """Where everything of an experiment is: `ExperimentFiles(Path("runs/quickstart-group-size"))`."""
+
+    folder: Path
+    """The experiment's folder."""
+
+    @property
+    def plan(self) -> Path:
+        """The declared plan."""
+        return self.folder / "plan.json"
+
+    @property
+    def runs(self) -> Path:
+        """The folder of the run folders."""
+        return self.folder / "runs"
+
+    @property
+    def judged(self) -> Path:
+        """The third judge's scores."""
+        return self.folder / "judged.json"
+
+    @property
+    def answers(self) -> Path:
+        """What the third judge was asked."""
+        return self.folder / layout.ANSWERS
+
+    def report(self, kind: str) -> Path:
+        """The report as `html`, `md` or `json`."""
+        return self.folder / f"report.{kind}"
+
+    def run(self, run: ArmRun) -> Path:
+        """The run folder."""
+        return self.runs / run.name
+
+    def log(self, run: ArmRun) -> Path:
+        """What the run's process has printed."""
+        return self.runs / f"{run.name}.log"
+
+    def _end(self, run: ArmRun) -> Path:
+        return self.runs / f"{run.name}.end"
+
+    def begun(self, run: ArmRun) -> None:
+        """Forgets how the run ended before."""
+        self._end(run).unlink(missing_ok=True)
+
+    def ended(self, run: ArmRun, code: int, cause: str = "") -> RunEnd:
+        """Keeps how the run's process ended. cause: why it was ended, instead of its last line."""
+        end = RunEnd(code, cause or last_line(self.log(run)), time.time())
+        durable.write(self._end(run), json.dumps(asdict(end), ensure_ascii=False))
+        return end
+
+    def end(self, run: ArmRun) -> RunEnd | None:
+        """How the run's process ended the last time; None while it runs, or if nobody saw its end."""
+        with suppress(FileNotFoundError):
+            try:
+                return RunEnd(**json.loads(self._end(run).read_text("utf-8")))
+            except (ValueError, TypeError) as error:
+                raise RecordError(f"{self._end(run)}: not the end of a run; remove it") from error
+        return None
+
+    def outcome(self, run: ArmRun, now_s: float) -> RunOutcome:
+        """How far a run has come, by its files. now_s: Unix seconds. Raises RecordError for a damaged
+        file."""
+        from dynalign.launch.summary import read_summary
+
+        folder = self.run(run)
+        summary = read_summary(folder)
+        if summary is not None and summary.state == "finished":
+            return RunOutcome("finished", summary.step, summary.wall_s)
+        step = 0 if summary is None else summary.step
+        stamp = owner.read(folder) if folder.is_dir() else None
+        if stamp is not None and owner.lives(stamp, now_s):
+            return RunOutcome("running", step)
+        end = self.end(run)
+        if end is not None and end.code not in (0, 130):
+            cause = summary.cause if summary is not None and summary.cause else end.said
+            return RunOutcome("failed", step, None, cause or f"exit code {end.code}")
+        begun = (folder / layout.CONFIG).exists()
+        return RunOutcome("interrupted" if begun else "not started", step)
+
+    def figures(self, runs: Sequence[ArmRun]) -> list[RunFigures]:
+        """What the runs have measured. A run that has not finished gives its state alone, since a part of a
+        run is no run; one with a damaged file is a failed one."""
+        found = []
+        for run in runs:
+            try:
+                outcome = self.outcome(run, time.time())
+                if outcome.state == "finished":
+                    found.append(read_run(self.run(run), run.arm, run.seed, outcome))
+                else:
+                    found.append(RunFigures(run.arm, run.seed, outcome))
+            except RecordError as error:
+                found.append(RunFigures(run.arm, run.seed, RunOutcome("failed", 0, None, str(error))))
+        return found
+
+
+def last_line(log: Path) -> str:
+    """The last line of a log that is not empty, without control characters; empty without one."""
+    try:
+        with log.open("rb") as file:
+            file.seek(max(0, log.stat().st_size - LAST_LINE_BYTES))
+            text = file.read().decode("utf-8", errors="replace")
+    except FileNotFoundError:
+        return ""
+    lines = [" ".join(line.split()) for line in text.splitlines()]
+    last = next((line for line in reversed(lines) if line), "")
+    return "".join(each for each in last if each.isprintable())

@@ -1,0 +1,152 @@
+"""`report.html` of an experiment: conclusion, plots with intervals, tables; no network, no script.
+
+Text that a run has printed is data: it is escaped.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup, escape
+
+from dynalign.evaluation.experiments.comparison import MeasureTable
+from dynalign.evaluation.experiments.conclusion import signed
+from dynalign.evaluation.experiments.report import ExperimentReport
+from dynalign.evaluation.experiments.run_figures import RunFigures
+from dynalign.evaluation.statistics.estimates import Estimate, mean_interval
+from dynalign.launch.report.charts import Chart, Series, line_chart
+from dynalign.launch.report.data import Curve
+from dynalign.launch.report.experiment_tables import experiment_facts, tables
+from dynalign.launch.report.figures import figure
+from dynalign.launch.report.scales import nice_ticks
+
+HERE = Path(__file__).parent
+COLOURS = 6
+"""Of the page's palette."""
+LARGEST_MARGINS = 4
+"""An interval is drawn to at most so many times the largest difference or the margin; one that is wider is
+cut, since else nothing else could be seen."""
+_WIDTH = 860
+_LABELS = 250
+"""Width for the arms' names, in the drawing's units; one is about a pixel."""
+_READINGS = 210
+"""Width for the figures at the right."""
+_ROW = 30
+_FOOT = 24
+
+
+def page(report: ExperimentReport) -> str:
+    """The HTML page."""
+    environment = Environment(loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined)
+    plan = report.plan
+    by_prompt = [table for table in report.secondary if table.measure.by_prompt]
+    return environment.get_template("experiment.html.j2").render(
+        style=Markup((HERE / "report.css").read_text(encoding="utf-8")),
+        title=plan.design.experiment,
+        question=plan.design.question,
+        facts=experiment_facts(report),
+        sentences=report.sentences,
+        differences=[
+            (table.measure.title, chart)
+            for table in (report.primary, *by_prompt)
+            for chart in [difference_chart(report, table)]
+            if chart is not None
+        ],
+        charts=[chart for chart in (curve_chart(report), *drift_charts(report)) if chart.svg is not None],
+        tables=list(tables(report)),
+    )
+
+
+def difference_chart(report: ExperimentReport, table: MeasureTable) -> Markup | None:
+    """Each arm less the baseline with its interval, beside zero and the margin; None without any."""
+    plan = report.plan
+    rows = [
+        (plan.design.arm(each.arm).title, each.found.estimate, each.verdict)
+        for each in table.differences
+        if each.found is not None
+    ]
+    if not rows:
+        return None
+    margin = plan.margin if table is report.primary else 0.0
+    widest = LARGEST_MARGINS * max(margin, *(abs(found.mean) for _, found, _ in rows), 1e-6)
+    low, high = _ends([found for _, found, _ in rows], margin, widest)
+    ticks = nice_ticks(low, high)
+    height = _ROW * len(rows) + _FOOT
+    parts = []
+    for tick in ticks:
+        x = _x(tick, ticks)
+        parts.append(f'<path class="{"rule" if tick == 0 else "grid"}" d="M{x:.1f} 0V{height - _FOOT}"/>')
+        label = f'x="{x:.1f}" y="{height - 8}" text-anchor="middle"'
+        parts.append(f'<text class="note" {label}>{figure(tick)}</text>')
+    if margin:
+        x = _x(-margin, ticks)
+        parts.append(f'<path class="mark" d="M{x:.1f} 0V{height - _FOOT}"/>')
+    kinds = {"better": "c2", "worse": "c4", "no worse": "c0", "inconclusive": "c5"}
+    for row, (name, found, verdict) in enumerate(rows):
+        y = _ROW * row + _ROW / 2
+        parts.append(f'<text x="0" y="{y + 5}">{escape(name)}</text>')
+        reading = f'x="{_WIDTH}" y="{y + 5}" text-anchor="end"'
+        parts.append(f"<text {reading}>{escape(signed(found))}</text>")
+        kind = kinds[verdict]
+        if found.low is not None and found.high is not None:
+            ends = (_x(max(found.low, ticks[0]), ticks), _x(min(found.high, ticks[-1]), ticks))
+            parts.append(f'<path class="line {kind}" d="M{ends[0]:.1f} {y}H{ends[1]:.1f}"/>')
+        parts.append(f'<circle class="dot {kind}" cx="{_x(found.mean, ticks):.1f}" cy="{y}" r="4.5"/>')
+    label = f"Each arm less the baseline, {table.measure.title}, with 95 % intervals"
+    svg = (
+        f'<svg viewBox="0 0 {_WIDTH} {height}" role="img" aria-label="{escape(label)}">{"".join(parts)}</svg>'
+    )
+    return Markup(svg)
+
+
+def _ends(found: Sequence[Estimate], margin: float, widest: float) -> tuple[float, float]:
+    lows = [each.mean if each.low is None else each.low for each in found]
+    highs = [each.mean if each.high is None else each.high for each in found]
+    return max(-widest, min(-margin, 0.0, *lows)), min(widest, max(0.0, *highs))
+
+
+def _x(value: float, ticks: Sequence[float]) -> float:
+    share = (value - ticks[0]) / (ticks[-1] - ticks[0])
+    return _LABELS + share * (_WIDTH - _LABELS - _READINGS - 12)
+
+
+def curve_chart(report: ExperimentReport) -> Chart:
+    """The held-out reward over the steps, a line per arm: the mean over its runs."""
+    series = []
+    for number, arm in enumerate(report.plan.design.arms):
+        curve = mean_curve(report.runs[arm.name])
+        series.append(Series(arm.title, curve, number % COLOURS, number >= COLOURS))
+    caption = "By the judge of each run; mean over its seeds, with 95 % intervals over seeds."
+    return line_chart("Held-out reward, without the system prompt", "points", series, caption)
+
+
+def mean_curve(runs: Sequence[RunFigures]) -> Curve:
+    """The mean over runs at each step, with its interval over seeds."""
+    by_step: dict[int, list[float]] = {}
+    for run in runs:
+        for step, value in run.curve:
+            by_step.setdefault(step, []).append(value)
+    found = ((step, mean_interval(values)) for step, values in sorted(by_step.items()))
+    return [(step, estimate) for step, estimate in found if estimate is not None]
+
+
+def drift_charts(report: ExperimentReport) -> list[Chart]:
+    """For the judges: √KL to the initial policy over the steps, and the training reward by the own judge.
+
+    Gold against proxy over √KL is their comparison with the third judge's score, in the tables."""
+    if not report.plan.design.asks_third_judge:
+        return []
+    charts = []
+    for place, title, unit in ((1, "√KL to the initial policy", "√nats"), (2, "Training reward", "points")):
+        series = []
+        for number, arm in enumerate(report.plan.design.arms):
+            by_step: dict[int, list[float]] = {}
+            for run in report.runs[arm.name]:
+                for point in run.drift:
+                    by_step.setdefault(int(point[0]), []).append(point[place])
+            curve = [
+                (step, mean_interval(values) or Estimate(0.0)) for step, values in sorted(by_step.items())
+            ]
+            series.append(Series(arm.title, curve, number % COLOURS, number >= COLOURS))
+        charts.append(line_chart(title, unit, series, "Mean over seeds, by each arm's own judge."))
+    return charts

@@ -1,0 +1,170 @@
+"""The report of an experiment as tables and in Markdown, which its page and its file both show."""
+
+from collections.abc import Iterator, Sequence
+
+from dynalign.evaluation.experiments.comparison import ArmDifference, MeasureTable
+from dynalign.evaluation.experiments.conclusion import signed
+from dynalign.evaluation.experiments.measures import MEASURES
+from dynalign.evaluation.experiments.report import ExperimentReport
+from dynalign.evaluation.statistics.estimates import Estimate
+from dynalign.launch.report.figures import ABSENT, figure
+from dynalign.launch.report.judge_tables import CardTable
+from dynalign.launch.summary import duration
+
+
+def experiment_facts(report: ExperimentReport) -> list[tuple[str, str]]:
+    """What was declared, by name."""
+    plan = report.plan
+    hours = report.cost.hours
+    finished = sum(run.outcome.state == "finished" for run in report.every_run)
+    return [
+        ("configuration", plan.config),
+        ("plan", plan.hash),
+        ("runs", f"{finished} of {report.cost.runs} finished"),
+        ("seeds", ", ".join(map(str, plan.seeds))),
+        ("held-out prompts", f"{plan.prompts:,}"),
+        ("margin", f"{plan.margin:g} {MEASURES[plan.design.primary].unit}"),
+        ("smallest visible difference", f"{plan.visible:.2f} ({plan.assumed_from} variances)"),
+        ("hours, one after the other", ABSENT if hours is None else f"{hours:.1f}"),
+    ]
+
+
+def tables(report: ExperimentReport) -> Iterator[CardTable]:
+    """The arms, what they differ by, what is reported beside it, and the runs."""
+    yield _arms(report)
+    yield difference_table(report, report.primary)
+    if report.secondary:
+        yield _beside(report)
+    for table in report.secondary:
+        if table.measure.by_prompt:
+            yield difference_table(report, table)
+    if any(run.alarms for run in report.every_run):
+        yield _alarms(report)
+    yield _runs(report)
+
+
+def _arms(report: ExperimentReport) -> CardTable:
+    design = report.plan.design
+    rows = tuple(
+        (arm.name, arm.title, arm.words() + (" (baseline)" if arm.name == design.baseline else ""))
+        for arm in design.arms
+    )
+    return CardTable("Arms", ("arm", "what it is", "settings"), rows, "Settings of each arm's runs.", True)
+
+
+def difference_table(report: ExperimentReport, table: MeasureTable) -> CardTable:
+    """Each arm less the baseline, with its level."""
+    design = report.plan.design
+    rows = []
+    for arm in design.arms:
+        found = table.of(arm.name)
+        level = table.levels.get(arm.name)
+        if found is None:
+            rows.append((arm.title, level_text(level), "baseline", ABSENT, ABSENT))
+            continue
+        difference = signed(found.found.estimate) if found.found is not None else found.lacking
+        rows.append((arm.title, level_text(level), difference, _p(found.p), word_of(table, found)))
+    caption = (
+        f"{table.measure.source}. Level: mean over runs, with a 95 % interval over seeds. Difference: paired "
+        "by seed, and by prompt where there is a value per prompt, with a 95 % interval over both; p after Holm."
+    )
+    head = ("arm", f"level, {table.measure.unit}", "less the baseline", "p", "verdict")
+    return CardTable(_capital(table.measure.title), head, tuple(rows), caption, True)
+
+
+def word_of(table: MeasureTable, found: ArmDifference) -> str:
+    """The verdict in words; of a measure without a better direction, whether it is higher or lower."""
+    if table.measure.better != "neither" or found.verdict not in ("better", "worse"):
+        return found.verdict
+    return "higher" if found.verdict == "better" else "lower"
+
+
+def _beside(report: ExperimentReport) -> CardTable:
+    design = report.plan.design
+    rows = []
+    for table in report.secondary:
+        cells = []
+        for arm in design.arms:
+            found = table.of(arm.name)
+            mark = "" if found is None or found.verdict == "inconclusive" else f", {word_of(table, found)}"
+            level = table.levels.get(arm.name)
+            cells.append(ABSENT if level is None else f"{figure(level.mean)}{mark}")
+        rows.append((f"{table.measure.title}, {table.measure.unit}", *cells))
+    caption = (
+        "Mean over runs. A word says that the difference to the baseline is not zero, at 5 % after Holm over "
+        "the arms; measures are not corrected for one another."
+    )
+    return CardTable(
+        "Beside it", ("measure", *(arm.title for arm in design.arms)), tuple(rows), caption, True
+    )
+
+
+def _alarms(report: ExperimentReport) -> CardTable:
+    rows = []
+    for arm in report.plan.design.arms:
+        fired: dict[str, list[int]] = {}
+        for run in report.runs[arm.name]:
+            for name, step in run.alarms:
+                fired.setdefault(name, []).append(step)
+        words = "; ".join(
+            f"{name} in {len(steps)} of {len(report.runs[arm.name])} runs, first at step {min(steps)}"
+            for name, steps in fired.items()
+        )
+        rows.append((arm.title, words or "none"))
+    return CardTable("Alarms", ("arm", "alarms that fired"), tuple(rows), "From metrics.jsonl.", True)
+
+
+def _runs(report: ExperimentReport) -> CardTable:
+    rows = []
+    for run in report.every_run:
+        outcome = run.outcome
+        wall = ABSENT if outcome.wall_s is None else duration(outcome.wall_s)
+        reward = run.curve[-1][1] if run.curve else None
+        first = run.curve[0][1] if run.curve else None
+        change = ABSENT if reward is None or first is None else f"{first:.2f} → {reward:.2f}"
+        rows.append((f"{run.arm}-s{run.seed}", outcome.state, str(outcome.step), wall, change, outcome.said))
+    head = ("run", "state", "steps", "time", "held-out reward", "why it failed")
+    return CardTable(
+        "Runs", head, tuple(rows), "Held-out reward before training and at the end, points.", True
+    )
+
+
+def level_text(level: Estimate | None) -> str:
+    """`2.31 (2.10 to 2.52)`."""
+    if level is None:
+        return ABSENT
+    if level.low is None or level.high is None:
+        return figure(level.mean)
+    return f"{figure(level.mean)} ({figure(level.low)} to {figure(level.high)})"
+
+
+def _p(value: float | None) -> str:
+    if value is None:
+        return ABSENT
+    return f"{value:.3f}" if value >= 0.001 else "below 0.001"
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def markdown(report: ExperimentReport) -> str:
+    """The report in Markdown."""
+    plan = report.plan
+    lines = [f"# Experiment {plan.design.experiment}: {_cell(plan.config)}", "", plan.design.question, ""]
+    lines += [f"- {name}: {_cell(value)}" for name, value in experiment_facts(report)]
+    lines += ["", "## Conclusion", ""]
+    lines += [f"- {_cell(sentence)}" for sentence in report.sentences]
+    for table in tables(report):
+        lines += ["", f"## {table.title}", "", *_table_lines(table), "", table.caption]
+    return "\n".join(lines) + "\n"
+
+
+def _table_lines(table: CardTable) -> list[str]:
+    rows: Sequence[Sequence[str]] = [table.head, ["---"] * len(table.head), *table.rows]
+    return [f"| {' | '.join(_cell(cell) for cell in row)} |" for row in rows]
+
+
+def _cell(text: str) -> str:
+    """The text on one line, without marks that Markdown would read."""
+    return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")
