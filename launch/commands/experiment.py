@@ -22,7 +22,7 @@ from dynalign.launch.commands.experiment_judge import ThirdJudge, third_judge, w
 from dynalign.launch.commands.experiment_options import ExperimentOptions
 from dynalign.launch.commands.experiment_plan import PreparedExperiment, cost_of, prepared, unfinished
 from dynalign.launch.commands.experiment_room import room_for, running_cluster
-from dynalign.launch.commands.experiment_runs import ArmRuns, RunLimits, RunningArm
+from dynalign.launch.commands.experiment_runs import ArmRuns, RunLimits, RunningArm, RunTime
 from dynalign.launch.interrupts import Interrupts
 from dynalign.launch.local_model import in_cluster
 from dynalign.launch.plan.memory import gigabytes
@@ -42,7 +42,10 @@ def start_process(made: PreparedExperiment, run: ArmRun) -> RunningArm:
 
 
 def experiment(
-    options: ExperimentOptions, start: StartArm = start_process, judge: ThirdJudge = third_judge
+    options: ExperimentOptions,
+    start: StartArm = start_process,
+    judge: ThirdJudge = third_judge,
+    clock: RunTime | None = None,
 ) -> int:
     """Runs an experiment, or goes on with it, and prints its conclusion.
 
@@ -61,7 +64,7 @@ def experiment(
     if left:
         interrupts = Interrupts()
         try:
-            whole = _runs(made, options, room, start, interrupts).run(left)
+            whole = _runs(made, options, room, start, interrupts, clock).run(left)
         finally:
             interrupts.restore()
     if whole and made.plan.design.asks_third_judge:
@@ -77,7 +80,12 @@ def experiment(
 
 
 def _runs(
-    made: PreparedExperiment, options: ExperimentOptions, room: int, start: StartArm, interrupts: Interrupts
+    made: PreparedExperiment,
+    options: ExperimentOptions,
+    room: int,
+    start: StartArm,
+    interrupts: Interrupts,
+    clock: RunTime | None,
 ) -> ArmRuns:
     files = made.files
 
@@ -91,10 +99,10 @@ def _runs(
         stamp = owner.read(files.run(run)) if files.run(run).is_dir() else None
         return stamp is not None and owner.lives(stamp, time.time())
 
+    limits = limits_of(made.declared.settings)
     return ArmRuns(
-        files, room, limits_of(made.declared.settings), lambda run: start(made, run), occupied, ended, print,
-        interrupts,
-    )  # fmt: skip
+        files, room, limits, lambda run: start(made, run), occupied, ended, print, interrupts, clock
+    )
 
 
 def limits_of(settings: RunSettings) -> RunLimits:

@@ -1,4 +1,4 @@
-"""From the command line to the plan of an experiment: every arm is loaded and checked before the first run."""
+"""From the command line to the plan of an experiment: every arm is loaded and checked before any run."""
 
 import datetime
 import json
