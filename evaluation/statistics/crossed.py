@@ -173,9 +173,7 @@ def _degrees(squares: tuple[float, float, float], seeds: int, prompts: int) -> f
     )
     whole = squares[0] + squares[1] - min(squares)
     least = min(seeds, prompts) - 1
-    kept = parts
-    if squares[2] > min(squares):
-        kept = (max(parts[:2]),)
+    kept = parts if squares[2] <= min(squares) else (max(parts[:2]),)
     return max(float(least), whole**2 / sum(square**2 / degrees for square, degrees in kept))
 
 

@@ -22,7 +22,7 @@ from dynalign.launch.commands.experiment_judge import ThirdJudge, third_judge, w
 from dynalign.launch.commands.experiment_options import ExperimentOptions
 from dynalign.launch.commands.experiment_plan import PreparedExperiment, cost_of, prepared, unfinished
 from dynalign.launch.commands.experiment_room import room_for, running_cluster
-from dynalign.launch.commands.experiment_runs import ArmRuns, RunLimits, RunningArm, RunTime
+from dynalign.launch.commands.experiment_runs import INTERRUPTED, ArmRuns, RunLimits, RunningArm, RunTime
 from dynalign.launch.interrupts import Interrupts
 from dynalign.launch.local_model import in_cluster
 from dynalign.launch.plan.memory import gigabytes
@@ -30,8 +30,6 @@ from dynalign.launch.report.experiment_page import page
 from dynalign.launch.report.experiment_tables import markdown
 from dynalign.run_folder import durable, layout, owner
 
-INTERRUPTED = 130
-"""128 + SIGINT, as shells report it."""
 StartArm = Callable[[PreparedExperiment, ArmRun], RunningArm]
 """Starts the process of a run; tests bring their own."""
 
@@ -93,7 +91,7 @@ def _runs(
         if not options.keep_checkpoints and files.outcome(run, time.time()).state == "finished":
             shutil.rmtree(files.run(run) / layout.CHECKPOINTS, ignore_errors=True)
         report = write_report(made, options)
-        print(*list(progress(report.runs))[:1], sep="\n")
+        print("\n".join([*progress(report.runs)][:1] or ["all runs have finished"]))
 
     def occupied(run: ArmRun) -> bool:
         stamp = owner.read(files.run(run)) if files.run(run).is_dir() else None

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from dynalign.configs.errors import Mistake, RecordError, UserError
 from dynalign.configs.load import LoadedRun, listed, load_run
+from dynalign.configs.schema import RunSettings
 from dynalign.configs.user_paths import user_path
 from dynalign.evaluation.experiments.measures import MEASURES, SCALE
 from dynalign.evaluation.experiments.plan import (
@@ -40,7 +41,7 @@ Examine = Callable[[LoadedRun], Checked]
 
 @dataclass(frozen=True)
 class PreparedExperiment:
-    """All that an experiment starts from: `PreparedExperiment(plan, files, arguments, {}, None, what)`."""
+    """All that an experiment starts from: `PreparedExperiment(plan, files, arguments, {}, {}, None, …)`."""
 
     plan: ExperimentPlan
     """What is declared."""
@@ -48,6 +49,8 @@ class PreparedExperiment:
     """Where everything is."""
     arguments: Mapping[str, tuple[str, ...]]
     """Arm → the arguments of `train`, without name and seed."""
+    settings: Mapping[str, RunSettings]
+    """Arm → its settings, with the first seed."""
     placements: Mapping[str, PlacementPlan]
     """Arm → its placement plan; arms whose model was not downloaded yet are left out."""
     kept: KeptPlan | None
@@ -96,7 +99,8 @@ def prepared(
         remedy = "give the same again, or another folder with --out"
         if changed := plan_changes(kept.identity, plan.identity(), remedy):
             raise UserError(changed)
-    made = PreparedExperiment(plan, files, arguments, {}, kept, what)
+    settings = {name: each.settings for name, each in loaded.items()}
+    made = PreparedExperiment(plan, files, arguments, settings, {}, kept, what)
     return _examined(made, loaded, options, examine)
 
 
@@ -186,26 +190,20 @@ def _heldout(loaded: Mapping[str, LoadedRun]) -> int:
 
 
 def _variances(options: ExperimentOptions, what: Declared) -> tuple[Components, str]:
+    """How differences will vary, and where that is from. Raises UserError for a folder without a report."""
     if options.measured is None:
         of_function = what.settings.judge.kind == "function"
         return ASSUMED_OF_FUNCTION if of_function else ASSUMED, "assumed"
     file = ExperimentFiles(user_path("--measured", options.measured)).report("json")
+    rule = f"has no variances of {MEASURES[what.design.primary].title}"
     try:
         content = json.loads(file.read_text("utf-8"))
-        found = content["variances"]
-        if content["measures"][0]["measure"]["name"] != what.design.primary or found is None:
-            rule = f"has no variances of {MEASURES[what.design.primary].title}"
-            raise UserError(
-                [Mistake("--measured", options.measured, rule, "name another experiment, or leave it out")]
-            )
-        return Components(**found), f"measured in {file.parent.name}"
+        if content["measures"][0]["measure"]["name"] == what.design.primary and content["variances"]:
+            return Components(**content["variances"]), f"measured in {file.parent.name}"
     except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
-        if isinstance(error, UserError):
-            raise
         rule = f"holds no report of an experiment ({error})"
-        raise UserError(
-            [Mistake("--measured", options.measured, rule, "name an experiment's folder")]
-        ) from None
+    remedy = "name the folder of another experiment, or leave it out"
+    raise UserError([Mistake("--measured", options.measured, rule, remedy)])
 
 
 def _sees_nothing(plan: ExperimentPlan, options: ExperimentOptions) -> list[Mistake]:
@@ -230,7 +228,7 @@ def cost_of(made: PreparedExperiment, room: int, keep_checkpoints: bool) -> Cost
     plan = made.plan
     of_arm = []
     for each in plan.arms:
-        settings = load_run(made.arguments[each.arm.name][0], made.arguments[each.arm.name][1:]).settings
+        settings = made.settings[each.arm.name]
         rollout = settings.rollout
         trained = settings.steps * rollout.prompts_per_step * rollout.group_size
         evaluations = 1 + -(-settings.steps // settings.heldout.every_steps)

@@ -17,6 +17,8 @@ from typing import Protocol
 from dynalign.launch.commands.experiment_files import ArmRun, ExperimentFiles
 from dynalign.launch.summary import duration
 
+INTERRUPTED = 130
+"""128 + SIGINT, as shells report it: stopped with a checkpoint."""
 STOP_SLACK_S = 60.0
 """Beyond `deadlines.stop_s`, for the end of the process and of its Ray."""
 
@@ -154,8 +156,10 @@ class ArmRuns:
             self._bound(each, now_s)
             return
         self._running.remove(each)
+        # One that was ended for a cause has not been interrupted by the user, whatever its code says.
+        code = 1 if each.cause and code == INTERRUPTED else code
         end = self._files.ended(each.run, code, each.cause)
-        how = {0: "has ended", 130: "was interrupted"}.get(
+        how = {0: "has ended", INTERRUPTED: "was interrupted"}.get(
             code, f"failed ({end.said or f'exit code {code}'})"
         )
         self._say(f"{each.run.name} {how} after {duration(now_s - each.started_s)}")

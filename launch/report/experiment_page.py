@@ -4,9 +4,10 @@ Text that a run has printed is data: it is escaped.
 """
 
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup, escape
 
 from dynalign.evaluation.experiments.comparison import MeasureTable
@@ -35,12 +36,18 @@ _ROW = 30
 _FOOT = 24
 
 
+@lru_cache(maxsize=1)
+def _template() -> Template:
+    """Compiled once: the page is written after every run."""
+    environment = Environment(loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined)
+    return environment.get_template("experiment.html.j2")
+
+
 def page(report: ExperimentReport) -> str:
     """The HTML page."""
-    environment = Environment(loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined)
     plan = report.plan
     by_prompt = [table for table in report.secondary if table.measure.by_prompt]
-    return environment.get_template("experiment.html.j2").render(
+    return _template().render(
         style=Markup((HERE / "report.css").read_text(encoding="utf-8")),
         title=plan.design.experiment,
         question=plan.design.question,
