@@ -16,8 +16,8 @@ STALENESS = (0, 1, 2, 4)
 
 
 @dataclass(frozen=True)
-class Request:
-    """What the user adds to the configuration: `Request(settings, models=("a", "b"))`."""
+class ExperimentRequest:
+    """What the user adds to the configuration: `ExperimentRequest(settings, models=("a", "b"))`."""
 
     settings: RunSettings
     """The settings that all arms begin from."""
@@ -27,7 +27,7 @@ class Request:
     """`judge`: the stances of the panel."""
 
 
-def design_of(name: str, request: Request) -> Design:
+def design_of(name: str, request: ExperimentRequest) -> Design:
     """The arms of an experiment. Raises UserError for an unknown name, and for what it lacks."""
     if name not in EXPERIMENTS:
         close = did_you_mean(name, EXPERIMENTS)
@@ -37,7 +37,7 @@ def design_of(name: str, request: Request) -> Design:
     return EXPERIMENTS[name](request)
 
 
-def group_size(request: Request) -> Design:
+def group_size(request: ExperimentRequest) -> Design:
     """How many candidates a prompt needs, at equal samples and at equal prompts."""
     rollout = request.settings.rollout
     samples = rollout.group_size * rollout.prompts_per_step
@@ -78,7 +78,7 @@ def group_size(request: Request) -> Design:
     )  # fmt: skip
 
 
-def staleness(request: Request) -> Design:
+def staleness(request: ExperimentRequest) -> Design:
     """How old a trained token may be, with and without the correction by recorded log-probabilities."""
     arms = []
     for age in STALENESS:
@@ -103,7 +103,7 @@ def staleness(request: Request) -> Design:
     )  # fmt: skip
 
 
-def internalization(request: Request) -> Design:
+def internalization(request: ExperimentRequest) -> Design:
     """What leaving the system prompt out of the gradient does: the ablation that the paper lacks."""
     left_out: Changes = (("algorithm.system_prompt", "left_out"),)
     arms = (
@@ -124,7 +124,7 @@ def internalization(request: Request) -> Design:
     )
 
 
-def judge(request: Request) -> Design:
+def judge(request: ExperimentRequest) -> Design:
     """Who should judge: what each judge pushes the policy to, by one judge that trained none."""
     settings = request.settings.judge
     plain: Changes = (("judge.kind", "self"),)
@@ -155,7 +155,7 @@ def judge(request: Request) -> Design:
     )  # fmt: skip
 
 
-def rubric(request: Request) -> Design:
+def rubric(request: ExperimentRequest) -> Design:
     """One score for the whole value, or one for each aspect put together."""
     factorized: tuple[str, object] = ("judge.rubric", "factorized")
     arms = (
@@ -177,7 +177,7 @@ def rubric(request: Request) -> Design:
     )  # fmt: skip
 
 
-def architecture(request: Request) -> Design:
+def architecture(request: ExperimentRequest) -> Design:
     """The same plan over several models. Raises UserError for fewer than two."""
     if len(request.models) < 2:
         rule = "names fewer than two models"
@@ -199,7 +199,7 @@ def architecture(request: Request) -> Design:
     )
 
 
-EXPERIMENTS: Mapping[str, Callable[[Request], Design]] = {
+EXPERIMENTS: Mapping[str, Callable[[ExperimentRequest], Design]] = {
     "group-size": group_size,
     "staleness": staleness,
     "internalization": internalization,

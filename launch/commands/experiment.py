@@ -34,6 +34,11 @@ StartArm = Callable[[PreparedExperiment, ArmRun], RunningArm]
 """Starts the process of a run; tests bring their own."""
 
 
+def say(line: str) -> None:
+    """Prints a line at once, also to a file: an experiment takes hours."""
+    print(line, flush=True)
+
+
 def start_process(made: PreparedExperiment, run: ArmRun) -> RunningArm:
     """`dynalign train` for a run, as a process of its own."""
     return TrainProcess(made.train_arguments(run), made.files.run(run), made.files.log(run))
@@ -54,7 +59,7 @@ def experiment(
     room = _room(made, options, bool(left))
     cost = cost_of(made, room, options.keep_checkpoints)
     for line in plan_lines(made, cost, room, options):
-        print(line)
+        say(line)
     if made.kept is None:
         made.files.runs.mkdir(mode=layout.PRIVATE, parents=True, exist_ok=True)
         durable.write(made.files.plan, made.plan.as_json(cost))
@@ -69,10 +74,10 @@ def experiment(
         judge(made)
     report = write_report(made, options)
     for line in report.sentences:
-        print(line)
-    print(f"the report: {made.files.report('html')}, report.md and report.json beside it")
+        say(line)
+    say(f"the report: {made.files.report('html')}, report.md and report.json beside it")
     if not whole:
-        print("interrupted; the same command goes on")
+        say("interrupted; the same command goes on")
         return INTERRUPTED
     return int(not report.finished)
 
@@ -91,16 +96,14 @@ def _runs(
         if not options.keep_checkpoints and files.outcome(run, time.time()).state == "finished":
             shutil.rmtree(files.run(run) / layout.CHECKPOINTS, ignore_errors=True)
         report = write_report(made, options)
-        print("\n".join([*progress(report.runs)][:1] or ["all runs have finished"]))
+        say(next(progress(report.runs), "all runs have finished"))
 
     def occupied(run: ArmRun) -> bool:
         stamp = owner.read(files.run(run)) if files.run(run).is_dir() else None
         return stamp is not None and owner.lives(stamp, time.time())
 
     limits = limits_of(made.declared.settings)
-    return ArmRuns(
-        files, room, limits, lambda run: start(made, run), occupied, ended, print, interrupts, clock
-    )
+    return ArmRuns(files, room, limits, lambda run: start(made, run), occupied, ended, say, interrupts, clock)
 
 
 def limits_of(settings: RunSettings) -> RunLimits:

@@ -8,7 +8,7 @@ from dynalign.configs.load import load_run
 from dynalign.configs.refusals import did_you_mean
 from dynalign.configs.schema import RunSettings
 from dynalign.evaluation.experiments.arms import SMALL, Arm, Design, listed_names
-from dynalign.evaluation.experiments.catalogue import Request, design_of
+from dynalign.evaluation.experiments.catalogue import ExperimentRequest, design_of
 
 FEWEST_SEEDS = 3
 """With two, an interval over seeds is thirteen times its standard error wide to each side."""
@@ -75,10 +75,12 @@ def declared(options: ExperimentOptions) -> Declared:
         first = load_run(options.config, [*small, *given]).settings
     except UserError as error:
         design_of(
-            options.experiment, Request(_anything(), models or ("a", "b"))
+            options.experiment, ExperimentRequest(_anything(), models or ("a", "b"))
         )  # its name may be wrong, too
         raise UserError([*refused, *error.mistakes]) from None
-    design = _chosen(design_of(options.experiment, Request(first, models)), own.get("arms"), options.small)
+    design = _chosen(
+        design_of(options.experiment, ExperimentRequest(first, models)), own.get("arms"), options.small
+    )
     small += _overrides(design.small) if options.small else []
     overrides = (*small, *given, *_overrides(design.needs))
     refused += _too_few(options, design)
