@@ -4,10 +4,13 @@ from typing import Any
 
 import click
 
+PAPER = "paper"
+"""The experiment that is no comparison of arms."""
+
 
 @click.command()
 @click.argument("experiment", metavar="NAME")
-@click.argument("config")
+@click.argument("config", required=False)
 @click.argument("settings", nargs=-1, metavar="[KEY=VALUE]...")
 @click.option("--small", is_flag=True, help="Fewer arms and steps, for two CPU cores and a small model.")
 @click.option("--seeds", type=int, default=3, show_default=True, help="Runs of each arm.")
@@ -20,11 +23,18 @@ import click
 def experiment(**options: Any) -> int:
     """Answer a question about the method by runs: plan, arms, intervals, conclusion.
 
-    NAME: group-size, staleness, internalization, judge, rubric, architecture. CONFIG and KEY=VALUE are
-    as for `train`, and hold for every arm; arms=A,B chooses arms, models=A,B the models of `architecture`,
-    judged_by=MODEL the judge of `judge` and `rubric`. Killed anywhere, the same command goes on.
+    NAME: group-size, staleness, internalization, judge, rubric, transfer, architecture, or paper, the whole
+    way from prompts to evaluation. CONFIG and KEY=VALUE are as for `train`, and hold for every arm; arms=A,B
+    chooses arms, models=A,B the models of `architecture`, foreign=SOURCE the prompts of `transfer`,
+    judged_by=MODEL who judges all arms. Killed anywhere, the same command goes on.
     """
-    from dynalign.launch.commands.experiment import experiment as run
-    from dynalign.launch.commands.experiment_options import ExperimentOptions
+    from dynalign.launch.commands.experiment_options import ExperimentOptions, with_config
 
-    return run(ExperimentOptions(**options))
+    wanted = with_config(ExperimentOptions(**options))
+    if wanted.experiment == PAPER:
+        from dynalign.launch.commands.experiment_paper import experiment_paper
+
+        return experiment_paper(wanted)
+    from dynalign.launch.commands.experiment import experiment as run
+
+    return run(wanted)

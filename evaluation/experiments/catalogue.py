@@ -31,7 +31,7 @@ def design_of(name: str, request: ExperimentRequest) -> Design:
     """The arms of an experiment. Raises UserError for an unknown name, and for what it lacks."""
     if name not in EXPERIMENTS:
         close = did_you_mean(name, EXPERIMENTS)
-        there = f"there are: {', '.join(EXPERIMENTS)}"
+        there = f"there are: {', '.join(EXPERIMENTS)}, paper"
         remedy = f"did you mean {close}? {there}" if close else there
         raise UserError([Mistake("experiment", name, "there is no such experiment", remedy)])
     return EXPERIMENTS[name](request)
@@ -128,10 +128,20 @@ def judge(request: ExperimentRequest) -> Design:
     """Who should judge: what each judge pushes the policy to, by one judge that trained none."""
     settings = request.settings.judge
     plain: Changes = (("judge.kind", "self"),)
+    # Below an adapter the engines hold the initial policy; without one it needs engines of its own.
+    held = settings.pool is not None or request.settings.learner.lora is not None
+    pool: Changes = () if held else (("judge.pool", {"engines": 1}),)
+    weighted: Changes = (
+        *plain,
+        *pool,
+        ("judge.probes", ["frozen"]),
+        ("judge.probe_fraction", 1.0),
+        ("judge.consistency_weight", True),
+    )
     arms = [
         Arm("self", "the policy itself", plain),
-        Arm("frozen", "the initial policy", (("judge.kind", "frozen"),)),
-        Arm("weighted", "itself, weighted by consistency", (*plain, ("judge.consistency_weight", True))),
+        Arm("frozen", "the initial policy", (("judge.kind", "frozen"), *pool)),
+        Arm("weighted", "itself, weighted by consistency", weighted),
         Arm(
             "panel",
             "a panel",

@@ -84,7 +84,7 @@ def _fastest(design: Design, primary: MeasureTable, speed: MeasureTable | None) 
     whole = f"{times[fastest.name].mean:.1f} s per step against {times[baseline.name].mean:.1f} s"
     if fastest is baseline:
         return f"No arm that is no worse than {baseline.title} has a shorter step."
-    return f"{fastest.title} is the fastest arm that is no worse than {baseline.title}: {whole}."
+    return f"{_capital(fastest.title)} is the fastest arm that is no worse than {baseline.title}: {whole}."
 
 
 def _best(design: Design, primary: MeasureTable) -> str:
@@ -92,7 +92,7 @@ def _best(design: Design, primary: MeasureTable) -> str:
     higher = [arm.title for arm in design.compared if _verdict(primary, arm) == "better"]
     lower = [arm.title for arm in design.compared if _verdict(primary, arm) == "worse"]
     if not design.compared:
-        return f"{baseline.title} is the only arm."
+        return f"{_capital(baseline.title)} is the only arm."
     if not higher and not lower:
         return f"No arm is shown to differ from {baseline.title} in {primary.measure.title}."
     parts = [f"better than {baseline.title}: {', '.join(higher)}"] if higher else []
@@ -106,22 +106,22 @@ def _verdict(primary: MeasureTable, arm: Arm) -> str:
 
 
 def _arm_sentence(design: Design, table: MeasureTable, found: ArmDifference, margin: float) -> str:
-    arm = design.arm(found.arm)
+    name = _capital(design.arm(found.arm).title)
     baseline = design.arm(design.baseline)
     if found.found is None:
-        return f"{arm.title} against {baseline.title}: inconclusive, {found.lacking}."
+        return f"{name} against {baseline.title}: inconclusive, {found.lacking}."
     tests = len(table.differences)
     measured = f"{signed(found.found.estimate)} {table.measure.unit}{_of(found.found)}"
     holm = f"p {_p(found.p)} after Holm over {tests} arm{'' if tests == 1 else 's'}"
     if found.verdict == "better":
-        return f"{arm.title} is better than {baseline.title}: {measured}, {holm}."
+        return f"{name} is better than {baseline.title}: {measured}, {holm}."
     if found.verdict == "worse":
-        return f"{arm.title} is worse than {baseline.title}: {measured}, {holm}."
+        return f"{name} is worse than {baseline.title}: {measured}, {holm}."
     if found.verdict == "no worse":
         refuted = f"a loss of {margin:g} is refuted, p {_p(found.p_worse)} after Holm"
-        return f"{arm.title} is no worse than {baseline.title}: {measured}; {refuted}."
+        return f"{name} is no worse than {baseline.title}: {measured}; {refuted}."
     return (
-        f"{arm.title} against {baseline.title}: inconclusive, {measured}, {holm}"
+        f"{name} against {baseline.title}: inconclusive, {measured}, {holm}"
         f"{larger_plan(found.found, table.measure, margin, tests)}."
     )
 

@@ -142,22 +142,35 @@ class KeptPlan:
     """Where these came from."""
 
 
-def read_plan(text: str, origin: str) -> KeptPlan:
-    """The plan in a file. Raises RecordError for another format, or a content that its hash does not fit."""
+def read_identity(text: str, origin: str) -> Mapping[str, Any]:
+    """What the plan in a file declares. Raises RecordError as `read_plan` does."""
     try:
         content = json.loads(text)
         if content["format"] != FORMAT:
             raise RecordError(f"{origin} has format {content['format']!r}, this version reads {FORMAT}")
         identity = content["identity"]
-        kept = KeptPlan(
-            str(content["hash"]), identity, str(content["day"]), Components(**content["variances"]),
-            str(content["variances from"]),
-        )  # fmt: skip
+        fits = identity_hash(identity) == content["hash"]
     except (ValueError, KeyError, TypeError) as error:
         raise RecordError(f"{origin}: not the plan of an experiment ({error!r})") from error
-    if identity_hash(identity) != kept.hash:
+    if not fits or not isinstance(identity, dict):
         raise RecordError(f"{origin}: its content was changed after it was written")
-    return kept
+    return identity
+
+
+def read_plan(text: str, origin: str) -> KeptPlan:
+    """The plan in a file. Raises RecordError for another format, or a content that its hash does not fit."""
+    identity = read_identity(text, origin)
+    try:
+        content = json.loads(text)
+        return KeptPlan(
+            content["hash"],
+            identity,
+            str(content["day"]),
+            Components(**content["variances"]),
+            str(content["variances from"]),
+        )
+    except (KeyError, TypeError) as error:
+        raise RecordError(f"{origin}: not the plan of arms ({error!r})") from error
 
 
 def plan_changes(before: Mapping[str, Any], now: Mapping[str, Any], remedy: str) -> list[Mistake]:

@@ -16,7 +16,7 @@ from dynalign.evaluation.experiments.conclusion import progress
 from dynalign.evaluation.experiments.measures import MEASURES
 from dynalign.evaluation.experiments.plan import Cost
 from dynalign.evaluation.experiments.report import ExperimentReport, as_json, make_report
-from dynalign.launch.commands.experiment_child import TrainProcess
+from dynalign.launch.commands.experiment_child import CommandProcess
 from dynalign.launch.commands.experiment_files import ArmRun
 from dynalign.launch.commands.experiment_judge import ThirdJudge, third_judge, with_judged
 from dynalign.launch.commands.experiment_options import ExperimentOptions
@@ -41,7 +41,7 @@ def say(line: str) -> None:
 
 def start_process(made: PreparedExperiment, run: ArmRun) -> RunningArm:
     """`dynalign train` for a run, as a process of its own."""
-    return TrainProcess(made.train_arguments(run), made.files.run(run), made.files.log(run))
+    return CommandProcess(["train", *made.train_arguments(run)], made.files.run(run), made.files.log(run))
 
 
 def experiment(
@@ -89,7 +89,7 @@ def _runs(
     start: StartArm,
     interrupts: Interrupts,
     clock: RunTime | None,
-) -> ArmRuns:
+) -> ArmRuns[ArmRun]:
     files = made.files
 
     def ended(run: ArmRun) -> None:

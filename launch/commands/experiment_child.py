@@ -1,4 +1,4 @@
-"""A run of an experiment as a process of its own: `dynalign train`, as a user would start it.
+"""A part of an experiment as a process of its own: a `dynalign` command, as a user would start it.
 
 A process, and not a call: it may end by any signal or crash of a library without ending the others, its Ray
 session is its own, and it can be asked to stop as a user would ask it. It is a session of its own, so that
@@ -8,6 +8,7 @@ checkpoint, also where we are killed.
 
 import ctypes
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -18,25 +19,26 @@ from pathlib import Path
 
 from dynalign.run_folder import layout
 
-_SIGNS = (layout.OWNER, layout.STATUS, layout.METRICS)
-"""Files of a run folder that change while its driver lives."""
+_SIGNS = (layout.OWNER, layout.STATUS, layout.METRICS, layout.ANSWERS, f"{layout.ANSWERS}-wal")
+"""Files that change while a run's driver lives, or while a command that asks models gets answers."""
 _PR_SET_PDEATHSIG = 1
 """From linux/prctl.h."""
 
 
-class TrainProcess:
-    """A process of `dynalign train`. Raises OSError if it cannot be started.
+class CommandProcess:
+    """A process of `dynalign`. Raises OSError if it cannot be started.
 
-    arguments: those of `train`. folder: the run folder. log: what it prints is appended there.
+    arguments: the command line. folder: the folder in which it leaves signs of life. log: what it prints is
+    appended there.
     """
 
     def __init__(self, arguments: Sequence[str], folder: Path, log: Path) -> None:
         self._signs = (log, *(folder / name for name in _SIGNS))
         self._started_s = time.time()
-        command = [sys.executable, "-m", "dynalign.launch.cli", "train", *arguments]
+        command = [sys.executable, "-m", "dynalign.launch.cli", *arguments]
         log.parent.mkdir(mode=layout.PRIVATE, parents=True, exist_ok=True)
         with log.open("ab") as out:
-            out.write(f"$ dynalign train {' '.join(arguments)}\n".encode())
+            out.write(f"$ {shlex.join(['dynalign', *arguments])}\n".encode())
             out.flush()
             self._process = subprocess.Popen(
                 command,

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Protocol
 
 from dynalign.configs.errors import RecordError
 from dynalign.evaluation.experiments.run_figures import RunFigures, RunOutcome, read_run
@@ -23,6 +24,14 @@ from dynalign.run_folder import durable, layout, owner
 
 LAST_LINE_BYTES = 4096
 """Of a log: enough for its last line."""
+
+
+class Named(Protocol):
+    """What has a name of its own in the experiment's folder."""
+
+    @property
+    def name(self) -> str:
+        """Letters, digits, `.`, `_` and `-`."""
 
 
 @dataclass(frozen=True)
@@ -83,28 +92,28 @@ class ExperimentFiles:
         """The report as `html`, `md` or `json`."""
         return self.folder / f"report.{kind}"
 
-    def run(self, run: ArmRun) -> Path:
+    def run(self, run: Named) -> Path:
         """The run folder."""
         return self.runs / run.name
 
-    def log(self, run: ArmRun) -> Path:
+    def log(self, run: Named) -> Path:
         """What the run's process has printed."""
         return self.runs / f"{run.name}.log"
 
-    def _end(self, run: ArmRun) -> Path:
+    def _end(self, run: Named) -> Path:
         return self.runs / f"{run.name}.end"
 
-    def begun(self, run: ArmRun) -> None:
+    def begun(self, run: Named) -> None:
         """Forgets how the run ended before."""
         self._end(run).unlink(missing_ok=True)
 
-    def ended(self, run: ArmRun, code: int, cause: str = "") -> RunEnd:
+    def ended(self, run: Named, code: int, cause: str = "") -> RunEnd:
         """Keeps how the run's process ended. cause: why it was ended, instead of its last line."""
-        end = RunEnd(code, cause or last_line(self.log(run)), time.time())
+        end = RunEnd(code, cause or last_line(self.log(run), f"run {run.name} failed:"), time.time())
         durable.write(self._end(run), json.dumps(asdict(end), ensure_ascii=False))
         return end
 
-    def end(self, run: ArmRun) -> RunEnd | None:
+    def end(self, run: Named) -> RunEnd | None:
         """How the run's process ended the last time; None while it runs, or if nobody saw its end."""
         with suppress(FileNotFoundError):
             try:
@@ -113,7 +122,7 @@ class ExperimentFiles:
                 raise RecordError(f"{self._end(run)}: not the end of a run; remove it") from error
         return None
 
-    def outcome(self, run: ArmRun, now_s: float) -> RunOutcome:
+    def outcome(self, run: Named, now_s: float) -> RunOutcome:
         """How far a run has come, by its files. now_s: Unix seconds. Raises RecordError for a damaged
         file."""
         from dynalign.launch.summary import read_summary
@@ -149,8 +158,10 @@ class ExperimentFiles:
         return found
 
 
-def last_line(log: Path) -> str:
-    """The last line of a log that is not empty, without control characters; empty without one."""
+def last_line(log: Path, cause: str = "") -> str:
+    """The last line of a log that is not empty, without control characters; empty without one.
+
+    cause: how a line begins that says why it ended; the last one of these is taken, where there is one."""
     try:
         with log.open("rb") as file:
             file.seek(max(0, log.stat().st_size - LAST_LINE_BYTES))
@@ -158,5 +169,7 @@ def last_line(log: Path) -> str:
     except FileNotFoundError:
         return ""
     lines = [" ".join(line.split()) for line in text.splitlines()]
-    last = next((line for line in reversed(lines) if line), "")
+    said = [line for line in lines if line]
+    causes = [line.removeprefix(cause).strip() for line in said if cause and line.startswith(cause)]
+    last = [*said[-1:], *causes[-1:]][-1] if said else ""
     return "".join(each for each in last if each.isprintable())

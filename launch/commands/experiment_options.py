@@ -23,7 +23,7 @@ class ExperimentOptions:
     experiment: str
     """Its name."""
     config: str
-    """A shipped run, or a YAML file."""
+    """A shipped run, or a YAML file; empty where none was given."""
     settings: tuple[str, ...] = ()
     """KEY=VALUE: settings of every arm, and the experiment's own keys."""
     small: bool = False
@@ -42,6 +42,22 @@ class ExperimentOptions:
     """Whether checkpoints of finished runs stay."""
     out: str | None = None
     """The experiment's folder; None: beside the run folders."""
+
+
+def with_config(options: ExperimentOptions) -> ExperimentOptions:
+    """The same where the first word is KEY=VALUE, or there is none. `paper` has a configuration of its own.
+
+    Raises UserError for another experiment without one."""
+    given = options.config or ""
+    if "=" in given:
+        options = replace(options, config="", settings=(given, *options.settings))
+    if options.config:
+        return options
+    if options.experiment != "paper":
+        design_of(options.experiment, ExperimentRequest(_anything(), ("a", "b")))
+        remedy = "name a shipped run, such as quickstart, or a YAML file"
+        raise UserError([Mistake("CONFIG", None, "is missing", remedy)])
+    return replace(options, config="quickstart" if options.small else "paper")
 
 
 @dataclass(frozen=True)

@@ -12,11 +12,13 @@ what was interrupted goes on from its checkpoint by `resume: auto`.
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Generic, Protocol, TypeVar
 
-from dynalign.launch.commands.experiment_files import ArmRun, ExperimentFiles
+from dynalign.launch.commands.experiment_files import ExperimentFiles, Named
 from dynalign.launch.summary import duration
 
+T = TypeVar("T", bound=Named)
+"""A run, or another step that has a name."""
 INTERRUPTED = 130
 """128 + SIGINT, as shells report it: stopped with a checkpoint."""
 STOP_SLACK_S = 60.0
@@ -24,7 +26,7 @@ STOP_SLACK_S = 60.0
 
 
 class RunningArm(Protocol):
-    """The process of a run. `TrainProcess` is the one that is used."""
+    """The process of a run. `CommandProcess` is the one that is used."""
 
     def poll(self) -> int | None:
         """Its exit code; None while it runs."""
@@ -58,10 +60,10 @@ class RunLimits:
 
 
 @dataclass
-class _Running:
+class _Running(Generic[T]):
     """A run with what is done about it."""
 
-    run: ArmRun
+    run: T
     process: RunningArm
     started_s: float
     asked: int = 0
@@ -79,7 +81,7 @@ class RunTime:
     """Waits so many seconds."""
 
 
-class ArmRuns:
+class ArmRuns(Generic[T]):
     """Starts runs and sees them to their ends.
 
     start: starts the process of a run. occupied: whether somebody else drives a run's folder. ended: called
@@ -91,9 +93,9 @@ class ArmRuns:
         files: ExperimentFiles,
         room: int,
         limits: RunLimits,
-        start: Callable[[ArmRun], RunningArm],
-        occupied: Callable[[ArmRun], bool],
-        ended: Callable[[ArmRun], None],
+        start: Callable[[T], RunningArm],
+        occupied: Callable[[T], bool],
+        ended: Callable[[T], None],
         say: Callable[[str], None],
         signals: SignalCount,
         clock: RunTime | None = None,
@@ -107,11 +109,11 @@ class ArmRuns:
         self._say = say
         self._signals = signals
         self._time = clock or RunTime()
-        self._running: list[_Running] = []
-        self._waiting: list[ArmRun] = []
+        self._running: list[_Running[T]] = []
+        self._waiting: list[T] = []
         self._total = 0
 
-    def run(self, runs: Sequence[ArmRun]) -> bool:
+    def run(self, runs: Sequence[T]) -> bool:
         """Brings runs to their ends. Returns whether all were started and none was interrupted."""
         self._waiting = list(runs)
         self._total = len(runs)
@@ -149,7 +151,7 @@ class ArmRuns:
             started = True
         return started
 
-    def _look_at(self, each: _Running) -> None:
+    def _look_at(self, each: _Running[T]) -> None:
         code = each.process.poll()
         now_s = self._time.now()
         if code is None:
@@ -165,7 +167,7 @@ class ArmRuns:
         self._say(f"{each.run.name} {how} after {duration(now_s - each.started_s)}")
         self._ended(each.run)
 
-    def _bound(self, each: _Running, now_s: float) -> None:
+    def _bound(self, each: _Running[T], now_s: float) -> None:
         """Asks a run to stop where the user wants it or it is silent, and kills it after its deadline."""
         if each.kill_at_s is not None and now_s >= each.kill_at_s:
             each.cause = each.cause or f"did not stop within {self._limits.stop_s + STOP_SLACK_S:g} s"
@@ -180,7 +182,7 @@ class ArmRuns:
             each.asked += 1
             each.kill_at_s = each.kill_at_s or now_s + self._limits.stop_s + STOP_SLACK_S
 
-    def _give_up(self, run: ArmRun) -> None:
+    def _give_up(self, run: T) -> None:
         cause = f"another driver has owned it for {self._limits.occupied_s:g} s"
         self._files.ended(run, 1, cause)
         self._say(f"{run.name} failed ({cause})")

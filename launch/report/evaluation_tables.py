@@ -111,8 +111,12 @@ def sections(card: EvaluationCard) -> list[CardSection]:
 
 def paper_table(card: EvaluationCard, suites: Sequence[SuiteScore] = ()) -> CardTable:
     """The paper's table beside this evaluation. suites: what `evaluate suite` found of the same model."""
-    rate = card.figures.win_rate
-    here = f"{share(rate)}, {0 if rate is None else rate.n} units, {len(card.figures.judges)} judges"
+    return paper_rows(card.figures.win_rate, len(card.figures.judges), suites)
+
+
+def paper_rows(rate: Estimate | None, judges: int, suites: Sequence[SuiteScore] = ()) -> CardTable:
+    """The same from the win rate alone. judges: how many gave it."""
+    here = f"{share(rate)}, {0 if rate is None else rate.n} units, {judges} judges"
     kept = "kept, by the paper; no interval"
     return CardTable(
         "The paper's table and this model",

@@ -19,6 +19,7 @@ from dynalign.launch.report.charts import Chart, Series, line_chart
 from dynalign.launch.report.data import Curve
 from dynalign.launch.report.experiment_tables import experiment_facts, tables
 from dynalign.launch.report.figures import figure
+from dynalign.launch.report.judge_tables import CardTable
 from dynalign.launch.report.scales import nice_ticks
 
 HERE = Path(__file__).parent
@@ -47,20 +48,40 @@ def page(report: ExperimentReport) -> str:
     """The HTML page."""
     plan = report.plan
     by_prompt = [table for table in report.secondary if table.measure.by_prompt]
+    differences = [
+        (table.measure.title, chart)
+        for table in (report.primary, *by_prompt)
+        for chart in [difference_chart(report, table)]
+        if chart is not None
+    ]
+    charts = [curve_chart(report), *drift_charts(report)]
+    return rendered(
+        plan.design.experiment, plan.design.question, experiment_facts(report), report.sentences,
+        differences, charts, list(tables(report)), "No two arms can be compared yet.",
+    )  # fmt: skip
+
+
+def rendered(
+    title: str,
+    question: str,
+    facts: Sequence[tuple[str, str]],
+    sentences: Sequence[str],
+    differences: Sequence[tuple[str, Markup]],
+    charts: Sequence[Chart],
+    shown: Sequence[CardTable],
+    nothing: str,
+) -> str:
+    """The page of these parts. nothing: said in the place of differences where there are none."""
     return _template().render(
         style=Markup((HERE / "report.css").read_text(encoding="utf-8")),
-        title=plan.design.experiment,
-        question=plan.design.question,
-        facts=experiment_facts(report),
-        sentences=report.sentences,
-        differences=[
-            (table.measure.title, chart)
-            for table in (report.primary, *by_prompt)
-            for chart in [difference_chart(report, table)]
-            if chart is not None
-        ],
-        charts=[chart for chart in (curve_chart(report), *drift_charts(report)) if chart.svg is not None],
-        tables=list(tables(report)),
+        title=title,
+        question=question,
+        facts=facts,
+        sentences=sentences,
+        differences=differences,
+        charts=[chart for chart in charts if chart.svg is not None],
+        tables=shown,
+        nothing=nothing,
     )
 
 

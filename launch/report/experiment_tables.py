@@ -151,20 +151,21 @@ def _capital(text: str) -> str:
 def markdown(report: ExperimentReport) -> str:
     """The report in Markdown."""
     plan = report.plan
-    lines = [f"# Experiment {plan.design.experiment}: {_cell(plan.config)}", "", plan.design.question, ""]
-    lines += [f"- {name}: {_cell(value)}" for name, value in experiment_facts(report)]
+    lines = [f"# Experiment {plan.design.experiment}: {cell_text(plan.config)}", "", plan.design.question, ""]
+    lines += [f"- {name}: {cell_text(value)}" for name, value in experiment_facts(report)]
     lines += ["", "## Conclusion", ""]
-    lines += [f"- {_cell(sentence)}" for sentence in report.sentences]
+    lines += [f"- {cell_text(sentence)}" for sentence in report.sentences]
     for table in tables(report):
-        lines += ["", f"## {table.title}", "", *_table_lines(table), "", table.caption]
+        lines += ["", f"## {table.title}", "", *table_lines(table), "", table.caption]
     return "\n".join(lines) + "\n"
 
 
-def _table_lines(table: CardTable) -> list[str]:
+def table_lines(table: CardTable) -> list[str]:
+    """A table in Markdown."""
     rows: Sequence[Sequence[str]] = [table.head, ["---"] * len(table.head), *table.rows]
-    return [f"| {' | '.join(_cell(cell) for cell in row)} |" for row in rows]
+    return [f"| {' | '.join(cell_text(cell) for cell in row)} |" for row in rows]
 
 
-def _cell(text: str) -> str:
+def cell_text(text: str) -> str:
     """The text on one line, without marks that Markdown would read."""
     return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")

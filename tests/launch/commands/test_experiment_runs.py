@@ -31,7 +31,7 @@ def runs_of(
     signals: Signals,
     room: int = 1,
     occupied: Callable[[ArmRun], bool] = lambda run: False,
-) -> ArmRuns:
+) -> ArmRuns[ArmRun]:
     return ArmRuns(
         world.files, room, LIMITS, lambda run: world.start_in(world.files, run), occupied,
         lambda run: seen.ended.append(run.name), seen.said.append, signals, world.clock,
@@ -136,3 +136,6 @@ def test_the_last_line_of_a_log_is_one_line_without_control_characters(tmp_path:
     log.write_bytes(b"x\n" * 5000 + b"\x1b[31mRunFailed:\x07 the  end\xff\n\n  \n")
     assert last_line(log) == "[31mRunFailed: the end\ufffd"
     assert last_line(tmp_path / "none") == ""
+    log.write_text("run a-s0 failed: RunFailed: no Ray\nnothing was trained; try again\n")
+    assert last_line(log) == "nothing was trained; try again"
+    assert last_line(log, "run a-s0 failed:") == "RunFailed: no Ray"
