@@ -18,7 +18,12 @@ from dynalign.evaluation.experiments.plan import Cost
 from dynalign.evaluation.experiments.report import ExperimentReport, as_json, make_report
 from dynalign.launch.commands.experiment_child import CommandProcess
 from dynalign.launch.commands.experiment_files import ArmRun
-from dynalign.launch.commands.experiment_judge import ThirdJudge, third_judge, with_judged
+from dynalign.launch.commands.experiment_judge import (
+    ThirdJudge,
+    examine_judge,
+    third_judge,
+    with_judged,
+)
 from dynalign.launch.commands.experiment_options import ExperimentOptions
 from dynalign.launch.commands.experiment_plan import PreparedExperiment, cost_of, prepared, unfinished
 from dynalign.launch.commands.experiment_room import room_for, running_cluster
@@ -56,6 +61,8 @@ def experiment(
     mistake before the first run starts."""
     made = prepared(options)
     left = unfinished(made)
+    if left:
+        examine_judge(made)
     room = _room(made, options, bool(left))
     cost = cost_of(made, room, options.keep_checkpoints)
     for line in plan_lines(made, cost, room, options):

@@ -34,6 +34,18 @@ Scores = dict[str, float | None]
 """Answer, by its content → points; None for a verdict that cannot be read."""
 
 
+def examine_judge(made: PreparedExperiment) -> None:
+    """Looks at the third judge that the user names, before a run starts. Raises UserError with every mistake.
+
+    The model that the runs begin from is looked at by their own check."""
+    if made.declared.judged_by is None or not made.plan.design.asks_third_judge:
+        return
+    who = subject("judged_by", made.declared.judged_by)
+    made.files.folder.mkdir(parents=True, exist_ok=True)
+    opener = Opener(made.files.answers, engine_settings((), made.declared.settings))
+    run_async(opener.examine((), (who,), grades=False))
+
+
 def third_judge(made: PreparedExperiment, open_subject: OpenSubject | None = None) -> None:
     """Scores the answers that have no score yet. Raises UserError for a judge that is not there or another
     one than before, EndpointUnreachable or BudgetReached; what was answered is kept."""

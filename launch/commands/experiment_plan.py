@@ -30,6 +30,7 @@ from dynalign.launch.plan.plan import PlacementPlan
 from dynalign.launch.preflight import Checked, check
 from dynalign.launch.prompt_check import prompts_of
 from dynalign.launch.resume.open_run import open_run
+from dynalign.run_folder import layout
 
 ASSUMED = Components(seeds=0.1**2, prompts=0.2**2, rest=0.5**2)
 """In squared points: our guess for a judge whose scores differ by half a point between two answers."""
@@ -172,7 +173,9 @@ def _kept(files: ExperimentFiles) -> KeptPlan | None:
     try:
         return read_plan(files.plan.read_text("utf-8"), str(files.plan))
     except FileNotFoundError:
-        if files.folder.is_dir() and any(files.folder.iterdir()):
+        there = files.folder.iterdir() if files.folder.is_dir() else ()
+        # What a judge was asked before a plan was refused may be there.
+        if any(not each.name.startswith(layout.ANSWERS) for each in there):
             rule = "holds files, and no plan of an experiment"
             raise UserError([Mistake("--out", str(files.folder), rule, "name a new folder")]) from None
         return None
