@@ -187,6 +187,19 @@ def rubric(request: ExperimentRequest) -> Design:
     )  # fmt: skip
 
 
+def transfer(request: ExperimentRequest) -> Design:
+    """What is gained on trained, held-out and foreign prompts. Each is a set of prompts of the same runs."""
+    return Design(
+        "transfer",
+        "Does what is learned hold for prompts that were held out, and for those of another source?",
+        (Arm("trained", "the run", ()),),
+        "trained",
+        "heldout_gain",
+        ("heldout_prompted_gain", "trained_gain", "internalization_gap"),
+        needs=(("heldout.prompted", True),),
+    )
+
+
 def architecture(request: ExperimentRequest) -> Design:
     """The same plan over several models. Raises UserError for fewer than two."""
     if len(request.models) < 2:
@@ -215,6 +228,7 @@ EXPERIMENTS: Mapping[str, Callable[[ExperimentRequest], Design]] = {
     "internalization": internalization,
     "judge": judge,
     "rubric": rubric,
+    "transfer": transfer,
     "architecture": architecture,
 }
 """Name → its design."""

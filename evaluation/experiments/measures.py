@@ -36,6 +36,19 @@ _MEASURES = (
         "the same answered with the system prompt",
     ),
     Measure(
+        "heldout_gain", "gain of the held-out reward, without the system prompt", "points", "higher", True,
+        "of each held-out prompt, the score at the last evaluation less that before training",
+    ),
+    Measure(
+        "heldout_prompted_gain", "gain of the held-out reward, with the system prompt", "points", "higher",
+        True, "the same answered with the system prompt",
+    ),
+    Measure(
+        "trained_gain", "gain of the training reward", "points", "higher", False,
+        "its mean over the last third of the steps less that of the first step, which the initial policy "
+        "has answered",
+    ),
+    Measure(
         "prompt_gain", "what the system prompt adds to the held-out reward", "points", "neither", True,
         "of each held-out prompt, the score with the system prompt less that without it",
     ),

@@ -9,9 +9,14 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from dynalign.evaluation.experiments.comparison import ByArm, MeasureTable, measure_table
-from dynalign.evaluation.experiments.conclusion import conclusion
+from dynalign.evaluation.experiments.conclusion import conclusion, progress
 from dynalign.evaluation.experiments.plan import Cost, ExperimentPlan
 from dynalign.evaluation.experiments.run_figures import RunFigures
+from dynalign.evaluation.experiments.transfer import (
+    TransferFigures,
+    transfer_figures,
+    transfer_sentences,
+)
 
 FORMAT = "dynalign.experiment-report/1"
 
@@ -32,6 +37,8 @@ class ExperimentReport:
     """What is reported beside it, where some run has it."""
     sentences: tuple[str, ...]
     """The conclusion."""
+    transfer: TransferFigures | None = None
+    """Gains and gaps of the sets of prompts, for the experiment of that name."""
 
     @property
     def every_run(self) -> list[RunFigures]:
@@ -53,6 +60,10 @@ def make_report(plan: ExperimentPlan, cost: Cost, runs: Sequence[RunFigures]) ->
     beside = [measure_table(design, by_arm, name, None) for name in design.secondary]
     shown = tuple(table for table in beside if table.levels)
     speed = next((table for table in shown if table.measure.name == "step_s"), None)
+    if not design.compared:
+        transfer = transfer_figures(by_arm[design.baseline])
+        said = (*progress(by_arm), *transfer_sentences(transfer, plan.margin))
+        return ExperimentReport(plan, cost, by_arm, primary, shown, said, transfer)
     sentences = conclusion(design, by_arm, primary, plan.margin, speed)
     return ExperimentReport(plan, cost, by_arm, primary, shown, tuple(sentences))
 
@@ -73,6 +84,7 @@ def as_json(report: ExperimentReport) -> str:
         "conclusion": list(report.sentences),
         "measures": [_table(table) for table in (report.primary, *report.secondary)],
         "variances": measured_variances(report),
+        "transfer": None if report.transfer is None else asdict(report.transfer),
         "cost": asdict(report.cost),
         "runs": [_run(run) for run in report.every_run],
     }

@@ -84,6 +84,8 @@ def read_run(folder: Path, arm: str, seed: int, outcome: RunOutcome) -> RunFigur
     plain = by_prompt["heldout"]
     prompted = by_prompt["heldout_prompted"]
     by_prompt["prompt_gain"] = {each: prompted[each] - plain[each] for each in plain if each in prompted}
+    for name, with_prompt in (("heldout_gain", False), ("heldout_prompted_gain", True)):
+        by_prompt[name] = gains(items, with_prompt)
     values = _of_metrics(rows) | _of_experience(folder, {row["step"] for row in rows})
     area = mean_height(curve)
     if area is not None:
@@ -109,6 +111,18 @@ def last_answers(items: Sequence[HeldoutItem], prompted: bool) -> list[HeldoutIt
 def last_scores(items: Sequence[HeldoutItem], prompted: bool) -> dict[str, float]:
     """Prompt id → score at the last evaluation; a prompt without a readable verdict is left out."""
     return {item.prompt_id: item.score for item in last_answers(items, prompted) if item.score is not None}
+
+
+def gains(items: Sequence[HeldoutItem], prompted: bool) -> dict[str, float]:
+    """Prompt id → score at the last evaluation less that before training; {} with one evaluation."""
+    first = {each.prompt_id: each for each in items if each.prompted == prompted and each.step == 0}
+    last = last_answers(items, prompted)
+    pairs = [(each, first[each.prompt_id]) for each in last if each.step and each.prompt_id in first]
+    return {
+        after.prompt_id: after.score - before.score
+        for after, before in pairs
+        if after.score is not None and before.score is not None
+    }
 
 
 def mean_height(curve: Sequence[tuple[int, float]]) -> float | None:
@@ -141,6 +155,10 @@ def _of_metrics(rows: Sequence[Row]) -> dict[str, float]:
         last = _column(parts["last"], metric)
         if first and last and len(rows) > 1:
             found[name] = fmean(last) - fmean(first)
+    reward = _column(rows[:1], "reward_mean")
+    last = _column(parts["last"], "reward_mean")
+    if reward and last and len(rows) > 1:
+        found["trained_gain"] = fmean(last) - reward[0]
     return found
 
 

@@ -12,7 +12,7 @@ from dynalign.evaluation.experiments.catalogue import ExperimentRequest, design_
 
 FEWEST_SEEDS = 3
 """With two, an interval over seeds is thirteen times its standard error wide to each side."""
-OWN_KEYS = ("arms", "models", "judged_by")
+OWN_KEYS = ("arms", "models", "judged_by", "foreign")
 """Keys of KEY=VALUE that are the experiment's own, and no settings of a run."""
 
 
@@ -62,7 +62,7 @@ def with_config(options: ExperimentOptions) -> ExperimentOptions:
 
 @dataclass(frozen=True)
 class Declared:
-    """What is declared, before files are examined: `Declared(design, settings, ("steps=4",), None)`."""
+    """What is declared, before files are examined: `Declared(design, settings, ("steps=4",), None, None)`."""
 
     design: Design
     """The question, with the arms that are run."""
@@ -70,6 +70,8 @@ class Declared:
     """The settings that all arms begin from."""
     overrides: tuple[str, ...]
     """What every arm has on its command line, before its own changes."""
+    foreign: str | None
+    """`transfer`: the other source of prompts; None where none was named."""
     judged_by: str | None
     """The third judge: a model, or an endpoint's YAML file; None: the model that the runs begin from."""
 
@@ -103,7 +105,7 @@ def declared(options: ExperimentOptions) -> Declared:
     if refused:
         raise UserError(refused)
     settings = load_run(options.config, overrides).settings
-    return Declared(design, settings, overrides, own.get("judged_by"))
+    return Declared(design, settings, overrides, own.get("foreign"), own.get("judged_by"))
 
 
 def _anything() -> RunSettings:

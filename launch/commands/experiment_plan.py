@@ -25,6 +25,7 @@ from dynalign.evaluation.experiments.plan import (
 from dynalign.evaluation.statistics.crossed import Components
 from dynalign.launch.commands.experiment_files import ArmRun, ExperimentFiles
 from dynalign.launch.commands.experiment_options import Declared, ExperimentOptions, declared
+from dynalign.launch.commands.experiment_prompts import FILE, write_transfer_prompts
 from dynalign.launch.plan.memory import gigabytes
 from dynalign.launch.plan.plan import PlacementPlan
 from dynalign.launch.preflight import Checked, check
@@ -80,6 +81,8 @@ def prepared(
     kept = _kept(files)
     day = what.settings.date or (datetime.date.today().isoformat() if kept is None else kept.day)
     common = (*what.overrides, f"date={json.dumps(day)}", f"runs={json.dumps(str(files.runs))}")
+    if what.design.experiment == "transfer":
+        common = (*common, *write_transfer_prompts(what.settings, what.foreign, files.folder))
     arguments = {arm.name: (options.config, *common, *arm.overrides()) for arm in what.design.arms}
     seeds = tuple(what.settings.seed + number for number in range(options.seeds))
     loaded: dict[str, LoadedRun] = {}
@@ -136,8 +139,13 @@ def unfinished(made: PreparedExperiment) -> list[ArmRun]:
 
 
 def _planned(name: str, loaded: Mapping[str, LoadedRun], what: Declared) -> PlannedArm:
-    settings = {setting.path: setting.value for setting in listed(loaded[name].settings)}
-    return PlannedArm(what.design.arm(name), compared_settings(settings))
+    """An arm with all its settings, and with the content of its prompts. Raises UserError for prompts that
+    cannot be read."""
+    settings = loaded[name].settings
+    compared = compared_settings({setting.path: setting.value for setting in listed(settings)})
+    if not settings.prompts.source.startswith("hub:"):
+        compared["prompts.content"] = prompts_of(settings).content_hash
+    return PlannedArm(what.design.arm(name), compared)
 
 
 def _by_arm(mistakes: Mapping[str, Sequence[Mistake]], arms: int) -> list[Mistake]:
@@ -174,8 +182,8 @@ def _kept(files: ExperimentFiles) -> KeptPlan | None:
         return read_plan(files.plan.read_text("utf-8"), str(files.plan))
     except FileNotFoundError:
         there = files.folder.iterdir() if files.folder.is_dir() else ()
-        # What a judge was asked before a plan was refused may be there.
-        if any(not each.name.startswith(layout.ANSWERS) for each in there):
+        # What a judge was asked, or the prompts of a plan that was refused, may be there.
+        if any(not each.name.startswith((layout.ANSWERS, FILE)) for each in there):
             rule = "holds files, and no plan of an experiment"
             raise UserError([Mistake("--out", str(files.folder), rule, "name a new folder")]) from None
         return None

@@ -55,9 +55,10 @@ def page(report: ExperimentReport) -> str:
         if chart is not None
     ]
     charts = [curve_chart(report), *drift_charts(report)]
+    nothing = "" if report.transfer is not None else "No two arms can be compared yet."
     return rendered(
         plan.design.experiment, plan.design.question, experiment_facts(report), report.sentences,
-        differences, charts, list(tables(report)), "No two arms can be compared yet.",
+        differences, charts, list(tables(report)), nothing,
     )  # fmt: skip
 
 

@@ -6,6 +6,7 @@ from dynalign.evaluation.experiments.comparison import ArmDifference, MeasureTab
 from dynalign.evaluation.experiments.conclusion import signed
 from dynalign.evaluation.experiments.measures import MEASURES
 from dynalign.evaluation.experiments.report import ExperimentReport
+from dynalign.evaluation.experiments.transfer import TransferFigures
 from dynalign.evaluation.statistics.estimates import Estimate
 from dynalign.launch.report.figures import ABSENT, figure
 from dynalign.launch.report.judge_tables import CardTable
@@ -33,6 +34,8 @@ def tables(report: ExperimentReport) -> Iterator[CardTable]:
     """The arms, what they differ by, what is reported beside it, and the runs."""
     yield _arms(report)
     yield difference_table(report, report.primary)
+    if report.transfer is not None:
+        yield _transfer(report.transfer)
     if report.secondary:
         yield _beside(report)
     for table in report.secondary:
@@ -97,6 +100,20 @@ def _beside(report: ExperimentReport) -> CardTable:
     return CardTable(
         "Beside it", ("measure", *(arm.title for arm in design.arms)), tuple(rows), caption, True
     )
+
+
+def _transfer(figures: TransferFigures) -> CardTable:
+    rows = []
+    for each in (*figures.sets, *figures.gaps):
+        found = each.gain
+        gain = ABSENT if found is None else signed(found.estimate)
+        prompts = ABSENT if found is None or not found.prompts else f"{found.prompts:,}"
+        rows.append((each.name, gain, ABSENT if found is None else str(found.seeds), prompts))
+    caption = (
+        "Gain: reward at the end less that before training, by the judge of the run, with a 95 % interval "
+        "over seeds and prompts. A gap is paired by seed; the sets have different prompts."
+    )
+    return CardTable("Gains and gaps", ("set", "points", "seeds", "prompts"), tuple(rows), caption, True)
 
 
 def _alarms(report: ExperimentReport) -> CardTable:

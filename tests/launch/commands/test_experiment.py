@@ -201,3 +201,35 @@ def test_another_experiment_takes_the_variances_that_were_measured(
     (line,) = refusal(world, "rubric", small=True, measured=measured)
     assert line.startswith("--measured = ")
     assert "has no variances of held-out reward by the third judge" in line
+
+
+def foreign_prompts(world: ExperimentWorld, texts: list[str]) -> str:
+    file = world.folder / "foreign.jsonl"
+    file.write_text("".join(json.dumps({"prompt": text}) + "\n" for text in texts))
+    return f"foreign={file}"
+
+
+def test_transfer_holds_out_prompts_of_both_sources_and_concludes_from_their_gains(
+    world: ExperimentWorld,
+) -> None:
+    foreign = foreign_prompts(world, [f"A foreign question {number}?" for number in range(20)])
+    assert world.call("transfer", foreign, small=True) == 0
+    assert world.started == ["trained-s0", "trained-s1", "trained-s2"]
+    rows = [json.loads(line) for line in (world.files.folder / "prompts.jsonl").read_text().splitlines()]
+    held = [row["id"] for row in rows if row["split"] == "heldout"]
+    assert [sum(each.startswith(begins) for each in held) for begins in ("home-", "foreign-")] == [8, 8]
+    found = report(world)
+    assert len(found["transfer"]["gaps"]) == 3
+    assert "Gains and gaps" in world.files.report("html").read_text()
+    # The same file name with other prompts is another plan.
+    world.started.clear()
+    other = foreign_prompts(world, [f"Another question {number}?" for number in range(20)])
+    (line,) = refusal(world, "transfer", other, small=True)
+    assert line.startswith("arms trained prompts.content = ")
+
+
+def test_transfer_needs_two_prompts_of_another_source(world: ExperimentWorld) -> None:
+    (line,) = refusal(world, "transfer", small=True)
+    assert line.startswith("foreign: is missing")
+    (line,) = refusal(world, "transfer", foreign_prompts(world, ["Only one?"]), small=True)
+    assert "has 1 prompts to hold out, and two or more are needed" in line
