@@ -46,7 +46,7 @@ class CommandProcess:
                 stdout=out,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                preexec_fn=_ends_with(os.getpid()),
+                preexec_fn=ends_with(os.getpid()),
             )
 
     def poll(self) -> int | None:
@@ -73,8 +73,8 @@ class CommandProcess:
         return time.time() - max(signs)
 
 
-def _ends_with(parent: int) -> Callable[[], None]:
-    """What the child does before it becomes `train`: it has itself sent SIGTERM when this process ends."""
+def ends_with(parent: int) -> Callable[[], None]:
+    """What the child does before it becomes the command: the kernel is to send it SIGTERM when we end."""
     library = ctypes.CDLL(None)
 
     def ask_kernel() -> None:
