@@ -74,7 +74,7 @@ def group_size(request: ExperimentRequest) -> Design:
             "learner_wait_s",
         ),
         choose="cheapest",
-        small=(("rollout.gap_probes", 0), ("rollout.mismatch_fraction", 0.0)),
+        small=(("rollout.gap_probes", 0), ("rollout.mismatch_fraction", 0.0), ("heldout.prompted", False)),
     )  # fmt: skip
 
 
@@ -99,7 +99,7 @@ def staleness(request: ExperimentRequest) -> Design:
             "effective_sample_size",
         ),
         choose="fastest",
-        small=(("rollout.gap_probes", 0),),
+        small=(("rollout.gap_probes", 0), ("heldout.prompted", False)),
     )  # fmt: skip
 
 
@@ -110,7 +110,7 @@ def internalization(request: ExperimentRequest) -> Design:
         Arm("kept", "system prompt kept", (("algorithm.system_prompt", "kept"),)),
         Arm("left-out", "left out", left_out),
         Arm("tapered", "left out, tapered", (*left_out, ("algorithm.context_taper", True))),
-        Arm("distilled", "left out, distilled", (*left_out, ("algorithm.distill_coef", 0.1))),
+        Arm("distilled", "left out, distilled", (*left_out, ("algorithm.distill_coef", 0.1)), small=False),
     )
     return Design(
         "internalization",
@@ -141,7 +141,7 @@ def judge(request: ExperimentRequest) -> Design:
     arms = [
         Arm("self", "the policy itself", plain),
         Arm("frozen", "the initial policy", (("judge.kind", "frozen"), *pool)),
-        Arm("weighted", "itself, weighted by consistency", weighted),
+        Arm("weighted", "itself, weighted by consistency", weighted, small=False),
         Arm(
             "panel",
             "a panel",
@@ -171,7 +171,7 @@ def rubric(request: ExperimentRequest) -> Design:
     arms = (
         Arm("unified", "one score", (("judge.rubric", "unified"), ("judge.aggregate", "mean"))),
         Arm("mean", "mean of the aspects", (factorized, ("judge.aggregate", "mean"))),
-        Arm("min", "lowest aspect", (factorized, ("judge.aggregate", "min"))),
+        Arm("min", "lowest aspect", (factorized, ("judge.aggregate", "min")), small=False),
         Arm("geometric", "geometric mean", (factorized, ("judge.aggregate", "geometric_mean")), small=False),
     )
     return Design(

@@ -172,7 +172,7 @@ def test_a_changed_plan_is_refused_by_what_has_changed(
     model = f"model={ended.folder / 'model'}"
     lines = refusal(copied, "group-size", model, "steps=5", small=True)
     assert [line.partition(":")[0] for line in lines] == [f"arms {arm} steps = 5" for arm in ARMS]
-    assert "was begun with 4" in lines[0]
+    assert "was begun with 3" in lines[0]
     (seeds,) = refusal(copied, "group-size", model, small=True, seeds=4)
     assert seeds.startswith("seeds = [0, 1, 2, 3]: the experiment in this folder was begun with [0, 1, 2]")
     assert again(ended, copied, "log_level=debug", "deadlines.stop_s=99.0") == 0

@@ -19,6 +19,7 @@ from tests.worlds.experiment_world import ExperimentWorld
 from tests.worlds.scripted_askers import ScriptedAsker
 
 ARMS = ("unified", "mean", "min")
+CHOSEN = f"arms={','.join(ARMS)}"
 ANSWERS = len(ARMS) * 3 * 8
 
 
@@ -55,7 +56,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> JudgedWorld:
 def test_answers_of_all_arms_are_scored_once_and_arms_are_compared_by_these_scores(
     world: JudgedWorld,
 ) -> None:
-    assert world.call("rubric", small=True) == 0
+    assert world.call("rubric", CHOSEN, small=True) == 0
     assert len(world.asker.questions) == ANSWERS
     report = json.loads(world.files.report("json").read_text())
     primary = report["measures"][0]
@@ -63,26 +64,26 @@ def test_answers_of_all_arms_are_scored_once_and_arms_are_compared_by_these_scor
     by_arm = {each["arm"]: each["found"]["mean"] for each in primary["differences"]}
     assert by_arm["mean"] == pytest.approx(2.0, abs=0.01)
     assert by_arm["min"] == 0.0
-    assert world.call("rubric", small=True) == 0
+    assert world.call("rubric", CHOSEN, small=True) == 0
     assert len(world.asker.questions) == ANSWERS, "the scores are kept"
 
 
 def test_only_what_has_no_score_is_asked_and_another_judge_is_refused(world: JudgedWorld) -> None:
-    world.call("rubric", small=True)
+    world.call("rubric", CHOSEN, small=True)
     kept = json.loads(world.files.judged.read_text())
     for key in list(kept["scores"])[:5]:
         del kept["scores"][key]
     world.files.judged.write_text(json.dumps(kept))
-    world.call("rubric", small=True)
+    world.call("rubric", CHOSEN, small=True)
     assert len(world.asker.questions) == ANSWERS + 5
     other = paper_model(world.folder / "other")
     (other / "generation_config.json").write_text('{"temperature": 0.5}')
     with pytest.raises(UserError, match="judged_by: model has scored answers of this experiment"):
-        world.call("rubric", f"judged_by={other}", small=True)
+        world.call("rubric", CHOSEN, f"judged_by={other}", small=True)
     world.started.clear()
     with pytest.raises(UserError, match="^judged_by"):
-        world.call("rubric", "judged_by=nowhere.yaml", small=True, out=str(world.folder / "new"))
+        world.call("rubric", CHOSEN, "judged_by=nowhere.yaml", small=True, out=str(world.folder / "new"))
     assert world.started == []
     world.files.judged.write_text("{}")
     with pytest.raises(RecordError, match="holds no scores"):
-        world.call("rubric", small=True)
+        world.call("rubric", CHOSEN, small=True)
