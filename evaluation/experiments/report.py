@@ -129,6 +129,7 @@ def _run(run: RunFigures) -> Mapping[str, Any]:
         "values": dict(run.values),
         "by prompt": {name: dict(points) for name, points in run.by_prompt.items()},
         "curve": [list(point) for point in run.curve],
-        "drift": [list(point) for point in run.drift],
+        "gold": [list(point) for point in run.gold],
+        "distance": {str(step): value for step, value in run.distance.items()},
         "alarms": [list(alarm) for alarm in run.alarms],
     }

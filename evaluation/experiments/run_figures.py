@@ -64,8 +64,10 @@ class RunFigures:
     """Measure → value of the run; a measure that does not apply is left out."""
     curve: tuple[tuple[int, float], ...] = ()
     """(step, mean held-out reward without the system prompt)."""
-    drift: tuple[tuple[int, float, float], ...] = ()
-    """(step, √KL to the initial policy, training reward): what a judge is pushed to."""
+    gold: tuple[tuple[int, float], ...] = ()
+    """The same answers by the third judge, where there is one."""
+    distance: Mapping[int, float] = field(default_factory=dict)
+    """Step → √KL to the initial policy, in √nats; 0 before training."""
     alarms: tuple[tuple[str, int], ...] = ()
     """(alarm, first step at which it fired)."""
 
@@ -90,15 +92,17 @@ def read_run(folder: Path, arm: str, seed: int, outcome: RunOutcome) -> RunFigur
     area = mean_height(curve)
     if area is not None:
         values["heldout_area"] = area
-    drift = tuple(
-        (row["step"], math.sqrt(max(0.0, row["kl"])), row["reward_mean"])
-        for row in rows
-        if row["kl"] is not None and row["reward_mean"] is not None
-    )
+    distance = {row["step"]: math.sqrt(max(0.0, row["kl"])) for row in rows if row["kl"] is not None}
     return RunFigures(
-        arm, seed, outcome, {name: each for name, each in by_prompt.items() if each}, values, curve, drift,
-        _alarms(rows),
-    )  # fmt: skip
+        arm,
+        seed,
+        outcome,
+        {name: each for name, each in by_prompt.items() if each},
+        values,
+        curve,
+        distance={0: 0.0, **distance} if distance else {},
+        alarms=_alarms(rows),
+    )
 
 
 def last_answers(items: Sequence[HeldoutItem], prompted: bool) -> list[HeldoutItem]:

@@ -1,4 +1,4 @@
-"""The third judge of an experiment: one model that trained no arm scores the last held-out answers of all.
+"""The third judge of an experiment: one model that trained no arm scores the held-out answers of all.
 
 By default it is the model that the runs begin from, on an engine of our own. A score is kept in `judged.json`
 once, by the answer's content, so that the report needs no model, and another call asks for what is missing.
@@ -13,7 +13,7 @@ from pathlib import Path
 from dynalign.configs.errors import Mistake, RecordError, UserError
 from dynalign.configs.sections.judge import JudgeSettings
 from dynalign.configs.user_paths import user_path
-from dynalign.evaluation.experiments.run_figures import RunFigures, last_answers
+from dynalign.evaluation.experiments.run_figures import RunFigures, last_scores
 from dynalign.evaluation.pairwise.aspects import WHOLE
 from dynalign.evaluation.pairwise.scoring import score_answers
 from dynalign.launch.commands.evaluate_opening import Opener, OpenSubject
@@ -24,7 +24,7 @@ from dynalign.launch.interrupts import run_async
 from dynalign.launch.prompt_check import SlowWork
 from dynalign.rollout.judges.value_texts import load_value_texts
 from dynalign.run_folder import durable
-from dynalign.run_folder.heldout import HeldoutItem
+from dynalign.run_folder.heldout import HeldoutItem, reward_by_step
 from dynalign.run_folder.metrics import read_heldout
 
 FORMAT = "dynalign.judged/1"
@@ -85,13 +85,16 @@ def with_judged(files: ExperimentFiles, runs: Sequence[RunFigures]) -> list[RunF
         return list(runs)
     found = []
     for run in runs:
-        points = {}
-        if run.by_prompt:
-            for item in _answers(files.run(ArmRun(run.arm, run.seed))):
-                score = scores.get(answer_key(item))
-                if score is not None:
-                    points[item.prompt_id] = score
-        found.append(replace(run, by_prompt={**run.by_prompt, "judged": points}) if points else run)
+        if not run.by_prompt:
+            found.append(run)
+            continue
+        answers = _answers(files.run(ArmRun(run.arm, run.seed)))
+        scored = [replace(item, score=scores.get(answer_key(item))) for item in answers]
+        points = last_scores(scored, prompted=False)
+        gold = tuple(sorted(reward_by_step(scored).items()))
+        found.append(
+            replace(run, by_prompt={**run.by_prompt, "judged": points}, gold=gold) if points else run
+        )
     return found
 
 
@@ -124,4 +127,5 @@ def answer_key(item: HeldoutItem) -> str:
 
 
 def _answers(folder: Path) -> list[HeldoutItem]:
-    return last_answers(read_heldout(folder), prompted=False)
+    """The answers of all evaluations, without the system prompt."""
+    return [item for item in read_heldout(folder) if not item.prompted]

@@ -4,6 +4,7 @@ Text that a run has printed is data: it is escaped.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -54,7 +55,7 @@ def page(report: ExperimentReport) -> str:
         for chart in [difference_chart(report, table)]
         if chart is not None
     ]
-    charts = [curve_chart(report), *drift_charts(report)]
+    charts = [curve_chart(report), *gold_charts(report)]
     nothing = "" if report.transfer is not None else "No two arms can be compared yet."
     return rendered(
         plan.design.experiment, plan.design.question, experiment_facts(report), report.sentences,
@@ -159,23 +160,22 @@ def mean_curve(runs: Sequence[RunFigures]) -> Curve:
     return [(step, estimate) for step, estimate in found if estimate is not None]
 
 
-def drift_charts(report: ExperimentReport) -> list[Chart]:
-    """For the judges: √KL to the initial policy over the steps, and the training reward by the own judge.
-
-    Gold against proxy over √KL is their comparison with the third judge's score, in the tables."""
-    if not report.plan.design.asks_third_judge:
+def gold_charts(report: ExperimentReport) -> list[Chart]:
+    """Where a third judge has scored the answers: its curve beside that of the own judges, and the distance
+    from the initial policy at which both were measured. The table puts the three together."""
+    arms = report.plan.design.arms
+    if not any(run.gold for run in report.every_run):
         return []
-    charts = []
-    for place, title, unit in ((1, "√KL to the initial policy", "√nats"), (2, "Training reward", "points")):
-        series = []
-        for number, arm in enumerate(report.plan.design.arms):
-            by_step: dict[int, list[float]] = {}
-            for run in report.runs[arm.name]:
-                for point in run.drift:
-                    by_step.setdefault(int(point[0]), []).append(point[place])
-            curve = [
-                (step, mean_interval(values) or Estimate(0.0)) for step, values in sorted(by_step.items())
-            ]
-            series.append(Series(arm.title, curve, number % COLOURS, number >= COLOURS))
-        charts.append(line_chart(title, unit, series, "Mean over seeds, by each arm's own judge."))
-    return charts
+    gold = []
+    distance = []
+    for number, arm in enumerate(arms):
+        runs = report.runs[arm.name]
+        look = (number % COLOURS, number >= COLOURS)
+        gold.append(Series(arm.title, mean_curve([replace(run, curve=run.gold) for run in runs]), *look))
+        far = [replace(run, curve=tuple(run.distance.items())) for run in runs]
+        distance.append(Series(arm.title, mean_curve(far), *look))
+    caption = "Mean over seeds, with 95 % intervals over seeds."
+    return [
+        line_chart("Held-out reward by the third judge", "points", gold, caption),
+        line_chart("√KL to the initial policy", "√nats", distance, caption),
+    ]

@@ -41,6 +41,8 @@ def tables(report: ExperimentReport) -> Iterator[CardTable]:
     for table in report.secondary:
         if table.measure.by_prompt:
             yield difference_table(report, table)
+    if any(run.gold for run in report.every_run):
+        yield gold_table(report)
     if any(run.alarms for run in report.every_run):
         yield _alarms(report)
     yield _runs(report)
@@ -114,6 +116,27 @@ def _transfer(figures: TransferFigures) -> CardTable:
         "over seeds and prompts. A gap is paired by seed; the sets have different prompts."
     )
     return CardTable("Gains and gaps", ("set", "points", "seeds", "prompts"), tuple(rows), caption, True)
+
+
+def gold_table(report: ExperimentReport) -> CardTable:
+    """Proxy and gold over the distance from the initial policy (Gao et al. 2023, arXiv 2210.10760)."""
+    rows = []
+    for arm in report.plan.design.arms:
+        runs = [run for run in report.runs[arm.name] if run.gold]
+        for step in sorted({step for run in runs for step, _ in run.gold}):
+            values = (
+                [run.distance[step] for run in runs if step in run.distance],
+                [points for run in runs for at, points in run.curve if at == step],
+                [points for run in runs for at, points in run.gold if at == step],
+            )
+            cells = (ABSENT if not each else f"{sum(each) / len(each):.3f}" for each in values)
+            rows.append((arm.title, str(step), *cells))
+    caption = (
+        "Held-out answers without the system prompt: mean score by the run's own judge and by the third one, "
+        "over seeds. A reward that rises by the own judge alone, at a growing distance, is gamed."
+    )
+    head = ("arm", "step", "√KL, √nats", "own judge (proxy)", "third judge (gold)")
+    return CardTable("Proxy and gold over the distance", head, tuple(rows), caption, True)
 
 
 def _alarms(report: ExperimentReport) -> CardTable:

@@ -64,6 +64,13 @@ def test_answers_of_all_arms_are_scored_once_and_arms_are_compared_by_these_scor
     by_arm = {each["arm"]: each["found"]["mean"] for each in primary["differences"]}
     assert by_arm["mean"] == pytest.approx(2.0, abs=0.01)
     assert by_arm["min"] == 0.0
+    of_mean = [run for run in report["runs"] if run["arm"] == "mean"]
+    assert [step for step, _ in of_mean[0]["gold"]] == [0, 4]
+    assert of_mean[0]["gold"][1][1] == pytest.approx(3.92, abs=0.02)
+    assert of_mean[0]["distance"]["4"] == pytest.approx(0.2)
+    row = next(line for line in world.files.report("md").read_text().splitlines() if "| 4 | 0.200 |" in line)
+    assert row.startswith("| one score | 4 | 0.200 | ")
+    assert "Held-out reward by the third judge" in world.files.report("html").read_text()
     assert world.call("rubric", CHOSEN, small=True) == 0
     assert len(world.asker.questions) == ANSWERS, "the scores are kept"
 
