@@ -54,9 +54,10 @@ class CommandProcess:
         return self._process.poll()
 
     def ask_to_stop(self) -> None:
-        """As Ctrl-C does: once, it stops with a checkpoint; twice, at once."""
+        """As Ctrl-C does: once, it stops with a checkpoint; twice, at once. By SIGTERM, since a process that a
+        script has started in the background ignores SIGINT, and so do its children."""
         with suppress(ProcessLookupError):
-            self._process.send_signal(signal.SIGINT)
+            self._process.send_signal(signal.SIGTERM)
 
     def kill(self) -> None:
         """Ends it and everything that it has started in its session, and waits for its end."""

@@ -9,6 +9,7 @@ Nothing is remembered but in files: what was finished is left out when the same 
 what was interrupted goes on from its checkpoint by `resume: auto`.
 """
 
+import signal
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -158,6 +159,8 @@ class ArmRuns(Generic[T]):
             self._bound(each, now_s)
             return
         self._running.remove(each)
+        if each.asked and code == -signal.SIGTERM:  # it was still importing
+            code = INTERRUPTED
         # One that was ended for a cause has not been interrupted by the user, whatever its code says.
         code = 1 if each.cause and code == INTERRUPTED else code
         end = self._files.ended(each.run, code, each.cause)

@@ -58,7 +58,7 @@ class PretendedTrain:
         if self.killed:
             return -9
         if self.run.name in self.world.endless:
-            return 130 if self.asked >= self.world.stops_after else None
+            return self.world.stop_code if self.asked >= self.world.stops_after else None
         code = self.world.codes.get(self.run.name, 0)
         if code == 0:
             write_run(self.files.run(self.run), self.world.levels.get(self.run.arm, 2.0))
@@ -87,6 +87,7 @@ class ExperimentWorld:
     codes: dict[str, int] = field(default_factory=dict)
     endless: set[str] = field(default_factory=set)
     stops_after: int = 1
+    stop_code: int = 130
     silent_s: float = 0.0
     dies_at: int | None = None
     started: list[str] = field(default_factory=list)

@@ -89,11 +89,11 @@ def test_as_many_run_side_by_side_as_there_is_room_for(tmp_path: Path) -> None:
     assert world.started == [run.name for run in RUNS]
 
 
-@pytest.mark.parametrize(("asked_for", "sent"), [(1, 1), (2, 2), (5, 2)])
+@pytest.mark.parametrize(("asked_for", "sent", "code"), [(1, 1, 130), (2, 2, 130), (5, 2, 130), (1, 1, -15)])
 def test_signals_reach_every_running_run_and_no_other_one_is_started(
-    tmp_path: Path, asked_for: int, sent: int
+    tmp_path: Path, asked_for: int, sent: int, code: int
 ) -> None:
-    world = ExperimentWorld(tmp_path, endless={"a-s0", "b-s0"}, stops_after=sent)
+    world = ExperimentWorld(tmp_path, endless={"a-s0", "b-s0"}, stops_after=sent, stop_code=code)
     signals = Signals()
     passed = world.pass_time
 
