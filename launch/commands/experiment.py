@@ -9,15 +9,17 @@ checkpoint. The report is made anew from the runs' files after every run, and wh
 
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 from dynalign.configs.schema import RunSettings
 from dynalign.evaluation.experiments.conclusion import progress
 from dynalign.evaluation.experiments.measures import MEASURES
 from dynalign.evaluation.experiments.plan import Cost
 from dynalign.evaluation.experiments.report import ExperimentReport, as_json, make_report
+from dynalign.evaluation.experiments.run_figures import RunFigures
 from dynalign.launch.commands.experiment_child import CommandProcess
-from dynalign.launch.commands.experiment_files import ArmRun
+from dynalign.launch.commands.experiment_files import ArmRun, held
 from dynalign.launch.commands.experiment_judge import (
     ThirdJudge,
     examine_judge,
@@ -61,6 +63,18 @@ def experiment(
     mistake before the first run starts."""
     made = prepared(options)
     left = unfinished(made)
+    with held(made.files):
+        return _experiment(made, left, options, start, judge, clock)
+
+
+def _experiment(
+    made: PreparedExperiment,
+    left: Sequence[ArmRun],
+    options: ExperimentOptions,
+    start: StartArm,
+    judge: ThirdJudge,
+    clock: RunTime | None,
+) -> int:
     if left:
         examine_judge(made)
     room = _room(made, options, bool(left))
@@ -71,15 +85,17 @@ def experiment(
         made.files.runs.mkdir(mode=layout.PRIVATE, parents=True, exist_ok=True)
         durable.write(made.files.plan, made.plan.as_json(cost))
     whole = True
+    known: dict[ArmRun, RunFigures] = {}
     if left:
         interrupts = Interrupts()
+        ended = partial(_ended, made, options, known)
         try:
-            whole = _runs(made, options, room, start, interrupts, clock).run(left)
+            whole = _runs(made, room, start, ended, interrupts, clock).run(left)
         finally:
             interrupts.restore()
     if whole and made.plan.design.asks_third_judge:
         judge(made)
-    report = write_report(made, options)
+    report = write_report(made, options, known)
     for line in report.sentences:
         say(line)
     say(f"the report: {made.files.report('html')}, report.md and report.json beside it")
@@ -89,21 +105,25 @@ def experiment(
     return int(not report.finished)
 
 
+def _ended(
+    made: PreparedExperiment, options: ExperimentOptions, known: dict[ArmRun, RunFigures], run: ArmRun
+) -> None:
+    """After the end of a run: its checkpoints are removed, and the report is made anew."""
+    files = made.files
+    if not options.keep_checkpoints and files.outcome(run, time.time()).state == "finished":
+        shutil.rmtree(files.run(run) / layout.CHECKPOINTS, ignore_errors=True)
+    say(next(progress(write_report(made, options, known).runs), "all runs have finished"))
+
+
 def _runs(
     made: PreparedExperiment,
-    options: ExperimentOptions,
     room: int,
     start: StartArm,
+    ended: Callable[[ArmRun], None],
     interrupts: Interrupts,
     clock: RunTime | None,
 ) -> ArmRuns[ArmRun]:
     files = made.files
-
-    def ended(run: ArmRun) -> None:
-        if not options.keep_checkpoints and files.outcome(run, time.time()).state == "finished":
-            shutil.rmtree(files.run(run) / layout.CHECKPOINTS, ignore_errors=True)
-        report = write_report(made, options)
-        say(next(progress(report.runs), "all runs have finished"))
 
     def occupied(run: ArmRun) -> bool:
         stamp = owner.read(files.run(run)) if files.run(run).is_dir() else None
@@ -119,10 +139,14 @@ def limits_of(settings: RunSettings) -> RunLimits:
     return RunLimits(deadlines.stop_s, deadlines.start_s, deadlines.stop_s + 2 * owner.YOUNG_S)
 
 
-def write_report(made: PreparedExperiment, options: ExperimentOptions) -> ExperimentReport:
-    """Makes the report from the runs' files, and writes it as HTML, Markdown and JSON."""
+def write_report(
+    made: PreparedExperiment, options: ExperimentOptions, known: dict[ArmRun, RunFigures]
+) -> ExperimentReport:
+    """Makes the report from the runs' files, and writes it as HTML, Markdown and JSON.
+
+    known: the figures of finished runs that were read before; those that are read now are added."""
     files = made.files
-    runs = with_judged(files, files.figures(made.runs))
+    runs = with_judged(files, files.figures(made.runs, known))
     report = make_report(made.plan, cost_of(made, 1, options.keep_checkpoints), runs)
     durable.write(files.report("html"), page(report))
     durable.write(files.report("md"), markdown(report))
@@ -165,6 +189,11 @@ def plan_lines(made: PreparedExperiment, cost: Cost, room: int, options: Experim
         yield (
             f"smallest visible difference: {plan.visible:.2f} {primary.unit} with power 80 % "
             f"({plan.assumed_from} standard deviations: {of_each})"
+        )
+    else:
+        yield (
+            f"compared: gains on trained prompts, on held-out ones, and on those of {made.declared.foreign}; "
+            f"a gap of less than {plan.margin:g} {primary.unit} counts as none"
         )
     beside = ", ".join(MEASURES[name].title for name in design.secondary)
     yield f"reported beside it: {beside}"

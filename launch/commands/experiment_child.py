@@ -54,8 +54,9 @@ class CommandProcess:
         return self._process.poll()
 
     def ask_to_stop(self) -> None:
-        """As Ctrl-C does: once, it stops with a checkpoint; twice, at once. By SIGTERM, since a process that a
-        script has started in the background ignores SIGINT, and so do its children."""
+        """As Ctrl-C does: once, it stops with a checkpoint; twice, at once.
+
+        By SIGTERM: what a script starts in the background ignores SIGINT, and so do its children."""
         with suppress(ProcessLookupError):
             self._process.send_signal(signal.SIGTERM)
 

@@ -8,20 +8,24 @@ FOLDER/
   judged.json         scores of held-out answers by the third judge
   answers.sqlite      what that judge was asked
   report.html, report.md, report.json
+  lock                held by the command that works on it
 """
 
+import fcntl
 import json
 import time
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Protocol
 
-from dynalign.configs.errors import RecordError
+from dynalign.configs.errors import Mistake, RecordError, UserError
 from dynalign.evaluation.experiments.run_figures import RunFigures, RunOutcome, read_run
 from dynalign.run_folder import durable, layout, owner
 
+LOCK = "lock"
+"""Its name in the folder."""
 LAST_LINE_BYTES = 4096
 """Of a log: enough for its last line."""
 
@@ -88,6 +92,11 @@ class ExperimentFiles:
         """What the third judge was asked."""
         return self.folder / layout.ANSWERS
 
+    @property
+    def lock(self) -> Path:
+        """Held by the command that works on the experiment."""
+        return self.folder / LOCK
+
     def report(self, kind: str) -> Path:
         """The report as `html`, `md` or `json`."""
         return self.folder / f"report.{kind}"
@@ -142,20 +151,42 @@ class ExperimentFiles:
         begun = (folder / layout.CONFIG).exists()
         return RunOutcome("interrupted" if begun else "not started", step)
 
-    def figures(self, runs: Sequence[ArmRun]) -> list[RunFigures]:
+    def figures(self, runs: Sequence[ArmRun], known: dict[ArmRun, RunFigures]) -> list[RunFigures]:
         """What the runs have measured. A run that has not finished gives its state alone, since a part of a
-        run is no run; one with a damaged file is a failed one."""
+        run is no run; one with a damaged file is a failed one.
+
+        known: what was read of finished runs before, which does not change; what is read now is added."""
         found = []
         for run in runs:
+            if run in known:
+                found.append(known[run])
+                continue
             try:
                 outcome = self.outcome(run, time.time())
                 if outcome.state == "finished":
-                    found.append(read_run(self.run(run), run.arm, run.seed, outcome))
+                    known[run] = read_run(self.run(run), run.arm, run.seed, outcome)
+                    found.append(known[run])
                 else:
                     found.append(RunFigures(run.arm, run.seed, outcome))
             except RecordError as error:
                 found.append(RunFigures(run.arm, run.seed, RunOutcome("failed", 0, None, str(error))))
         return found
+
+
+@contextmanager
+def held(files: ExperimentFiles) -> Iterator[None]:
+    """Keeps other commands out of an experiment's folder until the end of this one, or its death.
+
+    Raises UserError while another one works on it."""
+    files.folder.mkdir(mode=layout.PRIVATE, parents=True, exist_ok=True)
+    with files.lock.open("ab") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            rule = "another command works on this experiment"
+            remedy = "wait for its end, or name another folder"
+            raise UserError([Mistake("--out", str(files.folder), rule, remedy)]) from error
+        yield
 
 
 def last_line(log: Path, cause: str = "") -> str:

@@ -20,7 +20,7 @@ from dynalign.configs.schema import RunSettings
 from dynalign.configs.user_paths import user_path
 from dynalign.evaluation.experiments.plan import FORMAT, identity_hash, plan_changes, read_identity
 from dynalign.launch.commands.experiment_child import CommandProcess
-from dynalign.launch.commands.experiment_files import ExperimentFiles
+from dynalign.launch.commands.experiment_files import LOCK, ExperimentFiles, held
 from dynalign.launch.commands.experiment_options import ExperimentOptions
 from dynalign.launch.commands.experiment_runs import (
     INTERRUPTED,
@@ -144,6 +144,11 @@ def experiment_paper(
     checked = (examine or _checked)(plan)
     if checked.mistakes:
         raise UserError(checked.mistakes)
+    with held(plan.files):
+        return _whole_way(plan, checked, start, clock)
+
+
+def _whole_way(plan: PaperPlan, checked: Checked, start: StartStep, clock: RunTime | None) -> int:
     files = plan.files
     _keep(plan)
     print(f"experiment paper: {plan.config}, in {files.folder}", flush=True)
@@ -191,7 +196,7 @@ def paper_plan(options: ExperimentOptions) -> PaperPlan:
         remedy = "give the same again, or another folder with --out"
         if changed := plan_changes(kept, plan.identity(), remedy):
             raise UserError(changed)
-    elif files.folder.is_dir() and any(files.folder.iterdir()):
+    elif files.folder.is_dir() and any(each.name != LOCK for each in files.folder.iterdir()):
         rule = "holds files, and no plan of an experiment"
         raise UserError([Mistake("--out", str(files.folder), rule, "name a new folder")])
     return plan

@@ -23,7 +23,7 @@ from dynalign.evaluation.experiments.plan import (
     twins,
 )
 from dynalign.evaluation.statistics.crossed import Components
-from dynalign.launch.commands.experiment_files import ArmRun, ExperimentFiles
+from dynalign.launch.commands.experiment_files import LOCK, ArmRun, ExperimentFiles
 from dynalign.launch.commands.experiment_options import Declared, ExperimentOptions, declared
 from dynalign.launch.commands.experiment_prompts import FILE, write_transfer_prompts
 from dynalign.launch.plan.memory import gigabytes
@@ -183,7 +183,7 @@ def _kept(files: ExperimentFiles) -> KeptPlan | None:
     except FileNotFoundError:
         there = files.folder.iterdir() if files.folder.is_dir() else ()
         # What a judge was asked, or the prompts of a plan that was refused, may be there.
-        if any(not each.name.startswith((layout.ANSWERS, FILE)) for each in there):
+        if any(not each.name.startswith((layout.ANSWERS, FILE, LOCK)) for each in there):
             rule = "holds files, and no plan of an experiment"
             raise UserError([Mistake("--out", str(files.folder), rule, "name a new folder")]) from None
         return None

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from dynalign.configs.errors import RecordError, UserError
+from dynalign.launch.commands.experiment_files import held
 from dynalign.run_folder import layout
 from tests.worlds.experiment_world import ExperimentWorld
 
@@ -233,3 +234,11 @@ def test_transfer_needs_two_prompts_of_another_source(world: ExperimentWorld) ->
     assert line.startswith("foreign: is missing")
     (line,) = refusal(world, "transfer", foreign_prompts(world, ["Only one?"]), small=True)
     assert "has 1 prompts to hold out, and two or more are needed" in line
+
+
+def test_one_command_works_on_an_experiment_at_a_time(
+    ended: ExperimentWorld, copied: ExperimentWorld
+) -> None:
+    with held(copied.files), pytest.raises(UserError, match="another command works on this experiment"):
+        again(ended, copied)
+    assert again(ended, copied) == 0
