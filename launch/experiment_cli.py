@@ -21,7 +21,7 @@ PAPER = "paper"
 @click.option("--keep-checkpoints", is_flag=True, help="Keep those of finished runs, which are removed.")
 @click.option("--out", metavar="FOLDER", help="Its folder (default: runs/CONFIG-NAME).")
 def experiment(**options: Any) -> int:
-    """Answer a question about the method by runs: plan, arms, intervals, conclusion.
+    """Answer a question about the method by runs of its arms.
 
     NAME: group-size, staleness, internalization, judge, rubric, transfer, architecture, or paper, the whole
     way from prompts to evaluation. CONFIG and KEY=VALUE are as for `train`, and hold for every arm; arms=A,B
