@@ -102,7 +102,7 @@ def check(config: str, overrides: Sequence[str], contexts: bool) -> None:
 @config_argument
 @overrides_argument
 def explain(config: str, overrides: Sequence[str]) -> None:
-    """Print every setting with its value, its origin and its meaning."""
+    """Print every setting with its value, origin and meaning."""
     loaded = load_run(config, overrides)
     from dynalign.launch.commands.explain import explain_lines
 
@@ -208,7 +208,7 @@ def export(run: str, out: Path, step: int | None, push: str | None, runs: str) -
 @run_argument
 @runs_option
 def replay(run: str, runs: str) -> int:
-    """Train on a run's recorded groups again, and compare the losses."""
+    """Train on a run's recorded groups again; compare the losses."""
     (folder,) = _folders([run], runs)
     from dynalign.launch.commands.replay import replay as repeat
 

@@ -70,8 +70,8 @@ def difference_table(report: ExperimentReport, table: MeasureTable) -> CardTable
         difference = signed(found.found.estimate) if found.found is not None else found.lacking
         rows.append((arm.title, level_text(level), difference, _p(found.p), word_of(table, found)))
     caption = (
-        f"{_capital(table.measure.source)}. Level: mean over runs, 95 % interval over seeds. Difference: paired "
-        "by seed, and by prompt where there is one per prompt, with a 95 % interval over both; p after Holm."
+        f"{_capital(table.measure.source)}. Level: mean over runs, 95 % interval over seeds. Difference: "
+        "paired by seed, and by prompt where there is one per prompt, 95 % interval over both; p after Holm."
     )
     head = ("arm", f"level, {table.measure.unit}", "less the baseline", "p", "verdict")
     return CardTable(_capital(table.measure.title), head, tuple(rows), caption, True)
