@@ -19,6 +19,7 @@ PAPER = "paper"
 @click.option("--measured", metavar="FOLDER", help="An ended experiment, whose variances the plan takes.")
 @click.option("--at-once", type=click.IntRange(min=1), help="Most runs at one time (default: what has room).")
 @click.option("--keep-checkpoints", is_flag=True, help="Keep those of finished runs, which are removed.")
+@click.option("--plan", is_flag=True, help="Check every arm and print the plan; start nothing.")
 @click.option("--out", metavar="FOLDER", help="Its folder (default: runs/CONFIG-NAME).")
 def experiment(**options: Any) -> int:
     """Answer a question about the method by runs of its arms.

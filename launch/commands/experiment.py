@@ -63,6 +63,11 @@ def experiment(
     mistake before the first run starts."""
     made = prepared(options)
     left = unfinished(made)
+    if options.plan:
+        for line in plan_lines(made, cost_of(made, 1, options.keep_checkpoints), 1, options):
+            say(line)
+        say("nothing was started; the same command without --plan starts it")
+        return 0
     with held(made.files):
         return _experiment(made, left, options, start, judge, clock)
 

@@ -40,6 +40,8 @@ class ExperimentOptions:
     """Most runs at one time; None: as many as the cluster has room for."""
     keep_checkpoints: bool = False
     """Whether checkpoints of finished runs stay."""
+    plan: bool = False
+    """Whether the plan is all that is printed."""
     out: str | None = None
     """The experiment's folder; None: beside the run folders."""
 

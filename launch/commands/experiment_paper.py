@@ -144,18 +144,25 @@ def experiment_paper(
     checked = (examine or _checked)(plan)
     if checked.mistakes:
         raise UserError(checked.mistakes)
+    _say_plan(plan, checked)
+    if options.plan:
+        print("nothing was started; the same command without --plan starts it")
+        return 0
     with held(plan.files):
-        return _whole_way(plan, checked, start, clock)
+        return _whole_way(plan, start, clock)
 
 
-def _whole_way(plan: PaperPlan, checked: Checked, start: StartStep, clock: RunTime | None) -> int:
+def _say_plan(plan: PaperPlan, checked: Checked) -> None:
     files = plan.files
-    _keep(plan)
     print(f"experiment paper: {plan.config}, in {files.folder}", flush=True)
     for step in plan.steps():
         print(f"  {step.name}: {step.command}", flush=True)
     for line in () if checked.plan is None else plan_lines(checked.plan):
         print(line, flush=True)
+
+
+def _whole_way(plan: PaperPlan, start: StartStep, clock: RunTime | None) -> int:
+    _keep(plan)
     interrupts = Interrupts()
     try:
         ended = _walk(plan, start, interrupts, clock)

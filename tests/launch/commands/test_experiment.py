@@ -236,6 +236,15 @@ def test_transfer_needs_two_prompts_of_another_source(world: ExperimentWorld) ->
     assert "has 1 prompts to hold out, and two or more are needed" in line
 
 
+def test_the_plan_alone_starts_nothing_and_writes_nothing(
+    world: ExperimentWorld, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert world.call("staleness", small=True, plan=True) == 0
+    assert world.started == []
+    assert not world.files.folder.exists()
+    assert capsys.readouterr().out.endswith("the same command without --plan starts it\n")
+
+
 def test_one_command_works_on_an_experiment_at_a_time(
     ended: ExperimentWorld, copied: ExperimentWorld
 ) -> None:

@@ -155,6 +155,18 @@ def test_a_step_that_fails_ends_the_way_and_is_reported(way: Way) -> None:
     assert way.walk() == 0
 
 
+def test_the_plan_alone_starts_nothing_and_writes_nothing(
+    way: Way, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ExperimentOptions("paper", "quickstart", small=True, plan=True, out=str(way.files.folder))
+    assert experiment_paper(options, way.start, None, lambda plan: Checked(None, [])) == 0
+    assert way.started == []
+    assert not way.files.folder.exists()
+    said = capsys.readouterr().out.splitlines()
+    assert [line.split(":")[0].strip() for line in said[1:4]] == ["prompts", "train", "evaluate"]
+    assert said[-1] == "nothing was started; the same command without --plan starts it"
+
+
 def test_a_changed_way_is_refused_and_another_configuration_is_the_papers(way: Way) -> None:
     way.walk()
     with pytest.raises(UserError, match=r"^train = .*steps=3"):
