@@ -184,7 +184,8 @@ def plan_lines(made: PreparedExperiment, cost: Cost, room: int, options: Experim
     if design.compared:
         yield (
             f"compared: {primary.title}, paired by {plan.prompts} prompts and {len(plan.seeds)} seeds, "
-            f"95 % intervals over both, Holm over {len(design.compared)} arms; "
+            f"95 % intervals over both, Holm over {len(design.compared)} "
+            f"other arm{'' if len(design.compared) == 1 else 's'}; "
             f"a loss of less than {plan.margin:g} {primary.unit} counts as none"
         )
         parts = (plan.assumed.seeds, plan.assumed.prompts, plan.assumed.rest)

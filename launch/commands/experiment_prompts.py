@@ -33,7 +33,9 @@ def write_transfer_prompts(settings: RunSettings, foreign: str | None, folder: P
         if len(found) < 2:
             value = settings.prompts.source if place == "prompts.source" else foreign
             rule = f"has {len(found)} prompts to hold out, and two or more are needed"
-            mistakes.append(Mistake(place, value, rule, "name a larger source, or raise heldout.prompts"))
+            mistakes.append(
+                Mistake(place, value, rule, "name a source with more prompts that are not the run's own")
+            )
     if mistakes:
         raise UserError(mistakes)
     rows = [{"id": each.id, "prompt": each.prompt, "split": "train"} for each in home.train]
