@@ -19,6 +19,7 @@ from dynalign.configs.user_paths import current_folder
 from dynalign.launch import output
 from dynalign.launch.command_group import Commands, runs_option
 from dynalign.launch.evaluate_cli import evaluate
+from dynalign.launch.experiment_cli import experiment
 from dynalign.launch.prompts_cli import prompts
 
 INTERRUPTED = 130
@@ -101,7 +102,7 @@ def check(config: str, overrides: Sequence[str], contexts: bool) -> None:
 @config_argument
 @overrides_argument
 def explain(config: str, overrides: Sequence[str]) -> None:
-    """Print every setting with its value, its origin and its meaning."""
+    """Print every setting with its value, origin and meaning."""
     loaded = load_run(config, overrides)
     from dynalign.launch.commands.explain import explain_lines
 
@@ -249,6 +250,7 @@ def check_judge(
 
 
 dynalign.add_command(evaluate)
+dynalign.add_command(experiment)
 
 
 @dynalign.group(cls=Commands)

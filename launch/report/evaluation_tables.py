@@ -111,8 +111,11 @@ def sections(card: EvaluationCard) -> list[CardSection]:
 
 def paper_table(card: EvaluationCard, suites: Sequence[SuiteScore] = ()) -> CardTable:
     """The paper's table beside this evaluation. suites: what `evaluate suite` found of the same model."""
-    rate = card.figures.win_rate
-    judges = len(card.figures.judges)
+    return paper_rows(card.figures.win_rate, len(card.figures.judges), suites)
+
+
+def paper_rows(rate: Estimate | None, judges: int, suites: Sequence[SuiteScore] = ()) -> CardTable:
+    """The same from the win rate alone. judges: how many gave it."""
     units = 0 if rate is None else rate.n
     here = f"{share(rate)}, {units} units, {judges} judge{'s' if judges != 1 else ''}"
     kept = "kept, by the paper; no interval"

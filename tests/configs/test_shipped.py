@@ -36,15 +36,26 @@ def test_every_value_of_a_shipped_run_gives_its_reason(name: str) -> None:
 def test_the_paper_s_values_are_marked_as_stated_or_ours() -> None:
     valued = [line for line in lines_of("paper") if re.match(r"\s*\w+: +\S", line)]
     assert len(valued) > 20
-    assert [line for line in valued if not re.search(r"# (stated|ours: not stated)", line)] == []
+    marks = r"# (stated|re-run: stated|ours: not stated)"
+    assert [line for line in valued if not re.search(marks, line)] == []
 
 
-def test_the_paper_s_run_draws_a_thousand_prompts() -> None:
+def test_what_the_paper_and_its_authors_state_is_in_its_run() -> None:
     settings = load_run("paper").settings
-    assert (settings.model, settings.steps * settings.rollout.prompts_per_step) == (
-        "openai/gpt-oss-20b",
-        1000,
+    rollout = settings.rollout
+    assert (settings.model, rollout.group_size) == ("openai/gpt-oss-20b", 8)
+    assert (settings.judge.scorer, settings.judge.rubric, settings.judge.kind) == (
+        "sampled",
+        "unified",
+        "self",
     )
+    assert (settings.judge.lowest_grade, settings.judge.highest_grade) == (0, 5)
+    assert settings.convergence is not None
+    # Of the re-run with another model: a batch of 32 samples, 2,150 steps, a KL weight of 0.04.
+    assert rollout.prompts_per_step * rollout.group_size == 32
+    assert (settings.steps, settings.algorithm.kl_coef) == (2150, 0.04)
+    window = settings.convergence.window * settings.heldout.every_steps
+    assert window * rollout.prompts_per_step == 1000, "a pass over the paper's prompts"
 
 
 @pytest.mark.parametrize("name", ["quickstart", "verifiable"])

@@ -86,7 +86,7 @@ def test_explain_gives_each_value_its_origin_and_meaning(capsys: pytest.CaptureF
     ("arguments", "words"),
     [
         (["trian", "quickstart"], "did you mean train?"),
-        (["zzz"], "there are: check, doctor, evaluate, explain"),
+        (["zzz"], "there are: check, doctor, evaluate, experiment, explain"),
         (["model", "fech"], "did you mean fetch?"),
         (["train"], "Missing argument 'CONFIG'"),
         (["report"], "Missing argument 'RUN...'"),
