@@ -213,9 +213,8 @@ def _controlled(figures: PairFigures) -> str:
     found = figures.controlled
     if found is None:
         return ""
-    than = "longer" if found.longer >= 0 else "shorter"
-    by = f"{figure(abs(found.longer))} characters (φ {found.length:.1f})"
-    longer = f" Answers of {figures.model} are {than} by {by}."
+    by = f"{'longer' if found.longer >= 0 else 'shorter'} by {figure(abs(found.longer))} characters"
+    longer = f" Answers of {figures.model} are {by} (φ {found.length:.1f})."
     return f"{longer} Length or markup decides by itself: do not rely on it." if found.separated else longer
 
 
