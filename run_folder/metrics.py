@@ -202,6 +202,10 @@ def _line(row: Mapping[str, Any]) -> str:
     return json.dumps({"format": FORMAT, **row}, ensure_ascii=False, allow_nan=False) + "\n"
 
 
+_FIRST_FILES = (layout.METRICS, layout.HELDOUT)
+"""Files that are older than the format number."""
+
+
 def _read_lines(path: Path, needed: tuple[str, ...]) -> list[Row]:
     if not path.exists():
         return []
@@ -215,9 +219,11 @@ def _read_lines(path: Path, needed: tuple[str, ...]) -> list[Row]:
             raise RecordError(f"{path}, line {number}: not JSON ({error})") from error
         if not isinstance(row, dict) or not set(needed) <= set(row):
             raise RecordError(f"{path}, line {number}: not an object with {', '.join(needed)}")
-        if row.setdefault("format", FORMAT) != FORMAT:  # the first lines that were ever written have none
-            rule = f"has format {row['format']!r}, this version reads {FORMAT}; use the version that wrote it"
-            raise RecordError(f"{path}, line {number} {rule}")
+        if path.name in _FIRST_FILES:  # whose first lines have no number
+            row.setdefault("format", FORMAT)
+        if row.get("format") != FORMAT:
+            rule = f"has format {row.get('format')!r}, this version reads {FORMAT}"
+            raise RecordError(f"{path}, line {number} {rule}; use the version that wrote it")
         found.append(row)
     return found
 

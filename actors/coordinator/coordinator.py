@@ -228,19 +228,16 @@ class Coordinator:
             self._controls.obey(alarm, self._now)
 
     async def _checkpoint(self) -> bool:
-        """Whether it was written. Where it cannot be, the one before is whole, a disk can be freed, and it is
-        tried again: after the next step, or at once where the run ends."""
+        """Whether it was written. If not, it is tried again: after the next step, or at once at the end."""
         self._now.phase = f"writing the checkpoint of step {self.step}"
         try:
-            snapshot = await self._ledger.snapshot()
-            await write_checkpoint(self.spec, self.step, self._learner, snapshot)
+            await write_checkpoint(self.spec, self.step, self._learner, await self._ledger.snapshot())
         except CheckpointWriteFailed as failed:
             self._checkpoint_failures += 1
             self._steps.exporter.checkpoint_failed()
             if self._checkpoint_failures > self.run.checkpoint.failures:
                 raise
-            again = "at once" if self._now.state == "stopping" else "after the next step"
-            self._now.notice = f"{failed}; trying again {again}"
+            self._now.notice = f"{failed}; it is tried again"
             return False
         self._checkpointed = self.step
         self._checkpoint_failures = 0
@@ -255,9 +252,9 @@ class Coordinator:
         self._now.phase = "ending the ledger and the workers"
         await (self._ledger.end("run_ended") if finished else self._ledger.pause())
         self._workers.stop()
-        if self.step > self._checkpointed or (finished and self.step):
-            while not await self._checkpoint():
-                pass
+        due = self.step > self._checkpointed or (finished and self.step)
+        while due and not await self._checkpoint():
+            pass
         ended: Literal["finished", "interrupted"] = "finished" if finished else "interrupted"
         self._now.state = ended
         self._now.phase = ""

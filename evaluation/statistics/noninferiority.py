@@ -20,11 +20,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dynalign.evaluation.statistics.estimates import Estimate
+from dynalign.evaluation.statistics.noninferiority_plan import LEVEL
 
 Floats = NDArray[np.float64]
 Verdict = Literal["non-inferior", "inferior", "inconclusive"]
-LEVEL = 0.05
-"""One-sided: the bound is one of 95 %."""
 _MOST_T = 1e3
 """A quantile beyond which a p-value is 0 for every use."""
 _HALVINGS = 60

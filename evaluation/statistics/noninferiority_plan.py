@@ -7,8 +7,8 @@ item and a model, K repeats of both models (Miller 2024, arXiv 2411.00640, secti
 import math
 from dataclasses import dataclass
 
-from dynalign.evaluation.statistics.noninferiority import LEVEL
-
+LEVEL = 0.05
+"""One-sided: the bound is one of 95 %."""
 WANTED_POWER = 0.8
 """The convention."""
 MOST_REPEATS = 256

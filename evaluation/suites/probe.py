@@ -93,7 +93,7 @@ class OpenedProbe:
         self._tasks = tasks
         how = Asking(POLICY, thinking_tokens=thinking_tokens)
         found = [
-            (question_of(task.task, item, how), place, number)
+            (_cheapest(question_of(task.task, item, how)), place, number)
             for place, task in enumerate(tasks)
             for number, item in enumerate(task.items)
         ]
@@ -175,6 +175,11 @@ def capability_change(before: Mapping[str, float], now: Mapping[str, float]) -> 
         return None
     error = math.sqrt(variance(changes) / len(changes))
     return CapabilityChange(fmean(changes), max(error, 1 / len(changes)), len(changes))
+
+
+def _cheapest(question: Question) -> Question:
+    """A label's log-probabilities are those of the first token: no other one is asked for."""
+    return replace(question, max_tokens=1) if question.choices else question
 
 
 def _goodness(task: SuiteTask, score: tuple[float, ...]) -> float | None:

@@ -17,7 +17,7 @@ from dynalign.launch.report.experiment_page import rendered
 from dynalign.launch.report.experiment_tables import cell_text, table_lines
 from dynalign.launch.report.judge_tables import CardTable
 from dynalign.launch.summary import Summary, change_line, read_summary
-from dynalign.run_folder import durable
+from dynalign.run_folder import durable, layout
 
 FORMAT = "dynalign.paper-report/1"
 QUESTION = "Does the paper's way, from prompts to evaluation, give a model that is preferred over its base?"
@@ -70,7 +70,7 @@ def write_paper_report(
     facts = [("model", settings.model), ("run", str(run)), ("evaluation", str(evaluation))]
     charts = [_curve(run)] if summary is not None else []
     durable.write(
-        folder / "report.html", rendered("paper", QUESTION, facts, sentences, [], charts, tables, "")
+        folder / layout.REPORT, rendered("paper", QUESTION, facts, sentences, [], charts, tables, "")
     )
     lines = ["# Experiment paper", "", QUESTION, "", *(f"- {cell_text(each)}" for each in sentences)]
     for table in tables:

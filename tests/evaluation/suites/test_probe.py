@@ -65,7 +65,7 @@ def test_the_items_are_drawn_the_same_way_every_time_from_all_tasks_and_graded_b
     counts = Counter(name.split("/")[0] for name in probe.names)
     assert set(counts) == {"instructions", "knowledge", "arithmetic"}
     assert set(counts) == {name.split("/")[0] for name in probe.names[:24]}
-    assert {each.max_tokens for each in probe.questions} == {8, 40}
+    assert {each.max_tokens for each in probe.questions} == {1, 40}
     assert {each.temperature for each in probe.questions} == {0.0}
     given = asked(probe, "17")
     given[0] = None

@@ -50,4 +50,8 @@ def test_vllms_own_server_judges_pairs_in_both_orders_and_is_asked_once(tmp_path
     assert asked >= 2 * PROMPTS
     assert asked_again < PROMPTS, "verdicts that were paid for are not asked for again"
     assert again["figures"] == card["figures"]
-    print(json.dumps(card["figures"], indent=1))
+    (judge,) = card["figures"]["judges"]
+    counts = judge["counts"]
+    given = counts["read"] + counts["unread"] + counts["refused"] + counts["without_asking"]
+    assert given == counts["wanted"] == 2 * PROMPTS
+    assert counts["refused"] == 0, "a random model answers, whatever it says"
