@@ -11,7 +11,6 @@ from dynalign.evaluation.suites.probe import DrawnItems, ProbeItems, drawn_items
 from dynalign.launch.plan.plan import PlacementPlan
 from dynalign.rollout.contexts import Contexts
 from dynalign.run_folder.capability import BEFORE_TRAINING
-from dynalign.run_folder.metrics import read_capability
 
 logger = logging.getLogger(__name__)
 
@@ -76,6 +75,8 @@ def _without_initial(settings: RunSettings, items: ProbeItems, folder: Path, ste
     """A point can be compared only with the initial policy's, which a run that has trained has no more."""
     if step == BEFORE_TRAINING:
         return []
+    from dynalign.run_folder.metrics import read_capability  # loads TensorBoard, which is slow
+
     known = {item.item for item in read_capability(folder).get(BEFORE_TRAINING, ())}
     if len(known & set(items.names)) >= LEAST_ITEMS:
         return []
