@@ -108,12 +108,13 @@ JUDGE_COSTS = Row(
             (rate("worker_judge_seconds_total", "{{run}} {{worker}} {{judge}}"),),
         ),
         Panel(
-            "Judges' tokens",
-            "Read and written per second by who is asked, and per step.",
+            "Judges' and probe's tokens",
+            "Read and written per second by who is asked, and per step; those of the capability probe.",
             (
                 rate("worker_judge_prompt_tokens_total", "{{run}} {{worker}} {{judge}} read"),
                 rate("worker_judge_completion_tokens_total", "{{run}} {{worker}} {{judge}} written"),
                 of("judge_tokens", "{{run}} per step"),
+                of("capability_tokens", "{{run}} capability probe, per step"),
             ),
         ),
         Panel(
