@@ -5,6 +5,7 @@ Nothing is asked and nothing is trained: it needs the run folder alone, neither 
     scores       from digits and raw answers, through aspects, models, stances and vetoes
                  (rollout/judges/rederived.py)
     advantages   from the recorded scores, by the learner's formula
+    groups       those that the ledger's log says the step has trained, each once
     hashes       of the texts that the run folder keeps, and of the model by the run's checkpoints
 """
 
@@ -12,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from dynalign.configs.errors import Mistake, UserError
+from dynalign.configs.errors import Mistake, RecordError, UserError
 from dynalign.configs.load import load_run
 from dynalign.configs.schema import RunSettings
 from dynalign.configs.user_paths import user_path
@@ -20,6 +21,7 @@ from dynalign.learner.batch import TrainingBatch, decode_groups
 from dynalign.rollout.arrow_schema import decode, to_group
 from dynalign.rollout.judges.rederived import Difference, differs, rederived
 from dynalign.rollout.judges.value_texts import texts_hash, texts_of
+from dynalign.rollout.ledger.log import committed, read
 from dynalign.rollout.records import Group, ScoringRules
 from dynalign.run_folder import checkpoint, layout, value_texts
 from dynalign.run_folder.content import model_hash
@@ -33,6 +35,8 @@ def check_step(run_folder: Path, step: int) -> int:
     file = _file(run_folder, step)
     payload = file.read_bytes()
     groups = [to_group(batch) for batch in decode(payload, file.name)]
+    if not groups:
+        raise RecordError(f"{file} holds no group, and no step trains on none: it was cut; use a copy of it")
     differing = 0
     alone = 0
     for group in groups:
@@ -42,7 +46,12 @@ def check_step(run_folder: Path, step: int) -> int:
         for difference in (*found.differences, *_other_rules(group, settings)):
             differing += 1
             print(_line(group.group_id, difference))
-    for line in (*_advantages(payload, file.name, settings), *_hashes(run_folder, groups, settings)):
+    others = (
+        *_groups(run_folder, step, [group.group_id for group in groups]),
+        *_advantages(payload, file.name, settings),
+        *_hashes(run_folder, groups, settings),
+    )
+    for line in others:
         differing += 1
         print(line)
     candidates = sum(len(group.candidates_G) for group in groups)
@@ -81,6 +90,18 @@ def _other_rules(group: Group, settings: RunSettings) -> Iterator[Difference]:
     for name, said in asdict(ScoringRules.of(settings.judge)).items():
         if recorded[name] != said:
             yield Difference(None, f"judge.{name}", recorded[name], f"{said} by {layout.CONFIG}")
+
+
+def _groups(run_folder: Path, step: int, recorded: Sequence[int]) -> Iterator[str]:
+    """A stream of Arrow records that was cut between two groups is whole for its reader, so they are
+    counted."""
+    log = run_folder / layout.LEDGER_LOG
+    commits = committed(read(log)) if log.exists() else ()
+    trained = next((commit.group_ids for commit in commits if commit.step == step), tuple(recorded))
+    for group_id in sorted({*recorded, *trained}):
+        times = (recorded.count(group_id), trained.count(group_id))
+        if times[0] != times[1]:
+            yield f"group {group_id}: recorded {times[0]} times, trained {times[1]} times by {log}"
 
 
 def _advantages(payload: bytes, name: str, settings: RunSettings) -> Iterator[str]:

@@ -7,13 +7,15 @@ from pathlib import Path
 import pytest
 import yaml
 
-from dynalign.configs.errors import UserError
+from dynalign.configs.errors import RecordError, UserError
 from dynalign.configs.schema import RunSettings
 from dynalign.launch.commands.replay_scores import check_step
 from dynalign.learner import experience
 from dynalign.learner.batch import TrainingBatch, decode_groups
 from dynalign.rollout.arrow_schema import decode, encode, to_batch, to_group
 from dynalign.rollout.contexts import Contexts
+from dynalign.rollout.ledger.log import LedgerLog
+from dynalign.rollout.ledger.values import Commit, LineageStart
 from dynalign.rollout.records import Group
 from dynalign.run_folder import layout, value_texts
 from dynalign.run_folder.checkpoint import fixed_settings, seal
@@ -63,6 +65,25 @@ def test_a_step_as_it_was_recorded_agrees(folder: Path, capsys: pytest.CaptureFi
     assert check_step(folder, 1) == 0
     printed = capsys.readouterr().out
     assert printed == ("step 1: 6 groups, 48 of 48 scores and 48 advantages derived again; nothing differs\n")
+
+
+def test_groups_that_were_cut_off_between_two_records_are_named(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = layout.experience_file(folder / layout.EXPERIENCE, 1)
+    batches = decode(file.read_bytes(), file.name)
+    trained = tuple(to_group(batch).group_id for batch in batches)
+    log = LedgerLog(folder / layout.LEDGER_LOG)
+    log.append(LineageStart(1, 0, 0), durable=False)
+    log.append(Commit(1, 1, trained, ()), durable=True)
+    log.close()
+    assert check_step(folder, 1) == 0
+    file.write_bytes(encode(batches[:-1]))
+    assert check_step(folder, 1) == 1
+    assert f"group {trained[-1]}: recorded 0 times, trained 1 times by " in capsys.readouterr().out
+    file.write_bytes(encode([]))
+    with pytest.raises(RecordError, match="holds no group"):
+        check_step(folder, 1)
 
 
 def test_a_changed_score_is_named_with_what_follows_from_it(
