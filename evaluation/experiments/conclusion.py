@@ -17,6 +17,8 @@ def conclusion(
     design: Design, runs: ByArm, primary: MeasureTable, margin: float, speed: MeasureTable | None
 ) -> list[str]:
     """The sentences, the most important one first. speed: all arms by `step_s`, where that is measured."""
+    if not any(run.outcome.state == "finished" for of_arm in runs.values() for run in of_arm):
+        return list(progress(runs))
     sentences = list(_chosen(design, primary, speed))
     sentences += [_arm_sentence(design, primary, difference, margin) for difference in primary.differences]
     return [*progress(runs), *sentences]
