@@ -36,7 +36,7 @@ class ArmDifference:
     declared."""
     verdict: ArmVerdict
     """`better`, `worse`: the arms differ, at 5 % after Holm. `no worse`: a loss of the margin is refuted, by
-    the same rule. `inconclusive`: none of these is shown."""
+    the same rule, and the baseline has gained more than that. `inconclusive`: none of these is shown."""
     lacking: str
     """Why there is no difference, in words; empty where there is one."""
 
@@ -51,6 +51,8 @@ class MeasureTable:
     """Arm → mean over its runs, with an interval over seeds; arms without a value are left out."""
     differences: tuple[ArmDifference, ...]
     """Of all arms but the baseline."""
+    baseline_gain: float | None = None
+    """What the baseline has gained over its initial policy, by this measure; None where that is not known."""
 
     def of(self, arm: str) -> ArmDifference | None:
         """The difference of an arm; None for the baseline."""
@@ -66,7 +68,15 @@ def measure_table(design: Design, runs: ByArm, name: str, margin: float | None) 
         if level is not None:
             levels[arm.name] = level
     found = {arm.name: difference(runs[arm.name], runs[design.baseline], measure) for arm in design.compared}
-    return MeasureTable(measure, levels, _verdicts(found, measure, margin))
+    gain = _gain(runs[design.baseline], name)
+    return MeasureTable(measure, levels, _verdicts(found, measure, margin, gain), gain)
+
+
+def _gain(baseline: Sequence[RunFigures], name: str) -> float | None:
+    """The mean over runs of what they have gained, where a measure of gains belongs to the measure."""
+    gains = MEASURES.get(f"{name}_gain")
+    found = [value for run in baseline for value in run_level(run, gains)] if gains is not None else []
+    return sum(found) / len(found) if found else None
 
 
 def run_level(run: RunFigures, measure: Measure) -> list[float]:
@@ -113,8 +123,11 @@ def _common(pairs: Sequence[tuple[ByPrompt, ByPrompt]]) -> list[str]:
 
 
 def _verdicts(
-    found: Mapping[str, CrossedMean | str], measure: Measure, margin: float | None
+    found: Mapping[str, CrossedMean | str], measure: Measure, margin: float | None, gain: float | None
 ) -> tuple[ArmDifference, ...]:
+    # An arm that has learned nothing loses no more than the baseline has gained: where that is no more than
+    # the margin, a loss cannot be seen, and refuting it shows nothing (assay sensitivity, ICH E10, 1.5).
+    blind = margin is not None and gain is not None and gain <= margin
     there = {name: each for name, each in found.items() if isinstance(each, CrossedMean)}
     sign = -1.0 if measure.better == "lower" else 1.0
     p_different = dict(zip(there, holm([each.p_different() for each in there.values()]), strict=True))
@@ -128,7 +141,7 @@ def _verdicts(
                 ArmDifference(name, measure.name, None, None, None, "inconclusive", each or "not measured")
             )
             continue
-        verdict = _verdict(each.mean * sign, p_different[name], p_loss.get(name))
+        verdict = _verdict(each.mean * sign, p_different[name], None if blind else p_loss.get(name))
         differences.append(
             ArmDifference(name, measure.name, each, p_different[name], p_loss.get(name), verdict, "")
         )

@@ -122,6 +122,12 @@ def _arm_sentence(design: Design, table: MeasureTable, found: ArmDifference, mar
     if found.verdict == "no worse":
         refuted = f"a loss of {margin:g} is refuted, p {_p(found.p_worse)} after Holm"
         return f"{name} is no worse than {baseline.title}: {measured}; {refuted}."
+    if table.baseline_gain is not None and table.baseline_gain <= margin:
+        return (
+            f"{name} against {baseline.title}: inconclusive, {measured}, {holm}; {baseline.title} itself "
+            f"has gained {_signed(table.baseline_gain, 2)}, so that a loss of {margin:g} could not be seen: "
+            "train longer."
+        )
     return (
         f"{name} against {baseline.title}: inconclusive, {measured}, {holm}"
         f"{larger_plan(found.found, table.measure, margin, tests)}."

@@ -118,6 +118,7 @@ def _table(table: MeasureTable) -> dict[str, Any]:
         "measure": asdict(table.measure),
         "levels": {arm: asdict(level) for arm, level in table.levels.items()},
         "differences": differences,
+        "baseline gain": table.baseline_gain,
     }
 
 

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -64,6 +65,24 @@ def test_each_verdict_follows_from_what_was_planted() -> None:
     assert [each.verdict for each in table.differences] == ["no worse", "no worse"]
     table = measure_table(DESIGN, runs({"a": 2.9, "b": 3.1, "base": 3.0}, 3.0), "heldout", MARGIN)
     assert [each.verdict for each in table.differences] == ["inconclusive", "inconclusive"]
+
+
+def test_where_the_baseline_has_learned_too_little_no_arm_is_no_worse() -> None:
+    def gained(points: float) -> list[str]:
+        found = runs({"a": 3.0, "b": 2.97, "base": 3.0}, 0.1)
+        found["base"] = [
+            replace(run, by_prompt={**run.by_prompt, "heldout_gain": {"h0": points, "h1": points}})
+            for run in found["base"]
+        ]
+        return said(DESIGN, found)
+
+    assert "A is no worse than Base" in gained(0.3)[1]
+    few = gained(0.05)
+    assert few[0] == "At equal cost: none of A, B is shown to be no worse than Base."
+    assert few[1].startswith("A against Base: inconclusive, ")
+    assert few[1].endswith(
+        "Base itself has gained +0.05, so that a loss of 0.25 could not be seen: train longer."
+    )
 
 
 def test_the_cheapest_arm_that_is_no_worse_is_named_or_that_there_is_none() -> None:
