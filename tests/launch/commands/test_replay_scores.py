@@ -33,7 +33,7 @@ JUDGE = {"probes": ("frozen",), "probe_fraction": 1.0, "consistency_weight": Tru
 @pytest.fixture
 def folder(tmp_path: Path, contexts: Contexts) -> Path:
     """A run folder after its first step, weighted by the judge's consistency."""
-    by = maker(contexts, asked(frozen=lambda question: sure(question.seed % 6)), **JUDGE)
+    by = maker(contexts, asked(frozen=lambda question: sure((question.seed or 0) % 6)), **JUDGE)
     by.model_hash = model_hash(CONTENT)
     groups = [group for group in made(by, range(6)) if group.withheld_reason is None]
     kept_step(tmp_path, groups)
