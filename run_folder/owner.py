@@ -171,6 +171,13 @@ def encode(stamp: Stamp) -> bytes:
     return json.dumps({"format": FORMAT, **known}).ljust(LENGTH_BYTES).encode()
 
 
+def is_driven(run_folder: Path, now_s: float) -> bool:
+    """Whether a driver that counts as alive owns the run folder. now_s: Unix seconds. Raises RecordError as
+    `read` does."""
+    stamp = read(run_folder)
+    return stamp is not None and lives(stamp, now_s)
+
+
 def lives(stamp: Stamp, now_s: float) -> bool:
     """Whether the driver counts as alive. A beat that is as far in the future as an old one is in the past
     was written before a clock was set back, and says nothing."""

@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
-from dynalign.configs.schema import RunSettings
 from dynalign.evaluation.experiments.conclusion import progress
 from dynalign.evaluation.experiments.measures import MEASURES
 from dynalign.evaluation.experiments.plan import Cost
@@ -41,11 +40,6 @@ StartArm = Callable[[PreparedExperiment, ArmRun], RunningArm]
 """Starts the process of a run; tests bring their own."""
 
 
-def say(line: str) -> None:
-    """Prints a line at once, also to a file: an experiment takes hours."""
-    print(line, flush=True)
-
-
 def start_process(made: PreparedExperiment, run: ArmRun) -> RunningArm:
     """`dynalign train` for a run, as a process of its own."""
     return CommandProcess(["train", *made.train_arguments(run)], made.files.run(run), made.files.log(run))
@@ -65,8 +59,8 @@ def experiment(
     left = unfinished(made)
     if options.plan:
         for line in plan_lines(made, cost_of(made, 1, options.keep_checkpoints), 1, options):
-            say(line)
-        say("nothing was started; the same command without --plan starts it")
+            print(line)
+        print("nothing was started; the same command without --plan starts it")
         return 0
     with held(made.files):
         return _experiment(made, left, options, start, judge, clock)
@@ -85,7 +79,7 @@ def _experiment(
     room = _room(made, options, bool(left))
     cost = cost_of(made, room, options.keep_checkpoints)
     for line in plan_lines(made, cost, room, options):
-        say(line)
+        print(line)
     if made.kept is None:
         made.files.runs.mkdir(mode=layout.PRIVATE, parents=True, exist_ok=True)
         durable.write(made.files.plan, made.plan.as_json(cost))
@@ -102,10 +96,10 @@ def _experiment(
         judge(made)
     report = write_report(made, options, known)
     for line in report.sentences:
-        say(line)
-    say(f"the report: {made.files.report('html')}, report.md and report.json beside it")
+        print(line)
+    print(f"the report: {made.files.report('html')}, report.md and report.json beside it")
     if not whole:
-        say("interrupted; the same command goes on")
+        print("interrupted; the same command goes on")
         return INTERRUPTED
     return int(not report.finished)
 
@@ -117,7 +111,7 @@ def _ended(
     files = made.files
     if not options.keep_checkpoints and files.outcome(run, time.time()).state == "finished":
         shutil.rmtree(files.run(run) / layout.CHECKPOINTS, ignore_errors=True)
-    say(next(progress(write_report(made, options, known).runs), "all runs have finished"))
+    print(next(progress(write_report(made, options, known).runs), "all runs have finished"))
 
 
 def _runs(
@@ -131,17 +125,12 @@ def _runs(
     files = made.files
 
     def occupied(run: ArmRun) -> bool:
-        stamp = owner.read(files.run(run)) if files.run(run).is_dir() else None
-        return stamp is not None and owner.lives(stamp, time.time())
+        return owner.is_driven(files.run(run), time.time())
 
-    limits = limits_of(made.declared.settings)
-    return ArmRuns(files, room, limits, lambda run: start(made, run), occupied, ended, say, interrupts, clock)
-
-
-def limits_of(settings: RunSettings) -> RunLimits:
-    """The bounds of the waits for a run, by its own deadlines."""
-    deadlines = settings.deadlines
-    return RunLimits(deadlines.stop_s, deadlines.start_s, deadlines.stop_s + 2 * owner.YOUNG_S)
+    limits = RunLimits.of(made.declared.settings.deadlines)
+    return ArmRuns(
+        files, room, limits, lambda run: start(made, run), occupied, ended, print, interrupts, clock
+    )
 
 
 def write_report(

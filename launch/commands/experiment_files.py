@@ -141,8 +141,7 @@ class ExperimentFiles:
         if summary is not None and summary.state == "finished":
             return RunOutcome("finished", summary.step, summary.wall_s)
         step = 0 if summary is None else summary.step
-        stamp = owner.read(folder) if folder.is_dir() else None
-        if stamp is not None and owner.lives(stamp, now_s):
+        if owner.is_driven(folder, now_s):
             return RunOutcome("running", step)
         end = self.end(run)
         if end is not None and end.code not in (0, 130):

@@ -108,7 +108,8 @@ class PaperPlan:
         return False
 
     def steps(self) -> Iterator[PaperStep]:
-        """The steps in order. What `train` is given depends on what `prompts` has made."""
+        """The steps in order, each made when it is asked for: what `train` is given depends on what `prompts`
+        has made."""
         files = self.files
         yield PaperStep("prompts", self.making, self.prompts)
         source = [f"prompts.source={json.dumps(str(self.prompts))}"] if self.made else []
@@ -154,11 +155,11 @@ def experiment_paper(
 
 def _say_plan(plan: PaperPlan, checked: Checked) -> None:
     files = plan.files
-    print(f"experiment paper: {plan.config}, in {files.folder}", flush=True)
+    print(f"experiment paper: {plan.config}, in {files.folder}")
     for step in plan.steps():
-        print(f"  {step.name}: {step.command}", flush=True)
+        print(f"  {step.name}: {step.command}")
     for line in () if checked.plan is None else plan_lines(checked.plan):
-        print(line, flush=True)
+        print(line)
 
 
 def _whole_way(plan: PaperPlan, start: StartStep, clock: RunTime | None) -> int:
@@ -169,7 +170,7 @@ def _whole_way(plan: PaperPlan, start: StartStep, clock: RunTime | None) -> int:
     finally:
         interrupts.restore()
     for line in write_report(plan):
-        print(line, flush=True)
+        print(line)
     if interrupts.count:
         print("interrupted; the same command goes on")
         return INTERRUPTED
@@ -227,15 +228,12 @@ def _keep(plan: PaperPlan) -> None:
 
 def _walk(plan: PaperPlan, start: StartStep, interrupts: Interrupts, clock: RunTime | None) -> bool:
     """Brings one step after the other to its end. Whether all have ended well."""
-    deadlines = plan.settings.deadlines
-    limits = RunLimits(deadlines.stop_s, deadlines.start_s, deadlines.stop_s + 2 * owner.YOUNG_S)
+    limits = RunLimits.of(plan.settings.deadlines)
 
     def occupied(step: PaperStep) -> bool:
-        stamp = owner.read(step.folder) if step.folder.is_dir() else None
-        return stamp is not None and owner.lives(stamp, time.time())
+        return owner.is_driven(step.folder, time.time())
 
-    for number in range(3):
-        step = list(plan.steps())[number]
+    for step in plan.steps():
         if step_state(plan.files, step) == "finished":
             continue
         runs = ArmRuns(

@@ -15,8 +15,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
+from dynalign.configs.sections.deadlines import DeadlineSettings
 from dynalign.launch.commands.experiment_files import ExperimentFiles, Named
 from dynalign.launch.summary import duration
+from dynalign.run_folder import owner
 
 T = TypeVar("T", bound=Named)
 """A run, or another step that has a name."""
@@ -58,6 +60,11 @@ class RunLimits:
     """Without a sign of life; after it, a run is asked to stop."""
     occupied_s: float
     """For another driver of the same run to end, such as one that an earlier command has left."""
+
+    @staticmethod
+    def of(deadlines: DeadlineSettings) -> "RunLimits":
+        """By the run's own deadlines."""
+        return RunLimits(deadlines.stop_s, deadlines.start_s, deadlines.stop_s + 2 * owner.YOUNG_S)
 
 
 @dataclass

@@ -233,9 +233,8 @@ def _handed_over(
     content_hash = added_prompts.write(work.folder, added)
     requests.leave_prompts(work.folder, content_hash)
     write_decision(work.folder, decision.given(content_hash))
-    stamp = owner.read(work.folder)
-    lives = stamp is not None and owner.lives(stamp, time.time())
-    when = "at the end of the step under way" if lives else "when it goes on"
+    driven = owner.is_driven(work.folder, time.time())
+    when = "at the end of the step under way" if driven else "when it goes on"
     counts = f"{len(prompts):,} prompts in the place of {len(decision.dropped):,}"
     return f"run {work.run} takes {counts} {when} ({content_hash})"
 

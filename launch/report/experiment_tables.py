@@ -1,6 +1,6 @@
 """The report of an experiment as tables and in Markdown, which its page and its file both show."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 from dynalign.evaluation.experiments.comparison import ArmDifference, MeasureTable
 from dynalign.evaluation.experiments.conclusion import signed
@@ -9,7 +9,7 @@ from dynalign.evaluation.experiments.report import ExperimentReport
 from dynalign.evaluation.experiments.transfer import TransferFigures
 from dynalign.evaluation.statistics.estimates import Estimate
 from dynalign.launch.report.figures import ABSENT, figure
-from dynalign.launch.report.judge_tables import CardTable
+from dynalign.launch.report.judge_tables import CardTable, cell_text, table_lines
 from dynalign.launch.summary import duration
 
 
@@ -198,14 +198,3 @@ def markdown(report: ExperimentReport) -> str:
     for table in tables(report):
         lines += ["", f"## {table.title}", "", *table_lines(table), "", table.caption]
     return "\n".join(lines) + "\n"
-
-
-def table_lines(table: CardTable) -> list[str]:
-    """A table in Markdown."""
-    rows: Sequence[Sequence[str]] = [table.head, ["---"] * len(table.head), *table.rows]
-    return [f"| {' | '.join(cell_text(cell) for cell in row)} |" for row in rows]
-
-
-def cell_text(text: str) -> str:
-    """The text on one line, without marks that Markdown would read."""
-    return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")

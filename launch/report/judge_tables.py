@@ -281,20 +281,21 @@ def _of_all(found: Agreement) -> CardSection:
 def markdown(card: JudgeCard) -> str:
     """The card in Markdown, for a README or a model card."""
     lines = [f"# Judge check: {card.facts.run}", ""]
-    lines += [f"- {name}: {_cell(value)}" for name, value in card_facts(card)]
+    lines += [f"- {name}: {cell_text(value)}" for name, value in card_facts(card)]
     for section in card_sections(card):
         state = f" ({section.state})" if section.state else ""
-        lines += ["", f"## {_cell(section.title)}{state}", "", _cell(section.verdict)]
+        lines += ["", f"## {cell_text(section.title)}{state}", "", cell_text(section.verdict)]
         for table in section.tables:
-            lines += ["", f"### {table.title}", "", *_table_lines(table), "", table.caption]
+            lines += ["", f"### {table.title}", "", *table_lines(table), "", table.caption]
     return "\n".join(lines) + "\n"
 
 
-def _table_lines(table: CardTable) -> list[str]:
+def table_lines(table: CardTable) -> list[str]:
+    """A table in Markdown."""
     rows: Sequence[Sequence[str]] = [table.head, ["---"] * len(table.head), *table.rows]
-    return [f"| {' | '.join(_cell(cell) for cell in row)} |" for row in rows]
+    return [f"| {' | '.join(cell_text(cell) for cell in row)} |" for row in rows]
 
 
-def _cell(text: str) -> str:
+def cell_text(text: str) -> str:
     """The text on one line, without marks that Markdown would read."""
     return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")

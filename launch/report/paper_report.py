@@ -14,8 +14,7 @@ from dynalign.launch.report.data import heldout_curve, load_run
 from dynalign.launch.report.evaluation_suites import suite_scores
 from dynalign.launch.report.evaluation_tables import paper_rows, share
 from dynalign.launch.report.experiment_page import rendered
-from dynalign.launch.report.experiment_tables import cell_text, table_lines
-from dynalign.launch.report.judge_tables import CardTable
+from dynalign.launch.report.judge_tables import CardTable, cell_text, table_lines
 from dynalign.launch.summary import Summary, change_line, read_summary
 from dynalign.run_folder import durable, layout
 
