@@ -1,8 +1,9 @@
-# syntax=docker/dockerfile:1
+# syntax=docker/dockerfile:1.7@sha256:a57df69d0ea827fb7266491f2813635de6f17269be881f696fbfdf2d83dda33e
 # dynalign for NVIDIA GPUs (x86-64): the `gpu` extra, pinned. CUDA's libraries come with torch's wheels, the driver with the node.
 #   docker build --file k8s/docker/gpu.Dockerfile --tag dynalign-gpu:0.1.0 .
 # A pip configuration of your own (an index, certificates): add --secret id=pip,src=/etc/pip.conf
-ARG PYTHON_IMAGE=python:3.11-slim-bookworm
+# By digest, so that a rebuild is the same image. The newest: docker buildx imagetools inspect python:3.11-slim-bookworm
+ARG PYTHON_IMAGE=python:3.11.16-slim-bookworm@sha256:a36c24f9cbdf4fd0f52d67f0823eeac19c2028c637cecc392d97f980d4fec56b
 FROM ${PYTHON_IMAGE}
 
 # Triton compiles its launchers at run time. KubeRay starts Ray through bash, which the image has.

@@ -79,7 +79,8 @@ def test_the_image_is_built_from_a_base_that_can_be_replaced_and_runs_as_nobody_
     lines = list(instructions(dockerfile))
     assert {instruction for instruction, _ in lines} <= INSTRUCTIONS
     assert lines[0][0] == "ARG"
-    assert re.fullmatch(r"PYTHON_IMAGE=python:3\.11-slim-\w+", lines[0][1])
+    assert re.fullmatch(r"PYTHON_IMAGE=python:3\.11\.\d+-slim-\w+@sha256:[0-9a-f]{64}", lines[0][1])
+    assert len({next(instructions(each)) for each in DOCKERFILES}) == 1, "both stand on one image"
     assert lines[1] == ("FROM", "${PYTHON_IMAGE}")
     assert [arguments for instruction, arguments in lines if instruction == "USER"] == ["1000:1000"]
     assert lines.index(("USER", "1000:1000")) > max(
@@ -88,6 +89,12 @@ def test_the_image_is_built_from_a_base_that_can_be_replaced_and_runs_as_nobody_
     assert not any(
         re.search(r"\bsudo\b|://|--index-url|--extra-index-url", arguments) for _, arguments in lines
     )
+
+
+@pytest.mark.parametrize("dockerfile", DOCKERFILES, ids=lambda path: path.name)
+def test_what_reads_the_dockerfile_is_pinned_by_digest(dockerfile: Path) -> None:
+    first_line = dockerfile.read_text().partition("\n")[0]
+    assert re.fullmatch(r"# syntax=docker/dockerfile:1\.\d+@sha256:[0-9a-f]{64}", first_line)
 
 
 @pytest.mark.parametrize("dockerfile", DOCKERFILES, ids=lambda path: path.name)

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,10 +15,9 @@ from safetensors.torch import load_file
 from dynalign.learner.deepspeed_engine import TAG
 from tests.worlds.one_rank import free_port
 from tests.worlds.tiny_models import tiny_llama
-from tests.worlds.train_rank import CASES, train
+from tests.worlds.train_rank import CASES, SAVE_S, train
 
 ROOT = Path(__file__).parents[2]
-DEADLINE_S = 100.0
 LEARNING_RATE = 1e-2
 EXACT = ("reward_mean", "completion_tokens", "staleness_mean", "learning_rate")
 CLOSE = (
@@ -30,6 +30,9 @@ CLOSE = (
     "effective_sample_size",
     "logprob_mismatch_mean",
 )
+
+
+pytestmark = pytest.mark.timeout(600)  # the fixture trains every case
 
 
 @pytest.fixture(scope="module")
@@ -54,10 +57,14 @@ def two_ranks(llama: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         for rank in ("0", "1")
     ]
     try:
-        assert [rank.wait(DEADLINE_S) for rank in ranks] == [0, 0]
+        # A rank that has failed leaves the other one in a collective. One that hangs ends by itself.
+        while not any(rank.poll() for rank in ranks) and None in [rank.poll() for rank in ranks]:
+            time.sleep(0.1)
+        assert [rank.poll() for rank in ranks] == [0, 0]
     finally:
         for rank in ranks:
             rank.kill()
+            rank.wait()
     return out
 
 
@@ -103,7 +110,7 @@ def test_when_one_rank_cannot_write_all_ranks_hear_of_it_at_once_and_the_next_sa
     assert {what: error for what, (error, _) in first.items()} == {
         what: error for what, (error, _) in second.items()
     }
-    assert all(taken_s < 10 for told in (first, second) for _, taken_s in told.values())
+    assert all(taken_s < SAVE_S for told in (first, second) for _, taken_s in told.values())
     for what, (error, _) in first.items():
         assert ("File too large" in error) == what.endswith("full"), (what, error)
     assert "learner rank 1: " in first["state, rank 1 full"][0]

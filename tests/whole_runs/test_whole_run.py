@@ -63,7 +63,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Whole:
     return Whole(folder / "runs" / "tiny", model, first, again, longer)
 
 
-pytestmark = pytest.mark.timeout(600)  # the fixture starts everything twice
+pytestmark = pytest.mark.timeout(1200)  # the fixture starts everything twice
 
 
 def test_the_run_ends_well_names_its_report_and_leaves_no_process(whole: Whole) -> None:

@@ -5,6 +5,7 @@ saves: once on a disk with space, once for each rank with that rank's disk full,
 Every rank writes to OUT what each save raised.
 """
 
+import faulthandler
 import json
 import os
 import resource
@@ -28,6 +29,11 @@ CASES: dict[str, dict[str, Any]] = {
     },
     "zero-2-one-sequence": {"zero_stage": 2, "group_size": 2},
 }
+
+HANGS_S = 480.0
+"""A process that takes longer prints its stacks and ends. On an idle machine all cases take a twentieth of it."""
+SAVE_S = 60.0
+"""A save that takes longer has waited for a rank that did not come; the collectives wait much longer."""
 
 
 def groups_of(case: str, step: int) -> list[Any]:
@@ -97,6 +103,7 @@ def saves(learner: Any, folder: Path, rank: int, world_size: int) -> dict[str, t
 
 
 if __name__ == "__main__":
+    faulthandler.dump_traceback_later(HANGS_S, exit=True)
     rank, world_size, port = (int(value) for value in sys.argv[1:4])
     os.environ.update(rank_environment(rank, world_size, port))
     model, out = Path(sys.argv[4]), Path(sys.argv[5])

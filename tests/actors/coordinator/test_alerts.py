@@ -9,7 +9,6 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-import pytest
 import yaml
 
 from dynalign.actors.coordinator.exported_metrics import EXPORTED
@@ -198,7 +197,6 @@ def test_every_rule_is_driven_to_fire() -> None:
     assert {alert for case in CASES for alert in case.fires} == {rule["alert"] for rule in rules()}
 
 
-@pytest.mark.timeout(300)
 def test_each_story_fires_its_alerts_and_no_other(tmp_path: Path) -> None:
     tests = []
     for case in CASES:

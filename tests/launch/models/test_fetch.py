@@ -4,7 +4,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 import zipfile
 from pathlib import Path
 
@@ -62,11 +61,9 @@ def test_an_unknown_name_is_answered_with_the_nearest_one_and_with_what_else_mod
     assert "known: smollm2-135m-instruct" in the_mistake("xyz")
 
 
-def test_a_model_that_is_there_is_answered_at_once(index: Path) -> None:
+def test_a_model_that_is_there_needs_no_source(index: Path) -> None:
     folder(NAME).mkdir(parents=True)
-    started_s = time.monotonic()
     assert fetch(NAME) == folder(NAME)
-    assert time.monotonic() - started_s < 0.1
 
 
 def test_without_a_source_of_packages_one_line_names_the_remedy_and_nothing_is_left(index: Path) -> None:

@@ -14,7 +14,7 @@ from tests.worlds.command import dynalign
 from tests.worlds.product import ROOT
 from tests.worlds.ray_cluster import STOP_DEADLINE_S, Cluster, cluster
 
-pytestmark = pytest.mark.timeout(240)  # the first test starts the cluster
+pytestmark = pytest.mark.timeout(600)  # the first test starts the cluster
 
 
 @pytest.fixture(scope="module")

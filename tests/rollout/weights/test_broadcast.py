@@ -18,6 +18,8 @@ from dynalign.rollout.weights.version import Manifest, device_checksum
 
 CPU = torch.device("cpu")
 DEADLINE_S, GATHER_S = 1.5, 0.5
+LONG_S = 60.0
+"""A deadline that a busy machine does not reach by itself: what ends well before it has not waited for it."""
 
 
 @pytest.fixture
@@ -61,8 +63,8 @@ def same(taken: dict[str, Tensor], step: int) -> bool:
 
 def test_every_member_gets_every_tensor_and_keeps_its_group_for_the_next_version(root: Root) -> None:
     staging, engines = Staging(CPU), {name: IncomingWeights(CPU, 0) for name in "abc"}
-    groups = set()
-    for step in (1, 2, 3):
+    groups, took_s = set(), []
+    for step in (1, 2, 3, 4, 5):
         root.settle()
         manifest = version(staging, step)
         assert len(manifest.buckets) > 2
@@ -72,10 +74,11 @@ def test_every_member_gets_every_tensor_and_keeps_its_group_for_the_next_version
         with ThreadPoolExecutor(3) as pool:
             taken = list(pool.map(take, engines.values(), members, [manifest] * 3))
         assert all(same(each, step) for each in taken)
-        took_s = time.monotonic() - started_s
-        assert step == 1 or took_s < GATHER_S, "no wait by the clock for members that are known"
+        took_s.append(time.monotonic() - started_s)
         groups |= {member.group for member in members}
     assert len(groups) == 1
+    assert took_s[0] >= GATHER_S
+    assert min(took_s[1:]) < GATHER_S, "no wait by the clock for members that are known"
 
 
 def test_an_engine_in_two_processes_has_two_ranks(root: Root) -> None:
@@ -99,8 +102,8 @@ def test_a_latecomer_is_refused_at_once(root: Root) -> None:
             root.settle()
         started_s = time.monotonic()
         with pytest.raises(TransferFailed, match="b is late"):
-            at(root, "1.1", "b")
-        assert time.monotonic() - started_s < 0.5
+            ready(root.address, root.port, "1.1", "b", 1, LONG_S)
+        assert time.monotonic() - started_s < LONG_S / 2
 
 
 def test_a_member_that_dies_before_it_joins_costs_the_others_only_time(root: Root) -> None:
@@ -144,7 +147,8 @@ def test_a_member_that_dies_under_the_broadcast_ends_it_for_all_within_the_deadl
     assert same(take(replacement, member, manifest), 2)
 
 
-def test_a_version_that_nobody_asks_for_holds_up_nothing_and_costs_no_group(root: Root) -> None:
+def test_a_version_that_nobody_asks_for_holds_up_nothing_and_costs_no_group() -> None:
+    root = Root("127.0.0.1", LONG_S, GATHER_S)
     staging, incoming, groups = Staging(CPU), IncomingWeights(CPU, 0), []
     for step in (1, 2, 3):
         manifest = version(staging, step)
@@ -155,7 +159,7 @@ def test_a_version_that_nobody_asks_for_holds_up_nothing_and_costs_no_group(root
             groups.append(member.group)
         started_s = time.monotonic()
         assert root.settle()
-        assert time.monotonic() - started_s < 0.5
+        assert time.monotonic() - started_s < LONG_S / 2
     assert len(set(groups)) == 1
 
 
