@@ -31,7 +31,7 @@ CASES: dict[str, dict[str, Any]] = {
 }
 
 HANGS_S = 480.0
-"""A process that takes longer prints its stacks and ends. On an idle machine all cases take a twentieth of it."""
+"""A process that takes longer prints its stacks and ends. An idle machine takes a twentieth of it."""
 SAVE_S = 60.0
 """A save that takes longer has waited for a rank that did not come; the collectives wait much longer."""
 
