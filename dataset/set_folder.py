@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dynalign.configs.errors import Mistake, UserError
-from dynalign.configs.user_paths import user_path
 from dynalign.dataset.agent_texts import AGENTS, Agent
 from dynalign.dataset.making_plan import MakingPlan
 from dynalign.run_folder import durable
@@ -68,16 +67,6 @@ class SetFolder:
     def lock(self) -> Path:
         """Held by the command that works on the set."""
         return self.path / "lock"
-
-
-def set_folder(out: str) -> SetFolder:
-    """The folder that a user names. Raises UserError if nothing can be written there."""
-    path = user_path(PLACE, out)
-    nearest = next(each for each in (path, *path.parents) if each.exists())
-    if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
-        rule = f"{nearest} {'cannot be written to' if nearest.is_dir() else 'is no folder'}"
-        raise UserError([Mistake(PLACE, str(path), rule, "name a folder that you can write to")])
-    return SetFolder(path)
 
 
 def identity(plan: MakingPlan, addresses: Mapping[Agent, str], sets: Mapping[str, Sequence[str]]) -> Identity:

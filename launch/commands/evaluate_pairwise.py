@@ -31,6 +31,7 @@ from dynalign.launch.commands.evaluate_subjects import (
 )
 from dynalign.launch.commands.evaluate_work import EvaluationTask, card_of, evaluated
 from dynalign.launch.interrupts import run_async
+from dynalign.launch.output_folder import output_folder
 from dynalign.launch.prompt_check import SlowWork
 from dynalign.launch.report.evaluation_page import page
 from dynalign.launch.report.evaluation_suites import suite_scores
@@ -252,12 +253,8 @@ def _texts(options: PairwiseOptions, run: EvaluatedRun | None) -> tuple[ValueTex
 
 def _folder(options: PairwiseOptions, run: EvaluatedRun | None) -> Path:
     if options.out is not None:
-        folder = user_path("--out", options.out)
-    elif run is not None:
-        folder = evaluation_folder(run.folder)
-    else:
-        name = (options.model or "model").rstrip("/").rsplit("/", 1)[-1].removesuffix(".yaml")
-        folder = user_path("--runs", options.runs) / f"{name}-evaluation"
-    if folder.exists() and not folder.is_dir():
-        raise UserError([Mistake("--out", str(folder), "is no folder", "name another one")])
-    return folder
+        return output_folder("--out", options.out)
+    if run is not None:
+        return output_folder("--out", str(evaluation_folder(run.folder)))
+    name = (options.model or "model").rstrip("/").rsplit("/", 1)[-1].removesuffix(".yaml")
+    return output_folder("--runs", options.runs, f"{name}-evaluation")

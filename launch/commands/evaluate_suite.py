@@ -32,6 +32,7 @@ from dynalign.launch.commands.evaluate_opening import Opener, OpenSubject
 from dynalign.launch.commands.evaluate_pairwise import evaluation_folder
 from dynalign.launch.commands.evaluate_subjects import Subject, engine_settings, run_subject, subject
 from dynalign.launch.interrupts import run_async
+from dynalign.launch.output_folder import output_folder
 from dynalign.run_folder import durable, layout
 
 SuiteAnswers = tuple[tuple[ItemAnswers, ...], ...]
@@ -164,15 +165,11 @@ def prepared_suite(options: SuiteOptions) -> SuiteWork:
 
 def _folder(options: SuiteOptions, run: Path | None) -> Path:
     if options.out is not None:
-        folder = user_path("--out", options.out)
-    elif run is not None:
-        folder = evaluation_folder(run)
-    else:
-        name = Path(options.model or "model").name.removesuffix(".yaml")
-        folder = evaluation_folder(user_path("--runs", options.runs) / name)
-    if folder.exists() and not folder.is_dir():
-        raise UserError([Mistake("--out", str(folder), "is no folder", "name another one")])
-    return folder
+        return output_folder("--out", options.out)
+    if run is not None:
+        return output_folder("--out", str(evaluation_folder(run)))
+    name = Path(options.model or "model").name.removesuffix(".yaml")
+    return output_folder("--runs", options.runs, f"{name}-evaluation")
 
 
 def lines_before(work: SuiteWork) -> Iterator[str]:

@@ -17,7 +17,6 @@ from pathlib import Path
 from dynalign.configs.errors import Mistake, UserError
 from dynalign.configs.load import load_run
 from dynalign.configs.schema import RunSettings
-from dynalign.configs.user_paths import user_path
 from dynalign.evaluation.experiments.plan import FORMAT, identity_hash, plan_changes, read_identity
 from dynalign.launch.commands.experiment_child import CommandProcess
 from dynalign.launch.commands.experiment_files import LOCK, ExperimentFiles, held
@@ -30,6 +29,7 @@ from dynalign.launch.commands.experiment_runs import (
     RunTime,
 )
 from dynalign.launch.interrupts import Interrupts
+from dynalign.launch.output_folder import output_folder
 from dynalign.launch.plan.text import plan_lines
 from dynalign.launch.preflight import Checked, check
 from dynalign.launch.report.paper_report import PaperStepState, write_paper_report
@@ -185,8 +185,10 @@ def paper_plan(options: ExperimentOptions) -> PaperPlan:
     small = options.small
     overrides = (*(SMALL_RUN if small else ()), *given)
     settings = load_run(options.config, overrides).settings
-    folder = user_path("runs", settings.runs) / f"{settings.name}-paper"
-    files = ExperimentFiles(folder if options.out is None else user_path("--out", options.out))
+    if options.out is None:
+        files = ExperimentFiles(output_folder("runs", settings.runs, f"{settings.name}-paper"))
+    else:
+        files = ExperimentFiles(output_folder("--out", options.out))
     asks = any("endpoint" in each.partition("=")[0] or each.startswith("pool.model=") for each in making)
     local = () if asks else ("--local", settings.model)
     count = SMALL_PROMPTS if small else (f"count={PROMPTS}",)

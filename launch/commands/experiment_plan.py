@@ -26,6 +26,7 @@ from dynalign.evaluation.statistics.crossed import Components
 from dynalign.launch.commands.experiment_files import LOCK, ArmRun, ExperimentFiles
 from dynalign.launch.commands.experiment_options import Declared, ExperimentOptions, declared
 from dynalign.launch.commands.experiment_prompts import FILE, write_transfer_prompts
+from dynalign.launch.output_folder import output_folder
 from dynalign.launch.plan.memory import gigabytes
 from dynalign.launch.plan.plan import PlacementPlan
 from dynalign.launch.preflight import Checked, check
@@ -167,13 +168,8 @@ def _by_arm(mistakes: Mapping[str, Sequence[Mistake]], arms: int) -> list[Mistak
 
 def _folder(options: ExperimentOptions, what: Declared) -> Path:
     if options.out is not None:
-        folder = user_path("--out", options.out)
-    else:
-        runs = user_path("runs", what.settings.runs)
-        folder = runs / f"{what.settings.name}-{options.experiment}"
-    if folder.exists() and not folder.is_dir():
-        raise UserError([Mistake("--out", str(folder), "is no folder", "name another one")])
-    return folder
+        return output_folder("--out", options.out)
+    return output_folder("runs", what.settings.runs, f"{what.settings.name}-{options.experiment}")
 
 
 def _kept(files: ExperimentFiles) -> KeptPlan | None:

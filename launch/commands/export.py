@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 from dynalign.configs.errors import Mistake, UserError
+from dynalign.launch.output_folder import output_folder
 from dynalign.run_folder import durable, layout
 from dynalign.run_folder.checkpoint import newest_whole, verify
 from dynalign.run_folder.layout import step_folder
@@ -29,6 +30,11 @@ def export(run_folder: Path, out: Path, step: int | None, push: str | None = Non
         mistakes.append(Mistake(str(run_folder), None, rule, "name a step that is there"))
     if out.exists():
         mistakes.append(Mistake(str(out), None, "exists already", "name a folder that does not exist"))
+    else:
+        try:
+            output_folder("OUT", str(out))
+        except UserError as error:
+            mistakes += error.mistakes
     if push is not None:
         from dynalign.launch.commands.hub_push import push_mistakes
 

@@ -21,7 +21,6 @@ from dynalign.configs.errors import Mistake, UserError
 from dynalign.configs.load import LoadedRun, load_run
 from dynalign.configs.schema import RunSettings
 from dynalign.configs.sections.judge import FROZEN, SELF, JudgeSettings
-from dynalign.configs.user_paths import user_path
 from dynalign.evaluation.attacks.corpus import FAMILIES
 from dynalign.evaluation.judge_check.card import CardFacts, JudgeCard, as_json, make_card
 from dynalign.evaluation.judge_check.given import given_answers
@@ -30,6 +29,7 @@ from dynalign.launch.checked_judges import CheckedJudge, remember
 from dynalign.launch.commands.judge_answers import CheckedRun, NamedJudge, judge_answers, most_scores
 from dynalign.launch.interrupts import run_async
 from dynalign.launch.models.folder import download, folder_mistakes, model_folder
+from dynalign.launch.output_folder import output_folder
 from dynalign.launch.preflight import run_contexts, run_texts
 from dynalign.launch.prompt_check import SlowWork, heldout_mistakes, prompts_of
 from dynalign.launch.report.judge_card import page
@@ -249,12 +249,9 @@ def _samples(judge: NamedJudge) -> int:
 
 def _folder(run: RunSettings, out: str | None) -> Path:
     """The card's folder. Raises UserError if it cannot be written to."""
-    folder = user_path("runs", run.runs) / f"{run.name}-judge" if out is None else user_path("--out", out)
-    nearest = next(each for each in (folder, *folder.parents) if each.exists())
-    if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
-        rule = f"{nearest} {'cannot be written to' if nearest.is_dir() else 'is no folder'}"
-        raise UserError([Mistake("--out", str(folder), rule, "name a folder you can write to")])
-    return folder
+    if out is None:
+        return output_folder("runs", run.runs, f"{run.name}-judge")
+    return output_folder("--out", out)
 
 
 def _facts(checked: CheckedRun) -> CardFacts:

@@ -5,17 +5,16 @@ evaluation set that is on this machine or that the user names. Nothing is writte
 """
 
 import json
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from dynalign.configs.errors import Mistake, UserError
 from dynalign.configs.prompt_sources import BUILTIN
-from dynalign.configs.user_paths import user_path
 from dynalign.dataset.items import AXES
 from dynalign.dataset.measures.examination import ExaminedSet, GivenSet, examine
 from dynalign.dataset.measures.neighbours import evenly_spaced
+from dynalign.launch.output_folder import output_folder
 from dynalign.launch.prompt_check import SlowWork
 from dynalign.launch.report.judge_tables import CardTable
 from dynalign.launch.set_report.card import builtin_set
@@ -163,15 +162,10 @@ def _folder(out: str | None, mistakes: list[Mistake]) -> Path | None:
     if out is None:
         return None
     try:
-        folder = user_path("--out", out)
+        return output_folder("--out", out)
     except UserError as error:
         mistakes += error.mistakes
         return None
-    nearest = next(each for each in (folder, *folder.parents) if each.exists())
-    if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
-        rule = f"{nearest} {'cannot be written to' if nearest.is_dir() else 'is no folder'}"
-        mistakes.append(Mistake("--out", str(folder), rule, "name a folder you can write to"))
-    return folder
 
 
 def _write(folder: Path, checked: PromptsChecked) -> None:

@@ -24,12 +24,12 @@ from dynalign.dataset.making import AgentModel, MakingEnd, make_set
 from dynalign.dataset.making_plan import MakingPlan, make_plan
 from dynalign.dataset.measures.set_filter import make_filter
 from dynalign.dataset.set_folder import (
+    PLACE,
     Identity,
     SetFolder,
     held,
     identity,
     refuse_other_set,
-    set_folder,
     short_hash,
     write_state,
 )
@@ -37,6 +37,7 @@ from dynalign.dataset.set_writer import figures, write_set
 from dynalign.launch.interrupts import cancel_of_this_task, on_signal, run_async
 from dynalign.launch.making_view import MakingView
 from dynalign.launch.offline_askers import OpenAskers, open_askers
+from dynalign.launch.output_folder import output_folder
 from dynalign.launch.prompt_models import AgentEndpoints, agent_endpoints, refuse_small_budgets
 from dynalign.launch.set_report.card import write_card
 from dynalign.launch.set_report.evaluation_sets import present_sets
@@ -138,7 +139,7 @@ def prepared(
     mistakes: list[Mistake] = []
     folder = None
     try:
-        folder = set_folder(out)
+        folder = SetFolder(output_folder(PLACE, out))
         refuse_other_set(folder, None)
     except UserError as error:
         mistakes += error.mistakes

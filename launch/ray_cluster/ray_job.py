@@ -39,10 +39,20 @@ def submission_id() -> str:
     return str(_job_config().get("metadata", {}).get("job_submission_id", ""))
 
 
-def in_working_copy(path: Path) -> bool:
-    """Whether a path lies in the job's copy of the working directory, which Ray removes after the job."""
+def lost_with_the_job(named: str, path: Path) -> str | None:
+    """The rule that a path breaks because Ray removes what is there after the job; None if it stays.
+
+    named: the path as the user wrote it. path: the same, absolute. Outside a job everything stays.
+    """
+    if not inside():
+        return None
+    relative = not Path(named).expanduser().is_absolute()
     uploaded = (_job_config().get("runtime_env") or {}).get("working_dir") or ""
-    return bool(uploaded) and Path(uploaded).name.removesuffix(".zip") in path.resolve().parts
+    copied = bool(uploaded) and Path(uploaded).name.removesuffix(".zip") in path.resolve().parts
+    if not relative and not copied:
+        return None
+    what = "is relative, and a Ray job runs" if relative else "lies"
+    return f"{what} in a temporary copy of the job's working directory, which goes with the job"
 
 
 def show_own_lines_only() -> None:

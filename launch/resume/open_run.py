@@ -125,11 +125,9 @@ class RunFolder:
 
     def mistakes(self, settings: RunSettings) -> list[Mistake]:
         """Why a run cannot be started or continued here."""
-        relative = not Path(settings.runs).expanduser().is_absolute()
-        if ray_job.inside() and (relative or ray_job.in_working_copy(self.path)):
-            what = "is relative, and a Ray job runs" if relative else "lies"
-            rule = f"{what} in a temporary copy of the job's working directory, which goes with the job"
-            return [Mistake("runs", settings.runs, rule, "set runs=/absolute/path that all nodes reach")]
+        lost = ray_job.lost_with_the_job(settings.runs, self.path)
+        if lost is not None:
+            return [Mistake("runs", settings.runs, lost, "set runs=/absolute/path that all nodes reach")]
         nearest = next(folder for folder in (self.path, *self.path.parents) if folder.exists())
         if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
             rule = "is no folder" if not nearest.is_dir() else "cannot be written to"
