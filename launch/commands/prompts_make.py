@@ -98,8 +98,8 @@ def prompts_make(
     """Makes a set, or goes on with one.
 
     config: a YAML file, or None. out: the folder. local: a model for engines of our own. Returns 0 for a set
-    that is finished, 1 for one that a further run of the command would go on with, 130 after Ctrl-C. Raises
-    UserError with every mistake, before anything is asked."""
+    that is finished, 1 for an empty one and for one that a further run of the command would go on with, 130
+    after Ctrl-C. Raises UserError with every mistake, before anything is asked."""
     return made(prepared(config, overrides, out, local), say)
 
 
@@ -120,10 +120,10 @@ def made(command: MakingCommand, say: Callable[[str], None]) -> int:
         *told_counts(command, board.counts(), heldout),
         line,
         *card,
-        *told_end(command, end, complete),
+        *told_end(command, end, complete, board.counts().accepted),
     ):
         say(told)
-    return INTERRUPTED if end.reason == "interrupted" else int(not complete)
+    return INTERRUPTED if end.reason == "interrupted" else int(not complete or not board.in_set())
 
 
 def prepared(
@@ -250,8 +250,11 @@ def told_counts(command: MakingCommand, counts: FateCounts, heldout: int) -> lis
     return lines
 
 
-def told_end(command: MakingCommand, end: MakingEnd, complete: bool) -> list[str]:
+def told_end(command: MakingCommand, end: MakingEnd, complete: bool, accepted: int) -> list[str]:
     """What to do next."""
+    if complete and not accepted:
+        why = f"{command.folder.path / 'items.jsonl'} says of each item why"
+        return [f"no item was accepted, so there is nothing to train on; {why}; let another model write"]
     if complete:
         return [f"train on it: prompts.source={command.folder.path}"]
     why = end.detail or "some questions were not answered"

@@ -114,6 +114,27 @@ def test_a_submitted_run_trains_to_its_end_with_an_engine_on_each_node(nodes: Tw
     assert "EngineCore" not in logs, "what libraries print belongs into the actors' own logs"
 
 
+def test_a_submitted_job_makes_prompts_on_engines_of_the_cluster(nodes: TwoNodes) -> None:
+    """The model is random and closes no answer: the set is empty, and the job fails."""
+    out = nodes.runs.parent / "made"
+    local = ("--local", str(nodes.runs.parent / "model"))
+    pool = ("pool.engines=2", "pool.dtype=float32", "pool.kv_cache_gib=0.2", "pool.context_tokens=8192")
+    job = nodes.submit(
+        "prompts", "make", "--count", "4", "--out", str(out), *local, *pool, "attempts=1", "tries=1"
+    )
+    assert nodes.ended(job) == JobStatus.FAILED, nodes.client.get_job_logs(job)
+    logs = nodes.client.get_job_logs(job)
+    state = json.loads((out / "set.json").read_text())
+    failed = sum(state["failed"].values())
+    assert f"asked 4 = accepted 0 + rejected 0 + failed {failed}" in logs, logs
+    assert failed == 4
+    assert "4 answered, 0 from the journal" in logs
+    assert "no item was accepted, so there is nothing to train on" in logs
+    assert {line["fate"] for line in map(json.loads, (out / "items.jsonl").read_text().splitlines())} == {
+        "failed"
+    }
+
+
 def test_what_is_uploaded_is_the_product_alone_and_what_runs(nodes: TwoNodes) -> None:
     where = "from dynalign import actors; print(actors.__path__[0])"
     job = nodes.submit("--version", before=f"python -c '{where}'; ")
