@@ -98,8 +98,8 @@ def prompts_make(
     """Makes a set, or goes on with one.
 
     config: a YAML file, or None. out: the folder. local: a model for engines of our own. Returns 0 for a set
-    that is finished, an empty one too, 1 for one that a further run of the command would go on with, 130 after
-    Ctrl-C. Raises UserError with every mistake, before anything is asked."""
+    that is finished, an empty one too, 1 for one that a further run of the command would go on with, 130
+    after Ctrl-C. Raises UserError with every mistake, before anything is asked."""
     return made(prepared(config, overrides, out, local), say)
 
 

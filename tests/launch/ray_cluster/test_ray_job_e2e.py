@@ -115,14 +115,14 @@ def test_a_submitted_run_trains_to_its_end_with_an_engine_on_each_node(nodes: Tw
 
 
 def test_a_submitted_job_makes_prompts_on_engines_of_the_cluster(nodes: TwoNodes) -> None:
-    """The model is random and closes no answer: the set is empty, and the job fails."""
+    """The model is random and closes no answer: the set is empty."""
     out = nodes.runs.parent / "made"
     local = ("--local", str(nodes.runs.parent / "model"))
     pool = ("pool.engines=2", "pool.dtype=float32", "pool.kv_cache_gib=0.2", "pool.context_tokens=8192")
     job = nodes.submit(
         "prompts", "make", "--count", "4", "--out", str(out), *local, *pool, "attempts=1", "tries=1"
     )
-    assert nodes.ended(job) == JobStatus.FAILED, nodes.client.get_job_logs(job)
+    assert nodes.ended(job) == JobStatus.SUCCEEDED, nodes.client.get_job_logs(job)
     logs = nodes.client.get_job_logs(job)
     state = json.loads((out / "set.json").read_text())
     failed = sum(state["failed"].values())
