@@ -163,6 +163,21 @@ def shared_gpu_needs_zero_stage_1_or_2(settings: RunSettings) -> Mistake | None:
     return Mistake("learner.zero_stage", stage, why, "set learner.zero_stage=1, or placement.mode=separate")
 
 
+@RULES.reading("learner.attention", "learner.precision", "placement.device")
+def varlen_attention_needs_bfloat16_on_a_gpu(settings: RunSettings) -> Mistake | None:
+    learner = settings.learner
+    if learner.attention == "sdpa":
+        return None
+    if settings.placement.device == "cpu":
+        why = "flash attention has no kernel for placement.device=cpu"
+        return Mistake("learner.attention", learner.attention, why, "set learner.attention=sdpa")
+    if learner.precision == "bfloat16":
+        return None
+    why = f"flash attention has no kernel for learner.precision={learner.precision}"
+    remedy = "set learner.attention=sdpa, or learner.precision=bfloat16"
+    return Mistake("learner.attention", learner.attention, why, remedy)
+
+
 @RULES.reading("checkpoint.mirror")
 def mirror_address_without_credentials(settings: RunSettings) -> Mistake | None:
     address = urlsplit(settings.checkpoint.mirror or "")

@@ -29,6 +29,7 @@ from dynalign.learner.learner_state import LearnerState, Report
 from dynalign.learner.policy import Policy, load_policy
 from dynalign.learner.rows.packing import minibatches
 from dynalign.learner.rows.rows import Row, build_rows, plan_rows
+from dynalign.learner.rows.varlen_probe import checked_kernel
 from dynalign.learner.schedule import learning_rate
 from dynalign.learner.statistics import batch_statistics
 from dynalign.learner.weights import DTYPES, Bytes, Staging, make_version, stage_version
@@ -70,7 +71,8 @@ class Learner:
         cores: CPU cores that this rank may use while no other process needs them, its own included; only read
         if `learner.spare_cores` is set. stop_ids: see `export_model`.
 
-        Raises UserError if the model cannot be trained, or not with these adapters.
+        Raises UserError if the model cannot be trained, or not with these adapters, or if the device does not
+        compute `learner.attention` rightly.
         """
         self._settings = settings
         self._model_folder = model_folder
@@ -86,9 +88,12 @@ class Learner:
         )
         if device.type == "cpu":
             self._use_spare_cores(cores)
+        if settings.learner.attention == "varlen":
+            self._policy.kernel = checked_kernel(device, dtype)
         self._reference: Policy | None = None
         if settings.algorithm.kl_coef > 0 and settings.learner.lora is None:
             frozen = load_policy(model_folder, settings.learner, dtype, settings.seed, probed=False)
+            frozen.kernel = self._policy.kernel
             self._reference = frozen.requires_grad_(False).eval().to(device)
         self._engine = DeepSpeedEngine(self._policy, settings.learner, device, settings.deadlines.step_s)
         corrects = settings.rollout.record_behaviour

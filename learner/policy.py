@@ -23,6 +23,7 @@ from dynalign.learner.head.spare_cores import DeferredGradients
 from dynalign.learner.packing_probe import packing_mistakes
 from dynalign.learner.rows.attention import PACKED
 from dynalign.learner.rows.rows import Layout
+from dynalign.learner.rows.varlen import VarlenKernel, VarlenRow
 from dynalign.learner.weight_files import tensors, weight_files
 
 ADAPTER = "default"
@@ -42,13 +43,17 @@ class NamedWeight:
 
 
 class Policy(nn.Module):
-    """A causal language model over packed rows."""
+    """A causal language model over packed rows.
+
+    kernel: computes the attention of a whole row in one call; None: a call for each of its parts.
+    """
 
     def __init__(self, model: PreTrainedModel, chunk_tokens: int) -> None:
         super().__init__()
         self.model = model
         self.chunk_tokens = chunk_tokens
         self.deferred: DeferredGradients | None = None
+        self.kernel: VarlenKernel | None = None
 
     def forward(
         self,
@@ -72,8 +77,13 @@ class Policy(nn.Module):
             self.deferred.hold()
         decoder = self.model.get_decoder()  # type: ignore[no-untyped-call]
         head = self.model.get_output_embeddings()  # type: ignore[no-untyped-call]
+        varlen = None if self.kernel is None else VarlenRow.of(layout, self.kernel, input_ids_S.device)
         output = decoder(
-            input_ids=input_ids_S[None], position_ids=position_ids_S[None], use_cache=False, layout=layout
+            input_ids=input_ids_S[None],
+            position_ids=position_ids_S[None],
+            use_cache=False,
+            layout=layout,
+            varlen=varlen,
         )
         hidden_TH = output.last_hidden_state[0].index_select(0, predicting_T)
         if loss is not None and is_fusable(head):

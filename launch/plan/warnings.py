@@ -6,6 +6,7 @@ from dynalign.configs.schema import RunSettings
 from dynalign.launch.plan.memory import gigabytes
 from dynalign.launch.plan.nodes import Node
 from dynalign.launch.plan.plan import PlacementPlan
+from dynalign.learner.rows.varlen_limits import varlen_lacks
 
 LESS_MEMORY = (
     "lower learner.token_budget, rollout.kv_cache_gib or rollout.workers, end other programs there, "
@@ -22,7 +23,17 @@ def plan_warnings(plan: PlacementPlan) -> list[str]:
     """The warnings of a plan, a line each; none on an unknown cluster."""
     nodes = [plan.cluster.nodes[index] for index in plan.nodes_used]
     memory = [memory_warning(plan.cluster.nodes[index], plan.host_bytes(index)) for index in plan.nodes_used]
-    return [line for line in (*memory, bfloat16_warning(plan.settings, nodes)) if line]
+    return [line for line in (*memory, bfloat16_warning(plan.settings, nodes), attention_warning(plan)) if line]
+
+
+def attention_warning(plan: PlacementPlan) -> str:
+    """Says that attention is computed in another form than was set; empty where it is not."""
+    if plan.settings.learner.attention == "sdpa":
+        return ""
+    lacking = varlen_lacks(plan.shape.head, plan.shape.sinks)
+    if not lacking:
+        return ""
+    return f"learner.attention=varlen: this model has {lacking}, which it does not take; the learner uses sdpa"
 
 
 def memory_warning(node: Node, needed_bytes: int) -> str:

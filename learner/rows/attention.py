@@ -7,6 +7,9 @@ be packed. One layer on a row with layout ((p, a, b), (q, c)), as queries → ke
 
     p → p        a → p a        b → p b        q → q        c → q c        (each causal, aligned at the end)
 
+There are two forms: torch's fused kernel once for each part (`learner.attention=sdpa`), or once for the row
+(`varlen`, in `varlen.py`).
+
 Axes: h heads, S tokens of the row, q queries, k keys, d head size.
 """
 
@@ -17,6 +20,8 @@ from torch.nn.functional import pad, scaled_dot_product_attention
 from transformers import AttentionInterface
 
 from dynalign.learner.rows.rows import Layout
+from dynalign.learner.rows.varlen import VarlenRow
+from dynalign.learner.rows.varlen_limits import varlen_lacks
 
 PACKED = "dynalign_packed"
 """The name of this attention in transformers."""
@@ -79,6 +84,7 @@ def packed_attention(
     s_aux: Tensor | None = None,
     softcap: float | None = None,
     layout: Layout = (),
+    varlen: VarlenRow | None = None,
     **_: object,
 ) -> tuple[Tensor, None]:
     """Compute one layer's attention with the signature that transformers expects; return ([1, S, heads, d],
@@ -89,18 +95,24 @@ def packed_attention(
 
     sliding_window: most tokens that a query sees, itself included. s_aux: attention sinks, one per head.
     layout: the parts of the row in order; the lengths add up to S. Empty: the row is one sequence.
+    varlen: the same row for one call; None, or attention that `varlen_lacks`: a call for each part.
 
     Raises NotImplementedError if the architecture caps its attention logits, which no fused kernel supports.
     """
     if softcap is not None:
         raise NotImplementedError("attention logits with a soft cap")
     dtype = query_1hSd.dtype
+    head = query_1hSd.shape[-1]
+    scaling = head**-0.5 if scaling is None else scaling
+    same_width = value_1hSd.shape[-1] == head
+    if varlen is not None and same_width and not varlen_lacks(head, s_aux is not None):
+        return varlen.attend(query_1hSd, key_1hSd, value_1hSd, scaling, sliding_window), None
     if query_1hSd.device.type == "cpu":
         # On a CPU torch's bfloat16 kernel is 2 to 3 times slower than its float32 kernel.
-        query_1hSd = query_1hSd.float()
-        key_1hSd = key_1hSd.float()
-        value_1hSd = value_1hSd.float()
-    scaling = query_1hSd.shape[-1] ** -0.5 if scaling is None else scaling
+        wide = torch.promote_types(dtype, torch.float32)
+        query_1hSd = query_1hSd.to(wide)
+        key_1hSd = key_1hSd.to(wide)
+        value_1hSd = value_1hSd.to(wide)
     lengths = layout or ((query_1hSd.shape[2],),)
     flat = [length for prompt in lengths for length in prompt]
     queries, keys, values = (torch.split(whole, flat, dim=2) for whole in (query_1hSd, key_1hSd, value_1hSd))
