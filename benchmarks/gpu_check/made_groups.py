@@ -1,30 +1,27 @@
-"""Scored groups with random tokens, for ranks that need no engine."""
+"""Scored groups with random tokens, for learners that need no engine."""
 
 import random
+from collections.abc import Sequence
 from pathlib import Path
 
 from dynalign.launch.models.shape import read_shape
 from dynalign.rollout.arrow_schema import encode, to_batch
 from dynalign.rollout.records import Candidate, Group, Verdict, VersionSpan
 
-GROUPS = 4
-CANDIDATES = 4
-_PROMPT_TOKENS = 64
 
-
-def made_groups(model: Path, most_tokens: int) -> bytes:
-    """An Arrow stream of groups for this model. most_tokens: the longest completion; others are shorter."""
+def made_groups(model: Path, groups: int, prompt_tokens: int, completions_G: Sequence[int]) -> bytes:
+    """An Arrow stream of groups for this model. completions_G: the tokens of each candidate of a group."""
     draw = random.Random(1)
     vocabulary = read_shape(model).vocabulary
 
     def tokens(count: int) -> tuple[int, ...]:
         return tuple(draw.randrange(vocabulary) for _ in range(count))
 
-    groups = [
-        _group(number, tokens(_PROMPT_TOKENS), [tokens(most_tokens - index) for index in range(CANDIDATES)])
-        for number in range(1, GROUPS + 1)
+    made = [
+        _group(number, tokens(prompt_tokens), [tokens(count) for count in completions_G])
+        for number in range(1, groups + 1)
     ]
-    return encode([to_batch(group) for group in groups])
+    return encode([to_batch(group) for group in made])
 
 
 def _group(number: int, context: tuple[int, ...], completions: list[tuple[int, ...]]) -> Group:

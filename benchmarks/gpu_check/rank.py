@@ -10,10 +10,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from dynalign.benchmarks.gpu_check.made_groups import CANDIDATES, GROUPS
 from dynalign.benchmarks.gpu_check.runs import settings_of
 
 STEPS = 3
+GROUPS = 4
+CANDIDATES = 4
 _REPORTED = ("loss", "grad_norm", "learn_s", "learn_tokens_per_s")
 
 

@@ -20,9 +20,11 @@ _LONG_ROWS = "learner.token_budget=8192"
 """The rows at whose length the aim for the MFU is set."""
 _EAGER = "rollout.eager=true"
 """Where graphs change nothing that is compared, they are not captured: it takes a minute."""
+_SMALL_STEPS = "learner.learning_rate=1e-6"
+"""Plain torch's two forms train one model in turn, and their first gradients are compared as the same work."""
 CHANGED = {
     "generation": (),
-    "learning": (_LONG_ROWS, _EAGER),
+    "learning": (_LONG_ROWS, _EAGER, _SMALL_STEPS),
     "scoring": (_EAGER,),
     "weight_sync": (_EAGER, "rollout.max_completion_tokens=1024"),
 }

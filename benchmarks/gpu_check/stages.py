@@ -71,6 +71,14 @@ STAGES = (
         _RUN,
     ),
     Stage(
+        "attention",
+        "attention",
+        "the learner's attention in one call for a row against a call for each part: the same function and "
+        "gradient, MFU, and what the GPU waits for the host",
+        Limits(45.0, 200.0),
+        Limits(30.0, 400.0),
+    ),
+    Stage(
         "pushed-graphs",
         "pushed_graphs",
         "new weights are in the captured graphs: log-probabilities after a push against transformers",

@@ -13,12 +13,14 @@ from pathlib import Path
 
 from dynalign.benchmarks.gpu_check.made_groups import made_groups
 from dynalign.benchmarks.gpu_check.random_models import random_model
+from dynalign.benchmarks.gpu_check.rank import CANDIDATES, GROUPS
 from dynalign.benchmarks.gpu_check.runs import overrides
 from dynalign.benchmarks.gpu_check.site import Site, require, visible_gpus
 from dynalign.benchmarks.gpu_check.two_gpus import needs_two_gpus
 from dynalign.configs.errors import RunFailed
 
 STAGES = (2, 3)
+_PROMPT_TOKENS = 64
 SAME = 0.02
 """Largest relative difference of a step's gradient norm: in bfloat16 another order of the sums rounds
 otherwise, and a lost row would move it much further."""
@@ -28,7 +30,9 @@ def measure(site: Site) -> None:
     needs_two_gpus(site)
     model = random_model(site, "0.6B")
     groups = site.own / "groups.arrow"
-    groups.write_bytes(made_groups(model, 128 if site.device == "gpu" else 12))
+    longest = 128 if site.device == "gpu" else 12
+    completions_G = range(longest, longest - CANDIDATES, -1)
+    groups.write_bytes(made_groups(model, GROUPS, _PROMPT_TOKENS, completions_G))
     alone = _trained(site, model, groups, ranks=1, stage=1)
     for stage in STAGES:
         together = _trained(site, model, groups, ranks=2, stage=stage)

@@ -130,6 +130,7 @@ BROKEN = {
         ],
         "learner.zero_stage",
     ),
+    "varlen_attention_needs_bfloat16_on_a_gpu": (["learner.attention=varlen"], "learner.attention"),
     "mirror_address_without_credentials": (
         ["checkpoint.mirror=s3://key:word@bucket/runs"],
         "checkpoint.mirror",
@@ -191,6 +192,7 @@ MENDED = [
     ],
     ["placement.mode=shared", "algorithm.max_staleness=0", "rollout.workers=2"],
     ["rollout.tensor_parallel=2", "placement.device=gpu"],
+    ["learner.attention=varlen", "placement.device=gpu"],
     ["weights.content=adapter", "learner.lora.rank=512", "weights.transport=object_store"],
     ["checkpoint.mirror=s3://bucket/runs?endpoint_override=minio:9000&scheme=http"],
     ["runs=/data/runs", "checkpoint.mirror=file:///data/mirror"],
@@ -249,6 +251,14 @@ def test_a_function_without_module_or_name_is_refused(name: str) -> None:
 def test_an_adapter_target_stands_once() -> None:
     with pytest.raises(UserError, match="names a layer twice"):
         load_run("quickstart", ["learner.lora.targets=[q_proj, q_proj]"])
+
+
+def test_flash_attention_is_refused_in_float32_too() -> None:
+    refused = "no kernel for learner.precision=float32; .* or learner.precision=bfloat16"
+    with pytest.raises(UserError, match=refused):
+        load_run(
+            "quickstart", ["placement.device=gpu", "learner.attention=varlen", "learner.precision=float32"]
+        )
 
 
 def test_an_evaluation_is_counted_before_the_first_and_after_the_last_step() -> None:

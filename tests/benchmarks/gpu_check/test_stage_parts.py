@@ -6,11 +6,13 @@ from pathlib import Path
 import pytest
 import torch
 
+from dynalign.benchmarks.gpu_check import attention
 from dynalign.benchmarks.gpu_check.__main__ import gpu_check
 from dynalign.benchmarks.gpu_check.actor_memory import beside_the_plan, numbers, own_bytes
+from dynalign.benchmarks.gpu_check.attention import ROW_TOKENS, made_of, made_row
 from dynalign.benchmarks.gpu_check.facts import card_facts
-from dynalign.benchmarks.gpu_check.made_groups import CANDIDATES, GROUPS, made_groups
-from dynalign.benchmarks.gpu_check.outcomes import read
+from dynalign.benchmarks.gpu_check.made_groups import made_groups
+from dynalign.benchmarks.gpu_check.outcomes import read, read_figures
 from dynalign.benchmarks.gpu_check.random_models import SHAPES, TINY, made_tokenizer, write_model
 from dynalign.benchmarks.gpu_check.reference import loaded, logprobs_T, mismatch_nats
 from dynalign.benchmarks.gpu_check.runs import SPLIT, overrides, settings_of
@@ -24,6 +26,7 @@ from dynalign.launch.plan.memory import CUDA_CONTEXT_BYTES, GB, Part
 from dynalign.launch.plan.nodes import Cluster, Node
 from dynalign.launch.plan.plan import PlacementPlan, plan
 from dynalign.learner.batch import decode_groups
+from dynalign.learner.rows.varlen_probe import NAMES
 from dynalign.rollout.contexts import DIGITS
 from dynalign.rollout.engine.base import EngineResult
 from dynalign.rollout.records import VersionSpan
@@ -37,6 +40,14 @@ WEIGHTS = Part("weights", "", 4 * 10**9, "gpu")
 
 def site(folder: Path, device: str = "cpu") -> Site:
     return Site("a-stage", "gpu" if device == "gpu" else "cpu", str(folder), str(folder), None, 0.0)
+
+
+@pytest.fixture
+def tiny(tmp_path: Path) -> Path:
+    """A folder with the config of the dry run's model, and nothing else."""
+    config = {"model_type": "qwen3", "tie_word_embeddings": True} | TINY
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    return tmp_path
 
 
 def plan_of(*more: str) -> PlacementPlan:
@@ -182,10 +193,33 @@ def test_a_tiny_model_is_read_back_and_its_log_probabilities_tell_other_tokens_a
     assert mismatch_nats(model, (300, 301), other) > 0.1
 
 
-def test_made_groups_are_groups_that_the_learner_decodes(tmp_path: Path) -> None:
-    (tmp_path / "config.json").write_text(
-        json.dumps({"model_type": "qwen3", "tie_word_embeddings": True} | TINY)
-    )
-    groups = decode_groups([made_groups(tmp_path, 12)], ["made"], CANDIDATES, TINY["vocab_size"])
-    assert len(groups) == GROUPS
-    assert all(len(group.completion_ids_G) == CANDIDATES for group in groups)
+def test_made_groups_are_groups_that_the_learner_decodes(tiny: Path) -> None:
+    groups = decode_groups([made_groups(tiny, 3, 7, (12, 5))], ["made"], 2, TINY["vocab_size"])
+    assert [len(group.context_ids) for group in groups] == [7, 7, 7]
+    assert all([*map(len, group.completion_ids_G)] == [12, 5] for group in groups)
+
+
+# -- the stage attention ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("device", "tokens"), [("gpu", 8192), ("cpu", 2048)])
+def test_the_row_of_the_stage_attention_is_a_full_one(tiny: Path, device: str, tokens: int) -> None:
+    settings = settings_of(overrides(site(tiny, device), tiny, f"learner.token_budget={ROW_TOKENS}"))
+    groups, prompt, completions_G = made_of(settings)
+    row = made_row(settings, made_groups(tiny, groups, prompt, completions_G), TINY["vocab_size"])
+    assert 0.99 * tokens < len(row.input_ids_S) <= tokens
+    assert len(row.layout) == groups
+    assert completions_G[-1] > 3.9 * completions_G[0], "of many lengths, as a run's are"
+
+
+def test_a_dry_run_of_the_stage_attention_finds_both_forms_the_same_and_times_them(tmp_path: Path) -> None:
+    here = site(tmp_path)
+    attention.measure(here)
+    figures = read_figures(here.figures_file)
+    assert figures["logprobs_apart_nats"] < 0.01  # type: ignore[operator]
+    assert figures["gradients_apart"] < 0.05  # type: ignore[operator]
+    for form in ("sdpa", "varlen"):
+        assert 0 < figures[f"{form}_busy_s"] <= 1.5 * figures[f"{form}_row_s"]  # type: ignore[operator]
+        assert {f"{form}_mfu", f"{form}_host_share"} <= figures.keys()
+    assert {"varlen_vs_sdpa", "mfu_aim", "host_share_aim"} <= figures.keys()
+    assert {f"{name}_off_{form}" for name in NAMES for form in ("sdpa", "varlen")} <= figures.keys()

@@ -2,13 +2,14 @@
 instructions."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
-from dynalign.launch.plan.nodes import Cluster, Node
+from dynalign.launch.plan.nodes import UNKNOWN, Cluster, Node
 from dynalign.launch.plan.text import plan_lines
 from dynalign.launch.plan.warnings import memory_warning, plan_warnings
-from tests.launch.plan.test_plan import GPU_BYTES, planned
+from tests.launch.plan.test_plan import GPU_BYTES, SMOL, planned
 
 GB = 10**9
 NODE = Node("this machine", (0, 1), 16 * GB, total_bytes=20 * GB, kill_share=0.95)
@@ -68,3 +69,22 @@ def test_a_gpu_is_not_asked_what_its_host_s_cores_can() -> None:
         NODE, bfloat16=False, gpus=(GPU_BYTES, GPU_BYTES), memory_bytes=64 * GB, total_bytes=65 * GB
     )
     assert plan_warnings(planned("placement.device=gpu", on=alone(node))) == []
+
+
+@pytest.mark.parametrize(
+    ("changed", "lacks"),
+    [
+        ({}, None),
+        ({"sinks": True}, "attention sinks"),
+        ({"head": 36}, "heads of 36 numbers (it takes multiples of 8 up to 256)"),
+    ],
+    ids=str,
+)
+def test_a_model_whose_attention_the_one_call_does_not_take_is_told_before_the_run(
+    changed: dict[str, Any], lacks: str | None
+) -> None:
+    shape = replace(SMOL, **changed)
+    told = plan_warnings(planned("placement.device=gpu", "learner.attention=varlen", on=UNKNOWN, shape=shape))
+    expected = f"learner.attention=varlen: this model has {lacks}, which it does not take; the learner uses sdpa"
+    assert told == ([] if lacks is None else [expected])
+    assert plan_warnings(planned("placement.device=gpu", on=UNKNOWN, shape=shape)) == []
