@@ -21,7 +21,7 @@ _LONG_ROWS = "learner.token_budget=8192"
 _EAGER = "rollout.eager=true"
 """Where graphs change nothing that is compared, they are not captured: it takes a minute."""
 _SMALL_STEPS = "learner.learning_rate=1e-6"
-"""Plain torch's two forms train one model in turn, and their first gradients are compared as the same work."""
+"""Plain torch's two forms train one model in turn, and the gradients of their first steps must agree."""
 CHANGED = {
     "generation": (),
     "learning": (_LONG_ROWS, _EAGER, _SMALL_STEPS),

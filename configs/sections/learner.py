@@ -55,10 +55,11 @@ class LearnerSettings(Section):
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: about 20 % slower, 40 % less memory."""
     attention: Literal["sdpa", "varlen"] = "sdpa"
-    """Attention over a packed row: `sdpa`, torch's fused kernel once for each prompt and completion; `varlen`,
-    flash attention once for the whole row, which takes less of the host's time. The second needs a GPU of compute
-    capability 8.0 or higher and `precision` bfloat16, and is tried on that GPU before training. A model with
-    attention sinks, or heads wider than 256 or no multiple of 8, keeps `sdpa`; `dynalign check` says so."""
+    """How attention over a packed row is computed: `sdpa` by torch's fused kernel for each prompt and each
+    completion, `varlen` by flash attention once for the whole row, in fewer calls. `varlen` needs a GPU of
+    compute capability 8.0 or more and `precision` bfloat16, and is tried on that GPU before training. A model
+    with attention sinks, or with heads wider than 256 or no multiple of 8, keeps `sdpa`: `dynalign check`
+    says so."""
     lora: LoraSettings | None = None
     """Train low-rank adapters; null: train all weights."""
     threads: Positive = 1

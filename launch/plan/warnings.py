@@ -23,7 +23,9 @@ def plan_warnings(plan: PlacementPlan) -> list[str]:
     """The warnings of a plan, a line each; none on an unknown cluster."""
     nodes = [plan.cluster.nodes[index] for index in plan.nodes_used]
     memory = [memory_warning(plan.cluster.nodes[index], plan.host_bytes(index)) for index in plan.nodes_used]
-    return [line for line in (*memory, bfloat16_warning(plan.settings, nodes), attention_warning(plan)) if line]
+    return [
+        line for line in (*memory, bfloat16_warning(plan.settings, nodes), attention_warning(plan)) if line
+    ]
 
 
 def attention_warning(plan: PlacementPlan) -> str:
@@ -33,7 +35,9 @@ def attention_warning(plan: PlacementPlan) -> str:
     lacking = varlen_lacks(plan.shape.head, plan.shape.sinks)
     if not lacking:
         return ""
-    return f"learner.attention=varlen: this model has {lacking}, which it does not take; the learner uses sdpa"
+    return (
+        f"learner.attention=varlen: this model has {lacking}, which it does not take; the learner uses sdpa"
+    )
 
 
 def memory_warning(node: Node, needed_bytes: int) -> str:

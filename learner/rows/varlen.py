@@ -1,8 +1,8 @@
-"""Attention over a whole packed row in one call of torch's `varlen_attn`: flash attention (arXiv 2307.08691) with
-lengths.
+"""Attention over a whole packed row in one call of torch's `varlen_attn`: flash attention (arXiv 2307.08691)
+with lengths.
 
-The kernel is a parameter. Torch has it for GPUs alone, in bfloat16 and float16; on CPUs a reference stands in for
-it, so that all that surrounds it is proved there.
+The kernel is a parameter. Torch has it for GPUs alone, in bfloat16 and float16. On CPUs a reference stands in
+for it, so that all that surrounds it is proved there.
 
 Axes: h heads, S tokens of the row, K keys with prompts repeated, N sequences, d head size.
 """

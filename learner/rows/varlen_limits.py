@@ -1,4 +1,4 @@
-"""Which attention the one call for a row does not take; plain Python, because the plan says it before a run."""
+"""Which attention the one call for a row does not take. Plain Python: the plan says it before a run."""
 
 WIDEST_HEAD = 256
 """Of flash attention's kernels, forward and backward (torch's flash_api.cpp)."""

@@ -1,7 +1,8 @@
 """Whether the one call for a row computes on this device what a call for each part does: tried before
 training.
 
-A kernel with another alignment, window or gradient would raise no error, and train on wrong log-probabilities.
+A kernel with another alignment, window or gradient would raise no error, and train on wrong
+log-probabilities.
 """
 
 from collections.abc import Callable, Mapping
@@ -14,6 +15,7 @@ from dynalign.configs.errors import Mistake, UserError, one_line
 from dynalign.learner.rows.attention import packed_attention
 from dynalign.learner.rows.rows import Layout
 from dynalign.learner.rows.varlen import VarlenKernel, VarlenRow, torch_kernel
+from dynalign.learner.rows.varlen_reference import reference_varlen
 
 Heads = tuple[int, int, int]
 """Query heads, key-value heads, width of each."""
@@ -56,7 +58,7 @@ def varlen_deviations(
 ) -> dict[str, Deviation]:
     """Return how far the output and the gradients by queries, keys and values are off, by their names.
 
-    The inputs are random, of precision `dtype`. The true values are those of a call for each part in the next
+    The inputs are random, of precision `dtype`. The true values are those of plain products in the next
     higher precision.
     """
     draw = torch.Generator().manual_seed(1)
@@ -68,9 +70,9 @@ def varlen_deviations(
 
     inputs = [random(count, tokens, width) for count in (query_heads, key_heads, key_heads)]
     upstream_1Shd = random(tokens, query_heads, width)
-    row = VarlenRow.of(layout, kernel, device)
 
-    def computed(precision: torch.dtype, varlen: VarlenRow | None) -> list[Tensor]:
+    def computed(precision: torch.dtype, by: VarlenKernel | None) -> list[Tensor]:
+        varlen = None if by is None else VarlenRow.of(layout, by, device)
         leaves = [whole.to(precision).requires_grad_() for whole in inputs]
         output, _ = packed_attention(
             nn.Module(), *leaves, None, sliding_window=window, layout=layout, varlen=varlen
@@ -78,8 +80,8 @@ def varlen_deviations(
         gradients = torch.autograd.grad(output, leaves, upstream_1Shd.to(precision))
         return [each.detach().to(_EXACT[dtype]) for each in (output, *gradients)]
 
-    exact = computed(_EXACT[dtype], None)
-    forms = zip(NAMES, exact, computed(dtype, row), computed(dtype, None), strict=True)
+    exact = computed(_EXACT[dtype], reference_varlen)
+    forms = zip(NAMES, exact, computed(dtype, kernel), computed(dtype, None), strict=True)
     return {
         name: Deviation(_farthest(true - once), _farthest(true - apart), _farthest(true))
         for name, true, once, apart in forms
@@ -113,13 +115,13 @@ def checked_kernel(
     """
     try:
         kernel = made()
-        wrong = [
-            words
+        found = (
+            varlen_deviations(kernel, device, dtype, LAYOUT, heads, window)
             for heads in HEADS
             for window in WINDOWS
-            for words in wrong_of(varlen_deviations(kernel, device, dtype, LAYOUT, heads, window), dtype)
-        ]
-        rule = f"is wrong with torch {torch.__version__} on this device: {wrong[0]}" if wrong else ""
+        )
+        wrong = next((words for each in found for words in wrong_of(each, dtype)), "")
+        rule = f"is wrong with torch {torch.__version__} on this device: {wrong}" if wrong else ""
     except _ERRORS as error:
         cause = one_line(error)[:_SHOWN_CHARACTERS]
         rule = f"does not work with torch {torch.__version__} on this device ({cause})"

@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from dynalign.benchmarks.gpu_check.varlen_reference import reference_varlen
 from dynalign.configs.sections.learner import LearnerSettings
 from dynalign.learner.policy import Policy, load_policy
 from dynalign.learner.rows.varlen import VarlenKernel
+from dynalign.learner.rows.varlen_reference import reference_varlen
 from tests.learner.rows.test_attention import Counted
 from tests.learner.test_policy import folder, llama, packed, rows_of
 

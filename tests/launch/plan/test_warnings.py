@@ -85,6 +85,8 @@ def test_a_model_whose_attention_the_one_call_does_not_take_is_told_before_the_r
 ) -> None:
     shape = replace(SMOL, **changed)
     told = plan_warnings(planned("placement.device=gpu", "learner.attention=varlen", on=UNKNOWN, shape=shape))
-    expected = f"learner.attention=varlen: this model has {lacks}, which it does not take; the learner uses sdpa"
+    expected = (
+        f"learner.attention=varlen: this model has {lacks}, which it does not take; the learner uses sdpa"
+    )
     assert told == ([] if lacks is None else [expected])
     assert plan_warnings(planned("placement.device=gpu", on=UNKNOWN, shape=shape)) == []

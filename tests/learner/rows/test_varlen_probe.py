@@ -7,20 +7,23 @@ import pytest
 import torch
 from torch import Tensor
 
-from dynalign.benchmarks.gpu_check.varlen_reference import reference_varlen
 from dynalign.configs.errors import UserError
 from dynalign.learner.rows.varlen import VarlenKernel
 from dynalign.learner.rows.varlen_limits import varlen_lacks
 from dynalign.learner.rows.varlen_probe import Deviation, checked_kernel, wrong_of
+from dynalign.learner.rows.varlen_reference import reference_varlen
 
 CPU = torch.device("cpu")
 
 
 def aligned_at_the_start(query: Tensor, key: Tensor, value: Tensor, *lengths: Any, **asked: Any) -> Tensor:
-    """As some kernels align a causal mask: the first query at the first key, so that the last keys are unseen."""
+    """As some kernels align a causal mask: the first query at the first key, the last keys unseen."""
     ends_q, ends_k, longest, _ = lengths
     seen = torch.cat(
-        [torch.arange(int(start), int(start + count)) for start, count in zip(ends_k, ends_q.diff(), strict=False)]
+        [
+            torch.arange(int(start), int(start + count))
+            for start, count in zip(ends_k, ends_q.diff(), strict=False)
+        ]
     )
     return reference_varlen(query, key[seen], value[seen], ends_q, ends_q, longest, longest, **asked)
 
@@ -65,7 +68,9 @@ def test_a_right_kernel_is_returned(dtype: torch.dtype) -> None:
     ids=lambda wrong: wrong.__name__,
 )
 def test_a_wrong_kernel_is_refused_in_one_line(wrong: VarlenKernel) -> None:
-    with pytest.raises(UserError, match=r"learner.attention = 'varlen': is wrong with torch .* off by") as raised:
+    with pytest.raises(
+        UserError, match=r"learner.attention = 'varlen': is wrong with torch .* off by"
+    ) as raised:
         checked_kernel(CPU, torch.bfloat16, lambda: wrong)
     assert len(str(raised.value).splitlines()) == 1
     assert "set learner.attention=sdpa" in str(raised.value)

@@ -1,5 +1,6 @@
-"""Attention of sequences with lengths as `torch.nn.attention.varlen.varlen_attn` documents it, in plain products: its
-stand-in where there is no GPU.
+"""What torch's `varlen_attn` documents, in plain products, one sequence after the other.
+
+A kernel is compared with it, and it stands in for the kernel where there is no GPU.
 """
 
 from itertools import pairwise
@@ -21,7 +22,7 @@ def reference_varlen(
     window_size: tuple[int, int],
     enable_gqa: bool,
 ) -> Tensor:
-    """[S, h, d]: as `learner/rows/varlen.py` says of the kernel; computed in float32 at least.
+    """Return the attention [S, h, d], as `varlen.VarlenKernel` says, computed in float32 at least.
 
     Raises ValueError for lengths that a GPU's kernel would read or leave out without a word.
     """
@@ -49,7 +50,7 @@ def reference_varlen(
 
 
 def _visible(queries: int, keys: int, window_size: tuple[int, int]) -> Tensor:
-    """[q, k]: whether a query sees a key; the last query stands at the last key."""
+    """Return which keys each query sees [q, k]; the last query stands at the last key."""
     before, behind = window_size
     distance_qk = torch.arange(keys - queries, keys)[:, None] - torch.arange(keys)
     seen = torch.ones(queries, keys, dtype=torch.bool)
