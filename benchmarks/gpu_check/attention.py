@@ -14,7 +14,6 @@ from statistics import median
 
 import torch
 from torch import Tensor
-from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 
 from dynalign.benchmarks.floating_point import finish, product_operations_per_s, step_operations
@@ -140,11 +139,9 @@ class Passes:
             finish(self.device)
         events = profiled.key_averages()
         if not on_gpu:
-            return sum(event.self_cpu_time_total for event in events) / 1e6
-        seen = [
-            each for each in events if each.device_type == DeviceType.CUDA and not each.is_user_annotation
-        ]
-        return sum(event.self_device_time_total for event in seen) / 1e6
+            return float(sum(event.self_cpu_time_total for event in events)) / 1e6
+        seen = [each for each in events if each.device_type.name == "CUDA" and not each.is_user_annotation]
+        return float(sum(event.self_device_time_total for event in seen)) / 1e6
 
 
 def _one_layer(site: Site, kernel: VarlenKernel, shape: ModelShape, row: Row, window: int | None) -> None:

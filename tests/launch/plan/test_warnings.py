@@ -9,7 +9,8 @@ import pytest
 from dynalign.launch.plan.nodes import UNKNOWN, Cluster, Node
 from dynalign.launch.plan.text import plan_lines
 from dynalign.launch.plan.warnings import memory_warning, plan_warnings
-from tests.launch.plan.test_plan import GPU_BYTES, SMOL, planned
+from tests.launch.models.test_shape import SMOL
+from tests.launch.plan.test_plan import GPU_BYTES, planned
 
 GB = 10**9
 NODE = Node("this machine", (0, 1), 16 * GB, total_bytes=20 * GB, kill_share=0.95)
