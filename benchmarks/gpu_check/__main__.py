@@ -38,7 +38,7 @@ _ENDING_S = 15.0
     help="Folder of a small trained model, for the stage mismatch.",
 )
 @click.option(
-    "--scratch", type=click.Path(path_type=Path), help="Folder of models and runs, up to 60 GB; OUT/scratch."
+    "--scratch", type=click.Path(path_type=Path), help="Folder of models and runs, up to 70 GB; OUT/scratch."
 )
 @click.option("--only", metavar="STAGE,…", help="Run these stages alone.")
 def gpu_check(

@@ -6,7 +6,7 @@ memory is left, as `all`.
 """
 
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import psutil
 
@@ -21,27 +21,8 @@ ACTORS: dict[str, tuple[str, ...]] = {"rollout": ("rollout_worker", "engine_core
 """Actor of the plan → roles of its processes (`benchmarks/memory.py`)."""
 ALL = "all"
 
-
-class ActorMemory(PeakMemory):
-    """Peaks by role, of a run on either device."""
-
-    def __init__(self, driver: int, device: Device) -> None:
-        super().__init__(driver)
-        self._device = device
-
-    def sample(self) -> None:
-        """Looks once; a role's peak is the largest sum of its processes."""
-        if self._device == "cpu":
-            super().sample()
-            return
-        now_mib: dict[str, float] = {ALL: sum(numbers(nvidia_smi("--query-gpu=memory.used")))}
-        for line in nvidia_smi("--query-compute-apps=pid,used_memory"):
-            process, _, used = line.partition(",")
-            named = _role_of(process)
-            if named is not None:
-                now_mib[named] = now_mib.get(named, 0.0) + sum(numbers([used]))
-        for name, used_mib in now_mib.items():
-            self.peaks_mib[name] = max(self.peaks_mib.get(name, 0.0), used_mib)
+Ask = Callable[[str], list[str]]
+"""A query of nvidia-smi → the lines of its answer."""
 
 
 def nvidia_smi(query: str) -> list[str]:
@@ -57,6 +38,36 @@ def nvidia_smi(query: str) -> list[str]:
     except (OSError, subprocess.SubprocessError):
         return []
     return [line.strip() for line in done.stdout.splitlines() if line.strip()]
+
+
+class ActorMemory(PeakMemory):
+    """Peaks by role, of a run on either device."""
+
+    def __init__(self, driver: int, device: Device, ask: Ask = nvidia_smi) -> None:
+        """driver: of a run that has nothing on a GPU yet. What is used there is somebody else's: this check's
+        own process, or another one on another GPU."""
+        super().__init__(driver)
+        self._device = device
+        self._ask = ask
+        self._before_mib = self._used_mib() if device == "gpu" else 0.0
+
+    def _used_mib(self) -> float:
+        """Of all GPUs, by all processes."""
+        return sum(numbers(self._ask("--query-gpu=memory.used")))
+
+    def sample(self) -> None:
+        """Looks once; a role's peak is the largest sum of its processes."""
+        if self._device == "cpu":
+            super().sample()
+            return
+        now_mib: dict[str, float] = {ALL: self._used_mib() - self._before_mib}
+        for line in self._ask("--query-compute-apps=pid,used_memory"):
+            process, _, used = line.partition(",")
+            named = _role_of(process)
+            if named is not None:
+                now_mib[named] = now_mib.get(named, 0.0) + sum(numbers([used]))
+        for name, used_mib in now_mib.items():
+            self.peaks_mib[name] = max(self.peaks_mib.get(name, 0.0), used_mib)
 
 
 def numbers(cells: Sequence[str]) -> list[float]:

@@ -4,7 +4,7 @@ import shutil
 from pathlib import Path
 
 from dynalign.benchmarks.gpu_check.actor_memory import beside_the_plan
-from dynalign.benchmarks.gpu_check.random_models import Size, random_model
+from dynalign.benchmarks.gpu_check.random_models import Size, free_gpu, random_model
 from dynalign.benchmarks.gpu_check.reference import WRONG_NATS, loaded, logprobs_T
 from dynalign.benchmarks.gpu_check.runs import Trained, overrides, planned, trained
 from dynalign.benchmarks.gpu_check.site import Site, require
@@ -55,6 +55,7 @@ def _exported(site: Site, run: Trained, initial: Path) -> None:
     checkpoint = layout.step_folder(run.folder / layout.CHECKPOINTS, STEPS) / layout.EXPORTED_MODEL
     names = {"exported": out, "checkpoint": checkpoint, "initial": initial}
     logprobs = {name: logprobs_T(loaded(folder, site.device), _IDS) for name, folder in names.items()}
+    free_gpu()
     apart_nats = float((logprobs["exported"] - logprobs["checkpoint"]).abs().max())
     moved_nats = float((logprobs["exported"] - logprobs["initial"]).abs().mean())
     site.figure(reload_difference_nats=apart_nats, moved_by_training_nats=moved_nats)

@@ -1,6 +1,7 @@
 """What the stages are made of: the dry run of the cheapest one, memory beside the plan, made data."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -8,12 +9,13 @@ import torch
 
 from dynalign.benchmarks.gpu_check import attention
 from dynalign.benchmarks.gpu_check.__main__ import gpu_check
-from dynalign.benchmarks.gpu_check.actor_memory import beside_the_plan, numbers, own_bytes
+from dynalign.benchmarks.gpu_check.actor_memory import ActorMemory, beside_the_plan, numbers, own_bytes
 from dynalign.benchmarks.gpu_check.attention import ROW_TOKENS, made_of, made_row
 from dynalign.benchmarks.gpu_check.facts import card_facts
 from dynalign.benchmarks.gpu_check.made_groups import made_groups
 from dynalign.benchmarks.gpu_check.outcomes import read, read_figures
 from dynalign.benchmarks.gpu_check.random_models import SHAPES, TINY, made_tokenizer, write_model
+from dynalign.benchmarks.gpu_check.ratios import memory_folder
 from dynalign.benchmarks.gpu_check.reference import loaded, logprobs_T, mismatch_nats
 from dynalign.benchmarks.gpu_check.runs import SPLIT, overrides, settings_of
 from dynalign.benchmarks.gpu_check.site import Site, visible_gpus
@@ -25,6 +27,7 @@ from dynalign.launch.models.shape import read_shape
 from dynalign.launch.plan.memory import CUDA_CONTEXT_BYTES, GB, Part
 from dynalign.launch.plan.nodes import Cluster, Node
 from dynalign.launch.plan.plan import PlacementPlan, plan
+from dynalign.launch.plan.refusals import refusals
 from dynalign.learner.batch import decode_groups
 from dynalign.learner.rows.varlen_probe import NAMES
 from dynalign.rollout.contexts import DIGITS
@@ -50,10 +53,10 @@ def tiny(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def plan_of(*more: str) -> PlacementPlan:
-    shape = known_shape("Qwen/Qwen3-1.7B")
+def plan_of(*more: str, size: str = "1.7B") -> PlacementPlan:
+    shape = known_shape(f"Qwen/Qwen3-{size}")
     assert shape is not None
-    return plan(settings_of(("model=Qwen/Qwen3-1.7B", *more)), shape, CARD, 1024)
+    return plan(settings_of((f"model=Qwen/Qwen3-{size}", *more)), shape, CARD, 1024)
 
 
 # -- the cheapest stage ----------------------------------------------------------------------------
@@ -83,6 +86,41 @@ def test_wrong_arguments_are_named_together_and_nothing_is_started(tmp_path: Pat
 
 def test_of_what_the_driver_says_only_numbers_count() -> None:
     assert numbers(["1024", " 512 ", "[N/A]", "", "[Not Supported]"]) == [1024.0, 512.0]
+
+
+def test_what_was_on_the_gpus_before_a_run_is_not_the_run_s() -> None:
+    """Another process's 500 MiB on one GPU and 30 GB on another; the run takes 2,000 and gives back 1,500."""
+    used = iter([("500", "30000"), ("2500", "30000"), ("1000", "30000")])
+
+    def ask(query: str) -> list[str]:
+        return [*next(used)] if query == "--query-gpu=memory.used" else ["1, [N/A]"]
+
+    memory = ActorMemory(os.getpid(), "gpu", ask)
+    memory.sample()
+    memory.sample()
+    assert memory.peaks_mib == {"all": 2000.0}
+
+
+@pytest.mark.parametrize(
+    ("size", "more"),
+    [("1.7B", ("algorithm.max_staleness=0",)), ("0.6B", SPLIT["gpu"])],
+    ids=["shared", "split"],
+)
+def test_a_run_of_the_check_fits_on_a_gpu_of_80_gb(size: str, more: tuple[str, ...], tmp_path: Path) -> None:
+    _, *chosen = overrides(site(tmp_path, "gpu"), tmp_path, *more)
+    assert refusals(plan_of(*chosen, size=size)) == []
+
+
+def test_a_job_s_memory_is_shared_memory_where_that_has_room_for_the_model(tmp_path: Path) -> None:
+    here = site(tmp_path)
+    model = tmp_path / "model"
+    model.mkdir()
+    (model / "weights").write_bytes(b"some")
+    assert memory_folder(here, model, tmp_path) == tmp_path
+    with (model / "weights").open("ab") as file:
+        file.truncate(10**13)  # of which nothing is on the disk
+    assert memory_folder(here, model, tmp_path) == here.own
+    assert memory_folder(here, model, tmp_path / "missing") == here.own
 
 
 def test_actors_in_turn_are_not_charged_for_what_the_other_one_leaves_there() -> None:
