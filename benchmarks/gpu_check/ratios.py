@@ -27,8 +27,8 @@ CHANGED = {
     "scoring": (_EAGER,),
     "weight_sync": (_EAGER, "rollout.max_completion_tokens=1024"),
 }
-"""Job → overrides beside those of every run. Rows have the shipped length: with longer ones plain torch, which
-has the logits of a whole row at once, does not fit into 80 GB."""
+"""Job → overrides beside those of every run. Rows have the shipped length: with longer ones plain torch,
+which has the logits of a whole row at once, does not fit into 80 GB."""
 _MODELS = 1.2
 """Copies of the model's files that shared memory must have room for: a job writes one there."""
 

@@ -14,7 +14,7 @@ from dynalign.benchmarks.gpu_check.attention import ROW_TOKENS, made_of, made_ro
 from dynalign.benchmarks.gpu_check.facts import card_facts
 from dynalign.benchmarks.gpu_check.made_groups import made_groups
 from dynalign.benchmarks.gpu_check.outcomes import read, read_figures
-from dynalign.benchmarks.gpu_check.random_models import SHAPES, TINY, made_tokenizer, write_model
+from dynalign.benchmarks.gpu_check.random_models import SHAPES, TINY, Size, made_tokenizer, write_model
 from dynalign.benchmarks.gpu_check.ratios import memory_folder
 from dynalign.benchmarks.gpu_check.reference import loaded, logprobs_T, mismatch_nats
 from dynalign.benchmarks.gpu_check.runs import SPLIT, overrides, settings_of
@@ -23,7 +23,7 @@ from dynalign.benchmarks.gpu_check.step_figures import medians
 from dynalign.benchmarks.memory import MIB
 from dynalign.configs.errors import UserError
 from dynalign.launch.models.known_models import known_shape
-from dynalign.launch.models.shape import read_shape
+from dynalign.launch.models.shape import read_shape, shape_of
 from dynalign.launch.plan.memory import CUDA_CONTEXT_BYTES, GB, Part
 from dynalign.launch.plan.nodes import Cluster, Node
 from dynalign.launch.plan.plan import PlacementPlan, plan
@@ -53,9 +53,8 @@ def tiny(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def plan_of(*more: str, size: str = "1.7B") -> PlacementPlan:
-    shape = known_shape(f"Qwen/Qwen3-{size}")
-    assert shape is not None
+def plan_of(*more: str, size: Size = "1.7B") -> PlacementPlan:
+    shape = shape_of({"model_type": "qwen3", "tie_word_embeddings": True} | SHAPES[size])
     return plan(settings_of((f"model=Qwen/Qwen3-{size}", *more)), shape, CARD, 1024)
 
 
@@ -106,7 +105,7 @@ def test_what_was_on_the_gpus_before_a_run_is_not_the_run_s() -> None:
     [("1.7B", ("algorithm.max_staleness=0",)), ("0.6B", SPLIT["gpu"])],
     ids=["shared", "split"],
 )
-def test_a_run_of_the_check_fits_on_a_gpu_of_80_gb(size: str, more: tuple[str, ...], tmp_path: Path) -> None:
+def test_a_run_of_the_check_fits_on_a_gpu_of_80_gb(size: Size, more: tuple[str, ...], tmp_path: Path) -> None:
     _, *chosen = overrides(site(tmp_path, "gpu"), tmp_path, *more)
     assert refusals(plan_of(*chosen, size=size)) == []
 
