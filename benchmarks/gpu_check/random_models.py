@@ -85,7 +85,7 @@ def write_model(folder: Path, shape: dict[str, int], on_gpu: bool) -> None:
 def free_gpu() -> None:
     """Gives back what torch keeps of the GPU for later, where this process uses one: a run that it starts is
     measured beside it."""
-    if torch.cuda.is_initialized():
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         torch.cuda.empty_cache()
 
 

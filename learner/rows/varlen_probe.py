@@ -24,7 +24,7 @@ LAYOUT: Layout = ((70, 130, 0, 1, 45), (3, 200))
 HEADS: tuple[Heads, ...] = ((4, 2, 64), (3, 3, 128))
 """Two widths, which flash attention has kernels of their own for; with shared keys and without."""
 WINDOWS = (None, 17)
-NAMES = ("output", "gradient_by_queries", "gradient_by_keys", "gradient_by_values")
+NAMES = ("output", "query_gradient", "key_gradient", "value_gradient")
 ROUNDINGS = 4
 """Roundings of the largest value that are allowed beside twice the other form's error."""
 _EXACT = {torch.bfloat16: torch.float32, torch.float32: torch.float64}
@@ -73,11 +73,11 @@ def varlen_deviations(
 
     def computed(precision: torch.dtype, by: VarlenKernel | None) -> list[Tensor]:
         varlen = None if by is None else VarlenRow.of(layout, by, device)
-        leaves = [whole.to(precision).requires_grad_() for whole in inputs]
+        query, key, value = (whole.to(precision).requires_grad_() for whole in inputs)
         output, _ = packed_attention(
-            nn.Module(), *leaves, None, sliding_window=window, layout=layout, varlen=varlen
+            nn.Module(), query, key, value, None, sliding_window=window, layout=layout, varlen=varlen
         )
-        gradients = torch.autograd.grad(output, leaves, upstream_1Shd.to(precision))
+        gradients = torch.autograd.grad(output, (query, key, value), upstream_1Shd.to(precision))
         return [each.detach().to(_EXACT[dtype]) for each in (output, *gradients)]
 
     exact = computed(_EXACT[dtype], reference_varlen)
@@ -100,7 +100,7 @@ def wrong_of(deviations: Mapping[str, Deviation], dtype: torch.dtype) -> list[st
     """
     rounding = ROUNDINGS * torch.finfo(dtype).eps
     return [
-        f"{name} off by {off.once:.2g}, and by {off.apart:.2g} in calls for each part"
+        f"{name.replace('_', ' ')} off by {off.once:.2g}, and by {off.apart:.2g} in calls for each part"
         for name, off in deviations.items()
         if not off.once <= 2 * off.apart + rounding * off.largest
     ]
