@@ -73,7 +73,7 @@ def varlen_deviations(
 
     def computed(precision: torch.dtype, by: VarlenKernel | None) -> list[Tensor]:
         varlen = None if by is None else VarlenRow.of(layout, by, device)
-        query, key, value = (whole.to(precision).requires_grad_() for whole in inputs)
+        query, key, value = (whole.detach().to(precision).requires_grad_() for whole in inputs)
         output, _ = packed_attention(
             nn.Module(), query, key, value, None, sliding_window=window, layout=layout, varlen=varlen
         )

@@ -6,12 +6,15 @@ import pytest
 import torch
 from torch import Tensor
 
+from dynalign.configs.errors import UserError
 from dynalign.configs.sections.learner import LearnerSettings
 from dynalign.learner.policy import Policy, load_policy
 from dynalign.learner.rows.varlen import VarlenKernel
 from dynalign.learner.rows.varlen_reference import reference_varlen
 from tests.learner.rows.test_attention import Counted
 from tests.learner.test_policy import folder, llama, packed, rows_of
+from tests.worlds.one_rank import Learner
+from tests.worlds.tiny_models import settings
 
 __all__ = ["folder", "llama"]  # fixtures
 
@@ -52,3 +55,8 @@ def test_gradient_checkpointing_computes_the_one_call_again(llama: Path) -> None
         torch.equal(first, second)
         for first, second in zip(again[1], passed(kept, reference_varlen)[1], strict=True)
     )
+
+
+def test_a_learner_on_a_device_without_the_kernel_does_not_start(llama: Path) -> None:
+    with pytest.raises(UserError, match="learner.attention = 'varlen': does not work with torch"):
+        Learner(settings(llama, attention="varlen"), llama, 0, 1)
