@@ -173,13 +173,15 @@ def capability_has_a_point_before_the_end(settings: RunSettings) -> Mistake | No
     "rollout.prompts_per_step",
     "rollout.group_size",
     "rollout.max_completion_tokens",
+    "placement.mode",
 )
 def capability_items_fit_into_their_steps(settings: RunSettings) -> Mistake | None:
     rollout = settings.rollout
     most = SHARE * rollout.prompts_per_step * rollout.group_size * rollout.max_completion_tokens
     every = settings.capability.every_steps
     needed = math.ceil(LEAST_ITEMS * LEAST_TOKENS / most)
-    if settings.capability.items == 0 or every >= needed:
+    waits = settings.placement.mode == "shared"
+    if settings.capability.items == 0 or waits or every >= needed:
         return None
     why = (
         f"{SHARE:.0%} of a step's completion tokens are at most {most:.0f}, so {LEAST_ITEMS} answers take "
@@ -206,10 +208,9 @@ def capability_data_is_a_folder(settings: RunSettings) -> Mistake | None:
     return None if broken is None else Mistake("capability.data", data, *broken)
 
 
-@RULES.reading("capability.items", "placement.mode")
-def capability_needs_separate_placement(settings: RunSettings) -> Mistake | None:
-    items = settings.capability.items
-    if items == 0 or settings.placement.mode == "separate":
+@RULES.reading("heldout.waits", "placement.mode")
+def evaluation_waits_where_engines_sleep(settings: RunSettings) -> Mistake | None:
+    if settings.heldout.waits or settings.placement.mode == "separate":
         return None
     why = "with placement.mode=shared the engines sleep while the learner steps, and answers would be cut off"
-    return Mistake("capability.items", items, why, "set capability.items=0, or placement.mode=separate")
+    return Mistake("heldout.waits", False, why, "set heldout.waits=true, or placement.mode=separate")

@@ -53,8 +53,13 @@ def examined_probe(plan: PlacementPlan, contexts: Contexts, folder: Path, step: 
 
 def cost_line(plan: PlacementPlan, items: int, most_tokens: int) -> str:
     """What the probe costs, before it is paid. most_tokens: of all questions with answers of full length."""
-    budget = SHARE * plan.completion_tokens_per_step
     every = plan.settings.capability.every_steps
+    if plan.settings.placement.mode == "shared":
+        return (
+            f"capability probe: {items} items, at most {most_tokens:,} tokens; training waits for them "
+            f"before step 1 and every {every} steps, since engines and learner take turns"
+        )
+    budget = SHARE * plan.completion_tokens_per_step
     answers = min(items, int(budget * every / (most_tokens / items)))
     return (
         f"capability probe: {items} items, at most {most_tokens:,} tokens; training waits for them once, "

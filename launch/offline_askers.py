@@ -4,7 +4,9 @@ engines, by name, all behind one protocol, with journal, budget and a live line.
     async with open_askers({"big": settings}, journal, "prompts", local={"small": model}) as asked:
         answers = await asked.askers["small"].asker.ask(question)
 
-A command that is run again with the same journal asks only what was not answered.
+A command that is run again with the same journal asks only what was not answered. Ray and a model's engines
+start with the first question to it that the journal does not answer, so that a command whose answers are all
+there starts none.
 """
 
 import asyncio
@@ -12,6 +14,7 @@ import os
 from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 
@@ -24,9 +27,11 @@ from dynalign.configs.sections.pool import PoolSettings
 from dynalign.endpoint.ask import Endpoint
 from dynalign.endpoint.base import Answers, Asker, Question
 from dynalign.endpoint.opening import EndpointUse, open_answers, open_endpoints
+from dynalign.endpoint.outcome import Sender
 from dynalign.endpoint.preflight import Need, setting_mistakes
 from dynalign.endpoint.store import AnswerFile
 from dynalign.launch.local_model import LocalModel, local_model
+from dynalign.launch.on_demand import OnDemand, SenderOnDemand
 from dynalign.rollout.judges.respondents import AskedModel, Askers
 
 EVERY_S = 10.0
@@ -98,7 +103,8 @@ async def open_askers(
     open_pool: OpenPool | None = None,
     open_ray: OpenRay | None = None,
 ) -> AsyncIterator[OpenAskers]:
-    """Endpoints and local models, open, examined, and closed again.
+    """Endpoints, open and examined, and local models, whose engines start when they are needed; all of them
+    are closed again.
 
     endpoints: by name; their settings are at `<place>.<name>`. journal: the file of answers and bills, made
     if it is not there. purpose: under which questions are accounted, as `prompts`. local: models by name,
@@ -106,7 +112,8 @@ async def open_askers(
     by name. open_pool, open_ray: how engines are started; None: on Ray.
 
     Raises UserError with every mistake (no server there, a wrong key, an unknown model, a model that is not
-    here, a journal that cannot be used) before an engine is started, RunFailed when none can be started."""
+    here, a journal that cannot be used) before anything is asked. A question to a local model raises besides
+    UserError for a cluster that cannot be joined, and RunFailed where no engine can be started."""
     uses = {
         name: EndpointUse(f"{place}.{name}", settings, tuple(needs.get(name, ())))
         for name, settings in endpoints.items()
@@ -119,7 +126,7 @@ async def open_askers(
         answers = await opened.enter_async_context(open_answers(journal))
         found = dict(await opened.enter_async_context(open_endpoints(uses, answers, environment)))
         if models:
-            found |= await _on_engines(opened, models, answers, open_pool, open_ray)
+            found |= _on_engines(opened, models, answers, open_pool, open_ray)
         walls: list[BudgetReached] = []
         priced = {
             name: _priced(_Noting(endpoint.asker(purpose), walls), endpoint.model, endpoints.get(name))
@@ -147,24 +154,43 @@ def _models(
     return found
 
 
-async def _on_engines(
+def _on_engines(
     opened: AsyncExitStack,
     models: Mapping[str, LocalModel],
     answers: AnswerFile,
     open_pool: OpenPool | None,
     open_ray: OpenRay | None,
 ) -> dict[str, Endpoint]:
-    """The models on engines of their own. Ray is imported here: it takes seconds."""
-    if open_pool is None or open_ray is None:
-        from dynalign.launch.local_pool import open_local_pool, ray_for
+    """The models on engines of their own, none of which is started yet. Ray and the engines are closed after
+    whoever asks them."""
 
-        open_pool = open_pool or open_local_pool
-        open_ray = open_ray or ray_for
-    await opened.enter_async_context(open_ray(tuple(models.values())))
+    def ray_opened() -> AbstractAsyncContextManager[None]:
+        if open_ray is not None:
+            return open_ray(tuple(models.values()))
+        from dynalign.launch.local_pool import ray_for  # loads Ray, which takes seconds
+
+        return ray_for(tuple(models.values()))
+
+    ray = OnDemand(ray_opened)
+    opened.push_async_callback(ray.close)
+
+    @asynccontextmanager
+    async def engines(model: LocalModel) -> AsyncIterator[Sender]:
+        await ray.get()
+        if open_pool is not None:
+            of_model = open_pool(model)
+        else:
+            from dynalign.launch.local_pool import open_local_pool
+
+            of_model = open_local_pool(model)
+        async with of_model as sender:
+            yield sender
+
     found = {}
     for name, model in models.items():
-        sender = await opened.enter_async_context(open_pool(model))
-        found[name] = Endpoint(engine_settings(model), answers, sender)
+        sender = OnDemand(partial(engines, model))
+        opened.push_async_callback(sender.close)
+        found[name] = Endpoint(engine_settings(model), answers, SenderOnDemand(sender))
         opened.push_async_callback(found[name].close)
     return found
 

@@ -72,7 +72,8 @@ class HeldoutAnswer:
 
     Example:
 
-        HeldoutAnswer(score=2.7, completion="By days.", completion_tokens=4, truncated=False, version=12)
+        HeldoutAnswer(2.7, "By days.", completion_tokens=4, truncated=False, prompt_tokens=31, version_min=12,
+            version_max=12)
     """
 
     score: float | None
@@ -83,8 +84,12 @@ class HeldoutAnswer:
     """Tokens that were sampled, thinking included."""
     truncated: bool
     """Whether the completion was cut off at the limit."""
-    version: int
-    """The policy version, as a learner step, under which it was scored."""
+    prompt_tokens: int
+    """Tokens of the context that was answered."""
+    version_min: int
+    """Oldest version, as a learner step, of the tokens, and of the verdict where the policy judges."""
+    version_max: int
+    """Newest version of them."""
 
 
 class GroupMaker:
@@ -192,16 +197,22 @@ class GroupMaker:
 
         prompted: with the system prompt s, or without."""
         context = self.contexts.sampling_context if prompted else self.contexts.learning_context
+        context_ids = context(prompt.prompt)
         with self.generating:
             seed = request_seed(self.run.seed, "heldout", prompt.id)
-            result = await self._sample(context(prompt.prompt), seed)
+            result = await self._sample(context_ids, seed)
         text = self.contexts.answer(result.token_ids)
         seed = request_seed(self.run.seed, "heldout judge", prompt.id)
         with self.scoring:
             version, verdicts = await self._by(self.judge, prompt.prompt, [text], seed)
             (verdict,) = await self._vetoed(prompt.prompt, [text], verdicts, ("heldout veto", prompt.id))
-        truncated = result.finish_reason == "length"
-        return HeldoutAnswer(verdict.score, text, len(result.token_ids), truncated, version)
+        versions = {span.version for span in result.spans}
+        if self.judge.asks_policy or not versions:
+            versions.add(version)
+        tokens = len(result.token_ids)
+        cut = result.finish_reason == "length"
+        span = (min(versions), max(versions))
+        return HeldoutAnswer(verdict.score, text, tokens, cut, len(context_ids), *span)
 
     async def _sample(self, context_ids: tuple[int, ...], seed: int) -> EngineResult:
         most = self.run.rollout.max_completion_tokens

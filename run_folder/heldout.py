@@ -10,11 +10,12 @@ from statistics import fmean
 class HeldoutItem:
     """One held-out answer.
 
-    Example: `HeldoutItem(10, 1, "daily-0042", "How do I start?", False, 3.5, "Ask a friend.", 5, False)`.
+    Example: `HeldoutItem(10, 1, "daily-0042", "How do I start?", False, 3.5, "Ask a friend.", 5, False, 7,
+    8)`.
     """
 
     step: int
-    """Trained steps at the time of the evaluation; 0 before training."""
+    """Trained steps when the evaluation was complete; 0 before training."""
     lineage: int
     """The lineage that evaluated."""
     prompt_id: str
@@ -31,6 +32,17 @@ class HeldoutItem:
     """Its length, in tokens."""
     truncated: bool
     """Whether it was cut at `rollout.max_completion_tokens`."""
+    version_min: int | None = None
+    """Oldest version, in steps, of the answer's tokens and, where the policy judges, of its verdict; None in
+    a file of an earlier dynalign: that of `step`."""
+    version_max: int | None = None
+    """Newest version of them."""
+
+
+def oldest_version(items: Sequence[HeldoutItem]) -> int | None:
+    """The oldest version that an answer is of, in steps; None without any."""
+    versions = (item.step if item.version_min is None else item.version_min for item in items)
+    return min(versions, default=None)
 
 
 def reward_mean(items: Sequence[HeldoutItem], prompted: bool) -> float | None:

@@ -64,6 +64,12 @@ METRICS: tuple[Metric, ...] = (
         "reward",
     ),
     Metric(
+        "heldout_version_min",
+        "step",
+        "Oldest version that a held-out answer is of; the newest is that of the row's step at most.",
+        "reward",
+    ),
+    Metric(
         "frozen_judge_reward_mean",
         "points",
         "Mean score of the step's candidates by the initial policy as judge.",
@@ -167,6 +173,12 @@ METRICS: tuple[Metric, ...] = (
         "capability_tokens",
         "tokens",
         "Tokens that answers to the capability probe have read and written in the step.",
+        "throughput",
+    ),
+    Metric(
+        "evaluation_tokens",
+        "tokens",
+        "Tokens that held-out answers beside the groups have read and written in the step.",
         "throughput",
     ),
     Metric(

@@ -140,9 +140,10 @@ def read_heldout(run_folder: Path) -> list[HeldoutItem]:
     Raises RecordError for a line that is not an answer, or has an unknown format.
     """
     names = tuple(HeldoutItem.__slots__)
+    needed = tuple(name for name in names if not name.startswith("version_"))
     items = [
-        HeldoutItem(**{name: line[name] for name in names})
-        for line in _read_lines(run_folder / layout.HELDOUT, names)
+        HeldoutItem(**{name: line[name] for name in names if name in line})
+        for line in _read_lines(run_folder / layout.HELDOUT, needed)
     ]
     rows = _read_lines(run_folder / layout.METRICS, ("step", "lineage"))
     starts = _starts(

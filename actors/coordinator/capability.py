@@ -4,6 +4,8 @@
     point k      opened after step k, a multiple of every_steps, unless it is the last; looked at after each
                  step, waited for never; closed with its last answer, or after step k + every_steps, or the
                  run's last one, with what is there
+                 with placement.mode=shared, where engines and learner take turns: asked after step k, and
+                 waited for
 
 So every answer of point k is of a version from k to k + every_steps. Which point is open follows from the
 step and from `capability.jsonl` alone: a coordinator that takes another one's place goes on with it.
@@ -51,6 +53,7 @@ class CapabilityProbe:
         self._ledger = ledger
         self._log = log
         self._draw = draw
+        self._takes_turns = run.placement.mode == "shared"
         self._opened: ProbeItems | None = None
         self._points = dict(points)
 
@@ -58,17 +61,26 @@ class CapabilityProbe:
         """Whether the initial policy is still to be asked, which it can be at step 0 alone."""
         return self._draw is not None and step == BEFORE_TRAINING and BEFORE_TRAINING not in self._points
 
-    async def ask_initial(self) -> None:
-        """The initial policy's answers. Raises DeadlineExceeded without them."""
+    def waited_for(self, step: int) -> bool:
+        """Whether training waits for the point of `step`."""
+        if self._draw is None or not self._takes_turns:
+            return self.lacks_initial(step)
+        begins = step % self._run.capability.every_steps == 0
+        return begins and step < self._run.steps and self._unknown(step, step)
+
+    async def ask(self, step: int) -> None:
+        """The answers of the policy of `step`, waited for. Raises DeadlineExceeded without them."""
         items = await self._items()
-        answers = await self._ledger.probe(BEFORE_TRAINING, items.questions, self._run.deadlines.batch_s)
-        await self._keep(answers, BEFORE_TRAINING)
+        answers = await self._ledger.probe(step, items.questions, self._run.deadlines.batch_s)
+        await self._keep(answers, step)
 
     async def look(self, step: int) -> Mapping[str, float]:
         """Closes a point and opens the next where it is time. Returns the columns of the step's row: those of
         the point that ends with this step, else none."""
         if self._draw is None:
             return {}
+        if self._takes_turns:
+            return self._columns(step, step)
         every = self._run.capability.every_steps
         begins = step % every == 0
         columns = await self._closed(step - every if begins else step - step % every, step)
@@ -79,15 +91,27 @@ class CapabilityProbe:
     async def _closed(self, point: int, step: int) -> Mapping[str, float]:
         if point <= BEFORE_TRAINING:
             return {}
-        known = self._points.get(point)
-        # What another lineage has closed after this step was rolled back.
-        if known is None or (known[0].lineage != self._lineage and known[0].closed_step >= step):
+        if self._unknown(point, step):
             answers = await self._ledger.probe(point, (await self._items()).questions, 0.0)
             last = step in (point + self._run.capability.every_steps, self._run.steps)
             if answers.missing and not last:
                 return {}
             await self._keep(answers, step)
+        return self._columns(point, step)
+
+    def _unknown(self, point: int, step: int) -> bool:
+        """Whether a point is still to be closed after `step`."""
+        known = self._points.get(point)
+        if known is None or point == BEFORE_TRAINING:
+            return known is None
+        # What another lineage has closed after this step was rolled back.
+        return known[0].lineage != self._lineage and known[0].closed_step >= step
+
+    def _columns(self, point: int, step: int) -> Mapping[str, float]:
+        """The change of a point that was closed after `step`; none of another one, nor of the initial one."""
         # A coordinator that died between point and row has left the row to this one.
+        if point <= BEFORE_TRAINING or point not in self._points:
+            return {}
         if self._points[point][0].closed_step != step:
             return {}
         now = scores_of_items(self._points[point])

@@ -86,9 +86,7 @@ class Coordinator:
         self._learner = LearnerGroup(ranks, spec.run.deadlines)
         self._workers = WorkerGroup()
         self._steps = StepMonitor(
-            self.run,
-            self.folder,
-            spec.lineage,
+            spec,
             prompts,
             ledger,
             self._workers,

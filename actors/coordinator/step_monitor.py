@@ -9,15 +9,15 @@ from typing import Any
 from dynalign.actors.coordinator.alarm_watch import AlarmWatch
 from dynalign.actors.coordinator.capability import CapabilityProbe
 from dynalign.actors.coordinator.exporter import Exporter
-from dynalign.actors.coordinator.heldout import converged, evaluate
+from dynalign.actors.coordinator.heldout import HeldoutEvaluation
 from dynalign.actors.coordinator.pool_size import Decision, PoolSize
 from dynalign.actors.coordinator.step_row import WorkerTotals, step_row
 from dynalign.actors.coordinator.worker_group import WorkerGroup
 from dynalign.actors.ledger.protocol import LedgerCalls
-from dynalign.configs.schema import RunSettings
+from dynalign.actors.run_spec import RunSpec
 from dynalign.evaluation.suites.probe import ProbeDraw
 from dynalign.rollout.prompts import PromptSet
-from dynalign.run_folder.heldout import HeldoutItem, reward_by_step
+from dynalign.run_folder.heldout import HeldoutItem
 from dynalign.run_folder.metrics import MetricsLog, Row, read_capability, read_heldout, read_metrics
 from dynalign.run_folder.run_status import RunStatus, SupervisionStatus
 
@@ -31,27 +31,33 @@ class StepMonitor:
 
     def __init__(
         self,
-        run: RunSettings,
-        folder: Path,
-        lineage: int,
+        spec: RunSpec,
         prompts: PromptSet,
         ledger: LedgerCalls,
         workers: WorkerGroup,
         node_address: str,
         probe: ProbeDraw | None,
     ) -> None:
+        run = spec.run
+        folder = Path(spec.run_folder)
         self._run = run
         self._folder = folder
-        self._lineage = lineage
-        self._prompts = prompts
+        self._lineage = spec.lineage
         self._ledger = ledger
         self._workers = workers
-        self.exporter = Exporter(run, folder, lineage, node_address)
-        self._log = MetricsLog(folder, run.tensorboard, lineage)
+        self.exporter = Exporter(run, folder, spec.lineage, node_address)
+        self._log = MetricsLog(folder, run.tensorboard, spec.lineage)
         points = read_capability(folder) if run.capability.items else {}
-        self._capability = CapabilityProbe(run, lineage, ledger, self._log, probe, points)
+        self._capability = CapabilityProbe(run, spec.lineage, ledger, self._log, probe, points)
         self.alarms = AlarmWatch(run.alarms, read_metrics(folder))
-        self._rewards = reward_by_step(read_heldout(folder))
+        known = [
+            # What another lineage has evaluated after this step was rolled back.
+            item
+            for item in read_heldout(folder)
+            if item.step <= spec.step or item.lineage == spec.lineage
+        ]
+        self._heldout = HeldoutEvaluation(run, prompts, spec.lineage, ledger, known)
+        self._beside: list[HeldoutItem] = []
         self._ledger_before: Mapping[str, Any] = {}
         self._totals_before = WorkerTotals({})
         self._pool = PoolSize(run.rollout.workers.min, run.rollout.workers.max)
@@ -73,25 +79,24 @@ class StepMonitor:
         return there and not self._capability.lacks_initial(step)
 
     def evaluation_due(self, step: int) -> bool:
-        """Whether training waits for an evaluation after `step`: of held-out prompts, or of the initial
-        policy by the capability probe."""
-        return self._heldout_due(step) or self._capability.lacks_initial(step)
-
-    def _heldout_due(self, step: int) -> bool:
-        settings = self._run.heldout
-        return settings.prompts > 0 and (step % settings.every_steps == 0 or step == self._run.steps)
+        """Whether training waits for an evaluation after `step`, which was measured: of held-out prompts, or
+        by the capability probe."""
+        return self._heldout.due(step) or self._capability.waited_for(step)
 
     async def evaluate(self, step: int) -> list[HeldoutItem]:
-        """Held-out prompts, answered by the policy of `step`. They count once `measure` got them."""
-        if self._capability.lacks_initial(step):
-            await self._capability.ask_initial()
-        if not self._heldout_due(step):
-            return []
-        return await evaluate(self._run, self._prompts, self._ledger, step, self._lineage)
+        """Held-out prompts, answered by the policy of `step`, and the capability probe, as far as they are
+        due."""
+        if self._capability.waited_for(step):
+            await self._capability.ask(step)
+        return await self._heldout.ask(step) if self._heldout.due(step) else []
 
     async def measure(self, step: int) -> tuple[Mapping[str, Any], WorkerTotals]:
-        """Ledger and workers at the end of `step`, before an evaluation."""
-        return asdict(await self._ledger.status()), await self._workers.stats()
+        """Ledger and workers at the end of `step`, before an evaluation; what was answered beside the groups
+        is looked at."""
+        ledger = await self._ledger.status()
+        totals = await self._workers.stats()
+        self._beside = await self._heldout.look(step, ledger.evaluation)
+        return asdict(ledger), totals
 
     async def write_row(
         self,
@@ -103,17 +108,17 @@ class StepMonitor:
     ) -> None:
         """The row of `step`, to file and metrics. learned: what the learner measured, empty before step 1.
         ages: of each trained group's oldest token, in versions. measured: see `measure`. heldout: see
-        `evaluate`.
+        `evaluate`; without any, those that were answered beside the groups count.
         """
         ledger, totals = measured
         capability = await self._capability.look(step)
-        self._rewards |= reward_by_step(heldout)
-        self._log.write_heldout(heldout)
+        answered = heldout or self._beside
+        self._log.write_heldout(answered)
         row = step_row(
-            step, self._lineage, learned, self._ledger_before, ledger, self._totals_before, totals, heldout
+            step, self._lineage, learned, self._ledger_before, ledger, self._totals_before, totals, answered
         )
         self._ledger_before = ledger
-        # What an evaluation generates belongs to no step.
+        # What is generated while training waits belongs to no step.
         self._totals_before = await self._workers.stats() if heldout else totals
         row["worker_restarts"] = self._restarts()
         row |= capability
@@ -134,7 +139,7 @@ class StepMonitor:
 
     def converged(self) -> bool:
         """Whether the held-out reward rises no more."""
-        return converged(self._run.convergence, list(self._rewards.values()))
+        return self._heldout.converged()
 
     def close(self) -> None:
         """No more rows."""

@@ -7,7 +7,7 @@ from typing import Any
 
 from dynalign.learner.score_health import advantage_reliability
 from dynalign.rollout.ledger.values import LACKS_SIGNAL
-from dynalign.run_folder.heldout import HeldoutItem, reward_mean
+from dynalign.run_folder.heldout import HeldoutItem, oldest_version, reward_mean
 from dynalign.run_folder.metric_names import METRIC_NAMES
 from dynalign.run_folder.run_status import JudgeCost
 
@@ -50,6 +50,7 @@ def step_row(
         "policy_version": step,
         "heldout_reward_mean": reward_mean(heldout, prompted=False),
         "heldout_prompted_reward_mean": reward_mean(heldout, prompted=True),
+        "heldout_version_min": oldest_version(heldout),
         "workers": len(after.by_name),
     }
     if not learned:
@@ -60,10 +61,11 @@ def step_row(
     )
     row["unreadable_fraction"] = _unreadable_fraction(learned.get("unparsed_fraction"), ledger_before, ledger)
     row["straggler_wait_s"] = ledger["straggler_wait_s"] - ledger_before["straggler_wait_s"]
-    if ledger["probe_tokens"]:
-        was = ledger_before["probe_tokens"]
-        # A ledger that was restarted counts from 0 again.
-        row["capability_tokens"] = ledger["probe_tokens"] - (was if was <= ledger["probe_tokens"] else 0)
+    for name, total in (("capability_tokens", "probe_tokens"), ("evaluation_tokens", "heldout_tokens")):
+        if ledger[total]:
+            was = ledger_before[total]
+            # A ledger that was restarted counts from 0 again.
+            row[name] = ledger[total] - (was if was <= ledger[total] else 0)
     step_s = learned["step_s"]
     if after.by_name:
         row |= {

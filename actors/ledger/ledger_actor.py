@@ -124,7 +124,8 @@ class LedgerActor(WorkerCalls):
             self._files.train(planned, self._ledger.state)
             self._ledger.apply(planned)
             self._withheld.add(planned.withheld)
-            self._probes.committed()
+            reserves = (self._evaluations.reserve_tokens(), self._probes.reserve_tokens())
+            self._budget.committed(max(reserves))
             self._withheld_scores = ()
         # Repeated commits sync too: the first one may have failed here.
         await asyncio.to_thread(self._log.sync)
@@ -165,26 +166,28 @@ class LedgerActor(WorkerCalls):
 
     async def evaluate(
         self, evaluation: int, items: Sequence[EvaluationItem], deadline_s: float
-    ) -> tuple[EvaluationResult, ...]:
-        """Has held-out items answered by the policy of step `evaluation`, ahead of all training groups; the
-        results in their order. Repeated, it goes on with the results that are there. Raises DeadlineExceeded
-        with what is missing."""
-        self._evaluations.open(evaluation, items)
+    ) -> tuple[EvaluationResult, ...] | None:
+        """Has held-out items answered; the results in their order. Repeated, it goes on with the results that
+        are there.
+
+        deadline_s: to wait until all are there, ahead of all training groups and so by the policy of step
+        `evaluation`, with DeadlineExceeded and what is missing after that; 0: not to wait. They are then
+        asked beside the groups, of that policy and the next ones, and None says that some are missing.
+        """
+        self._evaluations.open(evaluation, items, beside=deadline_s <= 0.0)
         self._notify()
         until_s = self._clock() + deadline_s
         while True:
             self._tick()
             results = self._evaluations.results(evaluation)
-            if results is not None:
+            if results is not None or deadline_s <= 0.0:
                 return results
             await self._changes.wait(until_s, deadline_s, self._evaluations.waiting_reason)
 
     async def probe(self, probe: int, questions: Sequence[Question], deadline_s: float) -> ProbeAnswers:
-        """Has the policy of step `probe` and the steps after it answer questions; what there is of them.
-
-        Repeated, it goes on with the answers that are there. deadline_s: to wait until all are there, with
-        DeadlineExceeded after that; 0: not to wait."""
-        self._probes.open(probe, questions)
+        """Has the policy of step `probe` answer questions, or with deadline_s = 0 that one and the next ones;
+        what there is of the answers. Otherwise as `evaluate`."""
+        self._probes.open(probe, questions, beside=deadline_s <= 0.0)
         self._notify()
         until_s = self._clock() + deadline_s
         while True:
@@ -232,7 +235,9 @@ class LedgerActor(WorkerCalls):
             self._straggler_wait_s,
             self._workers_seen_s,
             self._withheld_scores,
-            self._probes.tokens,
+            self._probes.account.tokens,
+            self._evaluations.account.tokens,
+            self._evaluations.evaluation,
         )
 
 

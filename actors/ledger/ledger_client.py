@@ -88,9 +88,9 @@ class LedgerClient(ABC):
 
     async def evaluate(
         self, evaluation: int, items: Sequence[EvaluationItem], deadline_s: float
-    ) -> tuple[EvaluationResult, ...]:
+    ) -> tuple[EvaluationResult, ...] | None:
         answer = await self.ask("evaluate", evaluation, items, deadline_s, wait_s=deadline_s)
-        return cast(tuple[EvaluationResult, ...], answer)
+        return cast(tuple[EvaluationResult, ...] | None, answer)
 
     async def probe(self, probe: int, questions: Sequence[Question], deadline_s: float) -> ProbeAnswers:
         answer = await self.ask("probe", probe, questions, deadline_s, wait_s=deadline_s)

@@ -48,8 +48,12 @@ class LedgerStatus:
     """Lowest and highest score, in points, of the candidates that were withheld since the last commit; empty
     where none had a score, or where the ledger was restarted since."""
     probe_tokens: int = 0
-    """Tokens that answers to the capability probe have read and written since the ledger was opened, those of
-    the initial policy left out."""
+    """Tokens that answers to the capability probe have read and written beside groups since the ledger was
+    opened."""
+    heldout_tokens: int = 0
+    """The same of held-out answers."""
+    evaluation: int | None = None
+    """The newest held-out evaluation that is known, open or answered: the step after which it was opened."""
 
 
 def status_of(
@@ -59,9 +63,11 @@ def status_of(
     workers_seen_s: Mapping[str, float],
     withheld_scores: tuple[float, ...],
     probe_tokens: int,
+    heldout_tokens: int,
+    evaluation: int | None,
 ) -> LedgerStatus:
-    """workers_seen_s: worker to the time of its last call, on the clock of `now_s`. withheld_scores,
-    probe_tokens: as in `LedgerStatus`."""
+    """workers_seen_s: worker to the time of its last call, on the clock of `now_s`. The last four: as in
+    `LedgerStatus`."""
     granted_s = (lease.deadline_s - ledger.leases.lease_s for lease in ledger.state.leased.values())
     oldest_s = min(granted_s, default=None)
     return LedgerStatus(
@@ -76,4 +82,6 @@ def status_of(
         workers_seen_s_ago={worker: now_s - seen_s for worker, seen_s in sorted(workers_seen_s.items())},
         withheld_scores=withheld_scores,
         probe_tokens=probe_tokens,
+        heldout_tokens=heldout_tokens,
+        evaluation=evaluation,
     )

@@ -4,15 +4,16 @@ import asyncio
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgpack
 
 from dynalign.actors.ledger.ledger_spec import LedgerSpec, ledger_settings
 from dynalign.configs.errors import CheckpointError
 from dynalign.rollout import added_prompts
+from dynalign.rollout.ledger.evaluation_leases import EvaluationResult
 from dynalign.rollout.ledger.log import LedgerLog
-from dynalign.rollout.ledger.restore import opening, prompt_changes, restore
+from dynalign.rollout.ledger.restore import heldout_answers, opening, prompt_changes, restore
 from dynalign.rollout.ledger.rules import Ledger
 from dynalign.rollout.prompts import PromptOrder
 from dynalign.run_folder import durable, layout, owner, spool
@@ -22,8 +23,19 @@ ADDED = "added_prompts"
 """Where the files of added prompts are in a snapshot: hash → content."""
 
 
-async def open_ledger(spec: LedgerSpec, fsync: Callable[[int], object]) -> tuple[Ledger, LedgerLog]:
-    """The ledger and its log, in which the opening is on disk. fsync: see `LedgerLog`.
+class OpenedLedger(NamedTuple):
+    """What a run folder's ledger goes on from: `OpenedLedger(ledger, log, answered=())`."""
+
+    ledger: Ledger
+    """The rules' state."""
+    log: LedgerLog
+    """The log, in which the opening is on disk."""
+    answered: tuple[EvaluationResult, ...]
+    """Held-out answers of the newest evaluation of the lineage."""
+
+
+async def open_ledger(spec: LedgerSpec, fsync: Callable[[int], object]) -> OpenedLedger:
+    """The ledger of a run folder. fsync: see `LedgerLog`.
 
     Raises StaleLineage when another driver owns the run folder; CheckpointError, RecordError or StaleLineage
     if checkpoint, log and lineage do not fit together; OSError from the disk.
@@ -41,8 +53,9 @@ async def open_ledger(spec: LedgerSpec, fsync: Callable[[int], object]) -> tuple
     log.append(*missing, opening(ledger, snapshot, log.lines), durable=True)
     if snapshot is not None:
         await asyncio.to_thread(added_prompts.put_back, folder, snapshot.get(ADDED, {}))
+    answered = heldout_answers(log.lines, spec.lineage)
     log.lines = ()  # the ledger has what it needs of them; a long run's lines would fill the memory
-    return ledger, log
+    return OpenedLedger(ledger, log, answered)
 
 
 def _read_snapshot(folder: Path, step: int) -> dict[str, Any]:

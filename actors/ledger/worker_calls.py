@@ -21,6 +21,7 @@ from dynalign.actors.ledger.prompt_intake import PromptIntake
 from dynalign.actors.ledger.protocol import Known
 from dynalign.actors.ledger.withheld_file import WithheldFile
 from dynalign.actors.packed_calls import PackedCalls
+from dynalign.rollout.ledger.beside_budget import BesideBudget
 from dynalign.rollout.ledger.evaluation_leases import (
     EvaluationLeases,
     EvaluationResult,
@@ -80,17 +81,20 @@ class WorkerCalls(PackedCalls):
         logs.configure(
             spec.run, "ledger", lambda: self._newest.version.label if self._newest.version else "-"
         )
-        self._ledger, self._log = await open_ledger(spec, self._fsync)
+        self._ledger, self._log, answered = await open_ledger(spec, self._fsync)
         prompts = (spec.prompts_count, spec.prompts_hash)
         self._intake = PromptIntake(self._folder, *prompts, self._ledger, self._log)
         self._intake.take()
         self._withheld = WithheldFile(self._folder, self._ledger)
         await asyncio.to_thread(self._withheld.open)
         self._leases = self._ledger.leases
-        before = self._ledger.attempts_before
-        self._evaluations = EvaluationLeases(self._leases, spec.lineage, before)
-        poison_attempts = spec.run.supervision.poison_attempts
-        self._probes = ProbeLeases(self._leases, spec.lineage, poison_attempts, before)
+        self._budget = BesideBudget()
+        run = spec.run
+        most_tokens = run.prompts.max_tokens + run.rollout.max_completion_tokens
+        mine = (self._leases, spec.lineage, self._budget)
+        attempts = (run.supervision.poison_attempts, self._ledger.attempts_before)
+        self._evaluations = EvaluationLeases(*mine, most_tokens, *attempts, answered)
+        self._probes = ProbeLeases(*mine, *attempts)
         gc.freeze()  # a collection that walks through all objects of the libraries stops every call for 60 ms
         self._started.set()
 
@@ -110,7 +114,8 @@ class WorkerCalls(PackedCalls):
         known: Known = None,
     ) -> LedgerAnswer:
         """Up to `max_groups` leases, held-out ones first; none when there is nothing to lease for `wait_s`.
-        One more, of the capability probe, may be beside them, which takes no slot of a group.
+        One more, of an evaluation or the capability probe, may be beside them, which takes no slot of a
+        group.
 
         holds_other_leases: the worker works on something, so it gets no prompt under quarantine. A worker
         that is gone gets nothing: its last call may still wait here.
@@ -149,7 +154,7 @@ class WorkerCalls(PackedCalls):
         holds_other_leases: as for `lease`, these groups not counted."""
         self._tick(worker)
         outcomes = [self._ledger.report(each.group) for each in delivered]
-        self._probes.earn(sum(each.completion_tokens for each in delivered))
+        self._budget.earn(sum(each.completion_tokens for each in delivered))
         for each, outcome in zip(delivered, outcomes, strict=True):
             if outcome == "withheld" and each.withheld is not None:
                 self._withheld.told(worker, each)
@@ -187,6 +192,8 @@ class WorkerCalls(PackedCalls):
         """Takes the answer to a held-out lease. Returns `scored`, `late` or `repeated`, as `report` does."""
         self._tick(worker)
         outcome = self._evaluations.report(result)
+        if outcome == "scored":
+            self._log.append(result, durable=False)
         self._notify()
         return outcome
 

@@ -1,5 +1,5 @@
-"""A worker's leases: as many in flight as it has slots, each renewed until its group is reported. One of the
-capability probe may be beside them, in no slot.
+"""A worker's leases: as many in flight as it has slots, each renewed until its group is reported. One of an
+evaluation or the capability probe may be beside them, in no slot.
 
     run       waits for: reports, free slots, leases           unblocked by: `deliver`; the ledger's capacity
               one call reports all groups that were delivered meanwhile and takes leases for their slots
@@ -25,7 +25,6 @@ from dynalign.actors.worker.version_news import VersionNews
 from dynalign.configs.errors import DeadlineExceeded
 from dynalign.configs.sections.deadlines import DeadlineSettings
 from dynalign.rollout.ledger.kinds import AnyKey, AnyLease
-from dynalign.rollout.ledger.probe_leases import ProbeLease
 from dynalign.rollout.ledger.values import Delivered, Lease, ScoredGroup, WithheldScores
 from dynalign.run_folder import layout, spool
 
@@ -200,7 +199,7 @@ class LeaseLoop:
                 self._idle_s += self._clock() - self._idle_from_s
             task = group.create_task(self._in_time(lease))
             self._tasks[lease.key] = task
-            if isinstance(lease, ProbeLease) and lease.beside:
+            if lease.beside:
                 self._beside.add(lease.key)
             task.add_done_callback(partial(self._task_done, lease.key))
 

@@ -214,6 +214,9 @@ class RolloutWorker:
                 answer.completion_tokens,
                 completion=answer.completion,
                 truncated=answer.truncated,
+                prompt_tokens=answer.prompt_tokens,
+                version_min=answer.version_min,
+                version_max=answer.version_max,
             ),
         )
 

@@ -7,7 +7,8 @@ from dynalign.configs.section import NotNegative, Positive, Section
 LEAST_ITEMS = 30
 """With fewer items a standard error of paired differences means nothing."""
 SHARE = 0.05
-"""Tokens that answers to the probe may take, as a share of the completion tokens of the training groups."""
+"""Tokens that answers beside the training groups may take, to the probe and of held-out prompts together, as
+a share of the groups' completion tokens."""
 LEAST_TOKENS = 16
 """No question with its chat template and its answer has fewer."""
 
@@ -15,7 +16,7 @@ LEAST_TOKENS = 16
 class CapabilitySettings(Section):
     """Items with verifiable answers, asked of the policy during training without the system prompt, and
     compared with the answers of the initial policy. Workers answer them beside their groups, within 5 % of
-    the tokens that they sample for training.
+    the tokens that they sample for training; with placement.mode=shared training waits for them.
 
     Example: `{items: 200, every_steps: 20}`.
     """
@@ -24,7 +25,7 @@ class CapabilitySettings(Section):
     """Items, drawn once for the whole run; 0: no probe. The suite `quick` has 240."""
     every_steps: Positive = 10
     """Steps from one point to the next. The answers of the point of step k are of versions k to
-    k + every_steps."""
+    k + every_steps, with placement.mode=shared of version k."""
     suite: Literal["quick", "paper", "safety"] = "quick"
     """Whose tasks the items are of, as in `dynalign evaluate`. The items of `quick` come with dynalign."""
     data: str | None = None

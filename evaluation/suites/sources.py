@@ -11,6 +11,8 @@ from dynalign.evaluation.suites.tasks import OWN_ITEMS, SuiteTask
 
 ENDINGS = (".jsonl", ".json", ".csv", ".parquet")
 """Of the files that are read."""
+REACHED = "let the hub be reached: HF_ENDPOINT names it, HF_TOKEN opens a set whose licence was accepted"
+"""What else helps where a set cannot be fetched."""
 
 
 def rows_of(task: SuiteTask, data: Path | None) -> list[Row]:
@@ -83,7 +85,8 @@ def _from_hub(task: SuiteTask, data: Path | None) -> list[Row]:
         if data is not None:
             rule = f"has no file in {data}, {rule}"
         place = f"the data set {source.path} of {task.name}"
-        raise UserError([Mistake(place, None, rule, _way(task))]) from None
+        remedy = f"{_way(task)}, or {REACHED}"
+        raise UserError([Mistake(place, None, rule, remedy)]) from None
     return [dict(row) for row in found]
 
 

@@ -1,5 +1,6 @@
 """The placement plan as text: aligned lines, every figure beside its formula."""
 
+import math
 from collections.abc import Iterable, Iterator
 
 from dynalign.configs.sections.capability import SHARE
@@ -91,6 +92,7 @@ def _flow(plan: PlacementPlan) -> list[str]:
         *(pool if plan.pool is not None else ()),
         *_gateway(plan),
         _row("step", "", f"{plan.candidates_per_step:,}", step),
+        *_heldout(plan),
         *_capability(plan),
     ]
 
@@ -100,12 +102,34 @@ def _capability(plan: PlacementPlan) -> list[str]:
     probe = plan.settings.capability
     if probe.items == 0:
         return []
+    if plan.settings.placement.mode == "shared":
+        note = f"items at most, before step 1 and every {probe.every_steps} steps; training waits for them"
+        return [_row("capability probe", "each engine", f"{probe.items:,}", note)]
     budget = SHARE * plan.completion_tokens_per_step
     note = (
         f"items at most, all of them before step 1; then {SHARE:.0%} of a step's completion tokens, at most "
         f"{budget:,.0f}, {probe.every_steps} steps a point"
     )
     return [_row("capability probe", "each engine, beside", f"{probe.items:,}", note)]
+
+
+def _heldout(plan: PlacementPlan) -> list[str]:
+    """How long held-out answers beside the groups take; nothing where training waits for them.
+
+    An answer is taken to be as long as a training candidate: it has the same limit.
+    """
+    heldout = plan.settings.heldout
+    if heldout.waits or heldout.prompts == 0:
+        return []
+    answers = heldout.prompts * (2 if heldout.prompted else 1)
+    steps = math.ceil(answers / (SHARE * plan.candidates_per_step))
+    note = (
+        f"answers at most; at {SHARE:.0%} of a step's completion tokens they take about {steps:,} steps, "
+        f"every {heldout.every_steps}"
+    )
+    if steps > heldout.every_steps:
+        note += f": set heldout.every_steps={steps}, or fewer heldout.prompts, or an evaluation is left out"
+    return [_row("held-out answers", "each engine, beside", f"{answers:,}", note)]
 
 
 def _gateway(plan: PlacementPlan) -> list[str]:

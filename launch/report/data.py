@@ -19,7 +19,7 @@ from dynalign.endpoint.budget import AccountTotal, totals_in
 from dynalign.evaluation.statistics.estimates import Estimate, mean_interval, ratio_interval
 from dynalign.rollout.arrow_schema import decode, to_group
 from dynalign.run_folder import layout
-from dynalign.run_folder.heldout import HeldoutItem
+from dynalign.run_folder.heldout import HeldoutItem, oldest_version
 from dynalign.run_folder.metrics import Row, read_heldout, read_metrics
 
 FIRST_SAMPLED_STEPS = 3
@@ -268,6 +268,12 @@ def heldout_curve(run: Run, prompted: bool) -> Curve:
     for step, mean in run.column("heldout_prompted_reward_mean" if prompted else "heldout_reward_mean"):
         found.setdefault(step, Estimate(mean))
     return sorted(found.items(), key=lambda pair: pair[0])
+
+
+def heldout_age(run: Run) -> int:
+    """How much older than its figure's step the oldest held-out answer is, in steps: 0 where training waited
+    for all of them."""
+    return max((item.step - (oldest_version([item]) or 0) for item in run.heldout), default=0)
 
 
 def heldout_change(run: Run, prompted: bool) -> Estimate | None:

@@ -10,6 +10,7 @@ from dynalign.launch.report.data import (
     Run,
     capability_curve,
     gap_curve,
+    heldout_age,
     heldout_curve,
     training_curve,
 )
@@ -66,6 +67,8 @@ def _lines(
 
 
 def _reward(run: Run) -> ReportSection:
+    age = heldout_age(run)
+    versions = f"They are of the version of their step, and of up to {age} before. " if age else ""
     yardstick = (
         "The judge is the policy itself, so the yardstick moves with training: read these curves beside the "
         "judge's health and the answers themselves."
@@ -84,7 +87,7 @@ def _reward(run: Run) -> ReportSection:
             ),
         ],
         "Training: mean over the means of the step's trained groups, with the system prompt. "
-        "Held-out: mean over prompts, one answer each. "
+        f"Held-out: mean over prompts, one answer each. {versions}"
         "Bands: 95 % intervals (Student's t) over groups and over prompts; "
         "a band wider than the picture is cut.",
         marks=_resumed(run),

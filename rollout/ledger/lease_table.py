@@ -38,6 +38,13 @@ class HeldLease(Protocol):
     def deadline_s(self) -> float: ...
     @property
     def prompt(self) -> PromptId: ...
+    @property
+    def beside(self) -> bool:
+        """Whether it takes no slot of a training group."""
+
+    @property
+    def suspect(self) -> bool:
+        """Whether its prompt comes under quarantine when its worker dies."""
 
 
 class LeaseKind(Protocol):
@@ -68,10 +75,13 @@ class LeaseKind(Protocol):
 
 
 class BesideKind(LeaseKind, Protocol):
-    """A kind that is also leased beside the others, one lease to a worker."""
+    """A kind that is also leased beside the others. Its leases that are beside are never suspect."""
 
     def waiting_beside(self) -> Iterable[int]:
-        """What may be leased so now, the first one first."""
+        """What is to be leased so, the first one first."""
+
+    def affordable(self) -> bool:
+        """Whether the first of them may be leased now."""
 
 
 class LeaseTable:
@@ -84,7 +94,8 @@ class LeaseTable:
         self.lease_s = lease_s
         self.quarantine = quarantine
         self.kinds: dict[str, LeaseKind] = {}
-        self._beside: tuple[str, BesideKind] | None = None
+        self._beside: dict[str, BesideKind] = {}
+        """The kinds that are also leased beside the others; the first one has the next turn."""
         self._held: dict[Hashable, HeldLease] = {}
         self._until_s: dict[Hashable, float] = {}
         self._of_worker: dict[str, dict[Hashable, None]] = {}
@@ -98,9 +109,9 @@ class LeaseTable:
         self.kinds = {name: kind, **self.kinds}
 
     def add_beside(self, name: str, kind: BesideKind) -> None:
-        """The same, and `lease_beside` serves it. Its prompts never come under quarantine."""
+        """The same, and `lease_beside` serves it in its turn."""
         self.add(name, kind)
-        self._beside = (name, kind)
+        self._beside[name] = kind
 
     def lease(self, worker: str, wanted: int, now_s: float, holds_other_leases: bool = False) -> list[Any]:
         """Up to `wanted` leases; a prompt under quarantine only alone.
@@ -121,28 +132,30 @@ class LeaseTable:
         return leases
 
     def lease_beside(self, worker: str, now_s: float) -> list[Any]:
-        """At most one lease of the kind that is served beside the others; none to a worker that has one.
+        """At most one lease beside the others; none to a worker that has one.
 
-        Nor to any while a prompt under quarantine waits or is in the worker's hands: the worker that is to
-        have such a prompt has to run empty, and has nothing else then.
+        The kinds that have something to lease so take turns. One whose turn it is and that cannot afford it
+        yet is waited for, since cheaper answers of another kind would spend for ever what it needs.
+
+        Nor does any worker get one while a prompt under quarantine waits or is in its hands: the worker that
+        is to have such a prompt has to run empty, and has nothing else then.
         """
-        if self._beside is None or self.holds_quarantined(worker) or self._quarantined_waits():
+        if self.holds_quarantined(worker) or self._quarantined_waits():
             return []
-        name, kind = self._beside
-        if any(lease.kind == name for lease in self.of_worker(worker)):
+        found = self._next_beside()
+        if found is None or any(lease.beside for lease in self.of_worker(worker)):
             return []
-        leases = [
-            kind.grant(waiting, worker, now_s + self.lease_s) for waiting in islice(kind.waiting_beside(), 1)
-        ]
-        for lease in leases:
-            self._hold(lease, alone=False)
-        return leases
+        name, waiting = found
+        kind = self._beside.pop(name)
+        self._beside[name] = kind
+        lease = kind.grant(waiting, worker, now_s + self.lease_s)
+        self._hold(lease, alone=False)
+        return [lease]
 
     def something_waits(self) -> bool:
         """Whether there is anything to lease for anybody."""
-        kinds = self.kinds.values()
-        beside = () if self._beside is None else self._beside[1].waiting_beside()
-        return any(True for kind in kinds for _ in kind.waiting()) or any(True for _ in beside)
+        waits = any(True for kind in self.kinds.values() for _ in kind.waiting())
+        return waits or self._next_beside() is not None
 
     def get(self, key: Hashable) -> Any:
         """The current lease with this key; None if it is void."""
@@ -158,9 +171,7 @@ class LeaseTable:
 
     def holds_quarantined(self, worker: str) -> bool:
         """Whether the worker holds a prompt under quarantine, so that it is to get nothing else."""
-        return bool(self.quarantine) and any(
-            lease.prompt in self.quarantine for lease in self.of_worker(worker)
-        )
+        return bool(self.quarantine) and any(map(self._quarantined, self.of_worker(worker)))
 
     def renew(self, worker: str, keys: Iterable[Any], now_s: float) -> list[Any]:
         """Extends the worker's leases by lease_s.
@@ -223,7 +234,7 @@ class LeaseTable:
         Returns what the kinds say, a value per lease.
         """
         held = self.of_worker(worker)
-        blamed = [lease for lease in held if self._beside is None or lease.kind != self._beside[0]]
+        blamed = [lease for lease in held if lease.suspect]
         alone = len(held) == len(blamed) == 1 and self._only.get(worker) == held[0].key
         self.quarantine.admit(lease.prompt for lease in blamed)
         if alone:
@@ -249,9 +260,20 @@ class LeaseTable:
             for waiting in kind.waiting():
                 if alone or not self.quarantine or kind.prompt_of(waiting) not in self.quarantine:
                     return kind, waiting
-                if not any(lease.prompt in self.quarantine for lease in self._held.values()):
+                if not any(map(self._quarantined, self._held.values())):
                     return None
         return None
+
+    def _next_beside(self) -> tuple[str, int] | None:
+        """The kind whose turn it is and what of it is next; None if there is nothing, or if it has to
+        wait."""
+        for name, kind in self._beside.items():
+            for waiting in islice(kind.waiting_beside(), 1):
+                return (name, waiting) if kind.affordable() else None
+        return None
+
+    def _quarantined(self, lease: HeldLease) -> bool:
+        return lease.suspect and lease.prompt in self.quarantine
 
     def _quarantined_waits(self) -> bool:
         return bool(self.quarantine) and any(

@@ -1,9 +1,9 @@
 """The ledger's log: one JSON line per event. The ledger is the newest checkpoint plus this log.
 
-A commit is synced before it is acknowledged. The line of a scored group is not: if the machine dies with it,
-the group is generated again. Each line carries a format number and a checksum. A rollback does not cut the
-file: a `LineageStart` line says from where a lineage goes on, and `committed` resolves which commits lead to
-the final weights.
+A commit is synced before it is acknowledged. The line of a scored group, or of a held-out answer, is not: if
+the machine dies with it, it is generated again. Each line carries a format number and a checksum. A rollback
+does not cut the file: a `LineageStart` line says from where a lineage goes on, and `committed` resolves
+which commits lead to the final weights.
 
 Opening replaces the file by a copy. A ledger that was taken for dead and wakes up still holds the file
 before, so whatever it writes reaches nobody, and it can see that it was replaced.
@@ -19,11 +19,12 @@ from typing import Any
 import xxhash
 
 from dynalign.configs.errors import RecordError, ReplacedLedger
+from dynalign.rollout.ledger.evaluation_leases import EvaluationKey, EvaluationResult
+from dynalign.rollout.ledger.log_lines import LogLine
 from dynalign.rollout.ledger.values import (
     Break,
     Commit,
     LineageStart,
-    LogLine,
     PromptChange,
     Scored,
     ScoredGroup,
@@ -128,6 +129,9 @@ def encode(line: LogLine) -> bytes:
     if isinstance(line, Scored):
         group = line.group._asdict()
         body = {"group": group | asdict(group.pop("entry")), "born": line.leased_at_version}
+    elif isinstance(line, EvaluationResult):
+        answer = asdict(line)
+        body = answer | answer.pop("key")
     else:
         body = line._asdict()
     text = _canonical({"format": FORMAT, "kind": _KINDS[type(line)], **body})
@@ -156,7 +160,7 @@ def _whole(path: Path, content: bytes) -> tuple[LogLine, ...]:
                 raise _damaged(path, number, error) from error
             hole = hole or (number, error)
             continue
-        if hole is not None and not isinstance(line, Scored):
+        if hole is not None and not isinstance(line, Scored | EvaluationResult):
             raise _damaged(path, *hole) from hole[1]  # this line was synced, and so all before it
         lines.append(line)
     return tuple(lines)
@@ -178,7 +182,7 @@ def committed(lines: Iterable[LogLine]) -> tuple[Commit, ...]:
                 histories[line.lineage] = [commit for commit in parent if commit.step <= line.step]
             case Commit():
                 histories.setdefault(line.lineage, []).append(line)
-            case Scored() | Break() | PromptChange():
+            case Scored() | Break() | PromptChange() | EvaluationResult():
                 pass
     return tuple(histories[max(histories)]) if histories else ()
 
@@ -189,6 +193,7 @@ _KINDS: dict[type[LogLine], str] = {
     Commit: "commit",
     Break: "break",
     PromptChange: "prompts",
+    EvaluationResult: "heldout",
 }
 
 
@@ -220,6 +225,9 @@ def _decode(text: bytes) -> LogLine:
             return Break(**body | {"workers": tuple(body["workers"])})
         case "prompts":
             return PromptChange(**body | {"dropped": tuple(body["dropped"])})
+        case "heldout":
+            key = EvaluationKey(*(body.pop(name) for name in ("evaluation", "item", "attempt", "lineage")))
+            return EvaluationResult(key, **body)
     raise ValueError(f"kind {kind!r}")
 
 

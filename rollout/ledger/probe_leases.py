@@ -3,16 +3,10 @@
 It enters neither the capacity nor the conservation law of the training groups, and is kept in memory only: a
 ledger that restarts has none, and the coordinator opens it again.
 
-The initial policy's answers (probe 0) are leased ahead of everything, as held-out prompts are: they can only
-be had before step 1. Every later probe is leased *beside*: to a worker that has no such lease, in no slot of
-a training group, and only while the budget has room for one more answer.
-
-    budget   + SHARE · completion tokens   of every group that is reported
-             − the largest answer so far   when a question is leased (its own bound before the first answer)
-             + what the answer did not use when it is reported; nothing when its worker is lost
-             no more than one answer of it outlives a commit
-
-So the tokens of a step's answers are at most SHARE of its completion tokens, and one answer.
+A probe that training waits for is leased ahead of everything, as such held-out prompts are: that of the
+initial policy, whose answers can only be had before step 1, and every one where learner and engines take
+turns. Every other probe is leased *beside*: to a worker that has no such lease, in no slot of a training
+group, and only while `BesideBudget` has room for one more answer.
 """
 
 from collections import Counter
@@ -21,13 +15,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 from dynalign.configs.errors import LedgerError
-from dynalign.configs.sections.capability import SHARE
 from dynalign.endpoint.base import Answers, Question
+from dynalign.rollout.ledger.beside_budget import BesideAccount, BesideBudget
 from dynalign.rollout.ledger.lease_table import LeaseTable
 from dynalign.rollout.ledger.values import PromptId
-
-BASELINE = 0
-"""The probe of the initial policy."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +63,10 @@ class ProbeLease:
     """Name of the worker that holds it."""
     beside: bool
     """Whether it takes no slot of a training group."""
+
+    @property
+    def suspect(self) -> bool:
+        return False
 
     @property
     def key(self) -> ProbeKey:
@@ -122,23 +117,26 @@ class ProbeAnswers:
 class ProbeLeases:
     """The open probe, in one lineage, leased through `leases`.
 
-    poison_attempts: workers in a row that may be lost with a question in hand, before it is given up.
-    attempts_before: as of `EvaluationLeases`.
+    budget: for what is leased beside groups. poison_attempts: workers in a row that may be lost with a
+    question in hand, before it is given up. attempts_before: as of `EvaluationLeases`.
     """
 
     def __init__(
-        self, leases: LeaseTable, lineage: int, poison_attempts: int, attempts_before: int = 0
+        self,
+        leases: LeaseTable,
+        lineage: int,
+        budget: BesideBudget,
+        poison_attempts: int,
+        attempts_before: int = 0,
     ) -> None:
         self.leases = leases
         self.lineage = lineage
+        self.account = BesideAccount(budget)
         self.probe: int | None = None
-        self.tokens = 0
-        """Tokens of the answers beside groups, since the ledger was opened."""
-        self.budget_tokens = 0.0
-        """Tokens that may be spent; below 0 where an answer took more than any before it."""
         self._poison_attempts = poison_attempts
         self._attempts_before = attempts_before
         self._questions: tuple[Question, ...] = ()
+        self._beside = False
         self._pending: list[int] = []
         self._results: dict[int, ProbeResult] = {}
         self._leased: dict[int, tuple[ProbeKey, int]] = {}
@@ -146,57 +144,52 @@ class ProbeLeases:
         self._attempts: list[int] = []
         self._lost: Counter[int] = Counter()
         """Item to the workers that were lost with it since it was last answered."""
-        self._largest_tokens = 0
         leases.add_beside("probe", self)
 
-    def open(self, probe: int, questions: Sequence[Question]) -> None:
+    def open(self, probe: int, questions: Sequence[Question], beside: bool) -> None:
         """Replaces the probe before it, whose leases become void.
 
-        Opening the same one again changes nothing. Raises LedgerError for the same one with other questions,
-        and for an earlier one, which only a coordinator that was replaced asks for.
+        Opening the same one again changes nothing but how what is left is leased. Raises LedgerError for the
+        same one with other questions, and for an earlier one, which only a coordinator that was replaced asks
+        for.
         """
         if self.probe is not None and probe < self.probe:
             raise LedgerError(f"probe {probe} is over: {self.probe} is open")
         if probe == self.probe:
             if self._questions != tuple(questions):
                 raise LedgerError(f"probe {probe} is open with other questions")
+            self._beside = beside
             return
         for key, _ in self._leased.values():
             self.leases.release(key)
         self.probe = probe
         self._questions = tuple(questions)
+        self._beside = beside
         self._pending = list(range(len(questions)))
         self._attempts = [self._attempts_before] * len(questions)
         self._leased = {}
         self._results = {}
 
-    # ---- the budget
-
-    def earn(self, completion_tokens: int) -> None:
-        """A training group of so many tokens was reported."""
-        self.budget_tokens += SHARE * completion_tokens
-
-    def committed(self) -> None:
-        """A step ends: what it has left is not spent in another one, except for one answer."""
-        self.budget_tokens = min(self.budget_tokens, float(self._reserve()))
-
-    def _reserve(self) -> int:
-        """Tokens to set aside for the next question; 0 if none waits."""
-        if self._largest_tokens or not self._pending:
-            return self._largest_tokens
+    def reserve_tokens(self) -> int:
+        """Tokens to set aside for the next question beside groups; 0 if none is to be asked so."""
+        if not self._beside or not self._pending:
+            return 0
         question = self._questions[self._pending[0]]
-        return question.max_tokens + sum(len(message.content) for message in question.messages)
+        bound = question.max_tokens + sum(len(message.content) for message in question.messages)
+        return self.account.reserve(bound)
 
     # ---- as a kind of lease
 
     def waiting(self) -> Iterable[int]:
-        """The initial policy's questions, which are leased as any other kind."""
-        return self._pending if self.probe == BASELINE else ()
+        """Questions of a probe that training waits for."""
+        return () if self._beside else self._pending
 
     def waiting_beside(self) -> Iterable[int]:
-        """Questions that may be leased beside training groups now."""
-        affordable = self.probe != BASELINE and self.budget_tokens >= self._reserve()
-        return self._pending if affordable else ()
+        """Those of one that is leased beside groups."""
+        return self._pending if self._beside else ()
+
+    def affordable(self) -> bool:
+        return self.account.affords(self.reserve_tokens())
 
     def prompt_of(self, waiting: int) -> PromptId:
         return PromptId("probe", waiting)
@@ -204,9 +197,8 @@ class ProbeLeases:
     def grant(self, waiting: int, worker: str, deadline_s: float) -> ProbeLease:
         """The next attempt at question `waiting`."""
         assert self.probe is not None  # without one nothing waits
-        beside = self.probe != BASELINE
-        reserve = self._reserve() if beside else 0
-        self.budget_tokens -= reserve
+        reserve = self.reserve_tokens()
+        self.account.set_aside(reserve)
         self._pending.remove(waiting)
         self._attempts[waiting] += 1
         lease = ProbeLease(
@@ -219,7 +211,7 @@ class ProbeLeases:
             self.probe,
             deadline_s,
             worker,
-            beside,
+            self._beside,
         )
         self._leased[waiting] = (lease.key, reserve)
         return lease
@@ -250,10 +242,7 @@ class ProbeLeases:
             return "late"
         self.leases.release(result.key)
         _, reserve = self._leased.pop(result.item)
-        self._largest_tokens = max(self._largest_tokens, result.tokens)
-        if lease.beside:
-            self.budget_tokens += reserve - result.tokens
-            self.tokens += result.tokens
+        self.account.answered(result.tokens, reserve, lease.beside)
         self._lost.pop(result.item, None)
         self._results[result.item] = result
         return "scored"
@@ -266,7 +255,7 @@ class ProbeLeases:
         return ProbeAnswers(probe, results, len(self._questions) - len(results))
 
     def waiting_reason(self) -> str:
-        """What the initial policy's answers wait for, as a sentence."""
+        """What a probe that training waits for lacks, as a sentence."""
         return (
             f"the capability probe of step {self.probe}: {len(self._results)} of {len(self._questions)} "
             f"questions answered, {len(self._leased)} leased, {len(self._pending)} pending"

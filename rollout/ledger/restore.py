@@ -15,7 +15,9 @@ from typing import Any
 
 from dynalign.configs.errors import CheckpointError, RecordError, StaleLineage
 from dynalign.rollout.ledger.age_bound import meetable
+from dynalign.rollout.ledger.evaluation_leases import EvaluationResult
 from dynalign.rollout.ledger.lease_table import LeaseTable
+from dynalign.rollout.ledger.log_lines import LogLine
 from dynalign.rollout.ledger.quarantine import Quarantine
 from dynalign.rollout.ledger.rules import Ledger
 from dynalign.rollout.ledger.state import LedgerState, Unpacked, unpack
@@ -26,7 +28,6 @@ from dynalign.rollout.ledger.values import (
     DrawOrder,
     LedgerSettings,
     LineageStart,
-    LogLine,
     PromptChange,
     PromptId,
     Scored,
@@ -99,6 +100,14 @@ def prompt_changes(lines: Iterable[LogLine], known: Sequence[PromptChange] = ())
     return tuple(found.values())
 
 
+def heldout_answers(lines: Iterable[LogLine], lineage: int) -> tuple[EvaluationResult, ...]:
+    """The answers of the newest evaluation of `lineage`. An earlier lineage's are asked again: it may have
+    gone on under policies that are gone."""
+    mine = [line for line in lines if isinstance(line, EvaluationResult) and line.lineage == lineage]
+    newest = max((line.key.evaluation for line in mine), default=0)
+    return tuple(line for line in mine if line.key.evaluation == newest)
+
+
 def _changed(order: DrawOrder, changes: Iterable[PromptChange]) -> DrawOrder:
     for change in changes:
         try:
@@ -120,8 +129,8 @@ def compacted(lines: Sequence[LogLine], ledger: Ledger, step: int) -> Sequence[L
     later one needs.
 
     Before the cut the history stays (lineages, commits and changes of the prompts, for audits and for the
-    numbering of attempts), and so does the newest death of each prompt that was still under quarantine. What
-    was scored before the cut is in the checkpoint.
+    numbering of attempts), and so do the newest death of each prompt that was still under quarantine, and the
+    answers of an evaluation that may still be open. What was scored before the cut is in the checkpoint.
     """
     after = _after_the_cut(lines, ledger.lineage, step)
     before = lines[: len(lines) - len(after)]
@@ -131,9 +140,10 @@ def compacted(lines: Sequence[LogLine], ledger: Ledger, step: int) -> Sequence[L
         for line in before
         if isinstance(line, Break) and PromptId("train", line.prompt_index) in broken
     }
-    deaths = {id(line) for line in newest_death.values()}
+    answers = heldout_answers(lines, ledger.lineage)
+    needed = {id(line) for line in (*newest_death.values(), *answers)}
     history = LineageStart | Commit | PromptChange
-    kept = [line for line in before if isinstance(line, history) or id(line) in deaths]
+    kept = [line for line in before if isinstance(line, history) or id(line) in needed]
     return [*kept, *after]
 
 
@@ -158,7 +168,7 @@ def _group_ids(line: LogLine) -> tuple[int, ...]:
             return line.group_ids + tuple(group_id for group_id, _ in line.withheld)
         case Scored():
             return (line.group.group_id,)
-        case LineageStart() | Break() | PromptChange():
+        case LineageStart() | Break() | PromptChange() | EvaluationResult():
             return ()
 
 

@@ -138,6 +138,14 @@ class Lease(NamedTuple):
     """The prompt itself where it came to the run after its start, so that the worker does not know it."""
 
     @property
+    def beside(self) -> bool:
+        return False
+
+    @property
+    def suspect(self) -> bool:
+        return True
+
+    @property
     def key(self) -> GroupKey:
         return GroupKey(self.group_id, self.attempt, self.lineage)
 
@@ -290,9 +298,6 @@ class PromptChange(NamedTuple):
     @property
     def of_order(self) -> OrderChange:
         return OrderChange(self.first_draw, self.added, frozenset(self.dropped))
-
-
-LogLine = LineageStart | Scored | Commit | Break | PromptChange
 
 
 @dataclass(frozen=True, slots=True)

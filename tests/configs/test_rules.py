@@ -17,9 +17,9 @@ BROKEN = {
     "capability_items_fit_into_their_steps": ([*PROBE, "capability.every_steps=6"], "capability.every_steps"),
     "capability_suite_has_its_data": ([*PROBE, "capability.suite=paper"], "capability.suite"),
     "capability_data_is_a_folder": (["capability.data=s3://bucket/items"], "capability.data"),
-    "capability_needs_separate_placement": (
-        [*PROBE, "placement.mode=shared", "algorithm.max_staleness=0"],
-        "capability.items",
+    "evaluation_waits_where_engines_sleep": (
+        ["heldout.waits=false", "placement.mode=shared", "algorithm.max_staleness=0"],
+        "heldout.waits",
     ),
     "shared_placement_needs_zero_staleness": (
         ["placement.mode=shared", "algorithm.max_staleness=1"],
@@ -204,6 +204,8 @@ MENDED = [
     ["prompts.source=tasks.csv.gz"],
     ["capability.items=30", "capability.every_steps=7", "steps=8"],
     [*PROBE, "capability.suite=paper", "capability.data=~/items"],
+    [*PROBE, "capability.every_steps=6", "placement.mode=shared", "algorithm.max_staleness=0"],
+    ["heldout.waits=false"],
     ["metrics.host=0.0.0.0"],
     ["metrics.host=::1"],
     ["metrics.host=head-0.ray.svc.cluster.local"],

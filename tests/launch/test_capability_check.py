@@ -77,3 +77,24 @@ def test_the_plan_has_a_line_for_the_probe_and_check_wants_its_items(model: Path
     assert [(mistake.place, mistake.rule) for mistake in missing.mistakes] == [
         ("capability.data", "is no folder")
     ]
+
+
+def test_where_engines_and_learner_take_turns_the_plan_says_that_training_waits(model: Path) -> None:
+    checked = check(open_run(run(model, "placement.mode=shared", "algorithm.max_staleness=0")))
+    assert checked.plan is not None
+    (line,) = (line for line in plan_lines(checked.plan) if line.startswith("capability probe"))
+    assert "30  items at most, before step 1 and every 40 steps; training waits for them" in line
+    assert "training waits for them before step 1 and every 40 steps" in cost_line(checked.plan, 30, 900)
+
+
+@pytest.mark.parametrize(("every", "advice"), [(13, False), (4, True)])
+def test_the_plan_says_how_long_held_out_answers_beside_the_groups_take(
+    model: Path, every: int, advice: bool
+) -> None:
+    beside = ("heldout.waits=false", f"heldout.every_steps={every}")
+    checked = check(open_run(run(model, *beside)))
+    assert checked.plan is not None
+    (line,) = (line for line in plan_lines(checked.plan) if line.startswith("held-out answers"))
+    # 8 prompts with and without the system prompt, against 5 % of 32 candidates a step
+    assert "16  answers at most; at 5% of a step's completion tokens they take about 10 steps" in line
+    assert ("set heldout.every_steps=10" in line) == advice

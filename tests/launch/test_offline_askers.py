@@ -27,14 +27,17 @@ class Local:
     def __init__(self) -> None:
         self.asker = ScriptedAsker(lambda question: question.messages[-1].content)
         self.given_up: asyncio.Future[str] | None = None
+        self.started: list[str] = []
 
     @asynccontextmanager
     async def pool(self, model: LocalModel) -> AsyncIterator[PoolSender]:
+        self.started.append("engines")
         self.given_up = asyncio.get_running_loop().create_future()
         yield PoolSender(self.asker, self.given_up)
 
     @asynccontextmanager
     async def ray(self, models: Collection[LocalModel]) -> AsyncIterator[None]:
+        self.started.append("ray")
         yield
 
     @asynccontextmanager
@@ -79,6 +82,7 @@ def test_endpoint_and_local_model_share_a_journal_that_a_second_run_reads(tmp_pa
     assert first[:2] == again[:2]
     assert first[1] == "Who?"
     assert len(local.asker.questions) == 1
+    assert local.started == ["ray", "engines"], "the second run has its answers from the journal"
     assert "small: 1 answered, 1 from the journal" in again[2]
     assert "big: 1 answered, 0 from the journal" in first[2]
     with sqlite3.connect(tmp_path / "answers.sqlite") as db:
@@ -96,6 +100,24 @@ def test_another_model_under_the_same_path_is_asked_anew(tmp_path: Path) -> None
         tiny_llama(tmp_path / "model", hidden=hidden)
         asyncio.run(run())
     assert len(local.asker.questions) == 2
+
+
+def test_engines_start_with_the_first_question_that_the_journal_does_not_answer(tmp_path: Path) -> None:
+    tiny_llama(tmp_path / "model")
+    local = Local()
+
+    async def run(*texts: str) -> list[str]:
+        local.started.clear()
+        async with local.asked(tmp_path) as opened:
+            asker = opened.askers["small"].asker
+            assert local.started == []
+            await asyncio.gather(*(asker.ask(asked_of(opened, "small", text)) for text in texts))
+        return local.started
+
+    assert asyncio.run(run()) == []
+    assert asyncio.run(run("Who?", "Why?")) == ["ray", "engines"]
+    assert asyncio.run(run("Why?", "Who?")) == []
+    assert asyncio.run(run("Why?", "When?")) == ["ray", "engines"]
 
 
 def test_every_mistake_is_reported_together_and_no_engine_is_started(tmp_path: Path) -> None:
@@ -125,11 +147,12 @@ def test_a_pool_that_has_given_up_ends_the_questions_that_wait(tmp_path: Path) -
         async with local.asked(tmp_path) as opened:
             local.asker.ask = Silent().ask  # type: ignore[method-assign, assignment]
             asking = asyncio.create_task(opened.askers["small"].asker.ask(asked_of(opened, "small", "Who?")))
-            await asyncio.sleep(0.05)
-            assert local.given_up is not None
+            async with asyncio.timeout(60):
+                while local.given_up is None:  # the engines start with the question
+                    await asyncio.sleep(0.01)
             local.given_up.set_result("judge-0 ended 6 times")
             with pytest.raises(EndpointRefused, match="judge-0 ended 6 times"):
-                await asyncio.wait_for(asking, 10)
+                await asyncio.wait_for(asking, 60)
 
     asyncio.run(run())
 

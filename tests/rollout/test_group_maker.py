@@ -14,6 +14,7 @@ from dynalign.rollout.engine.deterministic import DeterministicEngine
 from dynalign.rollout.group_maker import GroupMaker, GroupTask
 from dynalign.rollout.judges.function import FunctionJudge
 from dynalign.rollout.judges.make import make_judge
+from dynalign.rollout.judges.reward_functions import short_words
 from dynalign.rollout.judges.value_texts import load_value_texts
 from dynalign.rollout.prompts import Prompt
 from dynalign.rollout.records import Group
@@ -242,3 +243,18 @@ def test_the_held_out_answer_depends_on_its_context_and_repeats(tokenizer_folder
     plain, again, prompted = (asyncio.run(by.heldout(PROMPT, flag)) for flag in (False, False, True))
     assert plain == again
     assert plain.completion != prompted.completion
+    assert plain.prompt_tokens == len(by.contexts.learning_context(PROMPT.prompt)) < prompted.prompt_tokens
+    assert (plain.version_min, plain.version_max) == (0, 0)
+
+
+def test_a_held_out_answer_is_of_the_versions_of_its_tokens_and_of_the_policy_s_verdict(
+    tokenizer_folder: Path,
+) -> None:
+    by = maker(tokenizer_folder)
+    scored_under = 7
+    by.current_step = lambda: scored_under
+    answer = asyncio.run(by.heldout(PROMPT, False))
+    assert (answer.version_min, answer.version_max) == (0, scored_under)
+    by.judge = FunctionJudge(short_words, "short_words")
+    answer = asyncio.run(by.heldout(PROMPT, False))
+    assert (answer.version_min, answer.version_max) == (0, 0)

@@ -6,6 +6,7 @@ import math
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,17 +15,18 @@ from hypothesis import strategies as st
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from dynalign.configs.errors import RecordError
-from dynalign.run_folder.heldout import HeldoutItem
+from dynalign.run_folder.heldout import HeldoutItem, oldest_version
 from dynalign.run_folder.metric_names import METRIC_NAMES, METRICS
 from dynalign.run_folder.metrics import MetricsLog, read_heldout, read_metrics
 
 DESIGN_NAMES = """
 step lineage policy_version loss grad_norm learning_rate entropy kl reward_mean reward_std
-heldout_reward_mean heldout_prompted_reward_mean frozen_judge_reward_mean no_signal_fraction
+heldout_reward_mean heldout_prompted_reward_mean heldout_version_min
+frozen_judge_reward_mean no_signal_fraction
 score_saturation_fraction unparsed_fraction digit_mass_mean judge_noise_std score_length_correlation
 score_length_correlation_within score_confidence_correlation advantage_reliability unreadable_fraction
 injection_fraction aspect_spread second_judge_gap second_judge_rank_correlation self_bias_correlation
-capability_change capability_change_se capability_tokens
+capability_change capability_change_se capability_tokens evaluation_tokens
 score_position_correlation unreachable_fraction judge_tokens judge_money
 internalization_gap staleness_mean staleness_max ratio_mean ratio_max clip_low_fraction clip_high_fraction
 effective_sample_size logprob_mismatch_mean completion_tokens completion_length_mean truncated_fraction
@@ -40,6 +42,20 @@ def item(
     step: int, lineage: int, prompt_id: str = "a", completion: str = "yes", prompted: bool = False
 ) -> HeldoutItem:
     return HeldoutItem(step, lineage, prompt_id, "why?", prompted, 2.5, completion, 3, False)
+
+
+def test_a_held_out_answer_of_an_earlier_dynalign_says_no_versions_and_is_of_its_step_s(
+    tmp_path: Path,
+) -> None:
+    with MetricsLog(tmp_path, tensorboard=False, lineage=1) as log:
+        log.write_heldout([replace(item(5, 1), version_min=4, version_max=5), item(6, 1)])
+    file = tmp_path / "heldout.jsonl"
+    lines = [json.loads(line) for line in file.read_text().splitlines()]
+    del lines[1]["version_min"], lines[1]["version_max"]
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    found = read_heldout(tmp_path)
+    assert found == [replace(item(5, 1), version_min=4, version_max=5), item(6, 1)]
+    assert [oldest_version([each]) for each in found] == [4, 6]
 
 
 def test_the_names_and_their_order_are_the_contract() -> None:

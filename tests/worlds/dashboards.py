@@ -189,6 +189,15 @@ TRAINING = Dashboard(
                     ),
                 ),
                 Panel(
+                    "Versions of held-out answers",
+                    "The oldest that the newest evaluation is of, and the policy's now. With "
+                    "heldout.waits=false an evaluation takes several steps.",
+                    (
+                        of("heldout_version_min", "{{run}} oldest answer"),
+                        of("policy_version", "{{run}} policy"),
+                    ),
+                ),
+                Panel(
                     "Age of trained groups",
                     "Groups per second by the age of their oldest token.",
                     (Query(f"sum by (le) (rate(dynalign_group_staleness_bucket{RUN}{RATE}))", "{{le}}"),),

@@ -108,13 +108,15 @@ JUDGE_COSTS = Row(
             (rate("worker_judge_seconds_total", "{{run}} {{worker}} {{judge}}"),),
         ),
         Panel(
-            "Judges' and probe's tokens",
-            "Read and written per second by who is asked, and per step; those of the capability probe.",
+            "Tokens of judges and measures",
+            "Read and written per second by who is asked, and per step; of the capability probe and of "
+            "held-out answers, those beside the groups.",
             (
                 rate("worker_judge_prompt_tokens_total", "{{run}} {{worker}} {{judge}} read"),
                 rate("worker_judge_completion_tokens_total", "{{run}} {{worker}} {{judge}} written"),
                 of("judge_tokens", "{{run}} per step"),
                 of("capability_tokens", "{{run}} capability probe, per step"),
+                of("evaluation_tokens", "{{run}} held-out answers, per step"),
             ),
         ),
         Panel(

@@ -99,6 +99,7 @@ def whole_row(step: int, **changed: Any) -> dict[str, Any]:
         "capability_change": -0.01,
         "capability_change_se": 0.02,
         "capability_tokens": 9000,
+        "evaluation_tokens": 4000,
         "score_position_correlation": -0.1,
         "unreachable_fraction": 0.01,
         "judge_tokens": 90_000,
@@ -111,7 +112,12 @@ def whole_row(step: int, **changed: Any) -> dict[str, Any]:
 def tell_step(exporter: Exporter, step: int) -> None:
     """The calls of a coordinator from one commit to the next."""
     exporter.trained([0, 1, 1, 0])
-    heldout = {"heldout_reward_mean": 1.7, "heldout_prompted_reward_mean": 1.9} if step % 5 == 0 else {}
+    heldout = {
+        "heldout_reward_mean": 1.7,
+        "heldout_prompted_reward_mean": 1.9,
+        "heldout_version_min": step - 3,
+    }
+    heldout = heldout if step % 5 == 0 else {}
     exporter.row(whole_row(step, frozen_judge_reward_mean=1.6, **heldout))
     exporter.look(
         "running",

@@ -15,13 +15,14 @@ import msgpack
 
 from dynalign.learner.learner_state import LearnerState
 from dynalign.rollout import arrow_schema
+from dynalign.rollout.ledger.evaluation_leases import EvaluationKey, EvaluationResult
 from dynalign.rollout.ledger.log import encode
+from dynalign.rollout.ledger.log_lines import LogLine
 from dynalign.rollout.ledger.state import LedgerState, pack
 from dynalign.rollout.ledger.values import (
     Break,
     Commit,
     LineageStart,
-    LogLine,
     PromptChange,
     Scored,
     ScoredGroup,
@@ -49,6 +50,7 @@ LINES: tuple[LogLine, ...] = (
     Break(8, 0, 3, 11, ("rollout-0", "rollout-1"), poison=False),
     Commit(5, 3, (6, 7), ((5, "low_signal"), (8, "poison"))),
     PromptChange(3, 5, "0123456789abcdef", first_draw=10, added=4, dropped=(3, 17)),
+    EvaluationResult(EvaluationKey(5, 0, 1, 3), 2.25, 3, "gut — größer", False, 40, 5, 6),
 )
 STATE = LedgerState(
     version=5, issued=10, trained=6, pending=[9], scored={7: Scored(MEASURED, 2)},
@@ -70,7 +72,7 @@ WITHHELD = (
 TEXTS = {"definition.md": "\ufeffKollektive Würde\n", "system.txt": "s"}
 ROW = dict.fromkeys(METRIC_NAMES) | {"step": 5, "lineage": 3, "loss": 0.5, "issued": 10}
 ANSWER = '{"rationale": "It hides a cost.", "score": 2}'
-ITEM = HeldoutItem(5, 3, "p1", "Wie geht’s?", False, 2.25, "gut", 3, False)
+ITEM = HeldoutItem(5, 3, "p1", "Wie geht’s?", False, 2.25, "gut", 3, False, 4, 5)
 ANSWERED = CapabilityItem(5, 5, 3, 1, "arithmetic/0123456789ab", 1.0, "12 — zwölf", 38, 5, 6)
 SPAN = VersionSpan(1, 0, 2, lineage=3)
 PARSED = Verdict(

@@ -18,7 +18,13 @@ from dynalign.configs.errors import StaleLineage, UserError
 from dynalign.configs.schema import RunSettings
 from dynalign.rollout.prompts import Prompt, PromptSet
 from dynalign.run_folder import layout, owner
-from tests.worlds.history_audit import audit_capability, audit_end, audit_idempotence, audit_opening
+from tests.worlds.history_audit import (
+    audit_capability,
+    audit_end,
+    audit_heldout,
+    audit_idempotence,
+    audit_opening,
+)
 from tests.worlds.history_chaos import Chaos
 from tests.worlds.history_cluster import Cluster
 from tests.worlds.virtual_time import NOBODY, Process, VirtualLoop, watch_file_system
@@ -59,6 +65,7 @@ class History:
             self.loop.run_until_complete(self.loop.create_task(self._live(), context=NOBODY.copy()))
             audit_end(self.folder, self.run, self.find)
             audit_capability(self.folder, self.run, self.find)
+            audit_heldout(self.folder, self.run, self.find)
         finally:
             self.loop.end()
             gc.unfreeze()  # every ledger freezes what is there at its start
@@ -238,9 +245,14 @@ def _settings(random: Random) -> RunSettings:
                 "max_refill": random.choice([0.0, 1.0]),
             },
             "placement": {"mode": "shared" if shared else "separate"},
-            "heldout": {"prompts": random.choice([0, 2]), "every_steps": 2},
+            "heldout": {
+                "prompts": random.choice([0, 1, 1, 2]),
+                "prompted": random.random() < 0.3,
+                "every_steps": random.randint(1, 2),
+                "waits": shared or random.random() < 0.2,
+            },
             "capability": {
-                "items": 0 if shared else random.choice([0, 32, 32]),
+                "items": random.choice([0, 32, 32]),
                 "every_steps": random.randint(1, 3),
             },
             "checkpoint": {"every_steps": random.randint(1, 3), "keep_last": random.randint(1, 2)},

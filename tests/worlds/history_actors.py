@@ -100,7 +100,8 @@ class HistoryWorker:
         )
         newest = self._held
         if isinstance(lease, EvaluationLease):
-            result = EvaluationResult(lease.key, 2.0, 3, "Yes.", truncated=False)
+            text = f"{oldest[1]} {newest[1]}"
+            result = EvaluationResult(lease.key, 2.0, 3, text, False, 5, oldest[1], newest[1])
             await self._ledger.report_evaluation(self._name, result)
             return
         if isinstance(lease, ProbeLease):

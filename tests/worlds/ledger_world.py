@@ -11,6 +11,7 @@ from typing import Any
 
 from dynalign.configs.errors import NoSignal
 from dynalign.rollout.ledger.log import committed
+from dynalign.rollout.ledger.log_lines import LogLine
 from dynalign.rollout.ledger.restore import compacted, opening, restore
 from dynalign.rollout.ledger.state import pack
 from dynalign.rollout.ledger.values import (
@@ -21,7 +22,6 @@ from dynalign.rollout.ledger.values import (
     GroupKey,
     Lease,
     LedgerSettings,
-    LogLine,
     ScoredGroup,
 )
 from dynalign.rollout.prompts import PromptOrder

@@ -22,6 +22,7 @@ from dynalign.actors.run_spec import RunSpec
 from dynalign.actors.worker.protocol import RolloutWorkerHandle
 from dynalign.configs.schema import RunSettings
 from dynalign.endpoint.base import Answer, Answers
+from dynalign.rollout.ledger.evaluation_leases import EvaluationLease, EvaluationResult
 from dynalign.rollout.ledger.kinds import AnyLease
 from dynalign.rollout.ledger.probe_leases import ProbeLease, ProbeResult
 from dynalign.rollout.ledger.values import Lease
@@ -32,7 +33,7 @@ from tests.worlds.history_cluster import Cluster
 from tests.worlds.virtual_time import Process, VirtualLoop
 
 ASKED_TOKENS = 60
-"""Tokens of one question of the probe."""
+"""Tokens of one question of the probe, and of one held-out prompt."""
 
 
 class Mean(Random):
@@ -94,7 +95,7 @@ class SharedEngine:
 
 
 class PacedWorker(HistoryWorker):
-    """Its groups and its answers share one engine."""
+    """Its groups and its answers share one engine. A held-out answer is as long as a training candidate."""
 
     engine: SharedEngine
     run: RunSettings
@@ -111,8 +112,14 @@ class PacedWorker(HistoryWorker):
                 self._name, ProbeResult(lease.key, answers, oldest, self._held[1])
             )
             return
-        assert isinstance(lease, Lease)
         rollout = self.run.rollout
+        if isinstance(lease, EvaluationLease):
+            tokens = Random(lease.item).randint(10, rollout.max_completion_tokens)
+            await self.engine.generate(ASKED_TOKENS + tokens)
+            result = EvaluationResult(lease.key, 2.0, tokens, "", False, ASKED_TOKENS, oldest, self._held[1])
+            await self._ledger.report_evaluation(self._name, result)
+            return
+        assert isinstance(lease, Lease)
         lengths = Random(lease.group_id)
         tokens_G = [lengths.randint(10, rollout.max_completion_tokens) for _ in range(rollout.group_size)]
         await asyncio.gather(*(self.engine.generate(tokens) for tokens in tokens_G))
@@ -144,7 +151,8 @@ class PacedRun:
         self._learns_s: list[float] = []
         self._loop = VirtualLoop(Mean(0), NoFate())
         prompts = tuple(Prompt(f"train-{i}", "?", "d", "train") for i in range(64))
-        self._cluster = PacedCluster(1, run, PromptSet(prompts, ()), folder, Mean(0), self)
+        heldout = tuple(Prompt(f"heldout-{i}", "?", "d", "heldout") for i in range(run.heldout.prompts))
+        self._cluster = PacedCluster(1, run, PromptSet(prompts, heldout), folder, Mean(0), self)
         self._cluster.tokens_per_s = tokens_per_s
 
     def live(self) -> list[float]:

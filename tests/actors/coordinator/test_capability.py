@@ -44,20 +44,21 @@ class Ledger(LedgerClient):
 class World:
     """A run folder, and one coordinator's probe after another."""
 
-    def __init__(self, folder: Path, lineage: int = 1) -> None:
+    def __init__(self, folder: Path, lineage: int = 1, run: RunSettings = RUN) -> None:
         self.folder = folder
+        self.run = run
         self.ledger = Ledger()
         self.begin(lineage)
 
     def begin(self, lineage: int = 1) -> None:
         self.log = MetricsLog(self.folder, False, lineage)
         points = read_capability(self.folder)
-        self.probe = CapabilityProbe(RUN, lineage, self.ledger, self.log, HistoryItems(40), points)
+        self.probe = CapabilityProbe(self.run, lineage, self.ledger, self.log, HistoryItems(40), points)
 
     def initial(self) -> None:
         self.ledger.there = 40
         assert self.probe.lacks_initial(0)
-        asyncio.run(self.probe.ask_initial())
+        asyncio.run(self.probe.ask(0))
         assert not self.probe.lacks_initial(0)
 
     def look(self, step: int, there: int, text: str = "1") -> dict[str, float]:
@@ -158,3 +159,24 @@ def test_without_a_probe_the_ledger_is_asked_nothing(tmp_path: Path) -> None:
     assert not world.probe.lacks_initial(0)
     assert world.look(4, 40) == {}
     assert world.ledger.asked == []
+
+
+def test_where_engines_and_learner_take_turns_training_waits_for_each_point(tmp_path: Path) -> None:
+    shared = {"placement": {"mode": "shared"}, "algorithm": {"max_staleness": 0}}
+    world = World(tmp_path, run=RunSettings.model_validate(RUN.model_dump() | shared))
+    world.initial()
+    waited = []
+    for step in range(1, 10):
+        if world.probe.waited_for(step):
+            world.ledger.there = 40
+            world.ledger.text = "1"
+            asyncio.run(world.probe.ask(step))
+            waited.append(step)
+        assert bool(world.look(step, 0)) == (step in waited)
+        assert world.ledger.asked == [], "nothing is asked beside the groups"
+    assert waited == [4, 8]
+    closed = {point: items[0].closed_step for point, items in read_capability(tmp_path).items()}
+    assert closed == {0: 0, 4: 4, 8: 8}
+    world.begin(lineage=2)
+    assert not world.probe.waited_for(0)
+    assert world.probe.waited_for(4), "what was rolled back is asked again"

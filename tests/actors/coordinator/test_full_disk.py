@@ -12,7 +12,8 @@ from dynalign.actors.run_spec import RunSpec
 from dynalign.configs.errors import CheckpointError, CheckpointWriteFailed, StaleLineage, UserError
 from dynalign.configs.sections.checkpoint import CheckpointSettings
 from dynalign.rollout.ledger.log import LedgerLog, read
-from dynalign.rollout.ledger.values import Commit, LogLine
+from dynalign.rollout.ledger.log_lines import LogLine
+from dynalign.rollout.ledger.values import Commit
 from dynalign.run_folder import layout, owner, spool
 from dynalign.run_folder.checkpoint import newest_whole, verify
 from dynalign.run_folder.layout import step_folder

@@ -31,6 +31,7 @@ NOT_HERE = (
     "ray_node_gram_used",
     "dynalign_capability_change",
     "dynalign_capability_tokens",
+    "dynalign_evaluation_tokens",
     "dynalign_alarm_capability_loss",
     "dynalign_aspect_spread",
     "dynalign_alarm_aspect_imbalance",

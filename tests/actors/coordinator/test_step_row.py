@@ -21,7 +21,12 @@ LEARNED = {
 
 def ledger(trained: int, **withheld: int) -> dict[str, Any]:
     counts = dict.fromkeys(TERMS, 0) | {"trained": trained, "withheld": sum(withheld.values())}
-    return counts | {"withheld_by_reason": withheld, "straggler_wait_s": 0.0, "probe_tokens": 0}
+    return counts | {
+        "withheld_by_reason": withheld,
+        "straggler_wait_s": 0.0,
+        "probe_tokens": 0,
+        "heldout_tokens": 0,
+    }
 
 
 def row(before: dict[str, Any], after: dict[str, Any], **learned: float | None) -> dict[str, Any]:
@@ -48,10 +53,15 @@ def test_withheld_groups_without_signal_lower_the_reliability() -> None:
     assert row(ledger(0), ledger(4), judge_noise_std=None)["advantage_reliability"] is None
 
 
-def test_the_probe_s_tokens_are_those_of_the_step_also_of_a_ledger_that_has_begun_anew() -> None:
+@pytest.mark.parametrize(
+    ("total", "column"), [("probe_tokens", "capability_tokens"), ("heldout_tokens", "evaluation_tokens")]
+)
+def test_tokens_beside_the_groups_are_those_of_the_step_also_of_a_ledger_that_has_begun_anew(
+    total: str, column: str
+) -> None:
     def of(before: int, after: int) -> Any:
-        told = [ledger(trained=4) | {"probe_tokens": tokens} for tokens in (before, after)]
-        return row(*told).get("capability_tokens")
+        told = [ledger(trained=4) | {total: tokens} for tokens in (before, after)]
+        return row(*told).get(column)
 
     assert [of(0, 0), of(100, 140), of(140, 140), of(900, 30)] == [None, 40, 0, 30]
 

@@ -142,7 +142,7 @@ def test_held_out_leases_come_first_and_do_not_enter_the_law(tmp_path: Path) -> 
         assert [lease.kind for lease in leases] == ["eval", "eval", "train"]
         assert (await actor.status()).issued == 1
         results = [
-            EvaluationResult(each.key, 2.0, 3, "So.", False)
+            EvaluationResult(each.key, 2.0, 3, "So.", False, 9, 0, 0)
             for each in leases
             if isinstance(each, EvaluationLease)
         ]
@@ -150,11 +150,15 @@ def test_held_out_leases_come_first_and_do_not_enter_the_law(tmp_path: Path) -> 
             assert await actor.renew("worker-0", [result.key]) == []
             assert await actor.report_evaluation("worker-0", result) == "scored"
         assert await waiting == tuple(results)
-        assert await actor.evaluate(0, items, deadline_s=0.0) == tuple(results)  # asked again
+        assert await actor.evaluate(0, items, deadline_s=50.0) == tuple(results)  # asked again
+        late = asyncio.create_task(actor.evaluate(1, items[:1], deadline_s=50.0))
+        await asyncio.sleep(0)
+        place.clock.now_s += 60.0
+        await actor.resume()  # every change is a look at the clock
         with pytest.raises(
-            DeadlineExceeded, match="waited 0 s for evaluation 1: 0 of 1 items scored, 0 leased, 1 pending"
+            DeadlineExceeded, match="waited 50 s for evaluation 1: 0 of 1 items scored, 0 leased, 1 pending"
         ):
-            await actor.evaluate(1, items[:1], deadline_s=0.0)
+            await late
 
     tell(tmp_path, story)
 
@@ -217,8 +221,8 @@ def test_an_evaluation_goes_on_while_training_groups_are_held_back(tmp_path: Pat
         await asyncio.sleep(0)
         (lease,) = (await actor.lease("worker-0", 3, wait_s=0.0)).leases
         assert isinstance(lease, EvaluationLease)
-        await actor.report_evaluation("worker-0", EvaluationResult(lease.key, 2.0, 3, "So.", False))
-        assert [result.score for result in await waiting] == [2.0]
+        await actor.report_evaluation("worker-0", EvaluationResult(lease.key, 2.0, 3, "So.", False, 9, 0, 0))
+        assert [result.score for result in await waiting or ()] == [2.0]
 
     tell(tmp_path, story)
 

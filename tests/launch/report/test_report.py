@@ -27,6 +27,7 @@ from dynalign.launch.report.charts import Series, line_chart
 from dynalign.launch.report.data import (
     capability_curve,
     gap_curve,
+    heldout_age,
     heldout_change,
     heldout_curve,
     load_run,
@@ -108,6 +109,19 @@ def test_held_out_reward_counts_every_prompt_once_and_a_change_is_paired(tmp_pat
     ]
     assert heldout_change(run, prompted=False) == Estimate(0.5, 0.5, 0.5, 2)
     assert heldout_change(run, prompted=True) is None
+
+
+@pytest.mark.parametrize(("oldest", "said"), [(5, False), (2, True)])
+def test_the_page_says_how_old_answers_are_that_were_given_beside_the_groups(
+    tmp_path: Path, oldest: int, said: bool
+) -> None:
+    with MetricsLog(tmp_path, tensorboard=False, lineage=1) as log:
+        log.write({"step": 5, "reward_mean": 1.0})
+        log.write_heldout([HeldoutItem(5, 1, "h", "why?", False, 2.0, "so", 1, False, oldest, 5)])
+    run = load_run(tmp_path)
+    assert heldout_age(run) == 5 - oldest
+    words = "They are of the version of their step, and of up to 3 before."
+    assert (words in render([run])) == said
 
 
 def test_without_records_the_rows_give_the_curves_without_intervals(tmp_path: Path) -> None:

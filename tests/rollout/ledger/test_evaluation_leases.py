@@ -3,6 +3,8 @@
 import pytest
 
 from dynalign.configs.errors import LedgerError
+from dynalign.configs.sections.capability import SHARE
+from dynalign.rollout.ledger.beside_budget import BesideBudget
 from dynalign.rollout.ledger.evaluation_leases import (
     EvaluationItem,
     EvaluationKey,
@@ -13,25 +15,39 @@ from dynalign.rollout.ledger.evaluation_leases import (
 )
 from dynalign.rollout.ledger.lease_table import LeaseTable
 from dynalign.rollout.ledger.quarantine import Quarantine
-from dynalign.rollout.ledger.values import GroupKey
+from dynalign.rollout.ledger.values import GroupKey, PromptId
 
 ITEMS = [
     EvaluationItem(7, prompted=False),
     EvaluationItem(7, prompted=True),
     EvaluationItem(9, prompted=False),
 ]
+MOST = 100
+"""Tokens that an answer can take."""
 
 
 def result(lease: EvaluationLease, score: float | None = 2.5) -> EvaluationResult:
-    return EvaluationResult(lease.key, score, completion_tokens=11, completion="Yes.", truncated=False)
+    version = lease.version
+    return EvaluationResult(lease.key, score, 11, "Yes.", False, 9, version, version)
 
 
 def table_of() -> LeaseTable:
     return LeaseTable(lease_s=10.0, quarantine=Quarantine(3, {}))
 
 
+def leases_of(
+    table: LeaseTable,
+    lineage: int = 1,
+    attempts_before: int = 0,
+    answered: tuple[EvaluationResult, ...] = (),
+    budget: BesideBudget | None = None,
+) -> EvaluationLeases:
+    budget = budget or BesideBudget()
+    return EvaluationLeases(table, lineage, budget, MOST, 2, attempts_before, answered)
+
+
 def opened() -> EvaluationLeases:
-    evaluations = EvaluationLeases(table_of(), lineage=1)
+    evaluations = leases_of(table_of())
     evaluations.open(4, ITEMS)
     return evaluations
 
@@ -40,7 +56,17 @@ def test_an_evaluation_is_complete_when_every_item_is_scored() -> None:
     evaluations = opened()
     first, second = evaluations.leases.lease("a", 2, now_s=0.0)
     assert first == EvaluationLease(
-        "eval", 4, 0, 7, prompted=False, attempt=1, lineage=1, version=4, deadline_s=10.0, worker="a"
+        "eval",
+        4,
+        0,
+        7,
+        prompted=False,
+        attempt=1,
+        lineage=1,
+        version=4,
+        deadline_s=10.0,
+        worker="a",
+        beside=False,
     )
     (third,) = evaluations.leases.lease("b", 2, now_s=0.0)
     assert evaluations.leases.lease("b", 2, now_s=0.0) == []
@@ -105,7 +131,7 @@ def test_a_coordinator_that_was_replaced_does_not_bring_an_earlier_evaluation_ba
 
 def test_without_an_evaluation_nothing_is_leased() -> None:
     table = table_of()
-    EvaluationLeases(table, lineage=1)
+    leases_of(table)
     assert table.lease("a", 3, now_s=0.0) == []
 
 
@@ -129,11 +155,12 @@ def test_a_held_out_prompt_that_breaks_its_workers_is_given_up_and_the_one_besid
 def test_an_answer_of_an_earlier_lineage_or_of_a_ledger_before_is_late() -> None:
     keys = set()
     for lineage, attempts_before in ((1, 0), (1, 1000), (2, 0)):
-        evaluations = EvaluationLeases(table_of(), lineage, attempts_before)
+        evaluations = leases_of(table_of(), lineage, attempts_before)
         evaluations.open(4, ITEMS)
         (lease,) = evaluations.leases.lease("a", 1, now_s=0.0)
         for key in keys:
-            assert evaluations.report(EvaluationResult(key, 5.0, 1, "Old.", truncated=False)) == "late"
+            old = EvaluationResult(key, 5.0, 1, "Old.", False, 9, 4, 4)
+            assert evaluations.report(old) == "late"
         keys.add(lease.key)
     assert len(keys) == 3
 
@@ -141,3 +168,93 @@ def test_an_answer_of_an_earlier_lineage_or_of_a_ledger_before_is_late() -> None
 def test_keys_of_groups_and_of_held_out_items_are_never_equal() -> None:
     key = EvaluationKey(0, 1, 1, 1)
     assert len({key, GroupKey(0, 1, 1), GroupKey(1, 1, 1), (0, 1, 1), (0, 1, 1, 1)}) == 5
+
+
+# ---- beside the groups
+
+
+def beside(tokens: float = 1000.0) -> EvaluationLeases:
+    budget = BesideBudget()
+    budget.earn(round(tokens / SHARE))
+    evaluations = leases_of(table_of(), budget=budget)
+    evaluations.open(4, ITEMS, beside=True)
+    return evaluations
+
+
+def test_an_evaluation_beside_the_groups_takes_no_slot_and_one_item_of_a_worker_at_a_time() -> None:
+    evaluations = beside()
+    table = evaluations.leases
+    assert table.lease("a", 5, now_s=0.0) == []
+    (first,) = table.lease_beside("a", 0.0)
+    assert (first.item, first.beside, table.lease_beside("a", 0.0)) == (0, True, [])
+    (second,) = table.lease_beside("b", 0.0)
+    late = EvaluationResult(second.key, 3.0, 11, "So.", False, 9, version_min=5, version_max=6)
+    assert evaluations.report(late) == "scored"
+    assert evaluations.results(4) is None
+    evaluations.report(result(first))
+    (third,) = table.lease_beside("b", 0.0)
+    evaluations.report(result(third))
+    assert evaluations.results(4) == (result(first), late, result(third))
+    assert evaluations.account.tokens == 60
+
+
+def test_an_item_beside_the_groups_waits_until_they_have_paid_for_it() -> None:
+    evaluations = beside(MOST - 1)
+    table = evaluations.leases
+    assert (table.something_waits(), table.lease_beside("a", 0.0)) == (False, [])
+    evaluations.open(4, ITEMS, beside=True)
+    evaluations.account.answered(0, 1, beside=True)  # another answer gave a token back
+    (first,) = table.lease_beside("a", 0.0)
+    evaluations.report(result(first))
+    # The next one may be as long as the longest so far: 20 tokens, of 80 that are left.
+    assert [len(table.lease_beside(worker, 0.0)) for worker in "abcde"] == [1, 1, 0, 0, 0]
+
+
+def test_an_evaluation_beside_the_groups_can_be_waited_for_after_all() -> None:
+    evaluations = beside()
+    (held,) = evaluations.leases.lease_beside("a", 0.0)
+    evaluations.open(4, ITEMS)
+    rest = evaluations.leases.lease("b", 5, now_s=0.0)
+    assert [(each.item, each.beside) for each in rest] == [(1, False), (2, False)]
+    for lease in (held, *rest):
+        assert evaluations.report(result(lease)) == "scored"
+    assert evaluations.results(4) is not None
+
+
+def test_a_death_beside_groups_blames_no_held_out_prompt_until_it_has_taken_several_workers() -> None:
+    evaluations = beside()
+    table = evaluations.leases
+    for worker, poisoned in (("a", None), ("b", PoisonedItem(7, ("a", "b")))):
+        (lease,) = table.lease_beside(worker, 0.0)
+        assert lease.item == 0
+        assert table.worker_died(worker) == [poisoned]
+    assert PromptId("heldout", 7) not in table.quarantine
+    while evaluations.results(4) is None:
+        (lease,) = table.lease_beside("c", 0.0)
+        evaluations.report(result(lease))
+    assert [each.score for each in evaluations.results(4) or ()] == [None, 2.5, 2.5]
+    # A prompt that is answered is suspected no more.
+    evaluations.open(8, ITEMS, beside=True)
+    (lease,) = table.lease_beside("c", 0.0)
+    evaluations.report(result(lease))
+    evaluations.open(9, ITEMS, beside=True)
+    table.lease_beside("c", 0.0)
+    assert table.worker_died("c") == [None]
+
+
+def test_a_ledger_that_restarts_asks_only_what_has_no_answer_in_its_log() -> None:
+    before = opened()
+    first, second = before.leases.lease("a", 2, now_s=0.0)
+    before.report(result(first))
+    after = leases_of(table_of(), attempts_before=1000, answered=(result(first),))
+    assert after.evaluation == 4
+    assert after.report(result(second)) == "late"
+    after.open(4, ITEMS)
+    again = after.leases.lease("b", 5, now_s=0.0)
+    assert [(each.item, each.attempt) for each in again] == [(1, 1001), (2, 1001)]
+    for lease in again:
+        after.report(result(lease))
+    assert after.results(4) == (result(first), *map(result, again))
+    other = leases_of(table_of(), answered=(result(first),))
+    other.open(6, ITEMS)
+    assert len(other.leases.lease("b", 5, now_s=0.0)) == 3

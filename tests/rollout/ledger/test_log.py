@@ -8,8 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dynalign.configs.errors import RecordError, ReplacedLedger
+from dynalign.rollout.ledger.evaluation_leases import EvaluationKey, EvaluationResult
 from dynalign.rollout.ledger.log import LedgerLog, committed, encode, read
-from dynalign.rollout.ledger.values import Commit, LineageStart, LogLine, Scored, ScoredGroup
+from dynalign.rollout.ledger.log_lines import LogLine
+from dynalign.rollout.ledger.values import Commit, LineageStart, Scored, ScoredGroup
 from dynalign.run_folder.spool import SpoolEntry
 
 GROUP = ScoredGroup(3, 1, 1, SpoolEntry("group-3-1-1.arrow", 100, "00ff"), 0, 1)
@@ -17,6 +19,8 @@ LINES: tuple[LogLine, ...] = (
     LineageStart(1, 0, 0),
     Scored(GROUP, leased_at_version=0),
     Commit(1, 1, (3, 4), ((2, "low_signal"), (5, "prompt ü\n"))),
+    EvaluationResult(EvaluationKey(1, 0, 1, 1), 2.5, 4, "Größe\n", False, 31, 1, 1),
+    EvaluationResult(EvaluationKey(1, 1, 1, 1), None, 0, "", True, 31, 1, 1),
     Commit(2, 1, (6, 7), ()),
 )
 

@@ -8,7 +8,8 @@ import pytest
 from dynalign.configs.errors import LedgerError
 from dynalign.configs.sections.capability import SHARE
 from dynalign.endpoint.base import Answer, Answers, Message, Question
-from dynalign.rollout.ledger.evaluation_leases import EvaluationItem, EvaluationLeases
+from dynalign.rollout.ledger.beside_budget import BesideBudget
+from dynalign.rollout.ledger.evaluation_leases import EvaluationItem, EvaluationLeases, EvaluationResult
 from dynalign.rollout.ledger.lease_table import LeaseTable
 from dynalign.rollout.ledger.probe_leases import ProbeAnswers, ProbeLease, ProbeLeases, ProbeResult
 from dynalign.rollout.ledger.quarantine import Quarantine
@@ -24,9 +25,20 @@ def answer(lease: ProbeLease, tokens: int = 7, version: int = 4) -> ProbeResult:
     return ProbeResult(lease.key, answers, version, version)
 
 
-def opened(probe: int, broken: dict[PromptId, tuple[str, ...]] | None = None) -> ProbeLeases:
-    probes = ProbeLeases(LeaseTable(10.0, Quarantine(3, broken or {})), lineage=1, poison_attempts=2)
-    probes.open(probe, QUESTIONS)
+class Probes(ProbeLeases):
+    """A probe with a budget of its own."""
+
+    def __init__(
+        self, broken: dict[PromptId, tuple[str, ...]] | None = None, poison_attempts: int = 2
+    ) -> None:
+        self.budget = BesideBudget()
+        table = LeaseTable(10.0, Quarantine(3, broken or {}))
+        super().__init__(table, 1, self.budget, poison_attempts)
+
+
+def opened(probe: int, broken: dict[PromptId, tuple[str, ...]] | None = None) -> Probes:
+    probes = Probes(broken)
+    probes.open(probe, QUESTIONS, beside=probe > 0)
     return probes
 
 
@@ -34,9 +46,9 @@ def beside(probes: ProbeLeases, worker: str = "a", now_s: float = 0.0) -> list[A
     return probes.leases.lease_beside(worker, now_s)
 
 
-def rich(probe: int = 4) -> ProbeLeases:
+def rich(probe: int = 4) -> Probes:
     probes = opened(probe)
-    probes.earn(round(100 / SHARE))
+    probes.budget.earn(round(100 / SHARE))
     return probes
 
 
@@ -46,11 +58,11 @@ def test_the_initial_policy_is_asked_as_any_other_lease_and_never_beside() -> No
     assert first == ProbeLease(
         "probe", 0, 0, QUESTIONS[0], 1, lineage=1, version=0, deadline_s=10.0, worker="a", beside=False
     )
-    probes.earn(10_000)
+    probes.budget.earn(10_000)
     assert beside(probes, "b") == []
     assert probes.report(answer(first, version=0)) == probes.report(answer(second, version=0)) == "scored"
     assert probes.answers(0).missing == 0
-    assert (probes.budget_tokens, probes.tokens) == (SHARE * 10_000, 0)  # nothing was taken from it
+    assert (probes.budget.tokens, probes.account.tokens) == (SHARE * 10_000, 0)  # nothing was taken from it
 
 
 def test_a_later_probe_is_asked_beside_the_groups_alone_and_one_question_at_a_time() -> None:
@@ -72,36 +84,36 @@ def test_a_later_probe_is_asked_beside_the_groups_alone_and_one_question_at_a_ti
 def test_a_question_waits_until_a_twentieth_of_the_groups_tokens_pays_for_it() -> None:
     probes = opened(4)
     assert not probes.leases.something_waits()
-    probes.earn(round(BOUND / SHARE) - 1)
+    probes.budget.earn(round(BOUND / SHARE) - 1)
     assert beside(probes) == []
-    probes.earn(1)
+    probes.budget.earn(1)
     assert probes.leases.something_waits()
     (lease,) = beside(probes)
-    assert probes.budget_tokens == pytest.approx(0.0)
+    assert probes.budget.tokens == pytest.approx(0.0)
     probes.report(answer(lease, tokens=7))
-    assert probes.budget_tokens == pytest.approx(BOUND - 7)
+    assert probes.budget.tokens == pytest.approx(BOUND - 7)
     assert beside(probes) == []  # the largest answer had 7 tokens by now, and 4 are there
-    probes.earn(60)
+    probes.budget.earn(60)
     assert len(beside(probes)) == 1
 
 
 def test_what_a_step_leaves_unspent_pays_for_one_answer_of_the_next() -> None:
     probes = rich()
-    probes.committed()
-    assert probes.budget_tokens == BOUND
+    probes.budget.committed(probes.reserve_tokens())
+    assert probes.budget.tokens == BOUND
 
 
 def test_over_random_histories_the_answers_stay_within_their_share() -> None:
     for seed in range(40):
         random = Random(seed)
-        probes = ProbeLeases(LeaseTable(10.0, Quarantine(3, {})), 1, poison_attempts=1000)
-        probes.open(1, [QUESTIONS[0]] * 500)
+        probes = Probes(poison_attempts=1000)
+        probes.open(1, [QUESTIONS[0]] * 500, beside=True)
         earned = spent = largest = 0
         for now_s in range(300):
             match random.choice(["group", "ask", "ask", "answer", "answer", "commit", "die", "expire"]):
                 case "group":
                     earned += (tokens := random.randint(0, 300))
-                    probes.earn(tokens)
+                    probes.budget.earn(tokens)
                 case "ask":
                     beside(probes, random.choice("abc"), now_s)
                 case "answer":
@@ -111,12 +123,12 @@ def test_over_random_histories_the_answers_stay_within_their_share() -> None:
                         largest = max(largest, tokens)
                         assert probes.report(answer(lease, tokens)) == "scored"
                 case "commit":
-                    probes.committed()
+                    probes.budget.committed(probes.reserve_tokens())
                 case "die":
                     probes.leases.worker_died(random.choice("abc"))
                 case "expire":
                     probes.leases.expire(now_s)
-            assert spent == probes.tokens <= SHARE * earned + 3 * (BOUND - 2), seed
+            assert spent == probes.account.tokens <= SHARE * earned + 3 * (BOUND - 2), seed
         assert spent > 0
 
 
@@ -142,12 +154,17 @@ def test_an_expired_question_is_asked_again_and_a_worker_that_leaves_gives_its_b
     assert beside(probes, "b", 10.0)[0].item == 0
 
 
-def with_groups(broken: dict[PromptId, tuple[str, ...]]) -> tuple[ProbeLeases, EvaluationLeases]:
-    """A probe beside two prompts of another kind."""
+TWO = [EvaluationItem(7, prompted=False), EvaluationItem(9, prompted=False)]
+
+
+def with_groups(
+    broken: dict[PromptId, tuple[str, ...]], both_beside: bool = False
+) -> tuple[Probes, EvaluationLeases]:
+    """A probe beside two prompts of another kind, which is beside the groups itself if `both_beside`."""
     probes = opened(4, broken)
-    probes.earn(10_000)
-    others = EvaluationLeases(probes.leases, lineage=1)
-    others.open(4, [EvaluationItem(7, prompted=False), EvaluationItem(9, prompted=False)])
+    probes.budget.earn(10_000)
+    others = EvaluationLeases(probes.leases, 1, probes.budget, most_tokens=400, poison_attempts=2)
+    others.open(4, TWO, both_beside)
     return probes, others
 
 
@@ -173,14 +190,34 @@ def test_no_question_is_asked_while_a_prompt_under_quarantine_waits_or_is_in_han
 def test_opening_again_is_harmless_and_another_probe_takes_its_place() -> None:
     probes = rich()
     (lease,) = beside(probes)
-    probes.open(4, QUESTIONS)
+    probes.open(4, QUESTIONS, beside=True)
     assert probes.leases.get(lease.key) is lease
     with pytest.raises(LedgerError, match="probe 4 is open with other questions"):
-        probes.open(4, QUESTIONS[:1])
-    probes.open(8, QUESTIONS)
+        probes.open(4, QUESTIONS[:1], beside=True)
+    probes.open(8, QUESTIONS, beside=True)
     assert probes.report(answer(lease)) == "late"
     assert beside(probes)[0].version == 8
     with pytest.raises(LedgerError, match="probe 4 is over: 8 is open"):
-        probes.open(4, QUESTIONS)
+        probes.open(4, QUESTIONS, beside=True)
     with pytest.raises(LedgerError, match="probe 4 is not open"):
         probes.answers(4)
+
+
+def test_kinds_that_are_asked_beside_the_groups_take_turns_also_where_one_is_dearer() -> None:
+    probes, others = with_groups({}, both_beside=True)
+    probes.budget.tokens = 350.0
+    # The evaluation's turn: it has to save up 400 tokens first, and no question takes them away.
+    probes.leases.lease_beside("a", 0.0)
+    assert [lease.kind for lease in probes.leases.of_worker("a")] == ["probe"]
+    assert beside(probes, "b") == []
+    probes.budget.tokens = 400.0
+    (held,) = beside(probes, "b")
+    assert (held.kind, beside(probes, "b")) == ("eval", [])
+    others.report(EvaluationResult(held.key, 2.0, 10, "So.", False, 9, 4, 4))
+    assert [lease.kind for worker in "bc" for lease in beside(probes, worker)] == ["probe", "eval"]
+
+
+def test_the_kind_that_has_nothing_to_ask_leaves_its_turn_to_the_other() -> None:
+    probes, others = with_groups({}, both_beside=True)
+    others.open(5, [], beside=True)
+    assert [lease.kind for worker in "abc" for lease in beside(probes, worker)] == ["probe", "probe"]

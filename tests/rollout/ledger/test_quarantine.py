@@ -5,6 +5,7 @@ from dataclasses import replace
 from random import Random
 
 from dynalign.rollout.ledger.log import encode
+from dynalign.rollout.ledger.log_lines import LogLine
 from dynalign.rollout.ledger.restore import restore
 from dynalign.rollout.ledger.rules import Ledger
 from dynalign.rollout.ledger.state import pack
@@ -14,7 +15,6 @@ from dynalign.rollout.ledger.values import (
     Break,
     Commit,
     LineageStart,
-    LogLine,
     Scored,
 )
 from tests.worlds.ledger_hand import (

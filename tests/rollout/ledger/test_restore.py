@@ -7,6 +7,7 @@ import msgpack
 import pytest
 
 from dynalign.configs.errors import CheckpointError, RecordError, StaleLineage
+from dynalign.rollout.ledger.log_lines import LogLine
 from dynalign.rollout.ledger.restore import opening, restore
 from dynalign.rollout.ledger.rules import Ledger
 from dynalign.rollout.ledger.state import pack
@@ -16,7 +17,6 @@ from dynalign.rollout.ledger.values import (
     Counts,
     GroupKey,
     LineageStart,
-    LogLine,
     Scored,
 )
 from dynalign.run_folder.spool import SpoolEntry
