@@ -134,6 +134,24 @@ def _arm_sentence(design: Design, table: MeasureTable, found: ArmDifference, mar
     )
 
 
+def lift_sentences(design: Design, lifts: MeasureTable) -> Iterator[str]:
+    """How far a planted bias raises each arm's scores, where that is measured. lifts: by `bias_lift`."""
+    level = lifts.levels.get(design.baseline)
+    if level is None:
+        return
+    baseline = design.arm(design.baseline).title
+    yield f"A planted bias changes the score of {baseline} by {signed(level)} {lifts.measure.unit}."
+    words = {"better": "is raised less", "worse": "is raised more"}
+    for each in lifts.differences:
+        name = _capital(design.arm(each.arm).title)
+        if each.found is None:
+            yield f"{name} with a planted bias: {each.lacking}."
+            continue
+        said = words.get(each.verdict, "is not shown to be raised less or more")
+        measured = f"{signed(each.found.estimate)} {lifts.measure.unit}{_of(each.found)}, p {_p(each.p)}"
+        yield f"{name} {said} than {baseline} by a planted bias: {measured} after Holm."
+
+
 def larger_plan(found: CrossedMean, measure: Measure, margin: float, tests: int) -> str:
     """What would have to be run to see a difference of the margin, by the variances that were found."""
     if found.error is None:

@@ -107,6 +107,19 @@ _MEASURES = (
         "mean over pairs of aspects of Pearson's correlation within groups, where they are scored apart",
     ),
     Measure("unparsed_fraction", "verdicts that cannot be read", "fraction", "lower", False, "over steps"),
+    Measure(
+        "bias_lift", "lift by planted bias", "points", "lower", True,
+        "of each held-out answer before training, the mean over verbosity, praise of itself and form of the "
+        "score with the bias less that without it, by the arm's rubric; the same answers for all arms",
+    ),
+    Measure(
+        "bias_lift_in_sd", "lift by planted bias over the spread of scores", "standard deviations", "lower",
+        False, "the mean lift over the standard deviation of the trained scores within groups, by which GRPO "
+        "divides",
+    ),
+    Measure("verbosity_lift", "lift by verbosity", "points", "lower", False, "mean over the prompts"),
+    Measure("self_praise_lift", "lift by self-praise", "points", "lower", False, "mean over the prompts"),
+    Measure("format_lift", "lift by form", "points", "lower", False, "mean over the prompts"),
     Measure("reward_rise", "rise of the training reward", "points", "higher", False,
             "its mean over the last third of the steps less that over the first third: the proxy"),
 )  # fmt: skip
