@@ -57,6 +57,10 @@ _MEASURES = (
         "the same answers as `heldout`, all scored by one judge that trained no arm",
     ),
     Measure(
+        "judged_gain", "gain of the held-out reward by the third judge", "points", "higher", True,
+        "of each held-out prompt, that score at the last evaluation less that before training",
+    ),
+    Measure(
         "heldout_area", "held-out reward over the run", "points", "higher", False,
         "mean height of the held-out curve from the first to the last evaluation; higher is faster",
     ),

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from dynalign.configs.user_paths import user_path
 from dynalign.evaluation.experiments import verifiable_value
-from dynalign.evaluation.experiments.run_figures import RunFigures, last_scores
+from dynalign.evaluation.experiments.run_figures import RunFigures, gains, last_scores
 from dynalign.launch.commands.evaluate_opening import Opener, OpenSubject
 from dynalign.launch.commands.evaluate_subjects import Subject, engine_settings, subject
 from dynalign.launch.commands.experiment_files import ArmRun, ExperimentFiles
@@ -105,9 +105,9 @@ def with_judged(made: PreparedExperiment, runs: Sequence[RunFigures]) -> list[Ru
             scored = [replace(each, score=scores.get(_key(each))) for each in answers]
         points = last_scores(scored, prompted=False)
         gold = tuple(sorted(reward_by_step(scored).items()))
-        found.append(
-            replace(run, by_prompt={**run.by_prompt, "judged": points}, gold=gold) if points else run
-        )
+        gained = gains(scored, prompted=False)
+        judged = {"judged": points, **({"judged_gain": gained} if gained else {})}
+        found.append(replace(run, by_prompt={**run.by_prompt, **judged}, gold=gold) if points else run)
     return found
 
 

@@ -69,6 +69,9 @@ def test_answers_of_all_arms_are_scored_once_and_arms_are_compared_by_these_scor
     primary = report["measures"][0]
     assert primary["measure"]["name"] == "judged"
     by_arm = {each["arm"]: each["found"]["mean"] for each in primary["differences"]}
+    # The pretended runs give the same answers before and after, so that a loss could not be seen.
+    assert primary["baseline gain"] == 0.0
+    assert [each["verdict"] for each in primary["differences"] if each["arm"] == "min"] == ["inconclusive"]
     assert by_arm["mean"] == pytest.approx(2.0, abs=0.01)
     assert by_arm["min"] == 0.0
     of_mean = [run for run in report["runs"] if run["arm"] == "mean"]
