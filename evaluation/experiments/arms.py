@@ -105,6 +105,7 @@ SMALL: Changes = (
     ("heldout.prompted", False),
     ("checkpoint.every_steps", 2),
     ("checkpoint.keep_last", 1),
+    ("placement.object_store_gib", 2.0),
     ("tensorboard", False),
 )
 """What `--small` sets, for 15 minutes on two slow cores (`time_estimate.py`). There a start takes longer than

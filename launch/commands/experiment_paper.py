@@ -50,8 +50,8 @@ PROMPTS = 1000
 SMALL_PROMPTS = ("count=2", "rounds=0", "attempts=1", "tries=1")
 """A laptop's model writes a few prompts in minutes, and hardly ever one that its own critic accepts."""
 _SHORT: Changes = (
-    ("steps", 4), ("heldout.every_steps", 1), ("convergence.window", 2), ("convergence.min_delta", 0.02),
-    ("checkpoint.every_steps", 4),
+    ("steps", 4), ("heldout.every_steps", 1), ("heldout.prompted", True), ("convergence.window", 2),
+    ("convergence.min_delta", 0.02), ("checkpoint.every_steps", 4),
 )  # fmt: skip
 SMALL_RUN = tuple(Arm("", "", tuple((dict(SMALL) | dict(_SHORT)).items())).overrides())
 SMALL_EVALUATION = ("--limit", "4", "--max-tokens", "16", "--judge-tokens", "48")
