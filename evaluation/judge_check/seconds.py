@@ -87,21 +87,25 @@ class SecondFigures:
 def combined(groups: Sequence[AskedGroup], members: MemberAnswers) -> JudgeAnswers:
     """The scores that a run would give: those of the judge under its vetoes.
 
-    A veto sees only answers with a text, and the second score of a candidate is lowered by the veto's first
-    one, as in a run."""
+    A veto sees only answers that have a text and a score. The second score of a candidate is lowered by the
+    veto's first one."""
     given = []
     for place, group in enumerate(groups):
         own = members.own.given[place]
         vetoes = [veto.given[place].scores_G for veto in members.vetoes]
-        lowered = []
-        for number, text in enumerate(group.texts_G):
-            said = [scores_G[number] for scores_G in vetoes] if text.strip() else []
-            lowered.append((_under(own.scores_G[number], said), said))
-        again = [
-            None if first is None else _under(second, said)
-            for second, (first, said) in zip(own.again_G, lowered, strict=False)
+        seen = [
+            bool(text.strip()) and score is not None
+            for text, score in zip(group.texts_G, own.scores_G, strict=True)
         ]
-        given.append(GivenScores(tuple(score for score, _ in lowered), tuple(again)))
+        said_G = [
+            [scores_G[number] for scores_G in vetoes] if sees else [] for number, sees in enumerate(seen)
+        ]
+        both = (
+            tuple(_under(score, said) for score, said in zip(scores_G, said_G, strict=True))
+            for scores_G in (own.scores_G, own.again_G)
+            if scores_G
+        )
+        given.append(GivenScores(*both))
     asked = (members.own, *members.vetoes)
     unread = next((each.unread for each in asked if each.unread is not None), None)
     return JudgeAnswers(members.judge, tuple(given), sum(each.seconds for each in asked), unread)

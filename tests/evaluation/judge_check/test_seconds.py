@@ -58,9 +58,8 @@ def test_the_combined_score_is_the_one_that_a_run_makes_of_the_same_verdicts() -
 
     def verdict() -> Verdict:
         score = rng.choice((None, 0.0, 1.5, 3.0, 5.0))
-        if score is None:
-            return Verdict(None, rng.choice(("unparsed", "unreachable")))
-        return Verdict(score, "parsed", score_again=rng.choice((None, 2.0, 4.0)))
+        status = rng.choice(("unparsed", "unreachable")) if score is None else "parsed"
+        return Verdict(score, status, score_again=rng.choice((None, 2.0, 4.0)))
 
     for _ in range(300):
         own = verdict()
