@@ -79,13 +79,13 @@ def _of_judge(figures: JudgeFigures, seconds: SecondFigures | None) -> CardSecti
         state,
         verdict(figures),
         (
-            *(() if seconds is None or seconds.own is None else (_members(figures, seconds.own, seconds),)),
-            *(() if seconds is None or not seconds.probes else (_probes(seconds),)),
             _order(figures),
             _tiers(figures),
             _forms(figures),
             _repeats(figures),
             *(() if figures.lift is None else (_attacks(figures.lift),)),
+            *(() if seconds is None or seconds.own is None else (_members(figures, seconds.own, seconds),)),
+            *(() if seconds is None or not seconds.probes else (_probes(seconds),)),
         ),
     )
 
@@ -104,8 +104,8 @@ def _members(figures: JudgeFigures, own: JudgeFigures, seconds: SecondFigures) -
         ("member", "AUC", "not read", "lowers: share", "by: points", "takes away"),
         tuple(rows),
         "A veto lowers a score and never raises it; without one of its own it takes the candidate's away. "
-        "Share and mean points over the policy's candidates, with 95 % intervals over prompts. The figures "
-        "below are those of the score that the run uses. Before training the initial policy is the policy.",
+        "Share and mean points over the policy's candidates, with 95 % intervals over prompts. The other "
+        "figures are those of the score that the run uses. Before training the initial policy is the policy.",
         wide=True,
     )
 

@@ -246,6 +246,8 @@ def test_a_judge_is_examined_under_its_vetoes_and_beside_its_probes_as_it_would_
     text = (tmp_path / "card" / "judge.md").read_text()
     assert "### The judge and its vetoes" in text
     assert "### Probes" in text
+    cells = Cells((tmp_path / "card" / "judge.html").read_text()).texts
+    assert {"veto big", "before its vetoes", "self by aspects"} <= set(cells)
 
 
 @pytest.mark.parametrize(
