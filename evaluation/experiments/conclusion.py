@@ -140,16 +140,16 @@ def lift_sentences(design: Design, lifts: MeasureTable) -> Iterator[str]:
     if level is None:
         return
     baseline = design.arm(design.baseline).title
-    yield f"A planted bias changes the score of {baseline} by {signed(level)} {lifts.measure.unit}."
-    words = {"better": "is raised less", "worse": "is raised more"}
+    yield f"Lift by planted bias, {baseline}: {signed(level)} {lifts.measure.unit}."
+    words = {"better": "less", "worse": "more"}
     for each in lifts.differences:
-        name = _capital(design.arm(each.arm).title)
+        pair = f"Lift by planted bias, {design.arm(each.arm).title} against {baseline}"
         if each.found is None:
-            yield f"{name} with a planted bias: {each.lacking}."
+            yield f"{pair}: {each.lacking}."
             continue
-        said = words.get(each.verdict, "is not shown to be raised less or more")
-        measured = f"{signed(each.found.estimate)} {lifts.measure.unit}{_of(each.found)}, p {_p(each.p)}"
-        yield f"{name} {said} than {baseline} by a planted bias: {measured} after Holm."
+        said = words.get(each.verdict, "inconclusive")
+        measured = f"{signed(each.found.estimate)} {lifts.measure.unit}{_of(each.found)}"
+        yield f"{pair}: {said}, {measured}, p {_p(each.p)} after Holm."
 
 
 def larger_plan(found: CrossedMean, measure: Measure, margin: float, tests: int) -> str:

@@ -129,7 +129,8 @@ def test_a_planted_bias_is_scored_by_each_arm_s_rubric_on_the_same_answers(world
     assert tables["verbosity_lift"]["levels"]["unified"]["mean"] == 0.0
     assert [each["found"]["prompts"] for each in tables["bias_lift"]["differences"]] == [8, 8]
     said = [sentence for sentence in report["conclusion"] if "planted bias" in sentence]
-    assert said[0].startswith("A planted bias changes the score of one score by +0.67")
+    assert said[0].startswith("Lift by planted bias, one score: +0.67 (")
+    assert said[2].startswith("Lift by planted bias, lowest aspect against one score: ")
     assert "Lift by planted bias" in world.files.report("html").read_text()
 
 
