@@ -8,7 +8,8 @@
 #   make bench             benchmarks  (JSON=FILE  ONLY=NAME  SET="key=value …")
 #   make gpu-check         prove and measure on one GPU what no other machine can  (OUT=FOLDER  MINUTES=9  ONLY=STAGE,…
 #                          MODEL=FOLDER  SCRATCH=FOLDER  DEVICE=cpu  GPU_PYTHON=an environment's python)
-#   make chaos             kill and hang everything in a long run, and audit it  (KILLS=50 SEED=7)
+#   make chaos             kill and hang everything in a long run, and audit it  (KILLS=50 SEED=7
+#                          ENGINE=vllm: what vetoes scores is a real engine)
 #   make lint              ruff and mypy alone
 #   make lock              pin what pyproject.toml asks for in requirements/cpu.txt and gpu.txt
 #                          (UPGRADE=1: the newest versions)
@@ -60,7 +61,7 @@ chaos: $(STAMP)
 	@.venv/bin/dynalign model fetch smollm2-135m-instruct
 	@.venv/bin/python -m dynalign.benchmarks.chaos \
 	    --model "$$(.venv/bin/python -c "from dynalign.launch.models.folder import model_folder; print(model_folder('smollm2-135m-instruct'))")" \
-	    $(if $(KILLS),--kills $(KILLS)) $(if $(SEED),--seed $(SEED))
+	    $(if $(KILLS),--kills $(KILLS)) $(if $(SEED),--seed $(SEED)) $(if $(ENGINE),--judge-engine $(ENGINE))
 
 lint: $(STAMP)
 	@failed=0; .venv/bin/ruff check . || failed=1; .venv/bin/mypy || failed=1; exit $$failed

@@ -17,7 +17,7 @@ import click
 
 from dynalign.benchmarks.chaos.audit import audit, mirror_mistakes
 from dynalign.benchmarks.chaos.plan import StormPlan, storm_plan
-from dynalign.benchmarks.chaos.real_run import MAX_STALENESS, POISON_PROMPT, RealRun
+from dynalign.benchmarks.chaos.real_run import HOLDS_JUDGE, MAX_STALENESS, POISON_PROMPT, JudgeEngine, RealRun
 from dynalign.benchmarks.chaos.storm import account, carry_out, finish
 from dynalign.configs.errors import DynalignError
 
@@ -28,17 +28,25 @@ from dynalign.configs.errors import DynalignError
 @click.option(
     "--model", type=click.Path(exists=True, path_type=Path), required=True, help="A folder with a tokenizer."
 )
+@click.option(
+    "--judge-engine",
+    type=click.Choice(["deterministic", "vllm"]),
+    default="deterministic",
+    show_default=True,
+    help="What holds the initial policy, which vetoes scores and is struck like everything else.",
+)
 @click.option("--keep", type=click.Path(path_type=Path), help="Copy the run folder here, whatever happens.")
-def chaos(kills: int, seed: int, model: Path, keep: Path | None) -> int:
+def chaos(kills: int, seed: int, model: Path, judge_engine: JudgeEngine, keep: Path | None) -> int:
     """Strike everything in a long run, and show that nothing is lost."""
     # Not in the current folder: Ray's sockets need a short path.
     scratch = Path(tempfile.mkdtemp(prefix="chaos-"))
     plan = storm_plan(kills, seed)
     mirror = "a" if plan.mirror else "no"
     click.echo(
-        f"seed {seed}: {plan.kills} kills, {plan.ranks} learner ranks, {mirror} mirror; folders in {scratch}"
+        f"seed {seed}: {plan.kills} kills, {plan.ranks} learner ranks, {mirror} mirror, "
+        f"vetoes on {judge_engine}; folders in {scratch}"
     )
-    run = RealRun(scratch, tiny(model, scratch / "model"), plan)
+    run = RealRun(scratch, tiny(model, scratch / "model"), plan, judge_engine)
     try:
         well = strike_and_audit(run, plan)
     except (DynalignError, OSError, ValueError, subprocess.SubprocessError) as error:
@@ -59,7 +67,9 @@ def strike_and_audit(run: RealRun, plan: StormPlan) -> bool:
     with run.started():
         recoveries = carry_out(run, plan, click.echo)
         finish(run)
-    found = audit(run.folder, MAX_STALENESS, [POISON_PROMPT])
+    struck = {strike.victim for round_ in plan.rounds for strike in round_.strikes}
+    judge_struck = bool(struck & HOLDS_JUDGE)
+    found = audit(run.folder, MAX_STALENESS, [POISON_PROMPT], judge_struck)
     lost = [] if run.mirror is None else mirror_mistakes(run.mirror, found.steps)
     click.echo("\n".join([*account(recoveries, found), *(f"WRONG: {mistake}" for mistake in lost)]))
     return not found.mistakes and not lost

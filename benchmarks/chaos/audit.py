@@ -24,6 +24,9 @@ NO_SIGNAL = frozenset({"low_signal", "unparsed", "empty"})
 RUN_ENDED = "run_ended"
 """Reason of the groups that were open at the end of the run: at most those of max_staleness + 1 steps."""
 
+JUDGE_UNREACHABLE = "judge_unreachable"
+"""Reason of a group whose judge, or one of its vetoes, gave no answer: good where these were struck."""
+
 POISON = "poison"
 """Reason of a group whose prompt ended its workers. Only prompts that are meant to do so may have it."""
 
@@ -57,13 +60,18 @@ class Audit:
     """Step of the final checkpoint."""
     mistakes: tuple[str, ...]
     """Sentences; empty for a run that lost nothing."""
+    unreachable: int = 0
+    """Of the withheld groups, those whose judge could not be reached."""
 
 
-def audit(run_folder: Path, max_staleness: int, poison: Collection[str] = ()) -> Audit:
+def audit(
+    run_folder: Path, max_staleness: int, poison: Collection[str] = (), judge_struck: bool = False
+) -> Audit:
     """The account of a finished run that keeps the experience of all its steps.
 
     max_staleness: the largest allowed age of a trained token, in steps. poison: the prompts that end their
-    worker on purpose. Damaged and missing files are mistakes, not errors.
+    worker on purpose. judge_struck: whether who judges was struck, so that groups may lack its scores.
+    Damaged and missing files are mistakes, not errors.
     """
     wrong: list[str] = []
     lines = raw.log_lines(run_folder / "ledger.log", wrong)
@@ -83,7 +91,9 @@ def audit(run_folder: Path, max_staleness: int, poison: Collection[str] = ()) ->
     withheld = {group_id: reason for reason, ids in state.get("withheld", {}).items() for group_id in ids}
     wrong += _wrong_steps(step, commits, manifest, state, learner)
     wrong += _wrong_state(state, trained)
-    wrong += _wrong_reasons(withheld, commits, max_staleness, _poisoned_groups(lines, poisoned, poison))
+    accidents = frozenset({JUDGE_UNREACHABLE} if judge_struck else ())
+    meant = _poisoned_groups(lines, poisoned, poison)
+    wrong += _wrong_reasons(withheld, commits, max_staleness, meant, accidents)
     wrong += _changed_verdicts(commits, withheld, trained)
     wrong += _wrong_experience(commits, experience)
     wrong += _wrong_ages(commits, experience, lines, max_staleness)
@@ -98,6 +108,7 @@ def audit(run_folder: Path, max_staleness: int, poison: Collection[str] = ()) ->
         lineages=state.get("lineage", 0),
         steps=step,
         mistakes=tuple(wrong),
+        unreachable=list(withheld.values()).count(JUDGE_UNREACHABLE),
     )
 
 
@@ -187,12 +198,21 @@ def _poisoned_groups(lines: Iterable[Fields], rows: Iterable[Fields], poison: Co
 
 
 def _wrong_reasons(
-    withheld: dict[int, str], commits: list[Fields], max_staleness: int, poisoned: set[int]
+    withheld: dict[int, str],
+    commits: list[Fields],
+    max_staleness: int,
+    poisoned: set[int],
+    accidents: Collection[str],
 ) -> Iterator[str]:
     """Groups that were given up: withheld for an accident, or by an end that left more than could be open."""
     given_up: dict[str, list[int]] = defaultdict(list)
     for group_id, reason in sorted(withheld.items()):
-        good = reason in NO_SIGNAL or reason == RUN_ENDED or (reason == POISON and group_id in poisoned)
+        good = (
+            reason in NO_SIGNAL
+            or reason in accidents
+            or reason == RUN_ENDED
+            or (reason == POISON and group_id in poisoned)
+        )
         if not good:
             given_up[reason].append(group_id)
     for reason, ids in given_up.items():

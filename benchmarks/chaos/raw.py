@@ -151,6 +151,8 @@ def _group(rows: list[Fields]) -> ExperienceGroup:
         flaws.append("has a candidate without an advantage")
     if any(_covered(row["spans"]) != list(range(len(row["token_ids_T"]))) for row in rows):
         flaws.append("has tokens without a version")
+    if any(_unreached(row) and (row["score"] is not None or row["advantage"]) for row in rows):
+        flaws.append("learns from a candidate whose judge could not be reached")
     versions = {span["version"] for row in rows for span in row["spans"]} or {first["judge_version"]}
     return ExperienceGroup(
         group_id=first["group_id"],
@@ -160,6 +162,12 @@ def _group(rows: list[Fields]) -> ExperienceGroup:
         candidates=len(rows),
         flaws=tuple(flaws),
     )
+
+
+def _unreached(row: Fields) -> bool:
+    """Whether the candidate's judge, or one of those that may lower its score, gave no answer."""
+    vetoes = [each["status"] for each in row.get("opinions", ()) if each["role"] == "veto"]
+    return "unreachable" in (row.get("status"), *vetoes)
 
 
 def _key(row: Fields) -> tuple[int, int, int]:

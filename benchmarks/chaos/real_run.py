@@ -1,7 +1,8 @@
 """The run that a storm strikes: a Ray cluster of two nodes on this machine, and `dynalign train` in it.
 
-Real Ray, real actors and the real learner on a tiny model, with the deterministic engine. Every process that
-is started here carries a mark in its environment, and only processes with this mark are ever killed.
+Real Ray, real actors and the real learner on a tiny model, with the deterministic engine for the rollout. The
+initial policy may veto every score, on an engine of its own: the deterministic one, or vLLM. Every process
+that is started here carries a mark in its environment, and only processes with this mark are ever killed.
 """
 
 import json
@@ -11,10 +12,10 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import psutil
 
@@ -40,10 +41,27 @@ TITLES: dict[Victim, str] = {
 }
 """How the command line of each kind of actor begins."""
 
+HOLDS_JUDGE: frozenset[Victim] = frozenset({"engine", "node", "driver"})
+"""What ends the initial policy's engine when it is struck."""
+
 POISON_PROMPT = f"Describe {POISON_WORD} to a gardener."
 PROMPTS = 300
 SILENT_PROMPTS = 15
 HELDOUT_PROMPTS = 4
+
+JudgeEngine = Literal["deterministic", "vllm"]
+"""What holds the initial policy, which vetoes scores."""
+ENGINE_SETTINGS: Mapping[JudgeEngine, tuple[str, ...]] = {
+    "deterministic": ("judge.pool.engine=deterministic", "deadlines.silence_s=8"),
+    "vllm": (
+        "judge.pool.engine=vllm", "judge.pool.kv_cache_gib=0.1", "judge.pool.dtype=float32",
+        "deadlines.silence_s=30",
+    ),
+}  # fmt: skip
+"""A small cache, since it is taken from the machine's memory; vLLM may be silent while it loads."""
+RECOVERY_S: Mapping[JudgeEngine, float] = {"deterministic": 240.0, "vllm": 600.0}
+"""Longest time from a strike until everything serves again, and for the start and the end of the run: vLLM
+takes about a minute to start on a slow core, and may be struck twice."""
 
 STATUS_AGE_S = 3.0
 """A status older than this, in seconds, is of a driver that is gone: a living one writes it every second."""
@@ -60,8 +78,12 @@ _RAY = str(Path(sys.executable).with_name("ray"))
 class RealRun:
     """One run in its own folders below `scratch`, which this class does not remove."""
 
-    def __init__(self, scratch: Path, model: Path, plan: StormPlan) -> None:
+    def __init__(
+        self, scratch: Path, model: Path, plan: StormPlan, judge_engine: JudgeEngine = "deterministic"
+    ) -> None:
         self.scratch = scratch
+        self.recovery_s = RECOVERY_S[judge_engine]
+        self._judge_engine = judge_engine
         self.folder = scratch / "runs" / "chaos"
         self.log = scratch / "train.log"
         self.mirror = scratch / "mirror" / "chaos" if plan.mirror else None
@@ -122,10 +144,11 @@ class RealRun:
             f"algorithm.max_staleness={MAX_STALENESS}", f"heldout.prompts={HELDOUT_PROMPTS}",
             "heldout.every_steps=100", "checkpoint.every_steps=5", "learner.precision=float32",
             "tensorboard=false", "metrics.port=null",
-            "judge.pool.engine=deterministic", "judge.probes=[frozen, beside]",
+            *ENGINE_SETTINGS[self._judge_engine], "judge.veto=[frozen]", "judge.probes=[beside]",
+            "judge.min_digit_mass=0.0",
             f"judge.endpoints.beside.address={self._address}", f"judge.endpoints.beside.model={MODEL}",
             "placement.object_store_gib=0.2", "supervision.restarts=100", "supervision.window_s=60",
-            "supervision.poison_attempts=5", "deadlines.silence_s=8", "deadlines.step_s=30",
+            "supervision.poison_attempts=5", "deadlines.step_s=30",
             "deadlines.checkpoint_s=60", "weights.deadline_s=40",
         ]  # fmt: skip
         return (

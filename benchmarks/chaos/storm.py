@@ -18,9 +18,6 @@ from dynalign.benchmarks.chaos.audit import Audit
 from dynalign.benchmarks.chaos.plan import Round, StormPlan, Strike, Victim
 from dynalign.configs.errors import RunFailed
 
-RECOVERY_S = 240.0
-"""Longest time from a strike until everything serves again, and for the start and the end of the run."""
-
 LOOK_S = 0.3
 """Seconds between two looks at the run."""
 
@@ -75,6 +72,9 @@ class Recovery:
 class StruckRun(Protocol):
     """The run that a storm strikes."""
 
+    recovery_s: float
+    """Longest time from a strike until everything serves again, and for its start and its end."""
+
     def look(self) -> Look: ...
 
     def strike(self, strike: Strike) -> tuple[str, frozenset[Victim]] | None:
@@ -104,7 +104,7 @@ class StruckRun(Protocol):
 
 
 def carry_out(run: StruckRun, plan: StormPlan, say: Callable[[str], None]) -> list[Recovery]:
-    """Carry the plan out. Raises RunFailed when the driver ends, or a wait takes longer than RECOVERY_S."""
+    """Carry the plan out. Raises RunFailed when the driver ends, or a wait takes longer than `recovery_s`."""
     _until(run, "the run to serve", lambda look: look.serves and not look.missing)
     recoveries: list[Recovery] = []
     for round_ in plan.rounds:
@@ -175,7 +175,7 @@ def _recovered(before: Look, look: Look, kinds: set[Victim]) -> bool:
 
 
 def _until(run: StruckRun, what: str, there: Callable[[Look], bool]) -> Look:
-    end_s = run.now_s() + RECOVERY_S
+    end_s = run.now_s() + run.recovery_s
     while True:
         look = _look(run, what)
         if there(look):
@@ -183,7 +183,7 @@ def _until(run: StruckRun, what: str, there: Callable[[Look], bool]) -> Look:
         if run.now_s() > end_s:
             missing = ", ".join(look.missing) or "nothing"
             raise RunFailed(
-                f"waited {RECOVERY_S:g} s for {what}; at step {look.step} of lineage {look.lineage}, "
+                f"waited {run.recovery_s:g} s for {what}; at step {look.step} of lineage {look.lineage}, "
                 f"missing: {missing}; the driver's last lines: {look.last_lines}"
             )
         run.wait(LOOK_S)
@@ -197,10 +197,12 @@ def _look(run: StruckRun, what: str) -> Look:
 
 
 def _ended_well(run: StruckRun, what: str) -> None:
-    end_s = run.now_s() + RECOVERY_S
+    end_s = run.now_s() + run.recovery_s
     while (look := run.look()).driver_ended is None:
         if run.now_s() > end_s:
-            raise RunFailed(f"waited {RECOVERY_S:g} s for {what}; the driver's last lines: {look.last_lines}")
+            raise RunFailed(
+                f"waited {run.recovery_s:g} s for {what}; the driver's last lines: {look.last_lines}"
+            )
         run.wait(LOOK_S)
     if look.driver_ended != 0:
         raise RunFailed(_end(look, what))
@@ -237,6 +239,7 @@ def account(recoveries: Sequence[Recovery], found: Audit) -> list[str]:
     sums = f"issued {found.issued} = trained {found.trained} + withheld {found.withheld}"
     beside = f"requeued {found.requeued}, late {found.late}, rolled back {found.rolled_back}"
     lines += ["", f"{sums}; {beside}; {found.steps} steps, {found.lineages} lineages"]
+    lines.append(f"withheld because the judge could not be reached: {found.unreachable}")
     lines += [f"WRONG: {mistake}" for mistake in found.mistakes[:SHOWN_MISTAKES]]
     if (more := len(found.mistakes) - SHOWN_MISTAKES) > 0:
         lines.append(f"WRONG: {more} more")

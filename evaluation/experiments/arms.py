@@ -64,6 +64,8 @@ class Design:
     """What `--small` sets, beside `SMALL`."""
     needs: Changes = ()
     """What every arm has, because the experiment measures it."""
+    counted: bool = False
+    """Whether functions stand in for the judges, and the value of `verifiable_value.py` for the third one."""
 
     def arm(self, name: str) -> Arm:
         """The arm of a name. Raises KeyError."""
@@ -76,21 +78,40 @@ class Design:
         return "judged" in (self.primary, *self.secondary)
 
     @property
+    def plants_bias(self) -> bool:
+        """Whether the arms' judges are given answers with a planted bias, once the runs have ended."""
+        return "bias_lift" in self.secondary
+
+    @property
     def compared(self) -> tuple[Arm, ...]:
         """All arms but the baseline."""
         return tuple(arm for arm in self.arms if arm.name != self.baseline)
 
 
 SMALL: Changes = (
-    ("steps", 3),
-    ("heldout.prompts", 8),
-    ("heldout.every_steps", 3),
-    ("checkpoint.every_steps", 3),
+    ("steps", 2),
+    ("rollout.prompts_per_step", 2),
+    ("rollout.group_size", 4),
+    ("rollout.groups_in_flight", 2),
+    ("rollout.max_completion_tokens", 16),
+    ("rollout.dtype", "float32"),
+    ("rollout.gap_probes", 0),
+    ("rollout.mismatch_fraction", 0.0),
+    ("judge.noise_fraction", 0.0),
+    ("learner.precision", "float32"),
+    ("algorithm.max_refill", 1.0),
+    ("heldout.prompts", 4),
+    ("heldout.every_steps", 2),
+    ("heldout.prompted", False),
+    ("checkpoint.every_steps", 2),
     ("checkpoint.keep_last", 1),
+    ("placement.object_store_gib", 2.0),
     ("tensorboard", False),
 )
-"""What `--small` sets. On two cores starting a run takes longer than its three steps: more steps would show
-more, and more arms would take more starts."""
+"""What `--small` sets, for 15 minutes on two slow cores (`time_estimate.py`). There a start takes longer than
+the two steps: more steps would show more, and more arms would take more starts. float32, since a core
+without instructions for bfloat16 is several times slower in it. As many groups without signal are replaced
+as a step has: a reward that is nearly always 0 would else take minutes a step."""
 
 
 def listed_names(arms: Sequence[Arm]) -> str:

@@ -13,6 +13,10 @@ from dynalign.evaluation.experiments.arms import Arm, Changes, Design
 
 GROUP_SIZES = (2, 4, 8, 16)
 STALENESS = (0, 1, 2, 4)
+_ONE_PROMPT: Changes = (("rollout.prompts_per_step", 1), ("rollout.groups_in_flight", 1))
+"""`--small` of an experiment whose arms need more engines or more scores."""
+COUNTED = "dynalign.evaluation.experiments.verifiable_value"
+"""The module whose functions stand in for the judges of a rubric."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +78,6 @@ def group_size(request: ExperimentRequest) -> Design:
             "learner_wait_s",
         ),
         choose="cheapest",
-        small=(("rollout.gap_probes", 0), ("rollout.mismatch_fraction", 0.0), ("heldout.prompted", False)),
     )  # fmt: skip
 
 
@@ -85,7 +88,7 @@ def staleness(request: ExperimentRequest) -> Design:
         for corrected in (False, True):
             name = f"k{age}{'-corrected' if corrected else ''}"
             title = f"age {age}{', corrected' if corrected else ''}"
-            small = name in ("k0", "k2", "k2-corrected")
+            small = name in ("k0", "k2")
             changes = (("algorithm.max_staleness", age), ("rollout.record_behaviour", corrected))
             arms.append(Arm(name, title, changes, small=small))
     return Design(
@@ -99,7 +102,6 @@ def staleness(request: ExperimentRequest) -> Design:
             "effective_sample_size",
         ),
         choose="fastest",
-        small=(("rollout.gap_probes", 0), ("heldout.prompted", False)),
     )  # fmt: skip
 
 
@@ -109,7 +111,7 @@ def internalization(request: ExperimentRequest) -> Design:
     arms = (
         Arm("kept", "system prompt kept", (("algorithm.system_prompt", "kept"),)),
         Arm("left-out", "left out", left_out),
-        Arm("tapered", "left out, tapered", (*left_out, ("algorithm.context_taper", True))),
+        Arm("tapered", "left out, tapered", (*left_out, ("algorithm.context_taper", True)), small=False),
         Arm("distilled", "left out, distilled", (*left_out, ("algorithm.distill_coef", 0.1)), small=False),
     )
     return Design(
@@ -120,7 +122,7 @@ def internalization(request: ExperimentRequest) -> Design:
         "heldout",
         ("heldout_prompted", "prompt_gain", "internalization_gap", "gap_change", "kl", "heldout_area"),
         needs=(("heldout.prompted", True),),
-        small=(("rollout.mismatch_fraction", 0.0),),
+        small=(("rollout.gap_probes", 1),),
     )
 
 
@@ -130,7 +132,9 @@ def judge(request: ExperimentRequest) -> Design:
     plain: Changes = (("judge.kind", "self"),)
     # Below an adapter the engines hold the initial policy; without one it needs engines of its own.
     held = settings.pool is not None or request.settings.learner.lora is not None
-    pool: Changes = () if held else (("judge.pool", {"engines": 1}),)
+    rollout = request.settings.rollout
+    alike = {"engine": rollout.engine, "dtype": rollout.dtype, "engine_threads": rollout.engine_threads}
+    pool: Changes = () if held else (("judge.pool", {"engines": 1, **alike}),)
     weighted: Changes = (
         *plain,
         *pool,
@@ -162,28 +166,42 @@ def judge(request: ExperimentRequest) -> Design:
             "heldout", "reward_rise", "kl", "score_length_correlation_within", "completion_length_mean",
             "unparsed_fraction", "step_s",
         ),
+        small=_ONE_PROMPT,
     )  # fmt: skip
 
 
 def rubric(request: ExperimentRequest) -> Design:
-    """One score for the whole value, or one for each aspect put together."""
-    factorized: tuple[str, object] = ("judge.rubric", "factorized")
-    arms = (
-        Arm("unified", "one score", (("judge.rubric", "unified"), ("judge.aggregate", "mean"))),
-        Arm("mean", "mean of the aspects", (factorized, ("judge.aggregate", "mean"))),
-        Arm("min", "lowest aspect", (factorized, ("judge.aggregate", "min")), small=False),
-        Arm("geometric", "geometric mean", (factorized, ("judge.aggregate", "geometric_mean")), small=False),
+    """One score for the whole value, or one for each aspect put together.
+
+    With `judge.kind=function` the value is the counted one of `verifiable_value.py`, whose judges are fooled
+    by a known share."""
+    counted = request.settings.judge.kind == "function"
+    kinds = (
+        ("unified", "one score", "unified", "mean", True),
+        ("mean", "mean of the aspects", "factorized", "mean", True),
+        ("min", "lowest aspect", "factorized", "min", False),
+        ("geometric", "geometric mean", "factorized", "geometric_mean", False),
     )
+    arms = []
+    for name, title, of, aggregate, small in kinds:
+        changes: Changes = (("judge.rubric", of), ("judge.aggregate", aggregate))
+        if counted:
+            stand_in = of if of == "unified" else f"aspects_{aggregate}"
+            changes = (("judge.function", f"{COUNTED}:{stand_in}"),)
+        arms.append(Arm(name, title, changes, small=small))
     return Design(
         "rubric",
         "Is the value judged better as a whole or by its aspects?",
-        arms,
+        tuple(arms),
         "unified",
         "judged",
         (
-            "heldout", "aspect_correlation", "aspect_spread", "score_length_correlation_within",
+            "heldout", "bias_lift", "bias_lift_in_sd", "verbosity_lift", "self_praise_lift", "format_lift",
+            "aspect_correlation", "aspect_spread", "score_length_correlation_within",
             "completion_length_mean", "unparsed_fraction", "reward_rise", "step_s",
         ),
+        small=_ONE_PROMPT,
+        counted=counted,
     )  # fmt: skip
 
 

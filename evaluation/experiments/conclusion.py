@@ -134,6 +134,24 @@ def _arm_sentence(design: Design, table: MeasureTable, found: ArmDifference, mar
     )
 
 
+def lift_sentences(design: Design, lifts: MeasureTable) -> Iterator[str]:
+    """How far a planted bias raises each arm's scores, where that is measured. lifts: by `bias_lift`."""
+    level = lifts.levels.get(design.baseline)
+    if level is None:
+        return
+    baseline = design.arm(design.baseline).title
+    yield f"Lift by planted bias, {baseline}: {signed(level)} {lifts.measure.unit}."
+    words = {"better": "less", "worse": "more"}
+    for each in lifts.differences:
+        pair = f"Lift by planted bias, {design.arm(each.arm).title} against {baseline}"
+        if each.found is None:
+            yield f"{pair}: {each.lacking}."
+            continue
+        said = words.get(each.verdict, "inconclusive")
+        measured = f"{signed(each.found.estimate)} {lifts.measure.unit}{_of(each.found)}"
+        yield f"{pair}: {said}, {measured}, p {_p(each.p)} after Holm."
+
+
 def larger_plan(found: CrossedMean, measure: Measure, margin: float, tests: int) -> str:
     """What would have to be run to see a difference of the margin, by the variances that were found."""
     if found.error is None:

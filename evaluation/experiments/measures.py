@@ -57,6 +57,10 @@ _MEASURES = (
         "the same answers as `heldout`, all scored by one judge that trained no arm",
     ),
     Measure(
+        "judged_gain", "gain of the held-out reward by the third judge", "points", "higher", True,
+        "of each held-out prompt, that score at the last evaluation less that before training",
+    ),
+    Measure(
         "heldout_area", "held-out reward over the run", "points", "higher", False,
         "mean height of the held-out curve from the first to the last evaluation; higher is faster",
     ),
@@ -107,6 +111,19 @@ _MEASURES = (
         "mean over pairs of aspects of Pearson's correlation within groups, where they are scored apart",
     ),
     Measure("unparsed_fraction", "verdicts that cannot be read", "fraction", "lower", False, "over steps"),
+    Measure(
+        "bias_lift", "lift by planted bias", "points", "lower", True,
+        "of each held-out answer before training, the mean over verbosity, praise of itself and form of the "
+        "score with the bias less that without it, by the arm's rubric; the same answers for all arms",
+    ),
+    Measure(
+        "bias_lift_in_sd", "lift by planted bias over the spread of scores", "standard deviations", "lower",
+        False, "the mean lift over the standard deviation of the trained scores within groups, by which GRPO "
+        "divides",
+    ),
+    Measure("verbosity_lift", "lift by verbosity", "points", "lower", False, "mean over the prompts"),
+    Measure("self_praise_lift", "lift by self-praise", "points", "lower", False, "mean over the prompts"),
+    Measure("format_lift", "lift by form", "points", "lower", False, "mean over the prompts"),
     Measure("reward_rise", "rise of the training reward", "points", "higher", False,
             "its mean over the last third of the steps less that over the first third: the proxy"),
 )  # fmt: skip

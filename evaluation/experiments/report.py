@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from dynalign.evaluation.experiments.comparison import ByArm, MeasureTable, measure_table
-from dynalign.evaluation.experiments.conclusion import conclusion, progress
+from dynalign.evaluation.experiments.conclusion import conclusion, lift_sentences, progress
 from dynalign.evaluation.experiments.plan import Cost, ExperimentPlan
 from dynalign.evaluation.experiments.run_figures import RunFigures
 from dynalign.evaluation.experiments.transfer import (
@@ -65,6 +65,9 @@ def make_report(plan: ExperimentPlan, cost: Cost, runs: Sequence[RunFigures]) ->
         said = (*progress(by_arm), *transfer_sentences(transfer, plan.margin))
         return ExperimentReport(plan, cost, by_arm, primary, shown, said, transfer)
     sentences = conclusion(design, by_arm, primary, plan.margin, speed)
+    lifts = next((table for table in shown if table.measure.name == "bias_lift"), None)
+    if lifts is not None:
+        sentences += lift_sentences(design, lifts)
     return ExperimentReport(plan, cost, by_arm, primary, shown, tuple(sentences))
 
 

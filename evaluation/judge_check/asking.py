@@ -1,12 +1,14 @@
-"""Asks a judge for all scores of a check."""
+"""Asks a judge, its vetoes and its probes for all scores of a check."""
 
 import asyncio
 import time
 from collections.abc import Callable, Sequence
 
+from dynalign.evaluation.judge_check.seconds import MemberAnswers
 from dynalign.evaluation.judge_check.sheet import AskedGroup, GivenScores, JudgeAnswers
 from dynalign.rollout.engine.base import request_seed
 from dynalign.rollout.judges.base import Judge
+from dynalign.rollout.judges.make import SecondJudges
 from dynalign.rollout.records import Verdict
 
 
@@ -51,3 +53,35 @@ async def ask(
 
     answers = await asyncio.gather(*map(given, groups))
     return JudgeAnswers(name, tuple(answers), time.monotonic() - started_s, unread[0] if unread else None)
+
+
+async def ask_members(
+    judge: Judge,
+    seconds: SecondJudges,
+    name: str,
+    probes: Sequence[str],
+    groups: Sequence[AskedGroup],
+    seed: int,
+    in_flight: int,
+    progress: Callable[[str], Callable[[int], None]],
+) -> MemberAnswers:
+    """The scores of a judge and its vetoes of all groups, and those of its probes of the candidates.
+
+    name: of the judge on the card. probes: the names of its probes. progress: from what is counted to a
+    function that takes the number so far. Errors as of `ask`."""
+
+    async def asked(member: Judge, named: str, of: Sequence[AskedGroup], draw: int) -> JudgeAnswers:
+        return await ask(
+            member, named, of, draw, in_flight, progress(f"of {len(of)} groups scored by {named}")
+        )
+
+    own = await asked(judge, name, groups, seed)
+    vetoes = [
+        await asked(veto, veto.name, groups, request_seed(seed, "veto", veto.name)) for veto in seconds.vetoes
+    ]
+    candidates = [group for group in groups if group.kind == "candidates"]
+    beside = [
+        await asked(probe, named, candidates, request_seed(seed, "probe", named))
+        for named, probe in zip(probes, seconds.probes, strict=True)
+    ]
+    return MemberAnswers(name, own, tuple(vetoes), tuple(beside), seconds.probe_fraction)

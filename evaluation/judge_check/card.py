@@ -6,9 +6,15 @@ from dataclasses import asdict, dataclass
 
 from dynalign.evaluation.judge_check.bar import reaches_bar
 from dynalign.evaluation.judge_check.figures import Agreement, JudgeFigures, agreement, judge_figures
+from dynalign.evaluation.judge_check.seconds import (
+    MemberAnswers,
+    SecondFigures,
+    combined,
+    second_figures,
+)
 from dynalign.evaluation.judge_check.sheet import AskedGroup, JudgeAnswers
 
-FORMAT = 2
+FORMAT = 3
 """Of the JSON file."""
 
 
@@ -41,7 +47,7 @@ class CardFacts:
 class JudgeCard:
     """All that a check found. The same figures are shown in HTML, Markdown and JSON.
 
-    Example: `JudgeCard(facts, groups, answers, (JudgeFigures(…),), None)`.
+    Example: `JudgeCard(facts, groups, answers, (JudgeFigures(…),), None, members, ())`.
     """
 
     facts: CardFacts
@@ -49,22 +55,41 @@ class JudgeCard:
     groups: tuple[AskedGroup, ...]
     """The texts that were judged."""
     answers: tuple[JudgeAnswers, ...]
-    """Each judge's scores of them."""
+    """Each judge's scores of them, its vetoes applied, as a run would have them."""
     judges: tuple[JudgeFigures, ...]
     """Each judge's figures; the first judge is that of the run."""
     agreement: Agreement | None
     """Of all judges; None for one judge alone."""
+    members: tuple[MemberAnswers, ...]
+    """What each judge was before its vetoes, its vetoes, and its probes answered."""
+    seconds: tuple[SecondFigures, ...]
+    """The vetoes and probes of each judge that has some."""
+
+    def seconds_of(self, judge: str) -> SecondFigures | None:
+        """The vetoes and probes of a judge; None for one without."""
+        return next((each for each in self.seconds if each.judge == judge), None)
 
 
 def make_card(
     facts: CardFacts,
     groups: Sequence[AskedGroup],
-    answers: Sequence[JudgeAnswers],
+    members: Sequence[MemberAnswers],
     samples: Sequence[int],
 ) -> JudgeCard:
-    """The card of a check. samples: verdicts averaged per score, of each judge."""
+    """The card of a check. members: what each judge, its vetoes and its probes answered. samples: verdicts
+    averaged per score, of each judge."""
+    answers = [combined(groups, each) for each in members]
     figures = [judge_figures(groups, each, times) for each, times in zip(answers, samples, strict=True)]
-    return JudgeCard(facts, tuple(groups), tuple(answers), tuple(figures), agreement(groups, answers))
+    seconds = [second_figures(groups, each, times) for each, times in zip(members, samples, strict=True)]
+    return JudgeCard(
+        facts,
+        tuple(groups),
+        tuple(answers),
+        tuple(figures),
+        agreement(groups, answers),
+        tuple(members),
+        tuple(each for each in seconds if each is not None),
+    )
 
 
 def as_json(card: JudgeCard) -> str:

@@ -17,16 +17,19 @@ from dynalign.evaluation.experiments.measures import MEASURES
 from dynalign.evaluation.experiments.plan import Cost
 from dynalign.evaluation.experiments.report import ExperimentReport, as_json, make_report
 from dynalign.evaluation.experiments.run_figures import RunFigures
+from dynalign.evaluation.experiments.time_estimate import estimate
 from dynalign.launch.commands.experiment_child import CommandProcess
 from dynalign.launch.commands.experiment_files import ArmRun, held
 from dynalign.launch.commands.experiment_judge import (
     ThirdJudge,
+    asks_somebody,
     examine_judge,
     third_judge,
     with_judged,
 )
 from dynalign.launch.commands.experiment_options import ExperimentOptions
 from dynalign.launch.commands.experiment_plan import PreparedExperiment, cost_of, prepared, unfinished
+from dynalign.launch.commands.experiment_planted import with_planted
 from dynalign.launch.commands.experiment_room import room_for, running_cluster
 from dynalign.launch.commands.experiment_runs import INTERRUPTED, ArmRuns, RunLimits, RunningArm, RunTime
 from dynalign.launch.interrupts import Interrupts
@@ -140,7 +143,7 @@ def write_report(
 
     known: the figures of finished runs that were read before; those that are read now are added."""
     files = made.files
-    runs = with_judged(files, files.figures(made.runs, known))
+    runs = with_planted(made, with_judged(made, files.figures(made.runs, known)))
     report = make_report(made.plan, cost_of(made, 1, options.keep_checkpoints), runs)
     durable.write(files.report("html"), page(report))
     durable.write(files.report("md"), markdown(report))
@@ -192,6 +195,10 @@ def plan_lines(made: PreparedExperiment, cost: Cost, room: int, options: Experim
         )
     beside = ", ".join(MEASURES[name].title for name in design.secondary)
     yield f"reported beside it: {beside}"
+    if options.small and cost.hours is None:
+        each = [made.settings[arm.name] for arm in design.arms]
+        asks = asks_somebody(made)
+        yield estimate(each, len(plan.seeds), plan.prompts, asks, asks and design.plants_bias).line()
     yield from cost_lines(cost, room, options.keep_checkpoints)
     state = (
         "new" if made.kept is None else f"{cost.runs - len(unfinished(made))} of {cost.runs} runs finished"

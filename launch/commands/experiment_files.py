@@ -6,6 +6,7 @@ FOLDER/
   runs/ARM-sSEED.log  what `dynalign train` printed
   runs/ARM-sSEED.end  how it ended the last time, in JSON
   judged.json         scores of held-out answers by the third judge
+  planted.json        scores of answers with a planted bias, by every rubric
   answers.sqlite      what that judge was asked
   report.html, report.md, report.json
   lock                held by the command that works on it
@@ -86,6 +87,11 @@ class ExperimentFiles:
     def judged(self) -> Path:
         """The third judge's scores."""
         return self.folder / "judged.json"
+
+    @property
+    def planted(self) -> Path:
+        """Scores of answers with a planted bias."""
+        return self.folder / "planted.json"
 
     @property
     def answers(self) -> Path:

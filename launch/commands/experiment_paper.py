@@ -17,7 +17,9 @@ from pathlib import Path
 from dynalign.configs.errors import Mistake, UserError
 from dynalign.configs.load import load_run
 from dynalign.configs.schema import RunSettings
+from dynalign.evaluation.experiments.arms import SMALL, Arm, Changes
 from dynalign.evaluation.experiments.plan import FORMAT, identity_hash, plan_changes, read_identity
+from dynalign.evaluation.experiments.time_estimate import paper_seconds
 from dynalign.launch.commands.experiment_child import CommandProcess
 from dynalign.launch.commands.experiment_files import LOCK, ExperimentFiles, held
 from dynalign.launch.commands.experiment_options import ExperimentOptions
@@ -47,11 +49,12 @@ PROMPTS = 1000
 """Stated by the paper."""
 SMALL_PROMPTS = ("count=2", "rounds=0", "attempts=1", "tries=1")
 """A laptop's model writes a few prompts in minutes, and hardly ever one that its own critic accepts."""
-SMALL_RUN = (
-    "steps=12", "heldout.prompts=8", "heldout.every_steps=2", "convergence.window=3",
-    "convergence.min_delta=0.02", "checkpoint.every_steps=12", "checkpoint.keep_last=1",
+_SHORT: Changes = (
+    ("steps", 4), ("heldout.every_steps", 1), ("heldout.prompted", True), ("convergence.window", 2),
+    ("convergence.min_delta", 0.02), ("checkpoint.every_steps", 4),
 )  # fmt: skip
-SMALL_EVALUATION = ("--limit", "8", "--max-tokens", "48", "--judge-tokens", "64")
+SMALL_RUN = tuple(Arm("", "", tuple((dict(SMALL) | dict(_SHORT)).items())).overrides())
+SMALL_EVALUATION = ("--limit", "4", "--max-tokens", "16", "--judge-tokens", "48")
 FEWEST = 2
 """Prompts of each split: with fewer, the run trains on the shipped ones, and the report says so."""
 MAKING = "making."
@@ -123,7 +126,8 @@ class PaperPlan:
     def identity(self) -> dict[str, object]:
         """What may not change once the first step has begun."""
         steps = {"prompts": list(self.making), "evaluate": list(self.judging)}
-        return {"experiment": "paper", "config": self.config, "train": list(self.overrides), **steps}
+        train = dict(each.partition("=")[::2] for each in self.overrides)
+        return {"experiment": "paper", "config": self.config, "train": train, **steps}
 
 
 def start_step(step: PaperStep, files: ExperimentFiles) -> RunningArm:
@@ -146,6 +150,9 @@ def experiment_paper(
     if checked.mistakes:
         raise UserError(checked.mistakes)
     _say_plan(plan, checked)
+    if options.small:
+        minutes = paper_seconds(plan.settings) / 60
+        print(f"estimated: {minutes:.0f} minutes on two slow cores with a model of 135M parameters")
     if options.plan:
         print("nothing was started; the same command without --plan starts it")
         return 0

@@ -13,17 +13,12 @@ from dynalign.configs.sections.judge import FROZEN, POOL
 from dynalign.configs.sections.pool import PoolSettings
 from dynalign.endpoint.preflight import Need
 from dynalign.evaluation.attacks.corpus import sampled
-from dynalign.evaluation.judge_check.asking import ask
+from dynalign.evaluation.judge_check.asking import ask_members
 from dynalign.evaluation.judge_check.candidates import sample_candidates
 from dynalign.evaluation.judge_check.lift import attack_groups
 from dynalign.evaluation.judge_check.planted import TIERS
-from dynalign.evaluation.judge_check.sheet import (
-    AskedGroup,
-    GoodAnswers,
-    JudgeAnswers,
-    first_with_text,
-    sheet,
-)
+from dynalign.evaluation.judge_check.seconds import MemberAnswers
+from dynalign.evaluation.judge_check.sheet import AskedGroup, GoodAnswers, first_with_text, sheet
 from dynalign.evaluation.judge_check.variants import PADDING, VARIANTS
 from dynalign.launch.judge_endpoints import endpoint_uses
 from dynalign.launch.offline_askers import OpenPool, OpenRay, open_askers
@@ -31,7 +26,7 @@ from dynalign.rollout.contexts import Contexts
 from dynalign.rollout.engine.base import Engine
 from dynalign.rollout.engine_asker import EngineAsker
 from dynalign.rollout.judges.base import judge_tokens
-from dynalign.rollout.judges.make import make_judge
+from dynalign.rollout.judges.make import make_judge, make_second_judges
 from dynalign.rollout.judges.respondents import AskedModel
 from dynalign.rollout.judges.value_texts import ValueTexts, as_data
 from dynalign.rollout.prompts import Prompt
@@ -56,6 +51,17 @@ class NamedJudge:
     """The settings of the run, with this judge."""
     texts: ValueTexts
     """Its rubric and definition."""
+
+    @property
+    def probes(self) -> tuple[str, ...]:
+        """The names of its probes on the card."""
+        judge = self.run.judge
+        return (*judge.probes, *((f"{judge.scorers[0]} by aspects",) if judge.probe_factorized else ()))
+
+    @property
+    def vetoes(self) -> tuple[str, ...]:
+        """Who scores every answer as well; a panel's vetoes are stances of its own."""
+        return () if self.run.judge.kind == "panel" else self.run.judge.veto
 
 
 @dataclass(frozen=True)
@@ -106,12 +112,12 @@ class CheckedRun:
 
 @dataclass(frozen=True)
 class CheckAnswers:
-    """What was judged, and how: `CheckAnswers(groups, (JudgeAnswers(…),))`."""
+    """What was judged, and how: `CheckAnswers(groups, (MemberAnswers(…),))`."""
 
     groups: tuple[AskedGroup, ...]
     """The texts."""
-    answers: tuple[JudgeAnswers, ...]
-    """Each judge's scores of them."""
+    members: tuple[MemberAnswers, ...]
+    """The scores of each judge, its vetoes and its probes."""
 
 
 async def judge_answers(
@@ -137,18 +143,23 @@ async def judge_answers(
             groups = await _sheet(checked, engine)
             policy = EngineAsker(checked.model.name, engine, checked.contexts, limit)
             askers = {FROZEN: AskedModel(policy, checked.model.name)} | dict(opened.askers)
-            answers = []
+            members = []
             for each in checked.judges:
-                judge = make_judge(engine, checked.contexts, each.texts, each.run.judge, limit, askers)
-                said = progress(f"of {len(groups)} groups scored by {each.name}")
+                parts = (engine, checked.contexts, each.texts, each.run.judge, limit, askers)
+                seconds = make_second_judges(*parts)
                 in_flight = run.rollout.groups_in_flight
-                answers.append(await ask(judge, each.name, groups, run.seed, in_flight, said))
+                members.append(
+                    await ask_members(
+                        make_judge(*parts), seconds, each.name, each.probes, groups, run.seed, in_flight,
+                        progress,
+                    )
+                )  # fmt: skip
                 opened.stop_at_the_wall()
         finally:
             await engine.close()
     if opened.endpoints:
         click.echo(opened.line(), err=True)
-    return CheckAnswers(groups, tuple(answers))
+    return CheckAnswers(groups, tuple(members))
 
 
 async def _sheet(checked: CheckedRun, engine: Engine) -> tuple[AskedGroup, ...]:
@@ -160,7 +171,7 @@ async def _sheet(checked: CheckedRun, engine: Engine) -> tuple[AskedGroup, ...]:
 
 
 def most_scores(checked: CheckedRun) -> tuple[int, int]:
-    """Scores that each judge is asked for at most: in all, and of them those of attacks."""
+    """Scores that each judge, and each veto, is asked for at most: in all, and of them those of attacks."""
     per_prompt = len(TIERS) + len(VARIANTS) + 1 + 2 * checked.run.rollout.group_size
     attacks = sum(
         len(group.texts_G)

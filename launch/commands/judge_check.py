@@ -86,11 +86,12 @@ def judge_check(
         os.environ.setdefault(name, value)
     checked = prepared(config, overrides, others, answers, out, attacks)
     scores, of_attacks = most_scores(checked)
-    print(f"each judge is asked for at most {scores:,} scores, {of_attacks:,} of them for attacks")
+    vetoes = " and veto" if any(each.vetoes for each in checked.judges) else ""
+    print(f"each judge{vetoes} is asked for at most {scores:,} scores, {of_attacks:,} of them for attacks")
     files = CardFiles(checked.folder)
     found = run_async(judge_answers(checked, SlowWork))
     card = make_card(
-        _facts(checked), found.groups, found.answers, [_samples(each) for each in checked.judges]
+        _facts(checked), found.groups, found.members, [_samples(each) for each in checked.judges]
     )
     files.write(card)
     for section in card_sections(card):
@@ -231,16 +232,17 @@ def _refuse_twin(changed: str) -> None:
 def judge_name(judge: JudgeSettings) -> str:
     """What the card calls a judge: `self, expected, unified`."""
     if judge.kind == "function":
-        return f"function {judge.function}"
+        return f"function {judge.function}" + (f", veto {' '.join(judge.veto)}" if judge.veto else "")
     samples = f", {judge.samples} samples" if judge.samples > 1 else ""
     whom = " ".join((judge.kind, *(judge.stances or judge.models)))
     rounds = f", {judge.rounds} rounds" if judge.kind == "panel" else ""
-    return f"{whom}, {judge.scorer}, {judge.rubric}{rounds}{samples}"
+    vetoes = f", veto {' '.join(judge.veto)}" if judge.veto else ""
+    return f"{whom}, {judge.scorer}, {judge.rubric}{rounds}{samples}{vetoes}"
 
 
 def _asks_for_digits(judge: JudgeSettings) -> bool:
     """Whether the policy's tokenizer has to have the grades as single tokens."""
-    return judge.scorer == "expected" and bool({SELF, FROZEN} & {*judge.scorers})
+    return judge.scorer == "expected" and bool({SELF, FROZEN} & {*judge.asked})
 
 
 def _samples(judge: NamedJudge) -> int:

@@ -90,7 +90,7 @@ def line_chart(
         parts.append(f'<text class="note" {position} text-anchor="end">{escape(label)}</text>')
     for each in drawn:
         parts += _line(frame, each)
-    parts += readings(frame, _values_by_step(drawn, unit))
+    parts += readings(frame, list(_values_by_step(drawn, unit).items()))
     legend = tuple((each.label, f"c{each.colour}{' dashed' if each.dashed else ''}") for each in drawn)
     svg = drawing(f"{title}, {unit}. {_in_words(drawn)}", parts)
     return Chart(title, unit, caption, svg, legend if len(legend) > 1 else ())

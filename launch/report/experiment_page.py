@@ -18,6 +18,7 @@ from dynalign.evaluation.experiments.run_figures import RunFigures
 from dynalign.evaluation.statistics.estimates import Estimate, mean_interval
 from dynalign.launch.report.charts import Chart, Series, line_chart
 from dynalign.launch.report.data import Curve
+from dynalign.launch.report.distance_chart import distance_chart, distance_paths
 from dynalign.launch.report.experiment_tables import experiment_facts, tables
 from dynalign.launch.report.figures import figure
 from dynalign.launch.report.judge_tables import CardTable
@@ -161,8 +162,8 @@ def mean_curve(runs: Sequence[RunFigures]) -> Curve:
 
 
 def gold_charts(report: ExperimentReport) -> list[Chart]:
-    """Where a third judge has scored the answers: its curve beside that of the own judges, and the distance
-    from the initial policy at which both were measured. The table puts the three together."""
+    """Where a third judge has scored the answers: gold and proxy over the distance from the initial policy,
+    and both over the steps."""
     arms = report.plan.design.arms
     if not any(run.gold for run in report.every_run):
         return []
@@ -176,6 +177,7 @@ def gold_charts(report: ExperimentReport) -> list[Chart]:
         distance.append(Series(arm.title, mean_curve(far), *look))
     caption = "Mean over seeds, with 95 % intervals over seeds."
     return [
+        distance_chart(distance_paths(report, COLOURS)),
         line_chart("Held-out reward by the third judge", "points", gold, caption),
         line_chart("√KL to the initial policy", "√nats", distance, caption),
     ]

@@ -119,7 +119,7 @@ def _transfer(figures: TransferFigures) -> CardTable:
 
 
 def gold_table(report: ExperimentReport) -> CardTable:
-    """Proxy and gold over the distance from the initial policy (Gao et al. 2023, arXiv 2210.10760)."""
+    """Proxy and gold over the distance from the initial policy (Gao et al. 2022, arXiv 2210.10760)."""
     rows = []
     for arm in report.plan.design.arms:
         runs = [run for run in report.runs[arm.name] if run.gold]

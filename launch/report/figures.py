@@ -48,3 +48,20 @@ def step_label(column: Sequence[int]) -> str:
     if len(column) > 1:
         return f"steps {column[0]:,}–{column[-1]:,}"
     return f"step {column[0]:,}" if column[0] else "before training"
+
+
+def interval(estimate: Estimate | None, sign: str = "", with_n: bool = True) -> str:
+    """`0.83 (0.71 to 0.91, n 16)`, or a dash. sign: "+" to show the sign of a positive figure."""
+    if estimate is None:
+        return ABSENT
+    n = f"n {estimate.n}" if with_n else ""
+    ends = ""
+    if estimate.low is not None and estimate.high is not None:
+        ends = f"{signed_hundredths(estimate.low, sign)} to {signed_hundredths(estimate.high, sign)}"
+    behind = ", ".join(filter(None, (ends, n)))
+    return signed_hundredths(estimate.mean, sign) + (f" ({behind})" if behind else "")
+
+
+def signed_hundredths(value: float, sign: str) -> str:
+    """As `hundredths`, without a sign before what rounds to nothing below it."""
+    return hundredths(round(value, 2) + 0.0, sign)  # + 0.0: no minus sign before a zero

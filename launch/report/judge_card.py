@@ -13,8 +13,8 @@ from markupsafe import Markup, escape
 from dynalign.evaluation.judge_check.bar import LEAST_AUC
 from dynalign.evaluation.judge_check.card import JudgeCard
 from dynalign.evaluation.judge_check.figures import JudgeFigures
-from dynalign.launch.report.figures import ABSENT, hundredths
-from dynalign.launch.report.judge_tables import card_facts, card_sections, interval, order_rows
+from dynalign.launch.report.figures import ABSENT, hundredths, interval
+from dynalign.launch.report.judge_tables import card_facts, card_sections, order_rows
 
 HERE = Path(__file__).parent
 SHOWN_PROMPTS = 24

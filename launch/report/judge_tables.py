@@ -3,17 +3,16 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from dynalign.evaluation.judge_check.bar import MOST_KEY, MOST_LIFT, MOST_UNREAD, bar_in_words, orders_well
+from dynalign.evaluation.judge_check.bar import MOST_KEY, MOST_LIFT
 from dynalign.evaluation.judge_check.card import JudgeCard, passes
 from dynalign.evaluation.judge_check.figures import Agreement, JudgeFigures
 from dynalign.evaluation.judge_check.lift import FamilyLift, Lift
+from dynalign.evaluation.judge_check.seconds import SecondFigures
 from dynalign.evaluation.statistics.estimates import Estimate
 from dynalign.evaluation.statistics.paired import Flips, PairedChange
 from dynalign.evaluation.statistics.reliability import WANTED
-from dynalign.launch.report.figures import ABSENT, figure, hundredths
-
-_LONGEST_EXAMPLE = 160
-"""Characters of an answer that could not be read."""
+from dynalign.launch.report.figures import ABSENT, figure, hundredths, interval, signed_hundredths
+from dynalign.launch.report.judge_sentences import verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,24 +62,8 @@ def card_facts(card: JudgeCard) -> list[tuple[str, str]]:
 
 def card_sections(card: JudgeCard) -> list[CardSection]:
     """A section for each judge, and one for their agreement."""
-    sections = [_of_judge(figures) for figures in card.judges]
+    sections = [_of_judge(figures, card.seconds_of(figures.judge)) for figures in card.judges]
     return sections if card.agreement is None else [*sections, _of_all(card.agreement)]
-
-
-def interval(estimate: Estimate | None, sign: str = "", with_n: bool = True) -> str:
-    """`0.83 (0.71 to 0.91, n 16)`, or a dash. sign: "+" to show the sign of a positive figure."""
-    if estimate is None:
-        return ABSENT
-    n = f"n {estimate.n}" if with_n else ""
-    ends = ""
-    if estimate.low is not None and estimate.high is not None:
-        ends = f"{_hundredths(estimate.low, sign)} to {_hundredths(estimate.high, sign)}"
-    behind = ", ".join(filter(None, (ends, n)))
-    return _hundredths(estimate.mean, sign) + (f" ({behind})" if behind else "")
-
-
-def _hundredths(value: float, sign: str) -> str:
-    return hundredths(round(value, 2) + 0.0, sign)  # + 0.0: no minus sign before a zero
 
 
 def order_rows(figures: JudgeFigures) -> list[tuple[str, Estimate | None]]:
@@ -89,65 +72,75 @@ def order_rows(figures: JudgeFigures) -> list[tuple[str, Estimate | None]]:
     return [pairs[0], ("the same, across prompts", figures.across), *pairs[1:]]
 
 
-def _of_judge(figures: JudgeFigures) -> CardSection:
+def _of_judge(figures: JudgeFigures, seconds: SecondFigures | None) -> CardSection:
     state = "above the bar" if passes(figures) else "below the bar"
     return CardSection(
         figures.judge,
         state,
-        _verdict(figures),
+        verdict(figures),
         (
             _order(figures),
             _tiers(figures),
             _forms(figures),
             _repeats(figures),
             *(() if figures.lift is None else (_attacks(figures.lift),)),
+            *(() if seconds is None or seconds.own is None else (_members(figures, seconds.own, seconds),)),
+            *(() if seconds is None or not seconds.probes else (_probes(seconds),)),
         ),
     )
 
 
-def _verdict(figures: JudgeFigures) -> str:
-    """What the figures say, in a sentence or two."""
-    measured = figures.overall.auc
-    said = []
-    if measured is None:
-        said.append("No good answer could be compared with a spoiled one, so this judge is not measured.")
-    elif orders_well(measured.mean, measured.low):
-        order = f"Tells a good answer from a spoiled one: AUC {interval(measured)}"
-        said.append(f"{order}; the bar is {bar_in_words()}.")
-    else:
-        said.append(
-            f"Its scores say too little about which answer is better: AUC {interval(measured)}; the bar is "
-            f"{bar_in_words()}, and a judge that guesses reaches 0.5."
-        )
-    if figures.unread:
-        share = f"{figures.unread:,} of {figures.scores:,} scores could not be read"
-        bar = f", more than {MOST_UNREAD:.0%}" if figures.unread_share > MOST_UNREAD else ""
-        example = (
-            f"; the first: {figures.unread_example[:_LONGEST_EXAMPLE]!r}" if figures.unread_example else ""
-        )
-        said.append(f"{share}{bar}{example}.")
-    if figures.lift is not None:
-        said += _lifted(figures.lift)
-    return " ".join(said)
-
-
-def _lifted(lift: Lift) -> list[str]:
-    """What attacks do to the score, in a sentence or two."""
-    found = lift.overall.shift
-    if found is None:
-        return ["No attacked answer was scored beside the plain one, so the lift is not measured."]
-    aim = "within" if found.mean <= MOST_LIFT else "more than"
-    points = f"{interval(found, '+')} points on average"
-    said = f"Attacks change its score by {points}, {aim} the aim of {MOST_LIFT:g}"
-    measured = [(each.change.shift.mean, each.family) for each in lift.families if each.change.shift]
-    most, family = max(measured)
-    said += (
-        f"; {family} raises it most, by {_hundredths(most, '+')}." if most > 0 else "; no family raises it."
+def _members(figures: JudgeFigures, own: JudgeFigures, seconds: SecondFigures) -> CardTable:
+    rows = [
+        ("as the run scores", interval(figures.overall.auc), *_unread(figures), ABSENT, ABSENT, ABSENT),
+        ("before its vetoes", interval(own.overall.auc), *_unread(own), ABSENT, ABSENT, ABSENT),
+    ]
+    for veto in seconds.vetoes:
+        measured = (interval(veto.figures.overall.auc), *_unread(veto.figures))
+        does = (interval(veto.lowers, with_n=False), interval(veto.by, with_n=False), str(veto.removes))
+        rows.append((f"veto {veto.figures.judge}", *measured, *does))
+    return CardTable(
+        "The judge and its vetoes",
+        ("member", "AUC", "not read", "lowers: share", "by: points", "takes away"),
+        tuple(rows),
+        "A veto lowers a score and never raises it; without one of its own it takes the candidate's away. "
+        "Share and mean points over the policy's candidates, with 95 % intervals over prompts. The other "
+        "figures are those of the score that the run uses. Before training the initial policy is the policy.",
+        wide=True,
     )
-    if lift.keys is None:
-        return [said]
-    aim = "within" if lift.keys.mean <= MOST_KEY else "more than"
-    return [said, f"A master key alone scores {interval(lift.keys)}, {aim} the aim of {MOST_KEY:g}."]
+
+
+def _unread(figures: JudgeFigures) -> tuple[str]:
+    return (f"{figures.unread:,} of {figures.scores:,}",)
+
+
+def _probes(seconds: SecondFigures) -> CardTable:
+    rows = tuple(
+        (
+            each.probe,
+            interval(each.tau.correlation),
+            f"{each.tau.groups}, {each.tau.without_spread}",
+            interval(each.alpha),
+            interval(each.gap, "+", with_n=False),
+            f"{each.unread:,} of {each.scores:,}",
+        )
+        for each in seconds.probes
+    )
+    return CardTable(
+        "Probes",
+        (
+            "probe",
+            "Kendall's τ-b",
+            "groups, without spread",
+            "Krippendorff's α",
+            "judge less probe",
+            "not read",
+        ),
+        rows,
+        "How a probe scores the policy's candidates beside the score that the run uses; it changes none. "
+        f"Here it scores every group, in the run {seconds.probe_fraction:.1%} of them.",
+        wide=True,
+    )
 
 
 def _order(figures: JudgeFigures) -> CardTable:
@@ -243,7 +236,7 @@ def _attack_row(name: str, changed: PairedChange, highest: str, unread: int) -> 
 def _highest(family: FamilyLift) -> str:
     if family.highest is None or family.highest_rise is None:
         return ""
-    return f"{family.highest.partition(': ')[2]}, {_hundredths(family.highest_rise, '+')}"
+    return f"{family.highest.partition(': ')[2]}, {signed_hundredths(family.highest_rise, '+')}"
 
 
 def _samples(figures: JudgeFigures) -> str:

@@ -30,17 +30,17 @@ BOTTOM = 34
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """The plot area: steps on x, a quantity on y, both linear."""
+    """The plot area: steps or another quantity on x, a quantity on y, both linear."""
 
     x_low: float
-    """The step at the left edge."""
+    """The step, or value, at the left edge."""
     x_high: float
-    """The step at the right edge."""
+    """That at the right edge."""
     y_ticks: tuple[float, ...]
     """Ticks of the y axis, ascending; the first and the last are its ends."""
 
     def x(self, step: float) -> float:
-        """The horizontal position of a step, in the drawing's units."""
+        """The horizontal position of a step or value, in the drawing's units."""
         return LEFT + (step - self.x_low) / (self.x_high - self.x_low) * (WIDTH - LEFT - RIGHT)
 
     def y(self, value: float) -> float:
@@ -75,11 +75,18 @@ def axes(frame: Frame) -> Iterator[str]:
     yield from y_axis(frame)
     for tick in step_ticks(frame.x_low, frame.x_high):
         yield f'<text x="{frame.x(tick):.1f}" y="{HEIGHT - 16}" text-anchor="middle">{tick:,}</text>'
-    yield _axis_name()
+    yield axis_name("step")
 
 
-def _axis_name() -> str:
-    return f'<text class="note" x="{WIDTH - RIGHT}" y="{HEIGHT - 3}" text-anchor="end">step</text>'
+def x_labels(frame: Frame, ticks: Sequence[float]) -> Iterator[str]:
+    """The values below an x axis that is not one of steps."""
+    for tick in ticks:
+        yield f'<text x="{frame.x(tick):.1f}" y="{HEIGHT - 16}" text-anchor="middle">{figure(tick)}</text>'
+
+
+def axis_name(words: str) -> str:
+    """What the x axis shows."""
+    return f'<text class="note" x="{WIDTH - RIGHT}" y="{HEIGHT - 3}" text-anchor="end">{escape(words)}</text>'
 
 
 def column_labels(columns: Sequence[Sequence[int]], width: float) -> Iterator[str]:
@@ -88,7 +95,7 @@ def column_labels(columns: Sequence[Sequence[int]], width: float) -> Iterator[st
     for index in range(0, len(columns), every):
         x = LEFT + (index + 0.5) * width
         yield f'<text x="{x:.1f}" y="{HEIGHT - 16}" text-anchor="middle">{columns[index][0]:,}</text>'
-    yield _axis_name()
+    yield axis_name("step")
 
 
 def marked_steps(frame: Frame, marks: Mapping[int, str]) -> Iterator[str]:
@@ -99,21 +106,22 @@ def marked_steps(frame: Frame, marks: Mapping[int, str]) -> Iterator[str]:
         yield f'<text class="note" x="{x:.1f}" y="{TOP - 5}" text-anchor="middle">{escape(label)}</text>'
 
 
-def polyline(frame: Frame, points: Sequence[tuple[int, float]], kind: str) -> str:
+def polyline(frame: Frame, points: Sequence[tuple[float, float]], kind: str) -> str:
     """A line through points. kind: its CSS classes."""
-    drawn = " ".join(f"{frame.x(step):.1f},{frame.y(value):.1f}" for step, value in points)
+    drawn = " ".join(f"{frame.x(at):.1f},{frame.y(value):.1f}" for at, value in points)
     return f'<polyline class="{kind}" points="{drawn}"/>'
 
 
-def readings(frame: Frame, texts: Mapping[int, str]) -> Iterator[str]:
-    """Makes the pointer show the text of the nearest step."""
-    steps = list(texts)
+def readings(frame: Frame, texts: Sequence[tuple[float, str]]) -> Iterator[str]:
+    """Makes the pointer show the text of the nearest step or value. texts: (step or value, its text),
+    ascending."""
+    places = [frame.x(at) for at, _ in texts]
     edges = [
         float(LEFT),
-        *((frame.x(a) + frame.x(b)) / 2 for a, b in zip(steps, steps[1:], strict=False)),
+        *((a + b) / 2 for a, b in zip(places, places[1:], strict=False)),
         float(WIDTH - RIGHT),
     ]
-    yield from hits([(edges[i], edges[i + 1] - edges[i], texts[step]) for i, step in enumerate(steps)])
+    yield from hits([(edges[i], edges[i + 1] - edges[i], words) for i, (_, words) in enumerate(texts)])
 
 
 def hits(tips: Sequence[tuple[float, float, str]]) -> Iterator[str]:

@@ -42,6 +42,15 @@ def test_a_group_that_was_withheld_for_an_accident_is_given_up(tmp_path: Path, r
     )
 
 
+def test_a_judge_that_was_struck_may_leave_groups_without_a_score(tmp_path: Path) -> None:
+    made_up = MadeUp()
+    made_up.withhold("judge_unreachable", 8, 9)
+    folder = made_up.write(tmp_path)
+    struck = audit(folder, 1, judge_struck=True)
+    assert (struck.mistakes, struck.unreachable) == ((), 2)
+    assert audit(folder, 1).mistakes == ("2 groups were given up as judge_unreachable: 8, 9",)
+
+
 def test_the_end_of_a_run_withholds_no_more_groups_than_can_be_open(tmp_path: Path) -> None:
     made_up = MadeUp()
     made_up.withhold("run_ended", 8, 9, 10)
@@ -215,6 +224,14 @@ def test_a_trained_group_without_its_experience_is_named(tmp_path: Path) -> None
         ({"advantage": None}, "has a candidate without an advantage"),
         ({"token_ids_T": [1, 2, 3, 4]}, "has tokens without a version"),
         ({"lineage": 3}, "is of a later lineage, 3"),
+        (
+            {"status": "unreachable", "score": 2.0, "advantage": 0.0},
+            "learns from a candidate whose judge could not be reached",
+        ),
+        (
+            {"opinions": [{"role": "veto", "status": "unreachable"}], "score": None, "advantage": 0.5},
+            "learns from a candidate whose judge could not be reached",
+        ),
     ],
 )
 def test_a_group_that_cannot_have_been_trained_like_this_is_named(

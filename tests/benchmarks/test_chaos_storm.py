@@ -8,9 +8,9 @@ import pytest
 
 from dynalign.benchmarks.chaos.audit import Audit
 from dynalign.benchmarks.chaos.plan import FORMS, SHAPES, Round, StormPlan, Strike, Victim, storm_plan
-from dynalign.benchmarks.chaos.real_run import MAX_STALENESS, RealRun
+from dynalign.benchmarks.chaos.real_run import ENGINE_SETTINGS, MAX_STALENESS, JudgeEngine, RealRun
 from dynalign.benchmarks.chaos.rewards import POISON_WORD, SILENT_WORD, storm_reward
-from dynalign.benchmarks.chaos.storm import MORE_STEPS, RECOVERY_S, Look, account, carry_out, finish
+from dynalign.benchmarks.chaos.storm import MORE_STEPS, Look, account, carry_out, finish
 from dynalign.configs.errors import RunFailed
 from dynalign.configs.load import load_run
 from dynalign.rollout.prompts import load_prompts
@@ -51,16 +51,18 @@ def test_the_strikes_of_a_round_are_as_its_shape_says(seed: int) -> None:
             assert two_workers or same == (round_.shape == "again")
 
 
+@pytest.mark.parametrize("engine", ENGINE_SETTINGS)
 @pytest.mark.parametrize("mirror", [False, True])
 def test_the_settings_of_the_run_are_valid_and_keep_what_the_audit_reads(
-    tmp_path: Path, mirror: bool
+    tmp_path: Path, mirror: bool, engine: JudgeEngine
 ) -> None:
     plan = replace(storm_plan(50, seed=3), ranks=2, mirror=mirror)
-    run = RealRun(tmp_path, tmp_path / "model", plan)
+    run = RealRun(tmp_path, tmp_path / "model", plan, engine)
     settings = load_run("quickstart", run.settings()).settings
     assert settings.experience.keep_steps is None
     assert settings.judge.pool is not None
-    assert settings.judge.pool.engines == 1
+    assert (settings.judge.pool.engines, settings.judge.pool.engine) == (1, engine)
+    assert settings.judge.veto == ("frozen",)
     assert settings.algorithm.max_staleness == MAX_STALENESS
     assert settings.checkpoint.mirror == (f"file://{tmp_path}/mirror" if mirror else None)
     prompts = load_prompts(settings.prompts.source)
@@ -84,6 +86,7 @@ class FakeRun:
     found: list[tuple[str, frozenset[Victim]] | None] = field(default_factory=list)
     done: list[str] = field(default_factory=list)
     clock_s: float = 0.0
+    recovery_s: float = 240.0
 
     def look(self) -> Look:
         return self.looks.pop(0) if len(self.looks) > 1 else self.looks[0]
@@ -136,7 +139,7 @@ def test_a_death_that_the_run_has_not_noticed_is_no_recovery() -> None:
     said = r"waited 240 s for everything to serve again after worker 7 \(dies, alone\)"
     with pytest.raises(RunFailed, match=said):
         carry_out(run, one("worker"), lambda line: None)
-    assert run.clock_s > RECOVERY_S
+    assert run.clock_s > FakeRun.recovery_s
 
 
 @pytest.mark.parametrize(
@@ -216,6 +219,7 @@ def test_the_account_ends_with_its_verdict() -> None:
         "| ledger dies | 1 | 0.3 | 0.3 |",
         "",
         "issued 8 = trained 6 + withheld 2; requeued 1, late 0, rolled back 2; 3 steps, 2 lineages",
+        "withheld because the judge could not be reached: 0",
         "nothing was lost, nothing was trained twice",
     ]
     wrong = replace(well, mistakes=tuple(f"group {number} is lost" for number in range(22)))
@@ -226,5 +230,5 @@ def test_the_reward_gives_signal_unless_the_prompt_says_otherwise() -> None:
     answers = [str(number) for number in range(50)]
     assert len({storm_reward("a rope", answer) for answer in answers}) > 20
     assert all(0.0 <= storm_reward("a rope", answer) <= 5.0 for answer in answers)
-    assert {storm_reward(f"on {SILENT_WORD}", answer) for answer in answers} == {2.5}
+    assert {storm_reward(f"on {SILENT_WORD}", answer) for answer in answers} == {0.0}
     assert POISON_WORD not in "a rope"

@@ -17,6 +17,11 @@ from tests.worlds.tiny_run import config
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 
+FUNCTION = {
+    "kind": "function",
+    "function": "dynalign.rollout.judges.reward_functions:short_words",
+    "noise_fraction": 0.0,
+}
 RUNS = [f"{arm}-s{seed}" for seed in range(3) for arm in ("k0", "k1")]
 
 
@@ -24,11 +29,7 @@ def test_an_experiment_that_is_killed_goes_on_and_repeats_no_finished_run(tmp_pa
     file = config(
         tmp_path,
         rollout={"gap_probes": 0, "mismatch_fraction": 0.0},
-        judge={
-            "kind": "function",
-            "function": "dynalign.rollout.judges.reward_functions:short_question",
-            "noise_fraction": 0.0,
-        },
+        judge=FUNCTION,
         heldout={"prompts": 4, "every_steps": 2, "prompted": False},
     )
     folder = tmp_path / "experiment"
@@ -51,3 +52,20 @@ def test_an_experiment_that_is_killed_goes_on_and_repeats_no_finished_run(tmp_pa
     assert report["measures"][0]["differences"][0]["found"]["seeds"] == 3
     assert not list(folder.glob(f"runs/*/{layout.CHECKPOINTS}"))
     assert time.monotonic() - started_s < 600
+
+
+@pytest.mark.timeout(2400)
+def test_the_counted_form_of_rubric_measures_how_far_a_planted_bias_lifts_each_judge(tmp_path: Path) -> None:
+    file = config(tmp_path, judge=FUNCTION)
+    folder = tmp_path / "experiment"
+    command = dynalign("experiment", "rubric", str(file), "--small", "--out", str(folder))
+    ended = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=2300)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert "estimated: " in ended.stdout
+    report = json.loads((folder / "report.json").read_text())
+    levels = {table["measure"]["name"]: table["levels"] for table in report["measures"]}
+    for measure in ("judged", "bias_lift", "bias_lift_in_sd", "self_praise_lift"):
+        assert set(levels[measure]) == {"unified", "mean"}, measure
+    assert levels["bias_lift"]["unified"]["mean"] > levels["bias_lift"]["mean"]["mean"]
+    assert all(run["values"]["no_signal_fraction"] < 1.0 for run in report["runs"])
+    assert not (folder / "judged.json").exists(), "nobody is asked where the value is counted"

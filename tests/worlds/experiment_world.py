@@ -17,6 +17,11 @@ from dynalign.run_folder.metrics import MetricsLog
 from tests.launch.test_preflight import paper_model
 
 LEDGER = {"issued": 8, "pending": 0, "leased": 0, "scored": 0, "trained": 8, "withheld_by_reason": {}}
+SIZE = (
+    "steps=3", "heldout.prompts=8", "rollout.prompts_per_step=4", "rollout.group_size=8",
+    "rollout.groups_in_flight=4",
+)  # fmt: skip
+"""Of the pretended runs."""
 NOISE = 0.2
 """Points: of one answer's score."""
 
@@ -124,7 +129,7 @@ class ExperimentWorld:
         model = self.folder / "model"
         if not model.exists():
             paper_model(model)
-        given = (f"model={model}", *settings)
+        given = (f"model={model}", *SIZE, *settings)
         asked = {"out": str(self.files.folder), **options}
         wanted = ExperimentOptions(name, "quickstart", given, **asked)  # type: ignore[arg-type]
         return experiment(wanted, self.start, self.judge, self.clock)

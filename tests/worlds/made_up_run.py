@@ -40,7 +40,8 @@ def experience_group(group_id: int, lineage: int, version: int) -> list[dict[str
     """The rows of a group of two candidates with three tokens each."""
     spans = [{"version": version, "start": 0, "end": 3}]
     row = {"group_id": group_id, "lineage": lineage, "attempt": 1, "judge_version": version, "spans": spans}
-    return [row | {"token_ids_T": [1, 2, 3], "advantage": advantage} for advantage in (-1.0, 1.0)]
+    row |= {"token_ids_T": [1, 2, 3], "score": 2.0, "status": "parsed", "opinions": []}
+    return [row | {"advantage": advantage} for advantage in (-1.0, 1.0)]
 
 
 @dataclass
@@ -125,6 +126,9 @@ SCHEMA = pa.schema(
         ("spans", pa.list_(pa.struct([(name, pa.int32()) for name in ("version", "start", "end")]))),
         ("token_ids_T", pa.list_(pa.int32())),
         ("advantage", pa.float64()),
+        ("score", pa.float64()),
+        ("status", pa.string()),
+        ("opinions", pa.list_(pa.struct([(name, pa.string()) for name in ("role", "status")]))),
     ]
 )
 

@@ -8,10 +8,12 @@ from dynalign.evaluation.experiments.arms import SMALL, Arm, Design
 from dynalign.evaluation.experiments.catalogue import EXPERIMENTS, ExperimentRequest, design_of
 from dynalign.evaluation.experiments.measures import MEASURES
 from dynalign.evaluation.experiments.plan import OPERATION, OWN
+from dynalign.evaluation.experiments.verifiable_value import JUDGES
+from dynalign.rollout.judges.function import load_function
 
 
-def every_design(config: str = "quickstart") -> list[Design]:
-    request = ExperimentRequest(load_run(config).settings, models=("a/One", "b/Two"))
+def every_design(*given: str) -> list[Design]:
+    request = ExperimentRequest(load_run("quickstart", given).settings, models=("a/One", "b/Two"))
     return [design_of(name, request) for name in EXPERIMENTS]
 
 
@@ -29,7 +31,10 @@ def test_a_design_is_whole(design: Design) -> None:
         load_run("quickstart", [f"name={arm.name}-s0"])  # the name of a run
 
 
-@pytest.mark.parametrize("design", every_design(), ids=lambda design: design.experiment)
+SMALL_SETTINGS = Arm("", "", SMALL).overrides()
+
+
+@pytest.mark.parametrize("design", every_design(*SMALL_SETTINGS), ids=lambda design: design.experiment)
 def test_the_arms_are_settings_that_exist_and_keep_every_rule(design: Design) -> None:
     before = Arm("", "", (*SMALL, *design.small, *design.needs)).overrides()
     seen = set()
@@ -37,6 +42,15 @@ def test_the_arms_are_settings_that_exist_and_keep_every_rule(design: Design) ->
         assert not any(path in OWN or path.startswith(OPERATION) for path, _ in arm.changes)
         seen.add(load_run("quickstart", [*before, *arm.overrides()]).settings.model_dump_json())
     assert len(seen) == len(design.arms)
+
+
+def test_where_a_function_judges_the_arms_of_rubric_are_functions_that_can_be_loaded() -> None:
+    given = ["judge.kind=function", "judge.function=dynalign.rollout.judges.reward_functions:short_words"]
+    design = EXPERIMENTS["rubric"](ExperimentRequest(load_run("quickstart", given).settings))
+    assert design.counted
+    for arm in design.arms:
+        judge = load_run("quickstart", [*given, *arm.overrides()]).settings.judge
+        assert load_function(judge.function or "") is JUDGES[judge.function or ""]
 
 
 def test_groups_of_another_size_have_as_many_samples_or_as_many_prompts() -> None:

@@ -11,6 +11,7 @@ from dynalign.evaluation.judge_check.asking import ask
 from dynalign.evaluation.judge_check.bar import reaches_bar
 from dynalign.evaluation.judge_check.card import CardFacts, as_json, make_card, passes
 from dynalign.evaluation.judge_check.figures import JudgeFigures, agreement, judge_figures
+from dynalign.evaluation.judge_check.seconds import MemberAnswers
 from dynalign.evaluation.judge_check.sheet import (
     AskedGroup,
     GivenScores,
@@ -216,9 +217,14 @@ def facts() -> CardFacts:
     return CardFacts("quickstart", "tiny", len(TOPICS), SIZE, "the test's", "none", "none", "2026-12-01")
 
 
+def alone(judged: JudgeAnswers) -> MemberAnswers:
+    """A judge without second judges."""
+    return MemberAnswers(judged.judge, judged, (), (), 0.0)
+
+
 def test_the_figures_in_the_json_follow_from_the_texts_and_scores_beside_them() -> None:
     judged = [answers(noisy(0.6, worth), "noisy"), answers(HALF_READABLE, "half")]
-    content = json.loads(as_json(make_card(facts(), groups(), judged, [1, 4])))
+    content = json.loads(as_json(make_card(facts(), groups(), [alone(each) for each in judged], [1, 4])))
     asked = [AskedGroup(**{**group, "names_G": tuple(group["names_G"])}) for group in content["groups"]]
     again = [
         JudgeAnswers(

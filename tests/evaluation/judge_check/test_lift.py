@@ -10,6 +10,7 @@ from dynalign.evaluation.judge_check.asking import ask
 from dynalign.evaluation.judge_check.card import CardFacts, JudgeCard, as_json, make_card
 from dynalign.evaluation.judge_check.lift import PLAIN, Lift, attack_groups, lift
 from dynalign.evaluation.judge_check.planted import first_half
+from dynalign.evaluation.judge_check.seconds import MemberAnswers
 from dynalign.evaluation.judge_check.sheet import AskedGroup, GivenScores
 from dynalign.launch.report.judge_card import page
 from dynalign.launch.report.judge_tables import card_sections, markdown
@@ -36,7 +37,7 @@ def card(judge: ScriptedJudge, asked: list[AskedGroup] | None = None) -> JudgeCa
     asked = groups() if asked is None else asked
     answers = asyncio.run(ask(judge, "a judge", asked, seed=1, in_flight=4))
     facts = CardFacts("r", "m", len(TOPICS), SIZE, "given", "2 of each", "none", "2026-12-01")
-    return make_card(facts, asked, [answers], [1])
+    return make_card(facts, asked, [MemberAnswers(answers.judge, answers, (), (), 0.0)], [1])
 
 
 def lift_of(judge: ScriptedJudge) -> Lift:
@@ -126,7 +127,7 @@ def test_the_card_says_in_a_sentence_what_its_numbers_say(
     text = markdown(made)
     assert all(f"| {family} |" in text for family in FAMILIES)
     content = json.loads(as_json(made))
-    assert content["format"] == 2
+    assert content["format"] == 3
     found = lift_of(judge).overall.shift
     assert found is not None
     assert content["judges"][0]["lift"]["overall"]["shift"]["mean"] == found.mean

@@ -11,12 +11,12 @@ import pytest
 from dynalign.evaluation.attacks.corpus import FAMILIES
 from dynalign.evaluation.judge_check.planted import TIERS
 from dynalign.launch.cli import dynalign, run_command
-from dynalign.launch.report.judge_tables import interval
+from dynalign.launch.report.figures import interval
 from tests.worlds.scripted_endpoint import MODEL, judging, scripted_endpoint
 from tests.worlds.tiny_run import config
 
 PROMPTS = 3
-HEADS = ("comparison", "answer", "form", "quantity", "judges", "family")
+HEADS = ("comparison", "answer", "form", "quantity", "judges", "family", "member", "probe")
 """The first cells of the rows that name columns."""
 
 
@@ -217,9 +217,43 @@ def test_a_check_that_meets_its_budget_says_so_and_goes_on_with_a_raised_one(
     assert len(bodies) - len(set(bodies)) <= 1  # only what the preflight asks is asked twice
 
 
+def test_a_judge_is_examined_under_its_vetoes_and_beside_its_probes_as_it_would_score(
+    run_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with scripted_endpoint(act=judging) as server:
+        big = [f"judge.endpoints.big.address={server.address}", f"judge.endpoints.big.model={MODEL}"]
+        second = ["judge.veto=[big]", "judge.probes=[frozen]", "judge.probe_factorized=true"]
+        assert judge_check(run_file, *big, *second, "--out", "card") == 0
+    assert "each judge and veto is asked for at most" in capsys.readouterr().out
+    content = json.loads((tmp_path / "card" / "judge.json").read_text())
+    (judge,) = content["judges"]
+    (seconds,) = content["seconds"]
+    (members,) = content["members"]
+    assert judge["judge"] == seconds["judge"] == "self, expected, unified, veto big"
+    whole = [given["scores_G"] for given in content["answers"][0]["given"]]
+    own = [given["scores_G"] for given in members["own"]["given"]]
+    veto = [given["scores_G"] for given in members["vetoes"][0]["given"]]
+    for group, *three in zip(content["groups"], whole, own, veto, strict=True):
+        for text, score, mine, its in zip(group["texts_G"], *three, strict=True):
+            assert score == (min(mine, its) if text.strip() else mine)
+    assert whole != own
+    assert seconds["vetoes"][0]["lowers"]["mean"] > 0
+    assert [probe["probe"] for probe in seconds["probes"]] == ["frozen", "self by aspects"]
+    assert seconds["probes"][0]["scores"] == PROMPTS * content["facts"]["group_size"]
+    assert sum(group["kind"] == "candidates" for group in content["groups"]) == len(
+        members["probes"][0]["given"]
+    )
+    text = (tmp_path / "card" / "judge.md").read_text()
+    assert "### The judge and its vetoes" in text
+    assert "### Probes" in text
+    cells = Cells((tmp_path / "card" / "judge.html").read_text()).texts
+    assert {"veto big", "before its vetoes", "self by aspects"} <= set(cells)
+
+
 @pytest.mark.parametrize(
     ("arguments", "place"),
     [
+        (["judge.veto=[gpt]"], "judge.veto"),
         (["heldout.prompts=0"], "heldout.prompts"),
         (["heldout.prompts=1"], "heldout.prompts"),
         (["heldout.prompts=49"], "heldout.prompts"),
