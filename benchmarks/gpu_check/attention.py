@@ -54,8 +54,8 @@ def measure(site: Site) -> None:
 
 
 def measure_with(site: Site, made: Callable[[], VarlenKernel]) -> None:
-    """With the kernel that `made` returns. The default is timed before, so that its figures are there whatever
-    the kernel does, and again with it."""
+    """With the kernel that `made` returns. The default is timed before it, so that its figures are there
+    whatever the kernel does, and again beside it."""
     device = torch_device(site.device)
     folder = random_model(site, "1.7B")
     tokens = ROW_TOKENS[site.device]
