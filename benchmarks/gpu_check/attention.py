@@ -10,6 +10,7 @@ flash attention.
 """
 
 import time
+from collections.abc import Callable
 from statistics import median
 
 import torch
@@ -49,29 +50,32 @@ SAME_GRADIENT = 0.05
 
 
 def measure(site: Site) -> None:
+    measure_with(site, torch_kernel if site.device == "gpu" else lambda: reference_varlen)
+
+
+def measure_with(site: Site, made: Callable[[], VarlenKernel]) -> None:
+    """With the kernel that `made` returns. The default is timed before it, so that its figures are there
+    whatever the kernel does, and again beside it."""
     device = torch_device(site.device)
     folder = random_model(site, "1.7B")
     tokens = ROW_TOKENS[site.device]
     settings = settings_of(overrides(site, folder, f"learner.token_budget={tokens}"))
     torch.set_num_threads(settings.learner.threads)
-    kernel = checked_kernel(device, _PRECISION, lambda: kernel_of(site.device))
     shape = read_shape(folder)
     row = made_row(
         settings, made_groups(folder, *made_of(tokens, settings.rollout.group_size)), shape.vocabulary
     )
     site.figure(row_tokens=len(row.input_ids_S), completions=sum(len(parts) - 1 for parts in row.layout))
+    policy = load_policy(folder, settings.learner, _PRECISION, settings.seed, probed=False).to(device)
+    passes = Passes(policy, row, settings, device)
+    operations = step_operations(shape, [row])
+    _speeds(site, passes, {"sdpa": None}, operations)
+    kernel = checked_kernel(device, _PRECISION, made)
     for window in (None, tokens // _WINDOW_SHARE):
         _one_layer(site, kernel, shape, row, window)
-    policy = load_policy(folder, settings.learner, _PRECISION, settings.seed, probed=False).to(device)
-    forms = {"sdpa": None, "varlen": kernel}
-    passed = Passes(policy, row, settings, device)
-    _same_model(site, passed, forms)
-    _speeds(site, passed, forms, step_operations(shape, [row]))
-
-
-def kernel_of(device: Device) -> VarlenKernel:
-    """Torch's on a GPU; the reference in a dry run."""
-    return torch_kernel() if device == "gpu" else reference_varlen
+    _same_model(site, passes, kernel)
+    walls_s = _speeds(site, passes, {"sdpa": None, "varlen": kernel}, operations)
+    site.figure(varlen_vs_sdpa=walls_s["sdpa"] / walls_s["varlen"])
 
 
 def made_of(row_tokens: int, candidates: int) -> tuple[int, int, list[int]]:
@@ -155,9 +159,9 @@ def _one_layer(site: Site, kernel: VarlenKernel, shape: ModelShape, row: Row, wi
     require(not wrong, f"one layer, window {window}: {'; '.join(wrong)}")
 
 
-def _same_model(site: Site, passes: Passes, forms: dict[str, VarlenKernel | None]) -> None:
+def _same_model(site: Site, passes: Passes, kernel: VarlenKernel) -> None:
     """Requires of the whole model that both forms are the same function with the same gradient."""
-    (one_T, ones), (other_T, others) = (passes.gradients(kernel) for kernel in forms.values())
+    (one_T, ones), (other_T, others) = (passes.gradients(form) for form in (None, kernel))
     apart_nats = float((one_T - other_T).abs().mean())
     one_norm, other_norm, distance = (
         _norm(each)
@@ -177,8 +181,11 @@ def _norm(gradients: list[Tensor]) -> float:
     return float(torch.stack([each.float().norm() for each in gradients]).norm())
 
 
-def _speeds(site: Site, passes: Passes, forms: dict[str, VarlenKernel | None], operations: int) -> None:
-    """Keeps the figures of both forms, which take turns."""
+def _speeds(
+    site: Site, passes: Passes, forms: dict[str, VarlenKernel | None], operations: int
+) -> dict[str, float]:
+    """Keeps the figures of the forms, which take turns; returns the seconds of a pass of each."""
+    site.figure(mfu_aim=MFU_AIM, host_share_aim=HOST_AIM)
     full_speed = product_operations_per_s(passes.device, site.device == "cpu")
     walls_s: dict[str, list[float]] = {name: [] for name in forms}
     for turn in range(_RUNS[site.device] + 1):
@@ -186,14 +193,11 @@ def _speeds(site: Site, passes: Passes, forms: dict[str, VarlenKernel | None], o
             taken_s = passes.wall_s(kernel)
             if turn:  # the first one warms up
                 walls_s[name].append(taken_s)
+    row_s = {name: median(taken_s) for name, taken_s in walls_s.items()}
     for name, kernel in forms.items():
-        row_s = median(walls_s[name])
-        site.figure(**{f"{name}_row_s": row_s, f"{name}_mfu": operations / row_s / full_speed})
+        site.figure(**{f"{name}_row_s": row_s[name], f"{name}_mfu": operations / row_s[name] / full_speed})
         busy_s = passes.busy_s(kernel)
         if busy_s:
-            site.figure(**{f"{name}_busy_s": busy_s, f"{name}_host_share": max(0.0, 1 - busy_s / row_s)})
-    site.figure(
-        varlen_vs_sdpa=median(walls_s["sdpa"]) / median(walls_s["varlen"]),
-        mfu_aim=MFU_AIM,
-        host_share_aim=HOST_AIM,
-    )
+            share = max(0.0, 1 - busy_s / row_s[name])
+            site.figure(**{f"{name}_busy_s": busy_s, f"{name}_host_share": share})
+    return row_s

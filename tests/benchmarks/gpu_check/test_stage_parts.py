@@ -2,6 +2,7 @@
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,7 @@ from dynalign.launch.plan.nodes import Cluster, Node
 from dynalign.launch.plan.plan import PlacementPlan, plan
 from dynalign.launch.plan.refusals import refusals
 from dynalign.learner.batch import decode_groups
+from dynalign.learner.rows.varlen import VarlenKernel
 from dynalign.learner.rows.varlen_probe import NAMES
 from dynalign.rollout.contexts import DIGITS
 from dynalign.rollout.engine.base import EngineResult
@@ -249,8 +251,25 @@ def test_the_row_of_the_stage_attention_is_a_full_one(tiny: Path) -> None:
     assert completions_G[-1] > 3.9 * completions_G[0], "of many lengths, as a run's are"
 
 
-def test_a_dry_run_of_the_stage_attention_finds_both_forms_the_same_and_times_them(tmp_path: Path) -> None:
-    here = site(tmp_path)
+@pytest.fixture(scope="module")
+def dry(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("dry")
+
+
+def test_a_machine_without_the_kernel_still_gives_the_figures_of_the_default(dry: Path) -> None:
+    def missing() -> VarlenKernel:
+        raise ImportError("no such kernel")
+
+    here = replace(site(dry), stage="missing")
+    with pytest.raises(UserError, match="no such kernel"):
+        attention.measure_with(here, missing)
+    figures = read_figures(here.figures_file)
+    assert {"row_tokens", "sdpa_row_s", "sdpa_mfu", "sdpa_host_share", "mfu_aim"} <= figures.keys()
+    assert not [name for name in figures if name.startswith("varlen")]
+
+
+def test_a_dry_run_of_the_stage_attention_finds_both_forms_the_same_and_times_them(dry: Path) -> None:
+    here = site(dry)
     attention.measure(here)
     figures = read_figures(here.figures_file)
     assert figures["logprobs_apart_nats"] < 0.01  # type: ignore[operator]
