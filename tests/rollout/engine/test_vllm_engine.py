@@ -257,3 +257,20 @@ def test_requests_in_flight_end_at_once_when_the_engines_process_is_killed(tmp_p
         assert took_s < 10
         with pytest.raises(EngineError, match="died"):
             live.ask(EngineRequest(ids, max_tokens=2))
+
+
+def test_tokens_without_an_adapter_get_none_beside_tokens_with_one() -> None:
+    """On a CPU, by vLLM's own functions for prompts and for decoding."""
+    from vllm.lora.punica_wrapper import punica_cpu
+
+    from dynalign.rollout.engine import vllm_cpu  # noqa: F401  it closes the gap when it is imported
+
+    inputs, factors_a = torch.randn(5, 8), torch.randn(1, 1, 4, 8)
+    adapter_T = torch.tensor([0, -1, 0, -1, -1])
+    decoded, prefilled = torch.ones(5, 4), torch.ones(5, 4)
+    punica_cpu.bgmv_shrink(inputs, factors_a, decoded, adapter_T, 0.5)
+    each = torch.ones(5, dtype=torch.long)
+    punica_cpu.sgmv_shrink(inputs, factors_a, prefilled, each.cumsum(0) - 1, each, adapter_T, 5, 1, 5, 0.5)
+    expected = 0.5 * inputs @ factors_a[0, 0].T * (adapter_T == 0)[:, None]
+    assert torch.allclose(decoded, expected, atol=1e-6)
+    assert torch.equal(prefilled, decoded)
