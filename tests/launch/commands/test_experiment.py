@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from dynalign.configs.errors import RecordError, UserError
-from dynalign.launch.commands.experiment_files import held
+from dynalign.launch.commands.experiment_files import ArmRun, held
 from dynalign.run_folder import layout
 from tests.worlds.experiment_world import ExperimentWorld
 
@@ -128,6 +128,19 @@ def test_checkpoints_of_finished_runs_are_removed_unless_they_are_to_stay(
         again(ended, copied, keep_checkpoints=keep)
         assert (run / layout.CHECKPOINTS).exists() == keep
     assert copied.started == ["g8-s0", "g8-s1"]
+
+
+def test_those_of_a_run_that_finished_after_its_experiment_was_killed_are_too(
+    ended: ExperimentWorld, copied: ExperimentWorld
+) -> None:
+    seen, unseen = ("g8-s0", "g8-s1")
+    for name in (seen, unseen):
+        (copied.files.runs / name / layout.CHECKPOINTS).mkdir()
+    copied.files.begun(ArmRun("g8", 1))
+    again(ended, copied)
+    assert copied.started == []
+    assert not (copied.files.runs / unseen / layout.CHECKPOINTS).exists()
+    assert (copied.files.runs / seen / layout.CHECKPOINTS).exists(), "kept by an earlier --keep-checkpoints"
 
 
 def test_an_arm_that_cannot_be_planned_is_refused_by_its_name(world: ExperimentWorld) -> None:
