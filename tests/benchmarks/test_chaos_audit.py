@@ -309,7 +309,7 @@ def test_a_finished_run_leaves_nothing_that_waits_for_somebody(tmp_path: Path) -
 def test_the_golden_files_of_each_format_are_read() -> None:
     wrong: list[str] = []
     lines = raw.log_lines(GOLDEN / "ledger.log", wrong)
-    assert {line["kind"] for line in lines} == {"lineage", "scored", "commit", "break", "prompts"}
+    assert {line["kind"] for line in lines} == {"lineage", "scored", "commit", "break", "prompts", "heldout"}
     assert {"group_id", "lineage", "version_min", "version_max"} <= lines[1]["group"].keys()
     state = raw.msgpack_map(GOLDEN / "ledger.msgpack", wrong)
     assert {*MadeUp().state} <= state.keys()
