@@ -79,8 +79,8 @@ class CapabilityProbe:
         the point that ends with this step, else none."""
         if self._draw is None:
             return {}
-        if self._takes_turns:
-            return self._columns(step, step)
+        if self._takes_turns:  # a stop may have ended the wait for this point
+            return {} if self._unknown(step, step) else self._columns(step, step)
         every = self._run.capability.every_steps
         begins = step % every == 0
         columns = await self._closed(step - every if begins else step - step % every, step)

@@ -19,6 +19,9 @@ from tests.worlds.history_actors import HistoryItems
 RUN = RunSettings.model_validate(
     {"name": "r", "model": "m", "steps": 9, "capability": {"items": 40, "every_steps": 4}}
 )
+SHARED = RunSettings.model_validate(
+    RUN.model_dump() | {"placement": {"mode": "shared"}, "algorithm": {"max_staleness": 0}}
+)
 
 
 class Ledger(LedgerClient):
@@ -162,8 +165,7 @@ def test_without_a_probe_the_ledger_is_asked_nothing(tmp_path: Path) -> None:
 
 
 def test_where_engines_and_learner_take_turns_training_waits_for_each_point(tmp_path: Path) -> None:
-    shared = {"placement": {"mode": "shared"}, "algorithm": {"max_staleness": 0}}
-    world = World(tmp_path, run=RunSettings.model_validate(RUN.model_dump() | shared))
+    world = World(tmp_path, run=SHARED)
     world.initial()
     waited = []
     for step in range(1, 10):
@@ -180,3 +182,16 @@ def test_where_engines_and_learner_take_turns_training_waits_for_each_point(tmp_
     world.begin(lineage=2)
     assert not world.probe.waited_for(0)
     assert world.probe.waited_for(4), "what was rolled back is asked again"
+
+
+def test_where_they_take_turns_a_point_that_was_rolled_back_is_in_no_row_of_the_next_lineage(
+    tmp_path: Path,
+) -> None:
+    """A stop may end the wait for its answers: the row of the step has none then (random history 5138)."""
+    world = World(tmp_path, run=SHARED)
+    world.initial()
+    asyncio.run(world.probe.ask(4))
+    assert world.look(4, 40)["capability_change"] == 0.0
+    world.begin(lineage=2)
+    assert world.probe.waited_for(4)
+    assert world.look(4, 40) == {}
