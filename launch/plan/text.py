@@ -116,19 +116,24 @@ def _capability(plan: PlacementPlan) -> list[str]:
 def _heldout(plan: PlacementPlan) -> list[str]:
     """How long held-out answers beside the groups take; nothing where training waits for them.
 
-    An answer is taken to be as long as a training candidate: it has the same limit.
+    An answer has the same limit as a training candidate, and its context counts too: fewest steps with
+    contexts of no length, most with contexts as long as may be.
     """
     heldout = plan.settings.heldout
     if heldout.waits or heldout.prompts == 0:
         return []
     answers = heldout.prompts * (2 if heldout.prompted else 1)
-    steps = math.ceil(answers / (SHARE * plan.candidates_per_step))
-    note = (
-        f"answers at most; at {SHARE:.0%} of a step's completion tokens they take about {steps:,} steps, "
-        f"every {heldout.every_steps}"
+    limit = plan.settings.rollout.max_completion_tokens
+    fewest, most = (
+        math.ceil(answers * (context + limit) / (SHARE * plan.completion_tokens_per_step))
+        for context in (0, plan.settings.prompts.max_tokens)
     )
-    if steps > heldout.every_steps:
-        note += f": set heldout.every_steps={steps}, or fewer heldout.prompts, or an evaluation is left out"
+    note = (
+        f"answers at most; at {SHARE:.0%} of a step's completion tokens they take {fewest:,} to {most:,} "
+        f"steps, by the length of their contexts, every {heldout.every_steps}"
+    )
+    if most > heldout.every_steps:
+        note += ": set heldout.every_steps higher, or fewer heldout.prompts, or evaluations may be left out"
     return [_row("held-out answers", "each engine, beside", f"{answers:,}", note)]
 
 
