@@ -37,12 +37,14 @@ class CapabilityPoint(NamedTuple):
 
 
 class CapabilityProbe:
-    """draw: the items; None without a probe. points: what `capability.jsonl` holds, by step."""
+    """lineage, step: where its coordinator begins. draw: the items; None without a probe. points: what
+    `capability.jsonl` holds, by step."""
 
     def __init__(
         self,
         run: RunSettings,
         lineage: int,
+        step: int,
         ledger: LedgerCalls,
         log: MetricsLog,
         draw: ProbeDraw | None,
@@ -55,7 +57,12 @@ class CapabilityProbe:
         self._draw = draw
         self._takes_turns = run.placement.mode == "shared"
         self._opened: ProbeItems | None = None
-        self._points = dict(points)
+        self._points = {
+            # What another lineage has closed after this step was rolled back.
+            point: items
+            for point, items in points.items()
+            if point == BEFORE_TRAINING or items[0].closed_step <= step or items[0].lineage == lineage
+        }
 
     def lacks_initial(self, step: int) -> bool:
         """Whether the initial policy is still to be asked, which it can be at step 0 alone."""
@@ -66,7 +73,7 @@ class CapabilityProbe:
         if self._draw is None or not self._takes_turns:
             return self.lacks_initial(step)
         begins = step % self._run.capability.every_steps == 0
-        return begins and step < self._run.steps and self._unknown(step, step)
+        return begins and step < self._run.steps and step not in self._points
 
     async def ask(self, step: int) -> None:
         """The answers of the policy of `step`, waited for. Raises DeadlineExceeded without them."""
@@ -79,8 +86,8 @@ class CapabilityProbe:
         the point that ends with this step, else none."""
         if self._draw is None:
             return {}
-        if self._takes_turns:  # a stop may have ended the wait for this point
-            return {} if self._unknown(step, step) else self._columns(step, step)
+        if self._takes_turns:
+            return self._columns(step, step)
         every = self._run.capability.every_steps
         begins = step % every == 0
         columns = await self._closed(step - every if begins else step - step % every, step)
@@ -91,21 +98,13 @@ class CapabilityProbe:
     async def _closed(self, point: int, step: int) -> Mapping[str, float]:
         if point <= BEFORE_TRAINING:
             return {}
-        if self._unknown(point, step):
+        if point not in self._points:
             answers = await self._ledger.probe(point, (await self._items()).questions, 0.0)
             last = step in (point + self._run.capability.every_steps, self._run.steps)
             if answers.missing and not last:
                 return {}
             await self._keep(answers, step)
         return self._columns(point, step)
-
-    def _unknown(self, point: int, step: int) -> bool:
-        """Whether a point is still to be closed after `step`."""
-        known = self._points.get(point)
-        if known is None or point == BEFORE_TRAINING:
-            return known is None
-        # What another lineage has closed after this step was rolled back.
-        return known[0].lineage != self._lineage and known[0].closed_step >= step
 
     def _columns(self, point: int, step: int) -> Mapping[str, float]:
         """The change of a point that was closed after `step`; none of another one, nor of the initial one."""

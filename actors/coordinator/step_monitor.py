@@ -48,7 +48,7 @@ class StepMonitor:
         self.exporter = Exporter(run, folder, spec.lineage, node_address)
         self._log = MetricsLog(folder, run.tensorboard, spec.lineage)
         points = read_capability(folder) if run.capability.items else {}
-        self._capability = CapabilityProbe(run, spec.lineage, ledger, self._log, probe, points)
+        self._capability = CapabilityProbe(run, spec.lineage, spec.step, ledger, self._log, probe, points)
         self.alarms = AlarmWatch(run.alarms, read_metrics(folder))
         known = [
             # What another lineage has evaluated after this step was rolled back.

@@ -183,16 +183,17 @@ class EvaluationLeases:
     def open(self, evaluation: int, items: Sequence[EvaluationItem], beside: bool = False) -> None:
         """Replaces the evaluation before it, whose leases become void.
 
-        Opening the same one again changes nothing but how what is left is leased. Raises LedgerError for the
-        same one with other items, and for an earlier one, which only a coordinator that was replaced asks
-        for.
+        Opening the same one again changes nothing, but that from the first time training waits for it, what
+        is left is leased ahead: a coordinator that was replaced may still ask for it beside the groups, and
+        where nobody trains any more nothing is earned there. Raises LedgerError for the same one with other
+        items, and for an earlier one, which only a coordinator that was replaced asks for.
         """
         if self.evaluation is not None and evaluation < self.evaluation:
             raise LedgerError(f"evaluation {evaluation} is over: {self.evaluation} is open")
         if evaluation == self.evaluation and self._items is not None:
             if self._items != tuple(items):
                 raise LedgerError(f"evaluation {evaluation} is open with other items")
-            self._beside = beside
+            self._beside = self._beside and beside
             return
         for key, _ in self._leased.values():
             self.leases.release(key)

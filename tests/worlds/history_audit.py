@@ -187,8 +187,9 @@ def audit_capability(folder: Path, run: RunSettings, find: Find) -> None:
 
 def _audit_changes(folder: Path, points: Mapping[int, Mapping[str, CapabilityItem]], find: Find) -> None:
     changes = {}
+    before = {name for name, item in points.get(0, {}).items() if item.score is not None}
     for items in points.values():
-        scores = [item.score for item in items.values() if item.score is not None]
+        scores = [item.score for name, item in items.items() if item.score is not None and name in before]
         some = next(iter(items.values()))
         if some.step and len(scores) >= 30:
             changes[some.closed_step] = sum(scores) / len(scores)  # every item scored 0 before training

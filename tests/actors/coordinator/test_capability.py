@@ -53,10 +53,10 @@ class World:
         self.ledger = Ledger()
         self.begin(lineage)
 
-    def begin(self, lineage: int = 1) -> None:
+    def begin(self, lineage: int = 1, step: int = 0) -> None:
         self.log = MetricsLog(self.folder, False, lineage)
         points = read_capability(self.folder)
-        self.probe = CapabilityProbe(self.run, lineage, self.ledger, self.log, HistoryItems(40), points)
+        self.probe = CapabilityProbe(self.run, lineage, step, self.ledger, self.log, HistoryItems(40), points)
 
     def initial(self) -> None:
         self.ledger.there = 40
@@ -158,7 +158,7 @@ def test_a_point_whose_writer_died_over_it_does_not_count(tmp_path: Path) -> Non
 
 def test_without_a_probe_the_ledger_is_asked_nothing(tmp_path: Path) -> None:
     world = World(tmp_path)
-    world.probe = CapabilityProbe(RUN, 1, world.ledger, world.log, None, {})
+    world.probe = CapabilityProbe(RUN, 1, 0, world.ledger, world.log, None, {})
     assert not world.probe.lacks_initial(0)
     assert world.look(4, 40) == {}
     assert world.ledger.asked == []
@@ -195,3 +195,15 @@ def test_where_they_take_turns_a_point_that_was_rolled_back_is_in_no_row_of_the_
     world.begin(lineage=2)
     assert world.probe.waited_for(4)
     assert world.look(4, 40) == {}
+
+
+def test_a_point_of_a_lineage_that_was_left_behind_is_closed_again_by_the_next_one(tmp_path: Path) -> None:
+    """Whatever step it had been closed with (random history 5579)."""
+    world = World(tmp_path)
+    world.initial()
+    world.look(4, 0)
+    assert world.look(5, 40)["capability_change"] == 1.0
+    world.begin(lineage=2, step=4)
+    assert world.look(5, 0) == {}
+    assert world.look(6, 40)["capability_change"] == 1.0
+    assert {items[0].lineage for point, items in read_capability(tmp_path).items() if point} == {2}

@@ -221,6 +221,19 @@ def test_an_evaluation_beside_the_groups_can_be_waited_for_after_all() -> None:
     assert evaluations.results(4) is not None
 
 
+def test_one_that_training_waits_for_is_not_put_beside_the_groups_by_a_coordinator_that_was_replaced() -> (
+    None
+):
+    """After the last step nobody earns tokens there: it would never be complete (random history 5682)."""
+    evaluations = beside(0.0)
+    evaluations.open(4, ITEMS, beside=False)
+    evaluations.open(4, ITEMS, beside=True)
+    assert len(list(evaluations.waiting())) == len(ITEMS)
+    assert list(evaluations.waiting_beside()) == []
+    evaluations.open(5, ITEMS, beside=True)
+    assert len(list(evaluations.waiting_beside())) == len(ITEMS)
+
+
 def test_a_death_beside_groups_blames_no_held_out_prompt_until_it_has_taken_several_workers() -> None:
     evaluations = beside()
     table = evaluations.leases
