@@ -39,6 +39,7 @@ class WorkerGroup:
         self._answer_s = answer_s
         self._retry_s = retry_s
         self._members: dict[str, _Member] = {}
+        self._gone: set[str] = set()
         self._asleep = False
         self._changed = asyncio.Event()
         self._silent: set[str] = set()
@@ -47,12 +48,18 @@ class WorkerGroup:
         return len(self._members)
 
     def add(self, name: str, actor: RolloutWorkerHandle) -> None:
-        """A worker that is ready to serve. It sleeps if the others do, and wakes with them."""
+        """A worker that is ready to serve. It sleeps if the others do, and wakes with them.
+
+        Nothing happens for one that was removed: Ray may hand two calls over in either order, and a worker's
+        successor has another name."""
+        if name in self._gone:
+            return
         self._members[name] = _Member(actor)
         self._follow()
 
     def remove(self, name: str) -> None:
         """A worker that drains, has left, or has died."""
+        self._gone.add(name)
         member = self._members.pop(name, None)
         if member is not None and member.changing is not None:
             member.changing.cancel()

@@ -144,3 +144,17 @@ def test_figures_are_those_of_the_workers_that_answer(error: Exception) -> None:
         assert hung.stats_calls == 1, "one that gave none is not asked again"
 
     tell(case)
+
+
+def test_a_worker_that_was_removed_before_it_was_added_holds_up_nobody() -> None:
+    """The two calls came in the other order (random history 5529): nobody would ever remove it again."""
+
+    async def case() -> None:
+        workers = group(well=Worker(), drains=Worker(slow_s=60.0))
+        workers.remove("drains")
+        workers.remove("dead")
+        workers.add("dead", handle(Worker(slow_s=60.0)))
+        assert len(workers) == 1
+        await workers.sleep(5.0)
+
+    tell(case)
