@@ -24,7 +24,7 @@ def ended(folder: Path, at: int, die: str, stop_when_replaced: bool = False) -> 
     async def run() -> tuple[CoordinatedRun, Ending]:
         run = CoordinatedRun(folder, at, die)
         run.stop_when_replaced = stop_when_replaced
-        return run, await asyncio.wait_for(run.run(), 20)
+        return run, await asyncio.wait_for(run.run(), 120)
 
     return asyncio.run(run())
 
