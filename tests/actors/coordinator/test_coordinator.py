@@ -81,7 +81,7 @@ def test_a_checkpoint_that_cannot_be_written_is_tried_again_and_the_run_goes_on(
 
     async def run() -> None:
         run = OnceFull(tmp_path, 0, "nobody")
-        check(run, await asyncio.wait_for(run.run(), 20))
+        check(run, await asyncio.wait_for(run.run(), 120))
         assert (tmp_path / "checkpoints" / "step-000003").is_dir()
 
     asyncio.run(run())
@@ -98,7 +98,7 @@ def test_the_last_checkpoint_is_tried_again_at_once_since_no_step_follows(tmp_pa
 
     async def run() -> None:
         run = OnceFullAtTheEnd(tmp_path, 0, "nobody")
-        check(run, await asyncio.wait_for(run.run(), 20))
+        check(run, await asyncio.wait_for(run.run(), 120))
         assert run.failed
 
     asyncio.run(run())
@@ -113,7 +113,7 @@ def test_a_disk_that_stays_full_ends_the_run_with_the_cause_and_keeps_what_was_w
     async def run() -> None:
         run = Full(tmp_path, 0, "nobody")
         with pytest.raises(CheckpointWriteFailed, match="No space left"):
-            await asyncio.wait_for(run.run(), 20)
+            await asyncio.wait_for(run.run(), 120)
         assert run.newest() == 2
 
     asyncio.run(run())
@@ -134,7 +134,7 @@ class Diverged(CoordinatedRun):
 def test_a_step_that_is_not_finite_is_skipped_and_its_batch_is_generated_again(tmp_path: Path) -> None:
     async def case() -> None:
         run = Diverged(tmp_path, 0, "nobody")
-        check(run, await asyncio.wait_for(run.run(), 20))
+        check(run, await asyncio.wait_for(run.run(), 120))
         assert run.times == 0
 
     asyncio.run(case())
@@ -155,7 +155,7 @@ class Damaged(CoordinatedRun):
 def test_a_group_that_cannot_be_trained_on_is_withheld_and_the_run_goes_on(tmp_path: Path) -> None:
     async def case() -> None:
         run = Damaged(tmp_path, 0, "nobody")
-        check(run, await asyncio.wait_for(run.run(), 20))
+        check(run, await asyncio.wait_for(run.run(), 120))
         assert run.refused is not None
         assert all(run.refused not in group_ids for group_ids in run.trained.values())
 
@@ -167,7 +167,7 @@ def test_steps_that_are_not_finite_end_the_run_after_three_in_a_row(tmp_path: Pa
         run = Diverged(tmp_path, 0, "nobody")
         run.times = 100
         with pytest.raises(RunFailed, match="gradient norm inf; nothing was updated; skipped 3 in a row"):
-            await asyncio.wait_for(run.run(), 20)
+            await asyncio.wait_for(run.run(), 120)
         assert run.times == 97
         assert [commit.step for commit in committed(read(tmp_path / "ledger.log"))] == [1]
 
@@ -193,7 +193,7 @@ class Attacked(CoordinatedRun):
 def test_an_alarm_that_stops_the_run_ends_it_with_a_checkpoint_and_its_cause(tmp_path: Path) -> None:
     async def case() -> None:
         run = Attacked(tmp_path, "stop")
-        ending = await asyncio.wait_for(run.run(), 20)
+        ending = await asyncio.wait_for(run.run(), 120)
         assert (ending.state, run.newest()) == ("interrupted", 1)
         assert ending.cause is not None
         assert ending.cause.startswith("alarm injection (alarms.injection.action=stop): share of answers")
@@ -213,13 +213,13 @@ def test_an_alarm_that_pauses_the_run_lets_a_person_resume_it_once_and_for_all(t
         await run.coordinator.control("resume")
         check(run, await training)
 
-    asyncio.run(asyncio.wait_for(case(), 20))
+    asyncio.run(asyncio.wait_for(case(), 120))
 
 
 def test_an_alarm_that_warns_changes_nothing_but_the_row(tmp_path: Path) -> None:
     async def case() -> None:
         run = Attacked(tmp_path, "warn")
-        check(run, await asyncio.wait_for(run.run(), 20))
+        check(run, await asyncio.wait_for(run.run(), 120))
         fired = {row["step"]: row["alarm_injection"] for row in read_metrics(run.place.folder)}
         assert fired == {0: None, 1: 1, 2: 1, 3: 1, 4: 1}
 
@@ -250,4 +250,4 @@ def test_a_budget_that_is_reached_stops_the_run_with_a_checkpoint_and_says_what_
             "continue (judge.endpoints.big.budget_tokens)"
         )
 
-    asyncio.run(asyncio.wait_for(case(), 20))
+    asyncio.run(asyncio.wait_for(case(), 120))
