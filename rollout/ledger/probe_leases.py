@@ -149,16 +149,16 @@ class ProbeLeases:
     def open(self, probe: int, questions: Sequence[Question], beside: bool) -> None:
         """Replaces the probe before it, whose leases become void.
 
-        Opening the same one again changes nothing but how what is left is leased. Raises LedgerError for the
-        same one with other questions, and for an earlier one, which only a coordinator that was replaced asks
-        for.
+        Opening the same one again changes nothing, but that what is left is leased ahead once training waits
+        for it. Raises LedgerError for the same one with other questions, and for an earlier one, which only a
+        coordinator that was replaced asks for.
         """
         if self.probe is not None and probe < self.probe:
             raise LedgerError(f"probe {probe} is over: {self.probe} is open")
         if probe == self.probe:
             if self._questions != tuple(questions):
                 raise LedgerError(f"probe {probe} is open with other questions")
-            self._beside = beside
+            self._beside = self._beside and beside
             return
         for key, _ in self._leased.values():
             self.leases.release(key)
